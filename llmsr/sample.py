@@ -1,0 +1,105 @@
+"""The records of a run: what became of one completion, and where it came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+# Every way an evaluation can end. All but "ok" are failures with a reason.
+STATUSES = (
+    "ok",
+    "empty",  # no function body in the text
+    "syntax",  # not Python
+    "unsupported",  # Python, but nothing that an equation of one row can be
+    "too_large",  # beyond the limits on text, nesting or operations
+    "constant",  # uses no input column
+    "nonfinite",  # no constants give finite values on the training rows
+    "timeout",  # no result before the deadline
+    "crash",  # the worker process died
+    "error",  # the spec's own evaluate raised
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one completion is worth: its equation, fitted constants and errors, or why there is none.
+
+    `params` are in the author's numbering, `max_params` long, 1.0 where unused. `train_mse` is in squared
+    units of the target; `nmse` maps a split to mean squared error over that split's variance, None where a
+    prediction is not finite. `line` is 1-based in `body`.
+    """
+
+    status: str
+    reason: str = ""
+    line: int | None = None
+    body: str = ""
+    expression: str = ""
+    latex: str = ""
+    canonical: str = ""
+    complexity: int | None = None
+    params: tuple[float, ...] | None = None
+    train_mse: float | None = None
+    nmse: Mapping[str, float | None] = field(default_factory=dict)
+    fitter: str = ""
+    engine: str = ""
+    evaluations: int = 0
+    deadline_reached: bool = False
+    fit_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def score(self) -> float | None:
+        """Minus the training loss, as LLM-SR scores; None for a failure."""
+        return -self.train_mse if self.train_mse is not None else None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion and all that became of it.
+
+    `number` counts a run's completions from 1; 0 stands for the spec's own body, which is shown in prompts
+    but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
+    it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions.
+    """
+
+    number: int
+    completion: str
+    evaluation: Evaluation
+    prompt: int = 0
+    island: int | None = None
+    parents: tuple[int, ...] = ()
+    proposer: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+    duplicate_of: int | None = None
+    step: int | None = None
+    reward: float | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """A flat mapping for JSON: the provenance and the evaluation side by side."""
+        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "evaluation"}
+        return record | asdict(self.evaluation)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Sample:
+        """The sample that `to_record` described; keys of neither class are ignored."""
+        own = {f.name for f in fields(cls)} - {"evaluation"}
+        inner = {f.name for f in fields(Evaluation)}
+        evaluation = {k: v for k, v in record.items() if k in inner}
+        if evaluation.get("params") is not None:
+            evaluation["params"] = tuple(float(p) for p in evaluation["params"])
+        outer = {k: v for k, v in record.items() if k in own}
+        outer["parents"] = tuple(outer.get("parents") or ())
+        return cls(evaluation=Evaluation(**evaluation), **outer)
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """The number itself, or None where JSON could not hold it."""
+    return value if value is not None and math.isfinite(value) else None
