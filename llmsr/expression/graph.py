@@ -72,6 +72,7 @@ OPS: dict[str, Op] = {
             "erfc": special.erfc,
             "gamma": special.gamma,
             "gammaln": special.gammaln,
+            "digamma": special.digamma,
         }.items()
     },
     "not": Op(1, _truth(lambda a: a == 0), True),
