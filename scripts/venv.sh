@@ -24,10 +24,9 @@ llmsr_torch() {
   if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
     python -m pip install -q torch
   else
-    PIP_CONFIG_FILE=/dev/null python -m pip install -q --retries 0 --timeout 5 --no-deps \
+    PIP_CONFIG_FILE=/dev/null python -m pip install -q --retries 0 --timeout 5 \
       --index-url https://download.pytorch.org/whl/cpu "torch==$LLMSR_TORCH" 2>/dev/null ||
-      python -m pip install -q --no-deps "torch==$LLMSR_TORCH"
-    python -m pip install -q filelock typing-extensions sympy networkx jinja2 fsspec setuptools
+      python -m pip install -q --disable-pip-version-check "torch==$LLMSR_TORCH"
   fi
 }
 

@@ -1,0 +1,131 @@
+"""Every sample of a run, once, durable: append-only JSON lines, one file per writing process.
+
+    <run>/archive/<writer>.jsonl      one record per line (Sample.to_record)
+    <run>/lock                        held while a search runs, so that a second one refuses
+
+A record is written by one system call and never changed. A process that dies in the middle of one leaves an
+unfinished last line; readers skip it and the next writer of that file removes it. What is not promised: the
+records survive the process's death, not the machine's, for which `close` and `sync` flush to the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from llmsr.errors import UserError
+from llmsr.sample import Sample
+
+
+class Archive:
+    """The writer of one file of a run's archive; `append` is thread-safe."""
+
+    def __init__(self, run_dir: str | Path, writer: str = "search") -> None:
+        self.path = Path(run_dir) / "archive" / f"{writer}.jsonl"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"cannot write the archive {self.path}: {error.strerror}") from None
+        self._lock = threading.Lock()
+        self._end = self._drop_unfinished_line()
+
+    def append(self, sample: Sample) -> None:
+        """Write one record; a full disk leaves the archive as it was and raises a `UserError`."""
+        line = (json.dumps(sample.to_record(), ensure_ascii=True) + "\n").encode()
+        with self._lock:
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.pwrite(self._file, line[written:], self._end + written)
+            except OSError as error:
+                os.ftruncate(self._file, self._end)
+                reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+                raise UserError(
+                    f"cannot write to {self.path}: {reason}; make room and continue with --resume"
+                ) from None
+            self._end += len(line)
+
+    def sync(self) -> None:
+        """Flush what was appended to the disk."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _drop_unfinished_line(self) -> int:
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            os.ftruncate(self._file, end)
+        return end
+
+
+def read_archive(run_dir: str | Path) -> list[Sample]:
+    """All samples of a run, ascending by number (and by file and line where numbers are equal).
+
+    An unfinished last line is skipped; any other line that is no record is a `UserError`.
+    """
+    samples: list[Sample] = []
+    for path in sorted((Path(run_dir) / "archive").glob("*.jsonl")):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    break
+                try:
+                    samples.append(Sample.from_record(_object(line)))
+                except (ValueError, TypeError) as error:
+                    raise UserError(
+                        f"{path}, line {number} is no sample ({error}); remove that line to go on"
+                    ) from None
+    return sorted(samples, key=lambda sample: sample.number)
+
+
+def _object(line: str) -> dict[str, Any]:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("expected a JSON object")
+    return record
+
+
+class RunLock:
+    """Holds a run directory for this process; a second holder gets a `UserError`."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.path = Path(run_dir) / "lock"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "w")
+        except OSError as error:
+            raise UserError(f"cannot write to {run_dir}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UserError(
+                f"another process is writing to {run_dir}; wait for it or choose another directory"
+            ) from None
+
+    def release(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()

@@ -1,0 +1,241 @@
+"""The one door: completion text in, `Evaluation` out, whichever mode asks.
+
+The way of one completion, every step in a disposable worker process:
+
+    text -> body -> expression -> canonical form -> fitted constants -> errors on every split
+
+The parent keeps the fits by canonical form: equal equations are fitted once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmsr.problem import Problem
+from llmsr.sample import Evaluation, finite_or_none
+from llmsr.workers import WorkerFailure, WorkerPool
+
+READ_SECONDS = 10.0  # reading is bounded by design; this is for what we did not foresee
+GRACE_SECONDS = 5.0  # between a fit's own deadline and the worker's death
+MEMORY_BYTES = 8 * 2**30
+CACHED_FITS = 20_000
+SHOWN_CHARACTERS = 2_000  # a longer body is shown to later prompts as our own regenerated source
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A completion that was understood; `expression` is what will be fitted.
+
+    `param_order[i]` is the author's index of the expression's parameter i.
+    """
+
+    body: str
+    expression: Any
+    param_order: tuple[int, ...]
+    canonical: str
+    complexity: int
+    key: str
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a worker holds for all its tasks."""
+
+    problem: Problem
+    fitter: str
+    fit_timeout: float
+
+
+def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleton | Evaluation:
+    """The skeleton that a completion holds, or the failure that it is."""
+    from llmsr.completion import NoBody, read_completion
+    from llmsr.expression import Refusal, parse
+    from llmsr.expression.canonical import canonical, canonical_hash
+    from llmsr.expression.complexity import complexity
+    from llmsr.expression.graph import Expression
+
+    spec = state.problem.spec
+    found = read_completion(completion, spec.function_name)
+    if isinstance(found, NoBody):
+        return Evaluation(status="empty", reason=found.reason)
+    columns, params_name = spec.columns, spec.params_name
+    renamed = found.arguments is not None and len(found.arguments) == len(columns) + 1
+    if renamed:
+        columns, params_name = found.arguments[:-1], found.arguments[-1]
+    parsed = parse(
+        found.text,
+        columns,
+        params_name=params_name,
+        max_params=spec.max_params,
+        versions=versions,
+        constants=spec.constants,
+    )
+    if isinstance(parsed, Refusal):
+        return Evaluation(status=parsed.kind, reason=parsed.reason, line=parsed.line, body=found.text)
+    expression = Expression(parsed.nodes, spec.columns)
+    form = canonical(expression)
+    digest = canonical_hash(form.expression)
+    own_names = columns == spec.columns and params_name == spec.params_name
+    calls_versions = any(name in found.text for name in versions)
+    plain = own_names and not calls_versions and len(found.text) <= SHOWN_CHARACTERS
+    body = found.text if plain else _regenerated_body(expression, spec.params_name)
+    if _fits_as_written(state):
+        # the spec's own optimiser sees the operations in the order that the author wrote
+        order = tuple(range(spec.max_params))
+        return Skeleton(body, expression, order, digest, complexity(expression), repr(expression.nodes))
+    return Skeleton(body, form.expression, form.param_order, digest, complexity(expression), digest)
+
+
+def _fits_as_written(state: _State) -> bool:
+    return state.fitter == "reference" or not state.problem.spec.least_squares
+
+
+def _regenerated_body(expression: Any, params_name: str) -> str:
+    from llmsr.expression.source import to_numpy_source
+
+    return to_numpy_source(expression, params_name=params_name).split("\n", 1)[1]
+
+
+def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
+    """The skeleton's fitted constants and its errors on every split."""
+    from llmsr.expression.show import to_latex, to_text
+    from llmsr.fitting import fit
+    from llmsr.fitting.metrics import split_nmse
+
+    cpu = time.process_time()
+    found = fit(skeleton.expression, state.problem, mode=state.fitter, deadline=state.fit_timeout)
+    nmse = split_nmse(skeleton.expression, found.params, state.problem) if found.status == "ok" else {}
+    return Evaluation(
+        status=found.status,
+        reason=found.reason,
+        expression=to_text(skeleton.expression, found.params if nmse else None),
+        latex=to_latex(skeleton.expression, found.params if nmse else None),
+        params=found.params if nmse else None,
+        train_mse=finite_or_none(found.loss) if nmse else None,
+        nmse=nmse,
+        fitter=found.mode,
+        engine=found.engine,
+        evaluations=found.evaluations,
+        deadline_reached=found.deadline_reached,
+        fit_seconds=found.seconds,
+        cpu_seconds=time.process_time() - cpu,
+    )
+
+
+class Evaluator:
+    """Evaluates completions of one problem in a pool of warm workers; thread-safe.
+
+    `fitter` is a fit mode, `fit_timeout` the seconds that one fit may take, `workers` the number of
+    processes (0: one per core). Nothing that a completion contains raises here or harms this process.
+    """
+
+    def __init__(
+        self, problem: Problem, fitter: str = "best", fit_timeout: float = 10.0, workers: int = 0
+    ) -> None:
+        self.problem = problem
+        self.fit_timeout = fit_timeout
+        state = _State(problem, fitter, fit_timeout)
+        self.pool = WorkerPool(workers or os.cpu_count() or 1, _load, (state,), memory_bytes=MEMORY_BYTES)
+        self._fits: OrderedDict[str, Future[Evaluation | WorkerFailure]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def evaluate(self, completion: str, versions: Mapping[str, str] | None = None) -> Evaluation:
+        """The evaluation of one completion; waits for it. `versions` maps names that it may call to bodies."""
+        return self.submit(completion, versions).result()
+
+    def submit(self, completion: str, versions: Mapping[str, str] | None = None) -> Future[Evaluation]:
+        """A future of the completion's evaluation."""
+        result: Future[Evaluation] = Future()
+        reading = self.pool.submit(read, completion, dict(versions or {}), deadline=READ_SECONDS)
+        reading.add_done_callback(lambda done: _chain(done, result, lambda value: self._fit(value, result)))
+        return result
+
+    def close(self) -> None:
+        """End all workers; what has no result yet is cancelled."""
+        self.pool.close()
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _fit(self, skeleton: Skeleton | Evaluation | WorkerFailure, result: Future[Evaluation]) -> None:
+        if isinstance(skeleton, WorkerFailure):
+            result.set_result(Evaluation(status=skeleton.kind, reason=skeleton.reason))
+            return
+        if isinstance(skeleton, Evaluation):
+            result.set_result(skeleton)
+            return
+        with self._lock:
+            fitting = self._fits.get(skeleton.key)
+            first = fitting is None
+            if fitting is None:
+                deadline = self.fit_timeout + GRACE_SECONDS
+                fitting = self._fits[skeleton.key] = self.pool.submit(
+                    fit_skeleton, skeleton, deadline=deadline
+                )
+                if len(self._fits) > CACHED_FITS:
+                    self._fits.popitem(last=False)
+        fitting.add_done_callback(
+            lambda done: _chain(done, result, lambda value: self._finish(skeleton, value, first, result))
+        )
+
+    def _finish(
+        self,
+        skeleton: Skeleton,
+        fitted: Evaluation | WorkerFailure,
+        first: bool,
+        result: Future[Evaluation],
+    ) -> None:
+        if isinstance(fitted, WorkerFailure):
+            with self._lock:  # a worker's death may be no fault of the skeleton's: the next one tries again
+                self._fits.pop(skeleton.key, None)
+            fitted = Evaluation(status=fitted.kind, reason=fitted.reason)
+        params = fitted.params
+        if params is not None:
+            own = [1.0] * self.problem.spec.max_params
+            for position, index in enumerate(skeleton.param_order):
+                own[index] = params[position]
+            params = tuple(own)
+        evaluation = replace(
+            fitted,
+            body=skeleton.body,
+            canonical=skeleton.canonical,
+            complexity=skeleton.complexity,
+            params=params,
+        )
+        if not first:
+            evaluation = replace(evaluation, evaluations=0, fit_seconds=0.0, cpu_seconds=0.0)
+        result.set_result(evaluation)
+
+
+def _load(state: _State) -> _State:
+    """Import in the worker, before its first deadline runs, all that a task needs."""
+    import llmsr.completion
+    import llmsr.expression.show
+    import llmsr.fitting.metrics  # noqa: F401
+
+    return state
+
+
+def _chain(done: Future[Any], result: Future[Evaluation], then: Any) -> None:
+    """Go on with a finished future's value; a cancelled one cancels the result, a raised one raises there."""
+    if done.cancelled():
+        result.cancel()
+        return
+    error = done.exception()
+    if error is not None:
+        result.set_exception(error)
+        return
+    try:
+        then(done.result())
+    except RuntimeError:  # the pool was closed between two steps
+        result.cancel()

@@ -1,0 +1,91 @@
+"""Who is shown in the next prompt: the contract of every search, and the two simplest ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from llmsr.prompt import Version
+
+NMSE_FLOOR = 1e-16  # below it, differences are rounding
+
+
+@dataclass(frozen=True)
+class Member:
+    """An equation that may be shown: its text as a prompt shows it, and its quality on the training rows.
+
+    `quality` is -log10 of the training NMSE, floored at `NMSE_FLOOR`; `sample` is 0 for the spec's own body.
+    """
+
+    sample: int
+    body: str
+    canonical: str
+    nmse: float
+    mse: float
+    complexity: int
+    params: tuple[float, ...]
+
+    @property
+    def quality(self) -> float:
+        return -math.log10(max(self.nmse, NMSE_FLOOR))
+
+    def version(self) -> Version:
+        return Version(self.body, -self.mse, self.sample, self.params)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The members that one prompt shows, worst first, and the island that its offspring return to."""
+
+    members: tuple[Member, ...]
+    island: int | None = None
+
+
+class Population(Protocol):
+    """What a search keeps. Its state is a function of the members added, in their order."""
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        """Choose the next prompt's members."""
+
+    def add(self, member: Member, island: int | None) -> None:
+        """Take in an offspring."""
+
+    def end_of_sample(self, number: int) -> None:
+        """Note that `number` samples are evaluated, whether they were added or not."""
+
+
+class BestOfN:
+    """Independent samples: every prompt shows the spec's own body and nothing else."""
+
+    def __init__(self, seeds: Sequence[Member]) -> None:
+        self._draw = Draw(tuple(seeds))
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        return self._draw
+
+    def add(self, member: Member, island: int | None) -> None:
+        pass
+
+    def end_of_sample(self, number: int) -> None:
+        pass
+
+
+class SequentialBestOfN:
+    """Always improve on the single best: every prompt shows the best equation so far."""
+
+    def __init__(self, seeds: Sequence[Member]) -> None:
+        self._best = max(seeds, key=lambda member: member.quality, default=None)
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        return Draw((self._best,) if self._best else ())
+
+    def add(self, member: Member, island: int | None) -> None:
+        if self._best is None or member.nmse < self._best.nmse:
+            self._best = member
+
+    def end_of_sample(self, number: int) -> None:
+        pass

@@ -1,0 +1,249 @@
+"""The search loop: draw, prompt, propose, evaluate, keep; many prompts in flight, the same archive every time.
+
+Sampling and fitting overlap: up to `lookahead` prompts are asked ahead. Prompt k is drawn when the samples of
+all prompts up to k - lookahead are in, and samples are numbered and archived in the order of their prompts.
+So the archive depends on the seed and on the proposer, not on which worker was quicker, and a resumed run
+replays what is archived and goes on as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from llmsr.archive import Archive
+from llmsr.errors import UserError
+from llmsr.evaluator import Evaluator
+from llmsr.evolution.islands import Islands
+from llmsr.evolution.population import BestOfN, Draw, Member, Population, SequentialBestOfN
+from llmsr.evolution.settings import SearchSettings
+from llmsr.llm.proposer import Completion, Proposer, ProposerFailure
+from llmsr.problem import Problem
+from llmsr.prompt import build_prompt, version_bodies
+from llmsr.sample import Evaluation, Sample
+
+FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
+
+
+@dataclass
+class Totals:
+    """What a run has come to; `distinct` counts canonical forms among the valid samples."""
+
+    samples: int = 0
+    valid: int = 0
+    tokens: int = 0
+    failed_prompts: int = 0
+    best: Sample | None = None
+    first_with: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @property
+    def distinct(self) -> int:
+        return len(self.first_with)
+
+    def add(self, sample: Sample) -> None:
+        evaluation = sample.evaluation
+        self.samples += 1
+        self.tokens += sample.tokens
+        if not evaluation.ok:
+            self.failures[evaluation.status] += 1
+            return
+        self.valid += 1
+        self.first_with.setdefault(evaluation.canonical, sample.number)
+        if self.best is None or evaluation.train_mse < self.best.evaluation.train_mse:
+            self.best = sample
+
+
+class Observer(Protocol):
+    """Who watches a search: told of every sample once it is archived."""
+
+    def __call__(self, sample: Sample, totals: Totals) -> None: ...
+
+
+@dataclass
+class _Asked:
+    """A prompt in flight: what it showed, and its completions, with their evaluations, to come."""
+
+    number: int
+    draw: Draw
+    count: int
+    seed: int
+    received: Future[list[tuple[Completion, Future[Evaluation]]]]
+
+
+class Search:
+    """One search over one problem.
+
+    `run` returns the totals; `earlier` are the archived samples of the run to be continued, in their order.
+    Interrupting `run` (KeyboardInterrupt) loses only what was still in flight.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        proposer: Proposer,
+        evaluator: Evaluator,
+        archive: Archive,
+        settings: SearchSettings,
+        observers: Iterable[Observer] = (),
+        earlier: Iterable[Sample] = (),
+    ) -> None:
+        self.problem = problem
+        self.proposer = proposer
+        self.evaluator = evaluator
+        self.archive = archive
+        self.settings = settings
+        self.observers = list(observers)
+        self.lookahead = settings.lookahead or proposer.parallel_prompts + 1
+        self.totals = Totals()
+        self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
+        self.population = make_population(settings, _seeds(self.seed_evaluation))
+        self._earlier: dict[int, list[Sample]] = defaultdict(list)
+        for sample in earlier:
+            self._earlier[sample.prompt].append(sample)
+        self._last_archived = max(self._earlier, default=-1)
+        self._asked_samples = 0
+
+    def run(self) -> Totals:
+        self._skip_archived_completions()
+        in_flight: deque[_Asked] = deque()
+        next_prompt = failed_in_a_row = 0
+        exhausted = False
+        with _Asking(self.lookahead) as asking:
+            while True:
+                while (
+                    len(in_flight) < self.lookahead
+                    and self._asked_samples < self.settings.budget
+                    and not exhausted
+                ):
+                    in_flight.append(self._ask(next_prompt, asking.submit))
+                    next_prompt += 1
+                if not in_flight:
+                    return self.totals
+                asked = in_flight.popleft()
+                try:
+                    received = self._receive(asked)
+                except ProposerFailure as failure:
+                    self.totals.failed_prompts += 1
+                    failed_in_a_row += 1
+                    received = 0
+                    if failed_in_a_row >= FAILED_PROMPTS:
+                        raise UserError(
+                            f"{self.proposer.name} failed on {failed_in_a_row} prompts in a row: {failure}; "
+                            "what was found is kept, continue with --resume"
+                        ) from None
+                else:
+                    failed_in_a_row = 0
+                    exhausted = exhausted or received == 0
+                self._asked_samples -= asked.count - received
+
+    def _skip_archived_completions(self) -> None:
+        """A proposer that reads a fixed list goes on behind what earlier prompts took from it."""
+        whole_prompts = sum(len(s) for p, s in self._earlier.items() if p < self._last_archived)
+        skip = getattr(self.proposer, "skip", None)
+        if skip is not None and whole_prompts:
+            skip(whole_prompts)
+
+    def _ask(self, number: int, submit: Callable[..., Future]) -> _Asked:
+        count = min(self.settings.samples_per_prompt, self.settings.budget - self._asked_samples)
+        self._asked_samples += count
+        draw = self.population.draw(np.random.default_rng([self.settings.seed, 0, number]))
+        seed = int(np.random.SeedSequence([self.settings.seed, 2, number]).generate_state(1)[0])
+        if number < self._last_archived:
+            received: Future = Future()
+            received.set_result([])
+        else:
+            received = submit(self._propose, draw, count, seed, len(self._earlier.get(number, ())))
+        return _Asked(number, draw, count, seed, received)
+
+    def _propose(
+        self, draw: Draw, count: int, seed: int, archived: int
+    ) -> list[tuple[Completion, Future[Evaluation]]]:
+        """Ask for a prompt's completions and hand those that are not archived yet to the evaluator."""
+        versions = [member.version() for member in draw.members]
+        names = version_bodies(self.problem.spec, versions)
+        completions = self.proposer.propose(build_prompt(self.problem.spec, versions), count, seed)
+        return [(c, self.evaluator.submit(c.text, names)) for c in completions[archived:count]]
+
+    def _receive(self, asked: _Asked) -> int:
+        """Archive and keep a prompt's samples; how many there were."""
+        archived = self._earlier.pop(asked.number, [])
+        for sample in archived:
+            self._keep(sample)
+        received = asked.received.result()
+        for completion, evaluation in received:
+            sample = self._sample(asked, completion, evaluation.result())
+            self.archive.append(sample)
+            self._keep(sample)
+        return len(archived) + len(received)
+
+    def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
+        return Sample(
+            number=self.totals.samples + 1,
+            completion=completion.text,
+            evaluation=evaluation,
+            prompt=asked.number,
+            island=asked.draw.island,
+            parents=tuple(member.sample for member in asked.draw.members),
+            proposer=self.proposer.name,
+            tokens=completion.tokens,
+            seconds=completion.seconds,
+            seed=asked.seed,
+            duplicate_of=self.totals.first_with.get(evaluation.canonical) if evaluation.ok else None,
+        )
+
+    def _keep(self, sample: Sample) -> None:
+        self.totals.add(sample)
+        if sample.evaluation.ok:
+            self.population.add(member_of(sample.number, sample.evaluation), sample.island)
+        self.population.end_of_sample(self.totals.samples)
+        for observe in self.observers:
+            observe(sample, self.totals)
+
+
+class _Asking(ThreadPoolExecutor):
+    """Threads that wait for completions; leaving early drops what has not begun."""
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown(wait=exc[0] is None, cancel_futures=True)
+
+
+def make_population(settings: SearchSettings, seeds: list[Member]) -> Population:
+    """The population that `settings.search` names."""
+    if settings.search == "best_of_n":
+        return BestOfN(seeds)
+    if settings.search == "sequential_best_of_n":
+        return SequentialBestOfN(seeds)
+    return Islands(
+        seeds,
+        count=settings.islands,
+        shown=settings.functions_per_prompt,
+        rule=settings.selection,
+        temperature=settings.selection_temperature,
+        reset_every=settings.reset_every,
+        seed=settings.seed,
+    )
+
+
+def member_of(number: int, evaluation: Evaluation) -> Member:
+    """The valid sample as a population sees it."""
+    train_nmse, train_mse = evaluation.nmse["train"], evaluation.train_mse
+    assert train_nmse is not None and train_mse is not None and evaluation.params is not None
+    return Member(
+        sample=number,
+        body=evaluation.body,
+        canonical=evaluation.canonical,
+        nmse=train_nmse,
+        mse=train_mse,
+        complexity=evaluation.complexity or 0,
+        params=evaluation.params,
+    )
+
+
+def _seeds(evaluation: Evaluation) -> list[Member]:
+    return [member_of(0, evaluation)] if evaluation.ok else []

@@ -1,0 +1,47 @@
+"""What a search is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmsr.config import option
+from llmsr.errors import UserError
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """evolutionary search"""
+
+    budget: int = option(1000, "completions to ask the model for, in all")
+    seed: int = option(0, "seed of every random draw of the run")
+    search: str = option(
+        "islands",
+        "islands: evolve populations apart; best_of_n: independent samples of one prompt; "
+        "sequential_best_of_n: always improve on the best",
+        choices=("islands", "best_of_n", "sequential_best_of_n"),
+    )
+    samples_per_prompt: int = option(4, "completions per prompt")
+    islands: int = option(10, "number of islands")
+    functions_per_prompt: int = option(2, "earlier equations that a prompt shows")
+    selection: str = option(
+        "rank",
+        "what an island prefers its members by: rank, quality (-log10 NMSE) or score (LLM-SR's raw -MSE)",
+        choices=("rank", "quality", "score"),
+    )
+    selection_temperature: float = option(
+        3.0, "ranks, or decades of NMSE, over which preference falls by e; score has its own"
+    )
+    reset_every: int = option(1000, "samples after which the weaker half of the islands is refilled; 0: never")
+    lookahead: int = option(
+        0, "prompts in flight, each drawn without knowing the others' samples; 0: what the proposer serves, plus one"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("reset_every", "lookahead", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.selection_temperature <= 0:
+            raise UserError(f"selection_temperature must be positive, got {self.selection_temperature}")
