@@ -1,0 +1,9 @@
+"""An equation as data: text to graph, evaluation, canonical form, size, derivatives and export."""
+
+from __future__ import annotations
+
+from llmsr.expression.graph import Expression, Graph, GraphTooLarge, Node, evaluate
+from llmsr.expression.limits import Limits
+from llmsr.expression.parse import Refusal, parse
+
+__all__ = ["Expression", "Graph", "GraphTooLarge", "Limits", "Node", "Refusal", "evaluate", "parse"]
