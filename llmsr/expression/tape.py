@@ -1,0 +1,260 @@
+"""A flat tape: the value and the derivatives of an expression as instructions over blocks of rows.
+
+Three stages, so that work is done as seldom as it can be. *Features* depend on columns alone and are computed
+once per data set; *uniforms* depend on parameters alone and are computed once per evaluation; the *row
+program* does the rest, block by block, in registers that stay in the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.expression.derive import Derivatives
+from llmsr.expression.graph import OPS, Node
+
+FEATURE, UNIFORM, REGISTER = 0, 1, 2
+NO_OPERAND = (UNIFORM, 0)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """`op(args)` into place `dst`; an argument is (where, index), where being FEATURE, UNIFORM or REGISTER."""
+
+    op: str
+    dst: int
+    args: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What to compute for one expression, independent of data and engine.
+
+    `params` are the author's indices of the parameters in the order of the parameter vector. Uniform slots
+    hold the constants first, then the parameters, then the results of `uniform_program`. Feature rows are those of
+    `feature_nodes`: positions in `nodes`. Registers 0 .. len(params) - 1 receive the derivatives, register
+    len(params) the value.
+    """
+
+    nodes: tuple[Node, ...]
+    params: tuple[int, ...]
+    constants: tuple[float, ...]
+    n_uniforms: int
+    uniform_program: tuple[Instruction, ...]
+    feature_nodes: tuple[int, ...]
+    row_program: tuple[Instruction, ...]
+    n_registers: int
+
+    @property
+    def n_params(self) -> int:
+        """The length of the parameter vector."""
+        return len(self.params)
+
+    def features(self, columns: np.ndarray) -> np.ndarray:
+        """The feature rows, shape (features, rows), for input columns of shape (columns, rows)."""
+        rows = columns.shape[1]
+        out = np.empty((len(self.feature_nodes), rows))
+        wanted = {node: i for i, node in enumerate(self.feature_nodes)}
+        needed = self._needed_columns()
+        step = 16384
+        with np.errstate(all="ignore"):
+            for start in range(0, rows, step):
+                block = slice(start, min(start + step, rows))
+                values: dict[int, np.ndarray] = {}
+                for index in needed:
+                    node = self.nodes[index]
+                    if node.op == "const":
+                        value = np.float64(node.value)  # type: ignore[arg-type]
+                    elif node.op == "column":
+                        value = columns[int(node.value), block]  # type: ignore[arg-type]
+                    else:
+                        value = OPS[node.op].kernel(*(values[a] for a in node.args))
+                    values[index] = value
+                    if index in wanted:
+                        out[wanted[index], block] = value
+        return out
+
+    def _needed_columns(self) -> list[int]:
+        needed: set[int] = set()
+        stack = list(self.feature_nodes)
+        while stack:
+            index = stack.pop()
+            if index not in needed:
+                needed.add(index)
+                stack.extend(self.nodes[index].args)
+        return sorted(needed)
+
+
+def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
+    """The tape of a value and its derivatives.
+
+    Beyond `max_features` column-only results the remaining ones are computed in the row program, which bounds memory.
+    """
+    nodes = _lowered(derivatives)
+    nodes, root, partials = nodes
+    params = derivatives.params
+    kinds = _kinds(nodes)
+    return _Assembler(nodes, kinds, root, partials, params, max_features).tape()
+
+
+def _lowered(derivatives: Derivatives) -> tuple[list[Node], int, list[int]]:
+    """The same nodes with small integer powers spelled as products."""
+    nodes: list[Node] = []
+    known: dict[Node, int] = {}
+
+    def intern(node: Node) -> int:
+        if node.op == "const":
+            nodes.append(node)
+            return len(nodes) - 1
+        index = known.get(node)
+        if index is None:
+            index = known[node] = len(nodes)
+            nodes.append(node)
+        return index
+
+    place: list[int] = []
+    for node in derivatives.nodes:
+        args = tuple(place[a] for a in node.args)
+        if node.op == "pow" and nodes[args[1]].op == "const":
+            exponent = nodes[args[1]].value
+            base = args[0]
+            if exponent == 0.5:
+                place.append(intern(Node("sqrt", (base,))))
+                continue
+            if exponent in (2.0, 3.0, 4.0):
+                square = intern(Node("mul", (base, base)))
+                if exponent == 3.0:
+                    square = intern(Node("mul", (square, base)))
+                if exponent == 4.0:
+                    square = intern(Node("mul", (square, square)))
+                place.append(square)
+                continue
+        place.append(intern(node._replace(args=args)))
+    return nodes, place[derivatives.root], [place[p] for p in derivatives.partials]
+
+
+def _kinds(nodes: list[Node]) -> list[int]:
+    kinds: list[int] = []
+    for node in nodes:
+        if node.op in ("const", "param"):
+            kinds.append(UNIFORM)
+        elif node.op == "column":
+            kinds.append(FEATURE)
+        else:
+            below = {kinds[a] for a in node.args}
+            constant = all(nodes[a].op == "const" for a in node.args if kinds[a] == UNIFORM)
+            if below == {UNIFORM}:
+                kinds.append(UNIFORM)
+            elif REGISTER not in below and constant:
+                kinds.append(FEATURE)
+            else:
+                kinds.append(REGISTER)
+    return kinds
+
+
+class _Assembler:
+    """Places every node in a feature row, a uniform slot or a register, and emits the programs."""
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        kinds: list[int],
+        root: int,
+        partials: list[int],
+        params: tuple[int, ...],
+        max_features: int,
+    ) -> None:
+        self.nodes, self.kinds, self.params = nodes, kinds, params
+        self.outputs = [*partials, root]
+        self.max_features = max_features
+        self.live = self._live()
+
+    def _live(self) -> list[bool]:
+        live = [False] * len(self.nodes)
+        for output in self.outputs:
+            live[output] = True
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if live[i]:
+                for a in self.nodes[i].args:
+                    live[a] = True
+        return live
+
+    def _chosen_features(self) -> list[int]:
+        """Column-only nodes that the row program reads, and plain columns where those are too many."""
+        read: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            if self.live[i] and self.kinds[i] == REGISTER:
+                read.update(a for a in node.args if self.kinds[a] == FEATURE)
+        read.update(o for o in self.outputs if self.kinds[o] == FEATURE)
+        chosen = sorted(read)
+        if len(chosen) <= self.max_features:
+            return chosen
+        for i, node in enumerate(self.nodes):
+            if self.kinds[i] == FEATURE and node.op != "column":
+                self.kinds[i] = REGISTER
+        return [i for i, node in enumerate(self.nodes) if node.op == "column" and self.live[i]]
+
+    def tape(self) -> Tape:
+        features = self._chosen_features()
+        where: dict[int, tuple[int, int]] = {node: (FEATURE, i) for i, node in enumerate(features)}
+        constants: list[float] = []
+        for i, node in enumerate(self.nodes):
+            if self.live[i] and node.op == "const":
+                where[i] = (UNIFORM, len(constants))
+                constants.append(float(node.value))  # type: ignore[arg-type]
+        slot = len(constants)
+        for i, node in enumerate(self.nodes):
+            if node.op == "param":
+                where[i] = (UNIFORM, slot + self.params.index(int(node.value)))  # type: ignore[arg-type]
+        slot += len(self.params)
+        uniform_program = []
+        for i, node in enumerate(self.nodes):
+            if self.live[i] and self.kinds[i] == UNIFORM and node.args:
+                where[i] = (UNIFORM, slot)
+                uniform_program.append(Instruction(node.op, slot, tuple(where[a] for a in node.args)))
+                slot += 1
+        rows, n_registers = self._row_program(where)
+        return Tape(
+            tuple(self.nodes),
+            self.params,
+            tuple(constants),
+            max(slot, 1),
+            tuple(uniform_program),
+            tuple(features),
+            tuple(rows),
+            n_registers,
+        )
+
+    def _row_program(self, where: dict[int, tuple[int, int]]) -> tuple[list[Instruction], int]:
+        n_outputs = len(self.outputs)
+        last_use: dict[int, int] = {}
+        body = [i for i in range(len(self.nodes)) if self.live[i] and self.kinds[i] == REGISTER]
+        for i in body:
+            for a in self.nodes[i].args:
+                last_use[a] = i
+        target: dict[int, int] = {}
+        for register, output in enumerate(self.outputs):
+            if self.kinds[output] == REGISTER:
+                target.setdefault(output, register)
+        free: list[int] = []
+        top = n_outputs
+        program: list[Instruction] = []
+        for i in body:
+            node = self.nodes[i]
+            args = tuple(where[a] for a in node.args)
+            for a in set(node.args):
+                if where[a][0] == REGISTER and last_use[a] == i and a not in target:
+                    free.append(where[a][1])
+            if i in target:
+                register = target[i]
+            elif free:
+                register = free.pop()
+            else:
+                register, top = top, top + 1
+            where[i] = (REGISTER, register)
+            program.append(Instruction(node.op, register, args))
+        for register, output in enumerate(self.outputs):
+            if where[output] != (REGISTER, register):
+                program.append(Instruction("copy", register, (where[output],)))
+        return program, top
