@@ -1,0 +1,1 @@
+"""Proposers: where completions come from, each behind the same three methods."""

@@ -1,0 +1,194 @@
+"""What every source of completions has in common, and which one a configuration means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from llmsr.config import option
+from llmsr.errors import UserError
+
+PROPOSERS = ("auto", "skeleton-lm", "grammar", "openai", "transformers", "vllm", "local-engine", "replay")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer of a model; `tokens` were generated for it (a guess where `tokens_estimated` says so).
+
+    `seconds` is this completion's share of the time its request took.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: str
+    seconds: float = 0.0
+    tokens_estimated: bool = False
+
+
+class ProposerFailure(Exception):
+    """A prompt that got no completions, retries included; `kind` is a word to count by, the text the reason.
+
+    Kinds: "rate_limit", "server", "timeout", "connection", "answer". The search counts it and asks the next prompt.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class Proposer(Protocol):
+    """A source of completions.
+
+    `propose` may be called by several threads at once; up to `parallel_prompts` calls gain from it. It returns at
+    most `n` completions, fewer only when the source has come to its end. It raises `ProposerFailure` for a prompt
+    that failed and `UserError` for what no further prompt will mend (a wrong key or model).
+    """
+
+    name: str
+    parallel_prompts: int
+
+    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ProposerConfig:
+    """Where completions come from."""
+
+    proposer: str = option(
+        "auto",
+        "source of completions; auto: replay with --replay_path, openai with --use_api or --api_base, local-engine "
+        "with --port, transformers with --model_path, otherwise the embedded skeleton-lm",
+        choices=PROPOSERS,
+    )
+    use_api: bool = option(False, "ask a hosted model (proposer openai)")
+    model_path: str | None = option(None, "model as a hub id or a local directory (transformers, vllm)")
+    api_base: str | None = option(None, "URL of an OpenAI-compatible server, for example http://127.0.0.1:8000/v1")
+    api_model: str | None = option(None, "model name to ask the server for; not needed if it serves just one")
+    api_mode: str = option(
+        "auto",
+        "endpoint to ask: chat, completion, or auto (chat, and completion once the server says that the model has no "
+        "chat template)",
+        choices=("auto", "chat", "completion"),
+    )
+    port: int | None = option(None, "port of LLM-SR's local engine at 127.0.0.1")
+    replay_path: str | None = option(None, "JSONL file of completions to replay, lines {\"completion\": ...}")
+    temperature: float = option(0.8, "sampling temperature; 0 is greedy")
+    top_p: float = option(1.0, "share of probability that is sampled from, 0 to 1")
+    max_tokens: int = option(512, "tokens per completion at most")
+    timeout: float = option(120.0, "seconds to wait for an answer of a server")
+    retries: int = option(5, "times that a failed request is sent again before its prompt counts as failed")
+    parallel_prompts: int | None = option(None, "prompts in flight at once; default 8 for servers, 1 in this process")
+    device: str = option("auto", "where a local model runs: auto, cpu, cuda, cuda:1, mps")
+    dtype: str = option("auto", "numbers of a local model: auto, float32, bfloat16, float16")
+    trust_remote_code: bool = option(False, "run Python code that comes with a model; only for models you trust")
+
+
+def chosen_proposer(config: ProposerConfig) -> str:
+    """The name in PROPOSERS that the configuration means; "auto" is resolved here."""
+    if config.proposer != "auto":
+        return config.proposer
+    if config.replay_path:
+        return "replay"
+    if config.use_api or config.api_base:
+        return "openai"
+    if config.port is not None:
+        return "local-engine"
+    return "transformers" if config.model_path else "skeleton-lm"
+
+
+def make_proposer(config: ProposerConfig) -> Proposer:
+    """The proposer that the configuration asks for, ready to use; UserError if it cannot be had."""
+    _check(config)
+    name = chosen_proposer(config)
+    if name == "replay":
+        from llmsr.llm.replay import Replay
+
+        return Replay(_needed(config.replay_path, name, "--replay_path FILE"))
+    if name == "openai":
+        from llmsr.llm.openai_compatible import OpenAICompatible
+
+        return OpenAICompatible(config)
+    if name == "local-engine":
+        from llmsr.llm.local_engine import LocalEngine
+
+        return LocalEngine(config)
+    if name == "vllm":
+        from llmsr.llm.vllm_server import VLLMServer
+
+        return VLLMServer(config)
+    if name == "grammar":
+        from llmsr.llm.grammar.proposer import GrammarProposer
+
+        return GrammarProposer()
+    from llmsr.llm.transformers_model import TransformersModel
+
+    if name == "skeleton-lm":
+        return TransformersModel(config, path=str(Path(__file__).with_name("skeleton_lm")), name="skeleton-lm")
+    return TransformersModel(config, path=_needed(config.model_path, name, "--model_path MODEL"))
+
+
+def _needed(value: str | None, proposer: str, flag: str) -> str:
+    if not value:
+        raise UserError(f"--proposer {proposer} needs {flag}")
+    return value
+
+
+def _check(config: ProposerConfig) -> None:
+    if config.proposer not in PROPOSERS:
+        raise UserError(f"unknown proposer {config.proposer!r}: choose one of {', '.join(PROPOSERS)}")
+    if config.temperature < 0:
+        raise UserError(f"--temperature must not be negative, it is {config.temperature}")
+    if not 0 < config.top_p <= 1:
+        raise UserError(f"--top_p must lie above 0 and not above 1, it is {config.top_p}")
+    for flag in ("max_tokens", "timeout"):
+        if getattr(config, flag) <= 0:
+            raise UserError(f"--{flag} must be positive, it is {getattr(config, flag)}")
+    if config.retries < 0:
+        raise UserError(f"--retries must not be negative, it is {config.retries}")
+    if config.parallel_prompts is not None and config.parallel_prompts < 1:
+        raise UserError(f"--parallel_prompts must be at least 1, it is {config.parallel_prompts}")
+
+
+# ---- what chat models are told, and where a raw completion ends
+
+CHAT_INSTRUCTION = (
+    "You complete Python functions for equation discovery. Answer with nothing but the body of the last function, "
+    "indented by four spaces and ending in a return statement: no header, no explanation, no code fence."
+)
+
+STOPS = ("\ndef ", "\nclass ", "\n```", "\nif __name__")
+"""Texts that end a raw completion: whatever begins at the margin is no longer the body."""
+
+
+def chat_messages(prompt: str) -> list[dict[str, str]]:
+    """The prompt as a chat."""
+    return [{"role": "system", "content": CHAT_INSTRUCTION}, {"role": "user", "content": prompt}]
+
+
+def estimated_tokens(text: str) -> int:
+    """A guess at the tokens of a text: four characters each."""
+    return (len(text) + 3) // 4
+
+
+def cut_at_stops(text: str) -> str:
+    """A raw completion up to the first of STOPS; one at the very start does not count."""
+    ends = [end for stop in STOPS if (end := text.find(stop, 1)) > 0]
+    return text[: min(ends)] if ends else text
+
+
+def scrubbed(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """The text without `secrets` and whatever else looks like a key, on one line of at most 500 characters."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    text = re.sub(r"\b(?:sk|pk|hf|key)[-_][A-Za-z0-9_*-]{6,}", "***", text)
+    text = re.sub(r"(?i)\b(bearer|basic)\s+[^\s\"',}]+", r"\1 ***", text)
+    text = re.sub(r"(?i)(api[-_]?key[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]+", r"\1***", text)
+    text = re.sub(r"//[^/\s@]{1,200}@", "//***@", text)
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:497] + "..."
