@@ -1,7 +1,6 @@
 """Every sample of a run, once, durable: append-only JSON lines, one file per writing process.
 
     <run>/archive/<writer>.jsonl      one record per line (Sample.to_record)
-    <run>/lock                        held while a search runs, so that a second one refuses
 
 A record is written by one system call and never changed. A process that dies in the middle of one leaves an
 unfinished last line; readers skip it and the next writer of that file removes it. What is not promised: the
@@ -11,7 +10,6 @@ records survive the process's death, not the machine's, for which `close` and `s
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import threading
@@ -101,31 +99,3 @@ def _object(line: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError("expected a JSON object")
     return record
-
-
-class RunLock:
-    """Holds a run directory for this process; a second holder gets a `UserError`."""
-
-    def __init__(self, run_dir: str | Path) -> None:
-        self.path = Path(run_dir) / "lock"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "w")
-        except OSError as error:
-            raise UserError(f"cannot write to {run_dir}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise UserError(
-                f"another process is writing to {run_dir}; wait for it or choose another directory"
-            ) from None
-
-    def release(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> RunLock:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()

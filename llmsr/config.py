@@ -130,7 +130,12 @@ def resolve(*classes: type, given: Mapping[str, Any], path: str | Path | None = 
             for source, layer in layers:
                 if item.name in layer:
                     values[item.name] = _convert(
-                        cls, item.name, hints[item.name], layer[item.name], item.metadata.get("choices"), source
+                        cls,
+                        item.name,
+                        hints[item.name],
+                        layer[item.name],
+                        item.metadata.get("choices"),
+                        source,
                     )
         instances.append(cls(**values))
     return instances

@@ -147,7 +147,7 @@ class Evaluator:
         self._lock = threading.Lock()
 
     def evaluate(self, completion: str, versions: Mapping[str, str] | None = None) -> Evaluation:
-        """The evaluation of one completion; waits for it. `versions` maps names that it may call to bodies."""
+        """The evaluation of one completion; waits for it. `versions`: name to body of what it may call."""
         return self.submit(completion, versions).result()
 
     def submit(self, completion: str, versions: Mapping[str, str] | None = None) -> Future[Evaluation]:

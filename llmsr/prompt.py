@@ -14,7 +14,7 @@ INSTRUCTION = "Complete the last function: an equation that fits the data better
 
 @dataclass(frozen=True)
 class Version:
-    """An earlier equation as a prompt shows it; `sample` is its number in the archive (None: the spec's own)."""
+    """An earlier equation as a prompt shows it; `sample` is its number in the run, 0 for the spec's own."""
 
     body: str
     score: float

@@ -69,7 +69,7 @@ def single_thread_environment() -> dict[str, str]:
 
 
 class WorkerPool:
-    """`size` processes that run `function(state, *args)`, with `state = setup(*setup_args)` made once in each.
+    """`size` processes that run `function(state, *args)`; each makes `state = setup(*setup_args)` once.
 
     Functions must be importable (module level) and arguments picklable. Thread-safe. Use as a context
     manager, or call `close`.

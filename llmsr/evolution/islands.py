@@ -1,8 +1,8 @@
 """Islands: populations that evolve apart, so that one early success does not take over the search.
 
-As in FunSearch (Romera-Paredes et al., 2023) and LLM-SR: a prompt draws one island uniformly, shows two of its
-members and sends the offspring back there; from time to time the weaker half is refilled from the best of the
-stronger half. Members of equal loss form a cluster, of which the simpler ones are preferred.
+As in FunSearch (Romera-Paredes et al., 2023) and LLM-SR: a prompt draws one island uniformly, shows two of
+its members and sends the offspring back there; from time to time the weaker half is refilled from the best of
+the stronger half. Members of equal loss form a cluster, of which the simpler ones are preferred.
 
 Three rules choose a cluster:
 

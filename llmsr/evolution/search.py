@@ -1,4 +1,4 @@
-"""The search loop: draw, prompt, propose, evaluate, keep; many prompts in flight, the same archive every time.
+"""The search loop: draw, prompt, propose, evaluate, keep; prompts in flight, the same archive every time.
 
 Sampling and fitting overlap: up to `lookahead` prompts are asked ahead. Prompt k is drawn when the samples of
 all prompts up to k - lookahead are in, and samples are numbered and archived in the order of their prompts.
@@ -139,7 +139,7 @@ class Search:
                         ) from None
                 else:
                     failed_in_a_row = 0
-                    exhausted = exhausted or received == 0
+                    exhausted = exhausted or (received == 0 and asked.number > self._last_archived)
                 self._asked_samples -= asked.count - received
 
     def _skip_archived_completions(self) -> None:
@@ -233,7 +233,8 @@ def make_population(settings: SearchSettings, seeds: list[Member]) -> Population
 def member_of(number: int, evaluation: Evaluation) -> Member:
     """The valid sample as a population sees it."""
     train_nmse, train_mse = evaluation.nmse["train"], evaluation.train_mse
-    assert train_nmse is not None and train_mse is not None and evaluation.params is not None
+    if train_nmse is None or train_mse is None or evaluation.params is None:
+        raise ValueError("only a valid sample can be a member")
     return Member(
         sample=number,
         body=evaluation.body,

@@ -31,9 +31,12 @@ class SearchSettings:
     selection_temperature: float = option(
         3.0, "ranks, or decades of NMSE, over which preference falls by e; score has its own"
     )
-    reset_every: int = option(1000, "samples after which the weaker half of the islands is refilled; 0: never")
+    reset_every: int = option(
+        1000, "samples after which the weaker half of the islands is refilled; 0: never"
+    )
     lookahead: int = option(
-        0, "prompts in flight, each drawn without knowing the others' samples; 0: what the proposer serves, plus one"
+        0,
+        "prompts in flight, each drawn without the others' samples; 0: what the proposer serves, plus one",
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,53 @@
+"""The command line: flags in, exit code out.
+
+Exit codes: 0 done, 1 a fault of this program, 2 bad input or a service that gave up, 130 interrupted with the
+results so far. Results go to standard output, progress and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from llmsr.errors import UserError
+
+# verb: (module with `main(argv) -> int`, one line of help)
+VERBS = {
+    "run": ("llmsr.cli.run", "search for equations, or train with --use_rl (also: python main.py)"),
+    "score": ("llmsr.cli.score", "fit and score given function bodies, one JSON line each"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb (`run` where none is named) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = "run"
+    if arguments and not arguments[0].startswith("-"):
+        verb = arguments.pop(0)
+    if verb not in VERBS:
+        _say(f"unknown verb {verb!r}; there are: " + ", ".join(VERBS))
+        return 2
+    # A request to stop ends a run as Ctrl-C does: cleanly, with its results so far.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return importlib.import_module(VERBS[verb][0]).main(arguments)
+    except UserError as error:
+        _say(str(error))
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(sentence: str) -> None:
+    print(f"llmsr: {sentence}", file=sys.stderr)

@@ -1,0 +1,163 @@
+"""`python main.py`: the evolutionary search from flags to its result; `--use_rl` hands over to training."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmsr.archive import Archive, read_archive
+from llmsr.config import add_options, as_mapping, option, parse_bool, read_yaml, resolve
+from llmsr.errors import UserError
+from llmsr.evaluator import Evaluator
+from llmsr.evolution.sample_files import write_sample_file
+from llmsr.evolution.search import Search
+from llmsr.evolution.settings import SearchSettings
+from llmsr.llm.proposer import ProposerConfig, make_proposer
+from llmsr.problem import Problem, load_problem
+from llmsr.report.progress import Progress
+from llmsr.report.result import format_result, result_of, write_result
+from llmsr.run_directory import RunLock, write_configuration
+from llmsr.sample import Sample
+
+EXAMPLES = """examples:
+  python main.py                                             the embedded model on oscillator1, offline
+  python main.py --problem_name bactgrow --budget 2000 --seed 1
+  python main.py --use_api True --api_model gpt-4o-mini --problem_name oscillator2
+  python main.py --proposer transformers --model_path Qwen/Qwen2.5-1.5B-Instruct
+  python main.py --resume --log_path logs/oscillator1/islands-seed0 --budget 5000
+  python main.py --use_rl --problem_name oscillator1         train the model instead (see --use_rl --help)
+"""
+
+# what may differ between a run and its continuation
+FREE_ON_RESUME = frozenset(
+    {"budget", "workers", "resume", "log_path", "json", "device", "timeout", "retries"}
+)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """problem and run"""
+
+    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
+    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
+    data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
+    log_path: str | None = option(None, "the run's directory (default: logs/<problem>/<run_id>)")
+    run_id: str | None = option(None, "name of the run (default: <search>-seed<seed>)")
+    fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
+    fit_timeout: float = option(10.0, "seconds that one fit may take")
+    workers: int = option(0, "processes that fit; 0: one per core")
+    resume: bool = option(False, "continue the run in log_path")
+    sample_files: bool = option(True, "also write samples/samples_<n>.json, one per sample")
+    json: bool = option(False, "print the result as JSON")
+
+
+def main(argv: Sequence[str]) -> int:
+    if _wants_training(argv):
+        from llmsr.grpo.run import main as train
+
+        return train([flag for flag in argv if not flag.startswith("--use_rl")])
+    run, search, proposer = _settings(argv)
+    run_dir = _run_directory(run, search)
+    problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
+    with RunLock(run_dir):
+        earlier = _earlier_samples(as_mapping(run, search, proposer), run.resume, run_dir)
+        result, interrupted = _search(run, search, proposer, run_dir, problem, earlier)
+    print(json.dumps(result, indent=2) if run.json else format_result(result))
+    print(f"everything is in {run_dir}", file=sys.stderr)
+    return 130 if interrupted else 0
+
+
+def _search(
+    run: RunSettings,
+    search: SearchSettings,
+    proposer_config: ProposerConfig,
+    run_dir: Path,
+    problem: Problem,
+    earlier: list[Sample],
+) -> tuple[dict[str, Any], bool]:
+    """Run the search and write its result; whether it was interrupted comes beside it."""
+    interrupted = False
+    with contextlib.ExitStack() as stack:
+        evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
+        proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
+        archive = stack.enter_context(Archive(run_dir))
+        observers: list[Any] = [stack.enter_context(Progress(search.budget))]
+        if run.sample_files:
+            observers.append(lambda sample, totals: write_sample_file(run_dir, problem.spec, sample))
+        engine = Search(problem, proposer, evaluator, archive, search, observers, earlier)
+        try:
+            engine.run()
+        except KeyboardInterrupt:
+            interrupted = True
+        except UserError:
+            write_result(run_dir, result_of(problem, engine.totals))
+            raise
+    result = result_of(problem, engine.totals)
+    write_result(run_dir, result)
+    return result, interrupted
+
+
+def _wants_training(argv: Sequence[str]) -> bool:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, default=False)
+    return parser.parse_known_args(argv)[0].use_rl
+
+
+def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, ProposerConfig]:
+    parser = argparse.ArgumentParser(
+        prog="main.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.description, parser.epilog = EXAMPLES, None
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
+    parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, help="train by GRPO instead")
+    add_options(parser, RunSettings, SearchSettings, ProposerConfig)
+    given = vars(parser.parse_args(argv))
+    path = given.pop("config")
+    given.pop("use_rl")
+    if given.get("resume") and path is None and given.get("log_path"):
+        stored = Path(given["log_path"]) / "config.yaml"
+        path = stored if stored.is_file() else None
+    run, search, proposer = resolve(RunSettings, SearchSettings, ProposerConfig, given=given, path=path)
+    return run, search, proposer
+
+
+def _run_directory(run: RunSettings, search: SearchSettings) -> Path:
+    """Where the run lives: as told, or a new folder below logs/ (the newest one with --resume)."""
+    if run.log_path:
+        return Path(run.log_path)
+    base = Path("logs") / run.problem_name / (run.run_id or f"{search.search}-seed{search.seed}")
+    number, last, candidate = 1, base, base
+    while (candidate / "archive").exists():
+        last, number = candidate, number + 1
+        candidate = base.with_name(f"{base.name}-{number}")
+    return last if run.resume else candidate
+
+
+def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path) -> list[Sample]:
+    """The samples of the run to continue; for a new run, its configuration is written instead."""
+    archived = run_dir / "archive"
+    if resume:
+        if not archived.exists():
+            raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
+        stored = read_yaml(run_dir / "config.yaml")
+        changed = [
+            k for k, v in settings.items() if k not in FREE_ON_RESUME and k in stored and stored[k] != v
+        ]
+        if changed:
+            raise UserError(
+                f"the run in {run_dir} was made with another {', '.join(changed)}; "
+                "leave these out to continue it, or begin a new run"
+            )
+        return read_archive(run_dir)
+    if archived.exists() and any(archived.iterdir()):
+        raise UserError(
+            f"{run_dir} already holds a run; add --resume to continue it, or name another directory"
+        )
+    write_configuration(run_dir, settings)
+    return []
