@@ -1,0 +1,50 @@
+"""How well a fitted expression predicts each split: normalised errors and shares within a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmsr.expression.graph import Expression, evaluate
+from llmsr.problem import Problem, Split, nmse
+
+
+def predict(expression: Expression, params: Sequence[float], split: Split) -> np.ndarray:
+    """The prediction for every row of a split, shape (rows,); not finite where the equation is not."""
+    return evaluate(expression, split.inputs, np.asarray(params, dtype=np.float64))
+
+
+def split_nmse(expression: Expression, params: Sequence[float], problem: Problem) -> dict[str, float | None]:
+    """The NMSE of every split of the problem; None where a prediction, or the NMSE itself, is not finite."""
+    values = {}
+    for name, split in problem.splits.items():
+        value = nmse(predict(expression, params, split), split.target)
+        values[name] = value if np.isfinite(value) else None
+    return values
+
+
+def nonfinite_rows(expression: Expression, params: Sequence[float], problem: Problem) -> dict[str, int]:
+    """For every split, the number of rows whose prediction is not finite."""
+    return {
+        name: int(np.count_nonzero(~np.isfinite(predict(expression, params, split))))
+        for name, split in problem.splits.items()
+    }
+
+
+def within_tolerance_share(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
+    """Acc_tau as a share: the part of the rows, 0 to 1, with abs(prediction - target) <= tau * abs(target).
+
+    A prediction that is not finite counts as wrong; a target of 0 asks for exactly 0.
+    """
+    return float(np.mean(_within(prediction, target, tau)))
+
+
+def within_tolerance_all(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
+    """Acc_tau of the worst row: 1.0 if every row has abs(prediction - target) <= tau * abs(target), else 0.0."""
+    return float(np.all(_within(prediction, target, tau)))
+
+
+def _within(prediction: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(prediction - target) <= tau * np.abs(target)  # a comparison with nan is False
