@@ -114,7 +114,7 @@ class Search:
         in_flight: deque[_Asked] = deque()
         next_prompt = failed_in_a_row = 0
         exhausted = False
-        with _Asking(self.lookahead) as asking:
+        with _Asking(self.proposer.parallel_prompts) as asking:
             while True:
                 while (
                     len(in_flight) < self.lookahead

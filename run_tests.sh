@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Makes .venv on first use and runs the checks and the tests. Arguments are passed on to pytest.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/venv.sh
+source "$HERE/scripts/venv.sh"
+llmsr_venv requirements.txt requirements-dev.txt
+cd "$HERE"
+ruff check .
+ruff format --check .
+mypy
+exec python -m pytest "$@"
