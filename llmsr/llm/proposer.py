@@ -66,7 +66,9 @@ class ProposerConfig:
     )
     use_api: bool = option(False, "ask a hosted model (proposer openai)")
     model_path: str | None = option(None, "model as a hub id or a local directory (transformers, vllm)")
-    api_base: str | None = option(None, "URL of an OpenAI-compatible server, for example http://127.0.0.1:8000/v1")
+    api_base: str | None = option(
+        None, "URL of an OpenAI-compatible server, for example http://127.0.0.1:8000/v1"
+    )
     api_model: str | None = option(None, "model name to ask the server for; not needed if it serves just one")
     api_mode: str = option(
         "auto",
@@ -75,16 +77,20 @@ class ProposerConfig:
         choices=("auto", "chat", "completion"),
     )
     port: int | None = option(None, "port of LLM-SR's local engine at 127.0.0.1")
-    replay_path: str | None = option(None, "JSONL file of completions to replay, lines {\"completion\": ...}")
+    replay_path: str | None = option(None, 'JSONL file of completions to replay, lines {"completion": ...}')
     temperature: float = option(0.8, "sampling temperature; 0 is greedy")
     top_p: float = option(1.0, "share of probability that is sampled from, 0 to 1")
     max_tokens: int = option(512, "tokens per completion at most")
     timeout: float = option(120.0, "seconds to wait for an answer of a server")
     retries: int = option(5, "times that a failed request is sent again before its prompt counts as failed")
-    parallel_prompts: int | None = option(None, "prompts in flight at once; default 8 for servers, 1 in this process")
+    parallel_prompts: int | None = option(
+        None, "prompts in flight at once; default 8 for servers, 1 in this process"
+    )
     device: str = option("auto", "where a local model runs: auto, cpu, cuda, cuda:1, mps")
     dtype: str = option("auto", "numbers of a local model: auto, float32, bfloat16, float16")
-    trust_remote_code: bool = option(False, "run Python code that comes with a model; only for models you trust")
+    trust_remote_code: bool = option(
+        False, "run Python code that comes with a model; only for models you trust"
+    )
 
 
 def chosen_proposer(config: ProposerConfig) -> str:
@@ -127,7 +133,9 @@ def make_proposer(config: ProposerConfig) -> Proposer:
     from llmsr.llm.transformers_model import TransformersModel
 
     if name == "skeleton-lm":
-        return TransformersModel(config, path=str(Path(__file__).with_name("skeleton_lm")), name="skeleton-lm")
+        return TransformersModel(
+            config, path=str(Path(__file__).with_name("skeleton_lm")), name="skeleton-lm"
+        )
     return TransformersModel(config, path=_needed(config.model_path, name, "--model_path MODEL"))
 
 

@@ -63,7 +63,9 @@ class Replay:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f'{self._place()}: not JSON ({error}); expected {{"completion": "..."}}') from None
+            raise UserError(
+                f'{self._place()}: not JSON ({error}); expected {{"completion": "..."}}'
+            ) from None
         if not isinstance(record, dict) or not isinstance(record.get("completion"), str):
             raise UserError(f'{self._place()}: no text under "completion"')
         text = record["completion"]
