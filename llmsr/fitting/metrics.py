@@ -41,7 +41,7 @@ def within_tolerance_share(prediction: np.ndarray, target: np.ndarray, tau: floa
 
 
 def within_tolerance_all(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
-    """Acc_tau of the worst row: 1.0 if every row has abs(prediction - target) <= tau * abs(target), else 0.0."""
+    """Acc_tau of the worst row: 1.0 if every row is within tau as above, else 0.0."""
     return float(np.all(_within(prediction, target, tau)))
 
 
