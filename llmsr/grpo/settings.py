@@ -1,0 +1,163 @@
+"""The flags of a training run; a default of None is chosen by the trainer (see `plan`)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from llmsr.config import option
+from llmsr.errors import UserError
+from llmsr.reward import SHAPES
+
+DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+LOGGERS = ("console", "file", "tensorboard", "wandb", "swanlab", "mlflow")
+
+
+@dataclass(frozen=True)
+class GrpoConfig:
+    """training with --use_rl"""
+
+    problem_name: str = option(
+        "oscillator1", "the problem's name; several, with commas, are trained on together"
+    )
+    spec_path: str | None = option(
+        None, "spec file of a single problem (default: specs/specification_<problem>_numpy.txt)"
+    )
+    data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
+    model_path: str | None = option(
+        None,
+        f"model to train, a hub id or a local directory (default: {DEFAULT_MODEL} with VERL, the embedded "
+        "skeleton-lm with the local trainer)",
+    )
+    trainer: str = option(
+        "auto", "who trains; auto: verl where a CUDA device is, else local", choices=("auto", "verl", "local")
+    )
+    epochs: int = option(10, "passes over the prompts")
+    batch_size: int | None = option(None, "prompts per step (default: 64; 8 for the embedded model)")
+    learning_rate: float | None = option(
+        None, "learning rate of AdamW (default: 1e-6; 3e-4 for the embedded model)"
+    )
+    rollout_n: int | None = option(
+        None, "answers per prompt, the group (default: 5; 16 for the embedded model)"
+    )
+    prompts: int | None = option(
+        None, "training prompts; an epoch has prompts // batch_size steps (default: 4 * batch_size)"
+    )
+    validation_prompts: int = option(16, "prompts that are only validated on")
+    prompt_details: str = option(
+        "auto",
+        "what prompts show beside earlier equations: mixed (scores, fitted constants, data rows, column ranges, in "
+        "several wordings), none, or auto (none for the embedded model, which knows one form only)",
+        choices=("auto", "mixed", "none"),
+    )
+    max_prompt_length: int = option(1536, "tokens of a prompt at most")
+    max_response_length: int | None = option(
+        None, "tokens of an answer at most (default: 512; 128 for the embedded model)"
+    )
+    temperature: float = option(1.0, "sampling temperature of the answers")
+    reward: str = option("neg_log_nmse", "shape of the reward, see docs/rewards.md", choices=tuple(SHAPES))
+    complexity_weight: float = option(0.0, "reward taken off for an equation of 100 operations")
+    advantage: str = option(
+        "grpo", "grpo: divided by the group's standard deviation; drgrpo: not", choices=("grpo", "drgrpo")
+    )
+    kl_coef: float = option(
+        0.001, "weight of the divergence from the starting model; 0 loads no reference model"
+    )
+    entropy_coef: float = option(0.0, "weight of the entropy bonus")
+    memory: str = option(
+        "none", "where the earlier equations of a prompt come from during training", choices=("none",)
+    )
+    lora_rank: int = option(0, "rank of LoRA adapters (VERL); 0 trains all weights")
+    lora_alpha: int | None = option(None, "scale of the LoRA adapters (default: twice the rank)")
+    gpus: int = option(1, "GPUs per node")
+    nnodes: int = option(1, "nodes of the Ray cluster")
+    tensor_parallel: int = option(1, "GPUs that share one vLLM engine")
+    gpu_memory_utilization: float = option(0.4, "share of a GPU's memory that vLLM may take")
+    micro_batch_size: int | None = option(
+        None, "answers per GPU in one forward pass (default: by the model's size)"
+    )
+    offload: bool = option(
+        False, "keep optimiser state and parameters in host memory while they are not needed"
+    )
+    gradient_checkpointing: bool | None = option(
+        None, "recompute activations (default: above 0.5e9 parameters)"
+    )
+    attention: str = option(
+        "auto",
+        "attention kernels; auto: flash_attention_2 where flash-attn is installed, else sdpa",
+        choices=("auto", "sdpa", "flash_attention_2", "eager"),
+    )
+    chat_template: str = option(
+        "auto",
+        "how a prompt is put to the model: model (its own chat template), plain (the bare text), auto (model where "
+        "it has one)",
+        choices=("auto", "model", "plain"),
+    )
+    fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
+    fit_timeout: float = option(5.0, "seconds that one fit may take")
+    answer_timeout: float = option(120.0, "seconds after which an answer counts as failed, waiting included")
+    workers: int = option(0, "processes that fit, per node; 0: one per core but two")
+    output_dir: str | None = option(None, "the run's directory (default: ./llmsr_grpo_outputs/<problem>)")
+    save_freq: int | None = option(None, "steps between checkpoints (default: one epoch)")
+    keep_checkpoints: int = option(2, "checkpoints to keep; 0: all")
+    test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)")
+    logger: str = option("console,file", f"comma-separated: {', '.join(LOGGERS)}")
+    resume: bool = option(False, "go on from the last checkpoint in output_dir")
+    seed: int = option(0, "seed of prompts, sampling and training order")
+    device: str = option("auto", "where the local trainer computes", choices=("auto", "cpu", "cuda", "mps"))
+    trust_remote_code: bool = option(
+        False, "run Python code that comes with a model; only for models you trust"
+    )
+    dry_run: bool = option(False, "write all files, print configuration, command and arithmetic, and stop")
+    json: bool = option(False, "print the result as JSON")
+
+    def __post_init__(self) -> None:
+        if not self.problems:
+            raise UserError("--problem_name is empty; name a problem, or several with commas")
+        if len(set(self.problems)) != len(self.problems):
+            raise UserError(f"--problem_name names a problem twice: {self.problem_name}")
+        if self.spec_path and len(self.problems) > 1:
+            raise UserError(
+                "--spec_path belongs to a single problem; leave it out when --problem_name names several"
+            )
+        for name in (
+            "epochs", "batch_size", "learning_rate", "prompts", "validation_prompts", "max_prompt_length",
+            "max_response_length", "temperature", "gpus", "nnodes", "tensor_parallel", "micro_batch_size",
+            "fit_timeout", "answer_timeout", "save_freq", "lora_alpha",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"--{name} must be positive, it is {value}")
+        for name in (
+            "lora_rank", "kl_coef", "entropy_coef", "complexity_weight", "workers", "keep_checkpoints", "test_freq",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise UserError(f"--{name} must not be negative, it is {value}")
+        if self.rollout_n is not None and self.rollout_n < 2:
+            raise UserError(
+                f"--rollout_n must be at least 2, since an answer is judged within its group; it is {self.rollout_n}"
+            )
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise UserError(
+                f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
+            )
+        if self.complexity_weight > 1:
+            raise UserError(f"--complexity_weight must not exceed 1, it is {self.complexity_weight}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise UserError(f"--logger knows {', '.join(LOGGERS)}; not {name!r}")
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The problems' names in the order given."""
+        return tuple(name.strip() for name in self.problem_name.split(",") if name.strip())
+
+    @property
+    def label(self) -> str:
+        """The problems' names as one word that a path can hold."""
+        return re.sub(r"[^\w.-]+", "_", "+".join(self.problems).replace("+", "_"))
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.logger.split(",") if name.strip())
