@@ -1,0 +1,260 @@
+"""The canonical form of an equation: equal equations are recognised whatever their spelling.
+
+Two expressions with the same canonical form have equal values on every row, up to rounding, and are finite on
+the same rows; the one exception is rows where an intermediate result is infinite or overflows (see `terms`).
+The reverse does not hold: no finite set of rules finds all equal equations. Found are: operand order, nesting
+of sums and products, collected addends, factors and numbers, signs, x*x against x**2, sqrt against a power,
+odd and even functions, turned comparisons and conditions, parameter numbering, variable names, sharing.
+
+Time and memory grow with the nodes of the graph, not with the size of its tree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+from llmsr.expression.graph import Expression, Graph
+from llmsr.expression.terms import COMMUTATIVE, Power, Terms, digest, normal_form, number_text
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A canonical expression and where its parameters came from.
+
+    `params[new]` is the author's index of the canonical parameter `new`: a fit of the original is carried over
+    by `[fitted[old] for old in params]`.
+    """
+
+    expression: Expression
+    params: tuple[int, ...]
+
+    @cached_property
+    def text(self) -> str:
+        """One readable line in the columns' names, numbers to 13 digits; bounded for any graph."""
+        from llmsr.expression.show import to_text
+
+        return to_text(self.expression, digits=13)
+
+    @cached_property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits over the operations, numbers and column positions (not their names)."""
+        lines = []
+        for op, args, value in self.expression.nodes:
+            shown = "" if value is None else number_text(float(value))
+            lines.append(f"{op} {' '.join(map(str, args))} {shown}")
+        return sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def canonicalize(expression: Expression) -> Canonical:
+    """The canonical form with its parameter mapping; parameters that cancel out are gone."""
+    return _emit(*normal_form(expression), expression.columns)
+
+
+def canonical(expression: Expression) -> Expression:
+    """The expression in canonical form, parameters numbered 0.. in the order in which they appear."""
+    return canonicalize(expression).expression
+
+
+def canonical_text(expression: Expression) -> str:
+    """The canonical form as one deterministic line."""
+    return canonicalize(expression).text
+
+
+def canonical_hash(expression: Expression) -> str:
+    """Sixteen hexadecimal digits, equal for equations that are equal up to spelling; stable everywhere."""
+    return canonicalize(expression).hash
+
+
+def family(expression: Expression) -> Canonical:
+    """The canonical form as a family of functions: numbers that a parameter can take up are dropped.
+
+    A factor or a sign on a parameter that appears once (2*p0*x, x/(3*p0), -sin(p0*x)) and a number added to
+    such a parameter (p0 + 1) do not change which functions the skeleton can become. The values of the
+    parameters do change, so fits cannot be carried over: it serves to count distinct skeletons.
+    """
+    paths = [0] * len(expression.nodes)
+    paths[-1] = 1
+    for index in range(len(expression.nodes) - 1, -1, -1):
+        for a in expression.nodes[index].args:
+            paths[a] = min(2, paths[a] + paths[index])
+    uses: dict[int, int] = {}
+    for node, count in zip(expression.nodes, paths, strict=True):
+        if node.op == "param":
+            uses[int(node.value)] = uses.get(int(node.value), 0) + count  # type: ignore[arg-type]
+    free = frozenset(p for p, count in uses.items() if count == 1)
+    return _emit(*normal_form(expression, free), expression.columns)
+
+
+# order ---------------------------------------------------------------------------------------------------
+
+
+class _Order:
+    """The canonical order of operands below a root, and with it the canonical numbering of parameters.
+
+    Operands are sorted by structure with parameters not told apart. Where that leaves ties between operands
+    that hold parameters, parameters get colours by what the whole term looks like when one of them is marked,
+    until all differ; parameters that no marking tells apart are interchangeable.
+    """
+
+    def __init__(self, table: Terms, root: int) -> None:
+        self.table = table
+        self.root = root
+        needed = {root}
+        for t in range(root, -1, -1):
+            if t in needed:
+                needed.update(table.terms[t].children)
+        self.reachable = sorted(needed)
+        self.keys: dict[int, tuple] = {t: table.terms[t].key for t in self.reachable}
+        if any(self._tied(t) for t in self.reachable if table.terms[t].has_params):
+            self._colour()
+
+    def operands(self, t: int) -> list:
+        """The operands in order: (term, coefficient) of a sum, (base, power) of a product, terms of a function."""
+        term = self.table.terms[t]
+        if term.kind == "sum":
+            return sorted(term.data[1], key=lambda pair: (pair[1] < 0, self.keys[pair[0]], pair[1]))  # type: ignore[index]
+        if term.kind == "prod":
+            return sorted(term.data, key=lambda pair: (self.keys[pair[0]], pair[1]))  # type: ignore[call-overload]
+        if term.kind == "fn":
+            op, args = term.data  # type: ignore[misc]
+            return sorted(args, key=self.keys.__getitem__) if op in COMMUTATIVE else list(args)
+        return []
+
+    def _tied(self, t: int) -> bool:
+        term = self.table.terms[t]
+        if term.kind == "fn":
+            op, args = term.data  # type: ignore[misc]
+            found = [self.keys[a] for a in args if self.table.terms[a].has_params] if op in COMMUTATIVE else []
+        else:
+            pairs = {"sum": lambda d: d[1], "prod": lambda d: d}.get(term.kind, lambda d: ())(term.data)
+            found = [(self.keys[u], x) for u, x in pairs if self.table.terms[u].has_params]
+        return len(set(found)) < len(found)
+
+    def _marked(self, colours: dict[int, str]) -> dict[int, tuple]:
+        """The keys of all terms with parameters shown by their colours."""
+        terms, keys = self.table.terms, dict(self.keys)
+        for t in self.reachable:
+            term = terms[t]
+            if term.kind == "par":
+                keys[t] = (1, 1, colours[term.data], "")  # type: ignore[index]
+            elif term.has_params:
+                mark = self.table.mark(term.kind, term.data, [keys[u] for u in term.children])
+                keys[t] = (*term.key[:3], mark)
+        return keys
+
+    def _colour(self) -> None:
+        terms = self.table.terms
+        params = sorted(terms[t].data for t in self.reachable if terms[t].kind == "par")  # type: ignore[type-var]
+        rank = dict.fromkeys(params, 0)
+        while len(set(rank.values())) < len(params):
+            shown = {p: f"{rank[p]:04d}" for p in params}
+            marks = {p: (rank[p], "") for p in params}
+            for p in params:
+                if sum(r == rank[p] for r in rank.values()) > 1:
+                    keys = self._marked({**shown, p: "marked"})
+                    marks[p] = (rank[p], digest(*map(str, keys[self.root])))
+            classes = sorted(set(marks.values()))
+            if len(classes) == len(set(rank.values())):
+                # interchangeable as far as marking can tell: take one out and look again
+                tied = min(p for p in params if sum(marks[p] == m for m in marks.values()) > 1)
+                marks[tied] = (marks[tied][0], "")
+                classes = sorted(set(marks.values()))
+            rank = {p: classes.index(marks[p]) for p in params}
+        self.keys = self._marked({p: f"{rank[p]:04d}" for p in params})
+
+
+# emission ------------------------------------------------------------------------------------------------
+
+
+def _emit(table: Terms, root: int, columns: tuple[str, ...]) -> Canonical:
+    order = _Order(table, root)
+    # generous: every sum and product is bounded by the table's own limit
+    graph = Graph(max_nodes=10_000_000)
+    made: dict[int, int] = {}
+    new: dict[int, int] = {}
+    stack: list[tuple[int, list | None]] = [(root, None)]
+    while stack:
+        t, operands = stack.pop()
+        if t in made:
+            continue
+        term = table.terms[t]
+        if operands is None:
+            operands = order.operands(t)
+            stack.append((t, operands))
+            children = operands if term.kind == "fn" else [pair[0] for pair in operands]
+            stack.extend((u, None) for u in reversed(children) if u not in made)
+        elif term.kind == "num":
+            made[t] = graph.const(term.data)  # type: ignore[arg-type]
+        elif term.kind == "col":
+            made[t] = graph.column(term.data)  # type: ignore[arg-type]
+        elif term.kind == "par":
+            made[t] = graph.param(new.setdefault(term.data, len(new)))  # type: ignore[call-overload]
+        elif term.kind == "sum":
+            made[t] = _emit_sum(graph, term.data[0], operands, made)  # type: ignore[index]
+        elif term.kind == "prod":
+            made[t] = _emit_product(graph, operands, made)
+        else:
+            op = term.data[0]  # type: ignore[index]
+            if op in COMMUTATIVE:
+                made[t] = made[operands[0]]
+                for u in operands[1:]:
+                    made[t] = graph.add(op, made[t], made[u])
+            else:
+                made[t] = graph.add(op, *(made[u] for u in operands))
+    return Canonical(graph.expression(made[root], columns), tuple(new))
+
+
+def _is_reciprocal(graph: Graph, node: int) -> bool:
+    op, args, _ = graph.nodes[node]
+    return op == "div" and graph.nodes[args[0]] == ("const", (), 1.0)
+
+
+def _emit_sum(graph: Graph, constant: float, operands: list, made: dict[int, int]) -> int:
+    """Positive terms first, then the negative ones; the constant last, or first where it alone is positive."""
+    result: int | None = None
+    if constant > 0 and all(c < 0 for _, c in operands):
+        result, constant = graph.const(constant), 0.0
+    for t, c in operands:
+        subtract = result is not None and c < 0
+        value = -c if subtract else c
+        if value == 1.0:
+            node = made[t]
+        elif value == -1.0:
+            node = graph.add("neg", made[t])
+        elif _is_reciprocal(graph, made[t]):
+            node = graph.add("div", graph.const(value), graph.nodes[made[t]].args[1])
+        else:
+            node = graph.add("mul", graph.const(value), made[t])
+        if result is None:
+            result = node
+        else:
+            result = graph.add("sub" if subtract else "add", result, node)
+    assert result is not None
+    if constant:
+        result = graph.add("add" if constant > 0 else "sub", result, graph.const(abs(constant)))
+    return result
+
+
+def _emit_product(graph: Graph, operands: list[tuple[int, Power]], made: dict[int, int]) -> int:
+    def raised(base: int, exponent: float, guard: bool) -> int:
+        if guard and exponent == math.floor(exponent):
+            base, exponent = graph.add("sqrt", base), 2.0 * exponent
+        if exponent == 1.0:
+            return base
+        return graph.add("sqrt", base) if exponent == 0.5 else graph.add("pow", base, graph.const(exponent))
+
+    above: int | None = None
+    below: int | None = None
+    for t, p in operands:
+        if p.above:
+            factor = raised(made[t], p.above, p.guard_above)
+            above = factor if above is None else graph.add("mul", above, factor)
+        if p.below:
+            factor = raised(made[t], p.below, p.guard_below)
+            below = factor if below is None else graph.add("mul", below, factor)
+    if above is None:
+        above = graph.const(1.0)
+    return above if below is None else graph.add("div", above, below)

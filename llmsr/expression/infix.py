@@ -1,0 +1,223 @@
+"""The common part of all printers: a graph becomes infix text with few parentheses and bounded length."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from llmsr.expression.graph import OPS, Expression, Graph, Node
+
+OR, AND, NOT, COMPARE, SUM, PRODUCT, POWER, ATOM = range(8)
+"""Binding strengths, weakest first."""
+
+COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+INLINE_LIMIT = 4000
+INLINE_DEPTH = 40
+
+
+class Piece(NamedTuple):
+    """The text of a sub-expression without its sign, how strongly it binds, and how deep it nests."""
+
+    text: str
+    binding: int = ATOM
+    negative: bool = False
+    depth: int = 0
+    boolean: bool = False
+    number: bool = False
+
+
+class TooLong(Exception):
+    """The text without named intermediate results would pass the limit."""
+
+
+def safe_names(columns: Sequence[str], reserved: Iterable[str]) -> tuple[str, ...]:
+    """The column names where they are plain ASCII identifiers, unique and not reserved; else c0, c1, ..."""
+    taken = set(reserved) | set(keyword.kwlist)
+    valid = [n if re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", n) and n not in taken else None for n in columns]
+    names: list[str] = []
+    for index, name in enumerate(valid):
+        if name is None or name in names:
+            name = f"c{index}"
+            while name in taken or name in valid or name in names:
+                name += "_"
+        names.append(name)
+    return tuple(names)
+
+
+def unused_prefix(names: Iterable[str], wanted: Sequence[str]) -> str:
+    """The first wanted prefix p for which no name looks like p0, p1, ..."""
+    names = list(names)
+    for prefix in wanted:
+        if not any(re.fullmatch(re.escape(prefix) + r"\d+", n) for n in names):
+            return prefix
+    return unused_prefix(names, [wanted[-1] + "_" * n for n in range(1, len(names) + 2)])
+
+
+def fill(expression: Expression, params: Sequence[float]) -> Expression:
+    """The expression with its parameters replaced by numbers; numbers are folded, factors of 1 and -1 written out.
+
+    Raises ValueError when `params` is shorter than the largest parameter index needs.
+    """
+    if expression.params and len(params) <= expression.params[-1]:
+        raise ValueError(f"the expression uses params[{expression.params[-1]}], only {len(params)} values given")
+    graph = Graph(max_nodes=2 * len(expression.nodes) + 1)
+    made: list[int] = []
+    for op, args, value in expression.nodes:
+        if op == "const":
+            made.append(graph.const(value))  # type: ignore[arg-type]
+        elif op == "column":
+            made.append(graph.column(int(value)))  # type: ignore[arg-type]
+        elif op == "param":
+            made.append(graph.const(float(params[int(value)])))  # type: ignore[arg-type]
+        else:
+            a = [made[i] for i in args]
+            ones = [graph.nodes[i] == ("const", (), 1.0) for i in a]
+            if op == "mul" and ones[0]:
+                made.append(a[1])
+            elif op == "mul" and graph.nodes[a[0]] == ("const", (), -1.0):
+                made.append(graph.add("neg", a[1]))
+            elif op in ("mul", "div", "pow") and ones[1]:
+                made.append(a[0])
+            else:
+                made.append(graph.add(op, *a))
+    return graph.expression(made[-1], expression.columns)
+
+
+class Infix:
+    """Renders the nodes of a graph in order; a dialect overrides `number`, `leaf` and `call`.
+
+    With `limit` the text is one piece or `TooLong`; without, nodes used twice and long pieces get names
+    (`assignments`), so that the text is linear in the nodes of the graph.
+    """
+
+    times = "*"
+    flat = True  # a + (b + c) is shown as a + b + c
+
+    def __init__(self, expression: Expression, names: Sequence[str], temporary: str, limit: int | None) -> None:
+        self.expression = expression
+        self.names = names
+        self.temporary = temporary
+        self.limit = limit
+        self.assignments: list[tuple[str, str]] = []
+        self.width = 80
+
+    def render(self) -> Piece:
+        nodes = self.expression.nodes
+        uses = [0] * len(nodes)
+        for node in nodes:
+            for a in node.args:
+                uses[a] += 1
+        pieces: list[Piece] = []
+        for index, node in enumerate(nodes):
+            if node.args:
+                piece = self.combine(node, [pieces[a] for a in node.args])
+                piece = piece._replace(depth=1 + max(pieces[a].depth for a in node.args))
+                if self.limit is not None:
+                    if len(piece.text) > self.limit or piece.depth > INLINE_DEPTH:
+                        raise TooLong
+                elif index + 1 < len(nodes) and (
+                    uses[index] > 1 or len(piece.text) > self.width or piece.depth > INLINE_DEPTH // 2
+                ):
+                    piece = self.assign(piece)
+            else:
+                piece = self.leaf(node)
+            pieces.append(piece)
+        return pieces[-1]
+
+    def assign(self, piece: Piece) -> Piece:
+        name = self.temporary_name(len(self.assignments))
+        self.assignments.append((name, self.wrap(piece, OR)))
+        return Piece(name, boolean=piece.boolean)
+
+    def temporary_name(self, index: int) -> str:
+        return f"{self.temporary}{index}"
+
+    # what a dialect says ---------------------------------------------------------------------------------
+
+    def number(self, value: float) -> str:
+        raise NotImplementedError
+
+    def param(self, index: int) -> str:
+        raise NotImplementedError
+
+    def call(self, op: str, args: list[Piece]) -> Piece:
+        raise NotImplementedError
+
+    def parentheses(self, text: str) -> str:
+        return f"({text})"
+
+    def quotient(self, a: Piece, b: Piece) -> Piece:
+        return Piece(f"{self.wrap(a, PRODUCT)}/{self.wrap(b, POWER)}", PRODUCT)
+
+    def power(self, base: Piece, exponent: Piece) -> Piece:
+        return Piece(f"{self.wrap(base, ATOM)}**{self.wrap(exponent, ATOM)}", POWER)
+
+    def compare(self, op: str, a: Piece, b: Piece) -> Piece:
+        return Piece(f"{self.wrap(a, SUM)} {COMPARISONS[op]} {self.wrap(b, SUM)}", COMPARE)
+
+    def as_number(self, piece: Piece) -> Piece:
+        """A condition as the number 1 or 0."""
+        return Piece(self.parentheses(piece.text)) if piece.binding < ATOM else piece
+
+    # shared rules ----------------------------------------------------------------------------------------
+
+    def leaf(self, node: Node) -> Piece:
+        if node.op == "column":
+            return Piece(self.names[int(node.value)])  # type: ignore[arg-type]
+        if node.op == "param":
+            return Piece(self.param(int(node.value)))  # type: ignore[arg-type]
+        value = float(node.value)  # type: ignore[arg-type]
+        text = self.number(abs(value))
+        return Piece(text, self.number_binding(text), math.copysign(1.0, value) < 0, number=True)
+
+    def number_binding(self, text: str) -> int:
+        return ATOM
+
+    def wrap(self, piece: Piece, binding: int) -> str:
+        """The text with its sign, in parentheses where it binds weaker than its place asks."""
+        text, own = piece.text, piece.binding
+        if piece.negative:
+            text = "-" + (self.parentheses(text) if own < PRODUCT else text)
+            own = SUM
+        return self.parentheses(text) if own < binding else text
+
+    def combine(self, node: Node, args: list[Piece]) -> Piece:
+        op = node.op
+        if op in ("add", "sub", "neg", "mul", "div", "pow"):
+            args = [self.as_number(a) if a.boolean else a for a in args]
+        if op == "neg":
+            return args[0]._replace(negative=not args[0].negative, number=False)
+        if op in ("add", "sub"):
+            a, b = args
+            minus = b.negative != (op == "sub")
+            right = self.wrap(b._replace(negative=False), PRODUCT if minus or not self.flat else SUM)
+            return Piece(f"{self.wrap(a, SUM)} {'-' if minus else '+'} {right}", SUM)
+        if op in ("mul", "div"):
+            a, b = args
+            sign = a.negative != b.negative
+            a, b = a._replace(negative=False), b._replace(negative=False)
+            if op == "div":
+                return self.quotient(a, b)._replace(negative=sign)
+            if b.number:  # numbers stand first
+                a, b = b, a
+            return self.product(a, b)._replace(negative=sign)
+        if op == "pow":
+            return self.power(*args)
+        if op in COMPARISONS:
+            args = [self.as_number(a) if a.boolean else a for a in args]
+            return self.compare(op, *args)._replace(boolean=True)
+        if op in ("and", "or", "xor", "not", "where"):
+            conditions = 1 if op in ("not", "where") else 2
+            args = [
+                a if a.boolean else self.compare("ne", a, Piece(self.number(0.0)))._replace(boolean=True)
+                for a in args[:conditions]
+            ] + [self.as_number(a) if a.boolean else a for a in args[conditions:]]
+        else:
+            args = [self.as_number(a) if a.boolean else a for a in args]
+        return self.call(op, args)._replace(boolean=OPS[op].boolean)
+
+    def product(self, a: Piece, b: Piece) -> Piece:
+        return Piece(f"{self.wrap(a, PRODUCT)}{self.times}{self.wrap(b, PRODUCT if self.flat else POWER)}", PRODUCT)

@@ -1,0 +1,90 @@
+"""Expressions for tests: written as Python text with `build`, or drawn at random with `random_expression`."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import strategies as st
+
+from llmsr.expression.graph import OPS, Expression, Graph
+
+COLUMNS = ("x", "v", "t")
+_FUNCTIONS = {"pow", "where", *(op for op in OPS if op not in ("and", "or", "not"))}
+
+
+class Symbol:
+    """A node of a graph under construction that Python's operators extend."""
+
+    def __init__(self, graph: Graph, index: int) -> None:
+        self.graph, self.index = graph, index
+
+    def apply(self, op: str, *args: Symbol | float) -> Symbol:
+        nodes = [a.index if isinstance(a, Symbol) else self.graph.const(float(a)) for a in args]
+        return Symbol(self.graph, self.graph.add(op, *nodes))
+
+    def __neg__(self):
+        return self.apply("neg", self)
+
+    def __invert__(self):
+        return self.apply("not", self)
+
+
+def _operator(op: str, reverse: bool):
+    return lambda self, other: self.apply(op, *((other, self) if reverse else (self, other)))
+
+
+for _name, _op in {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "truediv": "div",
+    "pow": "pow",
+    "mod": "mod",
+    "floordiv": "floordiv",
+    "and": "and",
+    "or": "or",
+    "xor": "xor",
+}.items():
+    setattr(Symbol, f"__{_name}__", _operator(_op, False))
+    setattr(Symbol, f"__r{_name}__", _operator(_op, True))
+for _op in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(Symbol, f"__{_op}__", _operator(_op, False))
+
+
+def build(text: str, columns: tuple[str, ...] = COLUMNS) -> Expression:
+    """The expression of a test's own text: columns, p0..p9, every operation by name, operators, & | ~ ^, pi, e."""
+    graph = Graph(max_nodes=100_000)
+    names = {name: Symbol(graph, graph.column(i)) for i, name in enumerate(columns)}
+    names |= {f"p{i}": Symbol(graph, graph.param(i)) for i in range(10)}
+    one = Symbol(graph, graph.const(1.0))
+    names |= {op: (lambda *args, op=op: one.apply(op, *args)) for op in _FUNCTIONS}
+    result = eval(text, {"__builtins__": {}, "pi": math.pi, "e": math.e, "const": lambda v: one.apply("mul", 1, v)}, names)
+    return graph.expression(result.index, columns)
+
+
+@st.composite
+def random_expression(
+    draw,
+    columns: tuple[str, ...] = COLUMNS,
+    max_params: int = 4,
+    max_operations: int = 14,
+    ops: tuple[str, ...] = tuple(OPS),
+) -> Expression:
+    """A graph over all `ops` with shared nodes; it holds at least one column."""
+    graph = Graph(max_nodes=10_000)
+    pool = [graph.column(i) for i in range(len(columns))]
+    pool += [graph.param(i) for i in range(max_params)]
+    pool += [graph.const(c) for c in (2.0, -1.0, 0.5, draw(st.sampled_from([0.0, 1.0, 3.0, -2.5, 0.1, 1e-3])))]
+    arithmetic = tuple(op for op in ("add", "sub", "mul", "div", "neg", "pow", "sqrt") if op in ops) or ops
+    last = pool[0]
+    for _ in range(draw(st.integers(1, max_operations))):
+        op = draw(st.sampled_from(arithmetic if draw(st.booleans()) else ops))
+        # the newest nodes are drawn often, so that graphs are deep
+        args = [pool[-1 - draw(st.integers(0, min(len(pool), 14) - 1))] for _ in range(OPS[op].arity)]
+        node = graph.add(op, *args)
+        pool.append(node)
+        last = node
+    expression = graph.expression(last, columns)
+    if not expression.inputs:
+        expression = graph.expression(graph.add("add", last, pool[draw(st.integers(0, len(columns) - 1))]), columns)
+    return expression
