@@ -251,9 +251,9 @@ class _Walk:
         match owner, index:
             case (
                 Symbol(kind="inputs"),
-                ast.Tuple(elts=[ast.Slice(lower=None, upper=None, step=None), position]),
+                ast.Tuple(elts=[ast.Slice(lower=None, upper=None, step=None), number]),
             ):
-                return column(self._value(position, scopes), self.n_columns)
+                return column(self._value(number, scopes), self.n_columns)
             case _, ast.Tuple() | ast.Slice():
                 raise NotStandard
         match owner, self._value(index, scopes):

@@ -24,11 +24,11 @@ class NotStandard(Exception):
 class Symbol:
     """A value known by its kind.
 
-    Of the objective: data, inputs, transposed (inputs.T), column, outputs, params, predicted, residual, squares,
-    sum_squares, loss (the mean of squares); minimum (what minimize returned), best_loss and best_params (its
-    fields), negative (minus best_loss), finite (a test of best_loss: +1 true when it is finite, -1 true when
-    not). Else: number, text, nothing (None), n_rows, range, list_of_ones, array_of_ones, module, builtin,
-    method, unknown. `detail` tells apart columns, numbers, module paths, and the params of a prediction.
+    Of the objective: data, inputs, transposed (inputs.T), column, outputs, params, predicted, residual,
+    squares, sum_squares, loss (the mean of squares); minimum (what minimize returned), best_loss and
+    best_params (its fields), negative (minus best_loss), finite (a test of best_loss: +1 true when it is
+    finite, -1 true when not). Else: number, text, nothing (None), n_rows, range, list_of_ones, array_of_ones,
+    module, builtin, method, unknown. `detail` tells apart columns, numbers, module paths, and the params of a prediction.
     """
 
     kind: str
