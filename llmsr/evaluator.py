@@ -10,6 +10,7 @@ The parent keeps the fits by canonical form: equal equations are fitted once.
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmsr.expression.graph import Expression
 from llmsr.problem import Problem
 from llmsr.sample import Evaluation, finite_or_none
 from llmsr.workers import WorkerFailure, WorkerPool
@@ -37,7 +39,7 @@ class Skeleton:
     """
 
     body: str
-    expression: Any
+    expression: Expression
     param_order: tuple[int, ...]
     canonical: str
     complexity: int
@@ -52,14 +54,18 @@ class _State:
     fitter: str
     fit_timeout: float
 
+    @property
+    def as_written(self) -> bool:
+        """Whether the spec's own evaluate does the fitting, as it stands."""
+        return self.fitter == "reference" or not self.problem.spec.least_squares
+
 
 def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleton | Evaluation:
     """The skeleton that a completion holds, or the failure that it is."""
     from llmsr.completion import NoBody, read_completion
     from llmsr.expression import Refusal, parse
-    from llmsr.expression.canonical import canonical, canonical_hash
+    from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
-    from llmsr.expression.graph import Expression
 
     spec = state.problem.spec
     found = read_completion(completion, spec.function_name)
@@ -80,27 +86,26 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     if isinstance(parsed, Refusal):
         return Evaluation(status=parsed.kind, reason=parsed.reason, line=parsed.line, body=found.text)
     expression = Expression(parsed.nodes, spec.columns)
-    form = canonical(expression)
-    digest = canonical_hash(form.expression)
+    form = canonicalize(expression)
+    if not form.expression.inputs:
+        return Evaluation(status="constant", reason="the inputs cancel out", body=found.text)
     own_names = columns == spec.columns and params_name == spec.params_name
     calls_versions = any(name in found.text for name in versions)
     plain = own_names and not calls_versions and len(found.text) <= SHOWN_CHARACTERS
     body = found.text if plain else _regenerated_body(expression, spec.params_name)
-    if _fits_as_written(state):
+    size = complexity(expression)
+    if state.as_written:
         # the spec's own optimiser sees the operations in the order that the author wrote
         order = tuple(range(spec.max_params))
-        return Skeleton(body, expression, order, digest, complexity(expression), repr(expression.nodes))
-    return Skeleton(body, form.expression, form.param_order, digest, complexity(expression), digest)
+        return Skeleton(body, expression, order, form.hash, size, repr(expression.nodes))
+    return Skeleton(body, form.expression, form.params, form.hash, size, form.hash)
 
 
-def _fits_as_written(state: _State) -> bool:
-    return state.fitter == "reference" or not state.problem.spec.least_squares
-
-
-def _regenerated_body(expression: Any, params_name: str) -> str:
+def _regenerated_body(expression: Expression, params_name: str) -> str:
     from llmsr.expression.source import to_numpy_source
 
-    return to_numpy_source(expression, params_name=params_name).split("\n", 1)[1]
+    body = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
+    return body if params_name == "params" else f"params = {params_name}\n{body}"
 
 
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:

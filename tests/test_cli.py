@@ -1,0 +1,139 @@
+"""The command line: promised flags, clear sentences, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from replays import completions, write_replay
+
+from llmsr.cli import main
+from llmsr.cli.run import _settings, _wants_training
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_importing_the_package_is_quick_and_light():
+    program = (
+        "import sys, time; t = time.perf_counter(); import llmsr; d = time.perf_counter() - t;"
+        "assert d < 0.5, d; heavy = {'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def test_help_starts_with_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert out.index("examples:") < out.index("--problem_name")
+
+
+@pytest.mark.parametrize(("flag", "value"), [("True", True), ("false", False), ("1", True), ("no", False)])
+def test_use_api_takes_both_words(flag, value):
+    assert _settings(["--use_api", flag])[2].use_api is value
+    assert _settings(["--use_api"])[2].use_api is True
+
+
+@pytest.mark.parametrize(
+    ("argv", "answer"), [(["--use_rl"], True), (["--use_rl", "false"], False), (["--budget", "3"], False)]
+)
+def test_use_rl_chooses_the_mode(argv, answer):
+    assert _wants_training(argv) is answer
+
+
+def test_a_config_file_sets_and_flags_override(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("budget: 7\nproblem_name: bactgrow\ntemperature: 0.5\n")
+    run, search, proposer = _settings(["--config", str(config), "--budget", "9"])
+    assert (run.problem_name, search.budget, proposer.temperature) == ("bactgrow", 9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--problem_name", "oscilator1"], "oscillator1"),
+        (["--budget", "0"], "budget must be at least 1"),
+        (["--spec_path", "nowhere.txt"], "nowhere.txt"),
+        (["--replay_path", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--resume", "--log_path", "nowhere"], "no run to continue"),
+        (["wander"], "unknown verb"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(at_root, tmp_path, capsys, argv, sentence):
+    if "--log_path" not in argv and argv[0].startswith("-"):
+        argv = [*argv, "--log_path", str(tmp_path / "run")]
+    assert main(argv) == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("llmsr: ")
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_setting_names_the_nearest(at_root, tmp_path, capsys):
+    config = tmp_path / "run.yaml"
+    config.write_text("bugdet: 7\n")
+    assert main(["--config", str(config)]) == 2
+    assert "did you mean budget?" in capsys.readouterr().err
+
+
+def test_a_search_from_the_command_line_leaves_everything_in_its_directory(at_root, tmp_path, capsys):
+    replay = write_replay(tmp_path / "texts.jsonl", completions(24))
+    run_dir = tmp_path / "run"
+    argv = [
+        "--proposer",
+        "replay",
+        "--replay_path",
+        str(replay),
+        "--log_path",
+        str(run_dir),
+        "--workers",
+        "1",
+    ]
+    assert main([*argv, "--budget", "24"]) == 0
+    out = capsys.readouterr().out
+    assert "best equation" in out
+    assert "test_ood" in out
+    assert {"archive", "samples", "config.yaml", "versions.json", "result.json"} <= {
+        p.name for p in run_dir.iterdir()
+    }
+    first = json.loads((run_dir / "samples" / "samples_1.json").read_text())
+    assert {"sample_order", "function", "score", "status", "reason", "canonical", "train_mse"} <= set(first)
+    assert main(argv) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main([*argv, "--resume", "--budget", "24"]) == 0
+    assert len(list((run_dir / "samples").iterdir())) == 24
+    assert main([*argv, "--resume", "--seed", "5"]) == 2
+    assert "another seed" in capsys.readouterr().err
+
+
+def test_score_answers_every_line_in_order(at_root, tmp_path):
+    bodies = tmp_path / "bodies.jsonl"
+    given = [
+        {"id": "a", "body": "return params[0]*x + params[1]*v"},
+        {"id": 2, "body": "return import"},
+        {"id": None, "body": 5},
+        {"id": "d", "body": "return params[0]*np.sin(x)"},
+    ]
+    bodies.write_text("".join(json.dumps(g) + "\n" for g in given) + "no json\n")
+    out = tmp_path / "scores.jsonl"
+    assert main(["score", "--problem_name", "oscillator1", "--input", str(bodies), "--output", str(out)]) == 0
+    scores = lines(out)
+    assert [s["id"] for s in scores] == ["a", 2, None, "d", None]
+    assert [s["status"] for s in scores] == ["ok", "syntax", "empty", "ok", "syntax"]
+    wanted = (
+        "id status reason line params train_mse nmse complexity canonical expression latex "
+        "fit_seconds cpu_seconds"
+    )
+    assert all(set(wanted.split()) <= set(s) for s in scores)
+    assert set(scores[0]["nmse"]) == {"train", "test_id", "test_ood"}
