@@ -1,0 +1,202 @@
+"""What the flags of a training run come to: trainer, model, batch arithmetic, and every default that was chosen."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llmsr.errors import UserError
+from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
+STEPS_PER_EPOCH = 4
+FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}
+TINY_SIZE = {"batch_size": 8, "learning_rate": 3e-4, "rollout_n": 16, "max_response_length": 128}
+TINY_PARAMETERS = 50e6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in full: no setting is open. `notes` are sentences about what was chosen for the user.
+
+    `rows` training prompts make `steps_per_epoch` steps of `answers_per_step` answers; `parameters` is the model's
+    size, None where it is not known without the network.
+    """
+
+    config: GrpoConfig
+    trainer: str
+    model_path: str
+    tiny: bool
+    run_dir: Path
+    rows: int
+    steps_per_epoch: int
+    steps: int
+    answers_per_step: int
+    micro_batch_size: int
+    attention: str
+    parameters: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder that holds global_step_N."""
+        return self.run_dir / "checkpoints" / "llm_sr_grpo" / f"llmsr_grpo_{self.config.label}"
+
+    @property
+    def final(self) -> Path:
+        return self.run_dir / "checkpoints" / "final"
+
+    @property
+    def n_gpus(self) -> int:
+        return self.config.gpus * self.config.nnodes
+
+
+def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
+    """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot work."""
+    notes: list[str] = []
+    trainer = config.trainer
+    if trainer == "auto":
+        trainer = "verl" if cuda else "local"
+        if not cuda:
+            notes.append("no CUDA device here: the local trainer is used instead of VERL (--trainer)")
+    model_path = config.model_path
+    if model_path is None:
+        model_path = DEFAULT_MODEL if trainer == "verl" else str(EMBEDDED)
+        if trainer == "local":
+            notes.append(
+                f"the local trainer trains the embedded skeleton-lm; name another model with --model_path "
+                f"(with VERL the default is {DEFAULT_MODEL})"
+            )
+    model_path = _absolute(model_path)
+    parameters = model_parameters(model_path)
+    tiny = parameters is not None and parameters < TINY_PARAMETERS
+    defaults = TINY_SIZE if tiny else FULL_SIZE
+    chosen = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    if tiny and chosen:
+        listed = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+        notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
+    config = replace(config, **chosen)
+    if config.prompt_details == "auto":
+        config = replace(config, prompt_details="none" if tiny else "mixed")
+    rows = config.prompts or STEPS_PER_EPOCH * config.batch_size
+    steps_per_epoch = rows // config.batch_size
+    config = replace(
+        config,
+        prompts=rows,
+        save_freq=config.save_freq or max(1, steps_per_epoch),
+        test_freq=max(1, steps_per_epoch) if config.test_freq is None else config.test_freq,
+        lora_alpha=config.lora_alpha or (2 * config.lora_rank or None),
+        gradient_checkpointing=(parameters is None or parameters > 0.5e9)
+        if config.gradient_checkpointing is None
+        else config.gradient_checkpointing,
+        resume=config.resume,
+    )
+    plan = Plan(
+        config=config,
+        trainer=trainer,
+        model_path=model_path,
+        tiny=tiny,
+        run_dir=Path(config.output_dir or f"llmsr_grpo_outputs/{config.label}").resolve(),
+        rows=rows,
+        steps_per_epoch=steps_per_epoch,
+        steps=config.epochs * steps_per_epoch,
+        answers_per_step=config.batch_size * config.rollout_n,
+        micro_batch_size=config.micro_batch_size or _micro_batch(config, parameters),
+        attention=_attention(config),
+        parameters=parameters,
+        notes=tuple(notes),
+    )
+    _check(plan)
+    return plan
+
+
+def arithmetic(plan: Plan) -> list[str]:
+    """The batch arithmetic in sentences."""
+    config = plan.config
+    lines = [
+        f"{plan.rows} prompts / {config.batch_size} per step = {plan.steps_per_epoch} steps per epoch; "
+        f"{config.epochs} epochs = {plan.steps} steps",
+        f"{config.batch_size} prompts x {config.rollout_n} answers = {plan.answers_per_step} answers per step; "
+        f"{plan.steps * plan.answers_per_step} in all",
+        f"one update per step on all {plan.answers_per_step} answers",
+    ]
+    if plan.trainer == "verl":
+        lines.append(
+            f"{plan.answers_per_step} answers / {plan.n_gpus} GPUs = {plan.answers_per_step // plan.n_gpus} per GPU, "
+            f"in passes of {plan.micro_batch_size}"
+        )
+    return lines
+
+
+def model_parameters(model_path: str) -> float | None:
+    """Parameters of a model: from its folder's config.json, else from a size in its name; None if neither."""
+    folder = Path(model_path)
+    if (folder / "config.json").is_file():
+        try:
+            return _count(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError):
+            return None
+    size = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", Path(model_path).name)
+    return float(size[1]) * (1e9 if size[2] in "bB" else 1e6) if size else None
+
+
+def _count(config: dict) -> float:
+    """Parameters of a dense decoder with gated feed-forward layers (Llama, Qwen, Mistral, ...)."""
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    head = config.get("head_dim") or hidden // heads
+    kv = config.get("num_key_value_heads") or heads
+    attention = hidden * head * (2 * heads + 2 * kv)
+    embedding = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    return embedding + layers * (attention + 3 * hidden * config["intermediate_size"])
+
+
+def _absolute(model_path: str) -> str:
+    """A local folder's absolute path, anything else (a hub id) as it is."""
+    expanded = os.path.expanduser(model_path)
+    return os.path.abspath(expanded) if os.path.isdir(expanded) else model_path
+
+
+def _micro_batch(config: GrpoConfig, parameters: float | None) -> int:
+    """Answers per GPU and pass: powers of two, since the logits of a pass are what fills the memory."""
+    size = parameters if parameters is not None else 7e9
+    wanted = 64 if size < 0.1e9 else 16 if size < 1e9 else 8 if size < 4e9 else 4
+    per_gpu = max(1, config.batch_size * config.rollout_n // (config.gpus * config.nnodes))
+    return min(wanted, per_gpu)
+
+
+def _attention(config: GrpoConfig) -> str:
+    if config.attention != "auto":
+        return config.attention
+    return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
+
+
+def _check(plan: Plan) -> None:
+    """Whatever VERL or the arithmetic would refuse minutes later."""
+    config = plan.config
+    if plan.rows < config.batch_size:
+        raise UserError(
+            f"{plan.rows} prompts do not fill one step of --batch_size {config.batch_size}: raise --prompts to at "
+            f"least {config.batch_size}, or lower --batch_size"
+        )
+    if plan.trainer != "verl":
+        if config.lora_rank:
+            raise UserError("the local trainer trains all weights: leave out --lora_rank, or use --trainer verl")
+        if plan.n_gpus > 1:
+            raise UserError("the local trainer uses one device: leave out --gpus and --nnodes, or use --trainer verl")
+        return
+    if plan.answers_per_step % plan.n_gpus:
+        step = plan.n_gpus
+        raise UserError(
+            f"--batch_size {config.batch_size} x --rollout_n {config.rollout_n} = {plan.answers_per_step} answers do "
+            f"not divide evenly among {plan.n_gpus} GPUs: use a --batch_size that is a multiple of {step}"
+        )
+    if config.gpus % config.tensor_parallel:
+        raise UserError(
+            f"--tensor_parallel {config.tensor_parallel} must divide --gpus {config.gpus}, since an engine stays "
+            "within a node"
+        )

@@ -1,0 +1,66 @@
+"""Earlier equations to show in prompts, made without a language model and fitted like any answer."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from llmsr.evaluator import Evaluator
+from llmsr.llm.grammar import mutate, random_body
+from llmsr.problem import Problem
+from llmsr.sample import Evaluation
+
+MAX_BODY = 400  # characters; longer ones leave the model no room
+
+
+@dataclass(frozen=True)
+class Example:
+    """One earlier equation: its body as text, and what it is worth."""
+
+    body: str
+    evaluation: Evaluation
+
+    @property
+    def nmse(self) -> float:
+        value = self.evaluation.nmse.get("train")
+        return float("inf") if value is None else value
+
+
+def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> list[Example]:
+    """`size` different valid equations, worst first: the spec's seed, random ones, and changes of these.
+
+    They depend on the problem, `size` and `seed` alone. Fewer come back where the grammar finds no more.
+    """
+    rng = Random(f"pool {problem.name} {seed}")
+    spec = problem.spec
+    signed = [c for c, values in zip(spec.columns, problem.train.inputs.T, strict=True) if np.any(values < 0)]
+    module = "torch" if spec.dialect == "torch" else "np"
+
+    def fresh() -> str:
+        return random_body(rng, spec.columns, spec.max_params, signed=signed, module=module,
+                           params_name=spec.params_name)  # fmt: skip
+
+    def changed(known: list[Example]) -> str:
+        # parents come from the better half, so that the pool spans a range of scores
+        better = sorted(known, key=lambda e: e.nmse)[: max(1, len(known) // 2)]
+        first, second = rng.choice(better), rng.choice(better)
+        return mutate(rng, first.body, spec.columns, spec.max_params, other=second.body, signed=signed,
+                      module=module, params_name=spec.params_name)  # fmt: skip
+
+    found: dict[str, Example] = {}
+    for attempt in range(8):
+        known = list(found.values())
+        batch = [spec.seed_body] if attempt == 0 else []
+        while len(batch) < size:
+            batch.append(changed(known) if known and rng.random() < 0.5 else fresh())
+        waiting: list[tuple[str, Future[Evaluation]]] = [(b, evaluator.submit(b)) for b in batch]
+        for body, future in waiting:
+            evaluation = future.result()
+            if evaluation.ok and len(body) <= MAX_BODY and len(found) < size:
+                found.setdefault(evaluation.canonical, Example(body, evaluation))
+        if len(found) >= size:
+            break
+    return sorted(found.values(), key=lambda example: (-example.nmse, example.evaluation.canonical))
