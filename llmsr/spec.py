@@ -6,17 +6,17 @@ import ast
 import difflib
 import inspect
 import io
-import math
-import re
 import textwrap
 import tokenize
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from llmsr.errors import UserError
 from llmsr.objective import is_least_squares
+from llmsr.spec_numbers import module_constants, ones_length
 
 RUN, EVOLVE = "run", "evolve"
 _MAX_PARAMS_LIMIT = 1000
@@ -61,7 +61,9 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
     """The spec of a text; `path` is the name that errors show."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in strings
+            tree = ast.parse(text)
     except SyntaxError as error:
         where = f"line {error.lineno}: " if error.lineno else ""
         raise UserError(f"{path}: {where}not valid Python ({error.msg}); correct the spec.") from None
@@ -82,9 +84,9 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
 
     lines = text.split("\n")
     columns, params_name = _signature(equation, path)
-    header, rest = _split_header(equation, lines)
-    docstring, seed_body = _split_docstring(equation, rest, lines)
-    constants = _constants(tree)
+    header, rest, header_end = _split_header(equation, lines)
+    docstring, seed_body = _split_docstring(equation, rest, header_end, lines)
+    constants = module_constants(tree)
     max_params = _max_params(tree, evaluate, constants, path)
     first = min(d.lineno for f in (evaluate, equation) for d in f.decorator_list)
     return Spec(
@@ -203,8 +205,8 @@ def _means_params(name: str, equation: Function) -> bool:
     return False
 
 
-def _split_header(equation: Function, lines: list[str]) -> tuple[str, str]:
-    """The header as written, from `def` to its colon, and what follows on the colon's own line."""
+def _split_header(equation: Function, lines: list[str]) -> tuple[str, str, int]:
+    """The header as written, from `def` to its colon, what follows on that colon's line, and its number."""
     source = "\n".join(lines[equation.lineno - 1 : equation.end_lineno]) + "\n"
     depth, start = 0, None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -217,18 +219,17 @@ def _split_header(equation: Function, lines: list[str]) -> tuple[str, str]:
                 rest = rows[-1][token.end[1] :]
                 rows[-1] = rows[-1][: token.end[1]]
                 rows[0] = rows[0][start[1] :]
-                return "\n".join(rows).expandtabs(4), rest
+                return "\n".join(rows).expandtabs(4), rest, equation.lineno + token.end[0] - 1
     raise AssertionError("a parsed function has a header")
 
 
-def _split_docstring(equation: Function, rest: str, lines: list[str]) -> tuple[str, str]:
+def _split_docstring(equation: Function, rest: str, header_end: int, lines: list[str]) -> tuple[str, str]:
     """The docstring, ready to stand indented by four spaces between triple quotes, and the seed body."""
     first = equation.body[0]
     docstring = ast.get_docstring(equation, clean=False)
     end_line = equation.end_lineno or equation.lineno
     if docstring is None:
-        # the first line of the body is the one after the header's colon, comments included
-        start = _header_end(equation, lines)
+        start = header_end  # the body begins below the header, with its comments
         head = rest.strip()
     else:
         start = first.end_lineno or first.lineno
@@ -239,15 +240,6 @@ def _split_docstring(equation: Function, rest: str, lines: list[str]) -> tuple[s
     block = textwrap.dedent("\n".join(lines[start:end_line]).expandtabs(4)).strip("\n")
     body = "\n".join(part for part in (head, block) if part)
     return _clean_docstring(docstring or ""), body
-
-
-def _header_end(equation: Function, lines: list[str]) -> int:
-    """The 1-based number of the line with the header's colon."""
-    header, _ = _split_header(equation, lines)
-    source = lines[equation.lineno - 1]
-    # `async` and `def` may only stand on one line, or be joined by a backslash
-    skipped = 0 if re.search(r"\bdef\b", source) else 1
-    return equation.lineno + skipped + header.count("\n")
 
 
 def _clean_docstring(docstring: str) -> str:
@@ -263,108 +255,22 @@ def _clean_docstring(docstring: str) -> str:
     return docstring + " " if docstring.endswith(('"', "\\")) else docstring
 
 
-def _constants(tree: ast.Module) -> dict[str, float]:
-    """The numbers that module-level assignments give to names; the last assignment of a name counts."""
-    constants: dict[str, float] = {}
-    for statement in tree.body:
-        for target, value in _assignments(statement):
-            number = _number(value, constants)
-            if number is None:
-                constants.pop(target, None)
-            else:
-                constants[target] = number
-    return constants
-
-
-def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    if isinstance(statement, ast.AnnAssign) and statement.value and isinstance(statement.target, ast.Name):
-        yield statement.target.id, statement.value
-    elif isinstance(statement, ast.Assign):
-        for target in statement.targets:
-            if isinstance(target, ast.Name):
-                yield target.id, statement.value
-            elif (
-                isinstance(target, ast.Tuple | ast.List)
-                and isinstance(statement.value, ast.Tuple | ast.List)
-                and len(target.elts) == len(statement.value.elts)
-            ):
-                for part, value in zip(target.elts, statement.value.elts, strict=True):
-                    if isinstance(part, ast.Name):
-                        yield part.id, value
-
-
-def _number(node: ast.expr, constants: Mapping[str, float]) -> float | None:
-    """The value of plain arithmetic on numbers, pi and e; None for all else."""
-    match node:
-        case ast.Constant(value=bool()):
-            return None
-        case ast.Constant(value=int() | float()):
-            try:
-                return float(node.value)  # type: ignore[arg-type]
-            except OverflowError:
-                return None
-        case ast.Name(id=name):
-            return constants.get(name)
-        case ast.Attribute(value=ast.Name(id="np" | "numpy" | "math" | "torch"), attr="pi"):
-            return math.pi
-        case ast.Attribute(value=ast.Name(id="np" | "numpy" | "math" | "torch"), attr="e"):
-            return math.e
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            inner = _number(operand, constants)
-            return -inner if inner is not None and isinstance(sign, ast.USub) else inner
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _number(left, constants), _number(right, constants)
-            if a is None or b is None:
-                return None
-            try:
-                match op:
-                    case ast.Add():
-                        return a + b
-                    case ast.Sub():
-                        return a - b
-                    case ast.Mult():
-                        return a * b
-                    case ast.Div():
-                        return a / b
-                    case ast.Pow():
-                        # floats, so that the size of the result is bounded
-                        power = a**b
-                        return power if isinstance(power, float) else None
-            except (ZeroDivisionError, OverflowError):
-                return None
-    return None
-
-
 def _max_params(tree: ast.Module, evaluate: Function, constants: Mapping[str, float], path: str) -> int:
     """MAX_NPARAMS, or else the length of the one plain list of ones that the spec builds."""
     number = constants.get("MAX_NPARAMS")
     if number is None:
-        lengths = {_ones_length(node, constants) for node in ast.walk(tree)} - {None}
+        lengths = {n for node in ast.walk(tree) if (n := ones_length(node, constants)) is not None}
         if len(lengths) != 1:
             raise UserError(
                 f"{path}: the number of parameters is not stated; add a line MAX_NPARAMS = 10 above "
                 f"{evaluate.name}."
             )
         number = lengths.pop()
-    assert number is not None
-    if number != int(number) or not 1 <= number <= _MAX_PARAMS_LIMIT:
+    if not 1 <= number <= _MAX_PARAMS_LIMIT or number != int(number):
         raise UserError(
             f"{path}: MAX_NPARAMS is {number:g}; it must be a whole number from 1 to {_MAX_PARAMS_LIMIT}."
         )
     return int(number)
-
-
-def _ones_length(node: ast.AST, constants: Mapping[str, float]) -> float | None:
-    match node:
-        case ast.BinOp(left=ast.List(elts=[ast.Constant(value=one)]), op=ast.Mult(), right=count) if one == 1:
-            return _number(count, constants)
-        case ast.Call(func=ast.Attribute(attr="ones"), args=[count, *_]):
-            return _number(count, constants)
-        case ast.List(elts=[_, _, *_] as items) if all(
-            isinstance(i, ast.Constant) and i.value == 1 for i in items
-        ):
-            return float(len(items))
-    return None
 
 
 def _dialect(tree: ast.Module, evaluate: Function, equation: Function) -> Literal["numpy", "torch"]:
