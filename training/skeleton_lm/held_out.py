@@ -1,9 +1,9 @@
 """Keeps the laws of the four shipped problems out of the training text.
 
-The grammar knows no problem, but a general grammar can draw any law by chance. A body counts as a law when it
-says the law with free or fixed constants anywhere, under any naming of the variables, with or without further
-terms or factors. Sine and cosine count as the same wave, and every offset inside a function is ignored, so the
-filter refuses somewhat more than the laws themselves. The building blocks stay.
+The grammar knows no problem, but a general grammar can draw any law by chance. A body counts as a law when
+it says the law with free or fixed constants anywhere, under any naming of the variables, with or without
+further terms or factors. Sine and cosine count as the same wave, and every offset inside a function is
+ignored, so the filter refuses somewhat more than the laws themselves. The building blocks stay.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from itertools import permutations
 from llmsr.llm.grammar.bodies import read_body
 from llmsr.llm.grammar.tree import Tree, children, nodes, rebuild, variables
 
+_HARDENING = "(params[1] - params[2] * strain**params[3])"
+_PLAIN = "params[4] * temp**params[5]"
+_SOFTENING = "((temp - params[6]) / params[7])**params[8]"
 # several spellings where the filter's own normal form does not unite them
 LAWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "oscillator1": (
@@ -41,14 +44,10 @@ LAWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "stressstrain": (
         ("strain", "temp"),
         (
-            "return np.minimum(params[0] * strain,"
-            " (params[1] - params[2] * strain**params[3]) * (1 - params[4] * temp**params[5]))",
-            "return np.minimum(params[0] * strain,"
-            " (params[1] - params[2] * strain**params[3]) * (1 - ((temp - params[4]) / params[5])**params[6]))",
-            "return np.where(strain < params[6], params[0] * strain,"
-            " (params[1] - params[2] * strain**params[3]) * (1 - params[4] * temp**params[5]))",
-            "return np.where(strain < params[6], params[0] * strain, (params[1] - params[2] * strain**params[3])"
-            " * (1 - ((temp - params[4]) / params[5])**params[6]))",
+            f"return np.minimum(params[0] * strain, {_HARDENING} * (1 - {_PLAIN}))",
+            f"return np.minimum(params[0] * strain, {_HARDENING} * (1 - {_SOFTENING}))",
+            f"return np.where(strain < params[9], params[0] * strain, {_HARDENING} * (1 - {_PLAIN}))",
+            f"return np.where(strain < params[9], params[0] * strain, {_HARDENING} * (1 - {_SOFTENING}))",
         ),
     ),
 }

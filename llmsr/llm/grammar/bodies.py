@@ -39,8 +39,9 @@ def random_body(
     """A function body drawn from the grammar, indented by four spaces.
 
     `columns` are the names of the input arguments; the body uses at least one of them and only
-    `params[0]` to `params[max_params - 1]`, numbered as they appear. Columns named in `signed` can be negative
-    and meet no root, logarithm, free power or denominator as they are. `module` is the prefix of the functions.
+    `params[0]` to `params[max_params - 1]`, numbered as they appear. Columns named in `signed` can be
+    negative and meet no root, logarithm, free power or denominator as they are. `module` is the prefix of the
+    functions.
     """
     tree = drawn_tree(rng, _inputs(columns, signed), max_params)
     return body_text(tree, columns, style=Style(module), params_name=params_name)

@@ -32,7 +32,7 @@ _FAMILIES = (
 
 
 def tidy(tree: Tree | None) -> Tree | None:
-    """The tree without terms that stand twice, spare constants and factors of one; None if no column is left."""
+    """The tree without repeated terms, spare constants and factors of one; None if no column is left."""
     if tree is None:
         return None
     tree = _tidy(tree)
@@ -44,6 +44,8 @@ def _tidy(tree: Tree) -> Tree:
     if not parts:
         return tree
     tree = rebuild(tree, parts)
+    if tree[0] != "neg" and count_params(tree) and not variables(tree):
+        return P
     if tree[0] == "+":
         kept: dict[Tree, Tree] = {}
         for part in tree[1]:

@@ -451,9 +451,9 @@ def product_form(rng: Random, inputs: Inputs) -> Tree:
     return mul(*factors)
 
 
-def linear(rng: Random, inputs: Inputs, constant: float = 0.9) -> Tree:
+def linear(rng: Random, columns: int, constant: float = 0.9) -> Tree:
     """The plainest equation: a coefficient for every variable."""
-    parts: list[Tree] = [mul(P, ("v", i)) for i in range(inputs.count)]
+    parts: list[Tree] = [mul(P, ("v", i)) for i in range(columns)]
     if rng.random() < constant:
         parts.append(P)
     return add(*parts)

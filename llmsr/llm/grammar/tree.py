@@ -142,7 +142,7 @@ def key(tree: Tree) -> Tree:
 
 @dataclass(frozen=True)
 class Style:
-    """How a body is written: the module its functions come from, spaces around powers, named terms, comments."""
+    """How a body is written: the module of its functions, spaces around powers, named terms, comments."""
 
     module: str = "np"
     spaced_power: bool = False
