@@ -65,7 +65,8 @@ class Sample:
 
     `number` counts a run's completions from 1; 0 stands for the spec's own body, which is shown in prompts
     but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
-    it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions.
+    it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions,
+    `elapsed` the seconds from the run's begin to this record, pauses between runs and resumes left out.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Sample:
     proposer: str = ""
     tokens: int = 0
     seconds: float = 0.0
+    elapsed: float = 0.0
     seed: int = 0
     duplicate_of: int | None = None
     step: int | None = None

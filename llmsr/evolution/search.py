@@ -8,6 +8,7 @@ replays what is archived and goes on as if it had not stopped.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,8 +105,11 @@ class Search:
         self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
         self.population = make_population(settings, _seeds(self.seed_evaluation))
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
+        elapsed = 0.0
         for sample in earlier:
             self._earlier[sample.prompt].append(sample)
+            elapsed = max(elapsed, sample.elapsed)
+        self._began = time.monotonic() - elapsed  # for the record alone
         self._last_archived = max(self._earlier, default=-1)
         self._asked_samples = 0
 
@@ -193,6 +197,7 @@ class Search:
             proposer=self.proposer.name,
             tokens=completion.tokens,
             seconds=completion.seconds,
+            elapsed=round(time.monotonic() - self._began, 3),
             seed=asked.seed,
             duplicate_of=self.totals.first_with.get(evaluation.canonical) if evaluation.ok else None,
         )
