@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llmsr.expression.graph import OPS, Expression, Graph
 
 COLUMNS = ("x", "v", "t")
-_FUNCTIONS = {"pow", "where", *(op for op in OPS if op not in ("and", "or", "not"))}
+_FUNCTIONS = {op for op in OPS if op not in ("and", "or", "not")}
 
 
 class Symbol:
@@ -52,11 +52,14 @@ for _op in ("lt", "le", "gt", "ge", "eq", "ne"):
 
 
 def build(text: str, columns: tuple[str, ...] = COLUMNS) -> Expression:
-    """The expression of a test's own text: columns, p0..p9, every operation by name, operators, & | ~ ^, pi, e."""
+    """The expression of a test's own text: columns, p0..p9, every operation by name or as `op("and", x, v)`,
+    Python's operators (& | ~ for and, or, not), pi, e.
+    """
     graph = Graph(max_nodes=100_000)
     names = {name: Symbol(graph, graph.column(i)) for i, name in enumerate(columns)}
     names |= {f"p{i}": Symbol(graph, graph.param(i)) for i in range(10)}
     one = Symbol(graph, graph.const(1.0))
+    names["op"] = one.apply
     names |= {op: (lambda *args, op=op: one.apply(op, *args)) for op in _FUNCTIONS}
     result = eval(text, {"__builtins__": {}, "pi": math.pi, "e": math.e, "const": lambda v: one.apply("mul", 1, v)}, names)
     return graph.expression(result.index, columns)

@@ -77,8 +77,8 @@ def fill(expression: Expression, params: Sequence[float]) -> Expression:
             ones = [graph.nodes[i] == ("const", (), 1.0) for i in a]
             if op == "mul" and ones[0]:
                 made.append(a[1])
-            elif op == "mul" and graph.nodes[a[0]] == ("const", (), -1.0):
-                made.append(graph.add("neg", a[1]))
+            elif op == "mul" and ("const", (), -1.0) in (graph.nodes[a[0]], graph.nodes[a[1]]):
+                made.append(graph.add("neg", a[graph.nodes[a[0]] == ("const", (), -1.0)]))
             elif op in ("mul", "div", "pow") and ones[1]:
                 made.append(a[0])
             else:
@@ -212,7 +212,7 @@ class Infix:
         if op in ("and", "or", "xor", "not", "where"):
             conditions = 1 if op in ("not", "where") else 2
             args = [
-                a if a.boolean else self.compare("ne", a, Piece(self.number(0.0)))._replace(boolean=True)
+                a if a.boolean else self.compare("ne", a, Piece(self.number(0.0), number=True))._replace(boolean=True)
                 for a in args[:conditions]
             ] + [self.as_number(a) if a.boolean else a for a in args[conditions:]]
         else:

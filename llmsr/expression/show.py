@@ -12,6 +12,8 @@ from llmsr.expression.infix import (
     INLINE_LIMIT,
     NOT,
     OR,
+    POWER,
+    SUM,
     Infix,
     Piece,
     TooLong,
@@ -50,6 +52,9 @@ class _Text(Infix):
             return Piece(f"{a} {op} {b}", binding)
         if op == "xor":
             return Piece(f"{self.wrap(args[0], ATOM)} != {self.wrap(args[1], ATOM)}", COMPARE)
+        if op in ("mod", "floordiv"):
+            symbol = "%" if op == "mod" else "//"
+            return Piece(f"{self.wrap(args[0], POWER)} {symbol} {self.wrap(args[1], POWER)}", SUM)
         return Piece(f"{op}({', '.join(self.wrap(a, OR) for a in args)})")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Expression
-from llmsr.expression.infix import ATOM, OR, POWER, PRODUCT, SUM, Infix, Piece, fill, safe_names, unused_prefix
+from llmsr.expression.infix import ATOM, COMPARE, OR, POWER, PRODUCT, SUM, Infix, Piece, fill, safe_names, unused_prefix
 
-_SPECIAL = {"expit", "erf", "erfc", "gamma", "gammaln"}
+_SPECIAL = {"expit", "erf", "erfc", "gamma", "gammaln", "digamma"}
 _NUMPY = {
     "floordiv": "floor_divide",
     "not": "logical_not",
@@ -87,6 +87,10 @@ class _Torch(_Code):
 
     def as_number(self, piece: Piece) -> Piece:
         return Piece(f"({piece.text}).double()")
+
+    def compare(self, op: str, a: Piece, b: Piece) -> Piece:
+        text = super().compare(op, a, b).text
+        return Piece(f"torch.tensor({text})") if a.number and b.number else Piece(text, COMPARE)
 
     def tensor(self, piece: Piece) -> Piece:
         if not piece.number:
