@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,10 +45,10 @@ class OpenAICompatible:
     What a server does not know (n above 1, a seed, a stop list) is left out from then on, with a warning.
     """
 
-    def __init__(self, config: ProposerConfig, *, mode: str | None = None) -> None:
+    def __init__(self, config: ProposerConfig, *, send_key: bool = True) -> None:
         self.config = config
         self.base = (config.api_base or OPENAI_BASE).rstrip("/")
-        self._key = os.environ.get("API_KEY") or os.environ.get("OPENAI_API_KEY") or ""
+        self._key = (os.environ.get("API_KEY") or os.environ.get("OPENAI_API_KEY") or "") if send_key else ""
         self.shown_base = scrubbed(self.base, (self._key,))
         self._openai = _openai_library()
         self._client = self._make_client()
@@ -56,9 +57,8 @@ class OpenAICompatible:
         self._served: list[str] = []
         self.model = config.api_model or ""
         self._meet_server()
-        mode = mode or config.api_mode
-        self._mode = "chat" if mode == "auto" else mode
-        self._mode_is_open = mode == "auto"
+        self._mode_is_open = config.api_mode == "auto"
+        self._mode = "chat" if self._mode_is_open else config.api_mode
         self._left_out: set[str] = set()
         self._token_limit = "max_tokens"
         self._one_by_one = False
@@ -90,10 +90,9 @@ class OpenAICompatible:
     def _ask(self, prompt: str, n: int, seed: int) -> list[Completion]:
         """Up to n completions of one request; none if the server turned out to take one at a time."""
         while True:
-            mode = self._mode
             try:
                 return with_retries(
-                    lambda: self._request(mode, prompt, n, seed),
+                    partial(self._request, self._mode, prompt, n, seed),
                     retries=self.config.retries,
                     seed=seed,
                     closing=self._closing,

@@ -70,13 +70,10 @@ class Replay:
             raise UserError(f'{self._place()}: no text under "completion"')
         text = record["completion"]
         tokens, reason = record.get("tokens"), record.get("finish_reason")
-        counted = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
-        return Completion(
-            text,
-            tokens if counted else estimated_tokens(text),
-            reason if isinstance(reason, str) else "replayed",
-            tokens_estimated=not counted,
-        )
+        reason = reason if isinstance(reason, str) else "replayed"
+        if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0:
+            return Completion(text, tokens, reason)
+        return Completion(text, estimated_tokens(text), reason, tokens_estimated=True)
 
     def _place(self, ahead: int = 0) -> str:
         return f"{self.path}, line {self._line_number + ahead}"
