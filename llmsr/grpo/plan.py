@@ -185,9 +185,13 @@ def _check(plan: Plan) -> None:
         )
     if plan.trainer != "verl":
         if config.lora_rank:
-            raise UserError("the local trainer trains all weights: leave out --lora_rank, or use --trainer verl")
+            raise UserError(
+                "the local trainer trains all weights: leave out --lora_rank, or use --trainer verl"
+            )
         if plan.n_gpus > 1:
-            raise UserError("the local trainer uses one device: leave out --gpus and --nnodes, or use --trainer verl")
+            raise UserError(
+                "the local trainer uses one device: leave out --gpus and --nnodes, or use --trainer verl"
+            )
         return
     if plan.answers_per_step % plan.n_gpus:
         step = plan.n_gpus

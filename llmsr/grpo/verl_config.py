@@ -34,7 +34,9 @@ RAY_CPUS_PER_GPU = 3
 RAY_CPUS_BESIDE = 6
 
 
-def verl_config(plan: Plan, *, plain_prompts: bool, metrics_path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def verl_config(
+    plan: Plan, *, plain_prompts: bool, metrics_path: Path, environment: Mapping[str, str]
+) -> dict[str, Any]:
     """The whole configuration as nested plain data.
 
     `plain_prompts` puts the bare prompt text to the model, without its chat template. VERL's file logger writes to
@@ -98,7 +100,9 @@ def verl_config(plan: Plan, *, plain_prompts: bool, metrics_path: Path, environm
                 "data_loader_seed": config.seed,
                 "fsdp_config": {**fsdp, "optimizer_offload": config.offload},
                 # a model with adapters has no plain weights to write; the export merges them
-                "checkpoint": {"save_contents": ["model", "optimizer", "extra", *([] if lora else ["hf_model"])]},
+                "checkpoint": {
+                    "save_contents": ["model", "optimizer", "extra", *([] if lora else ["hf_model"])]
+                },
             },
             "ref": {"log_prob_micro_batch_size_per_gpu": plan.micro_batch_size, "fsdp_config": fsdp},
             "rollout": {
@@ -127,7 +131,9 @@ def verl_config(plan: Plan, *, plain_prompts: bool, metrics_path: Path, environm
             },
         },
         "transfer_queue": {
-            "backend": {"SimpleStorage": {"num_data_storage_units": config.nnodes, "total_storage_size": 100_000}}
+            "backend": {
+                "SimpleStorage": {"num_data_storage_units": config.nnodes, "total_storage_size": 100_000}
+            }
         },
         "trainer": {
             "project_name": "llm_sr_grpo",

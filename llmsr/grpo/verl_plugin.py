@@ -25,7 +25,11 @@ class PromptReplayBuffer(ReplayBuffer):
 
 def _rank_estimator(kind: str) -> Any:
     def estimate(
-        token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Any, config: Any = None, **_: Any
+        token_level_rewards: torch.Tensor,
+        response_mask: torch.Tensor,
+        index: Any,
+        config: Any = None,
+        **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Advantages (answers, tokens) from rewards ranked within each group; returns are the same."""
         rewards = token_level_rewards.sum(-1)

@@ -1,0 +1,238 @@
+"""The reward as a trainer calls it: text of one answer in, a number and flags out, and the answer into the archive.
+
+Thread-safe, and never an exception: whatever goes wrong is the lowest reward with `status` saying why. Each process
+that calls it makes one Evaluator per problem on first use, and its own file in the archive.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import math
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmsr.archive import Archive
+from llmsr.evaluator import Evaluator
+from llmsr.grpo.run_files import load_run_problem, read_run
+from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
+from llmsr.sample import STATUSES, Evaluation, Sample
+
+Score = dict[str, float]
+RESERVED_CORES = 2
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An answer whose evaluation was begun."""
+
+    text: str
+    info: Mapping[str, Any]
+    tokens: int
+    waiting: Future[Evaluation] | Evaluation
+
+
+class RewardFunction:
+    """Scores answers of one run's problems; `run_dir` holds what `write_run_files` wrote."""
+
+    def __init__(self, run_dir: str | Path, workers: int | None = None) -> None:
+        self.run_dir = Path(run_dir).resolve()
+        self.settings = read_run(self.run_dir)
+        self._workers = workers
+        self._evaluators: dict[str, Evaluator] = {}
+        self._archive: Archive | None = None
+        self._lock = threading.Lock()
+
+    def compute_score(
+        self,
+        data_source: str,
+        solution_str: str,
+        ground_truth: str,
+        extra_info: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> Score:
+        """The score of one answer and its flags, always the same keys, all floats; see `flags`."""
+        return self.finish(self.begin(solution_str, ground_truth, extra_info))
+
+    def begin(
+        self,
+        solution_str: str,
+        ground_truth: str,
+        extra_info: Mapping[str, Any] | None = None,
+        tokens: int = 0,
+    ) -> Pending:
+        """Start the evaluation of one answer of `tokens` tokens; `finish` waits for it."""
+        info = dict(extra_info or {})
+        text = solution_str if isinstance(solution_str, str) else str(solution_str)
+        try:
+            evaluator = self.evaluator(str(info.get("problem") or ground_truth))
+            return Pending(
+                text, info, tokens, evaluator.submit(text, json.loads(info.get("versions") or "{}"))
+            )
+        except Exception as error:  # noqa: BLE001 - a trainer drops an answer whose reward raises
+            return Pending(text, info, tokens, _fault(error))
+
+    def finish(self, pending: Pending) -> Score:
+        """The score of an answer that was begun, once it is in the archive."""
+        info, settings = pending.info, self.settings["settings"]
+        evaluation, copy = self._result(pending.waiting), False
+        try:
+            copy = bool(evaluation.canonical) and evaluation.canonical in json.loads(
+                info.get("shown") or "[]"
+            )
+            value = reward(
+                evaluation, settings["reward"], complexity_weight=settings["complexity_weight"], copy=copy
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            evaluation, value = _fault(error), LOWEST
+        try:
+            self._record(pending, evaluation, value)
+        except Exception:  # noqa: BLE001 - a full disk must not cost the step its answer
+            print("llmsr: an answer could not be written to the archive", file=sys.stderr)
+            traceback.print_exc()
+        return flags(evaluation, value, copy)
+
+    def evaluator(self, name: str) -> Evaluator:
+        """The evaluator of a problem, made on first use."""
+        with self._lock:
+            if name not in self._evaluators:
+                settings = self.settings["settings"]
+                self._evaluators[name] = Evaluator(
+                    load_run_problem(self.run_dir, name),
+                    settings["fitter"],
+                    settings["fit_timeout"],
+                    self._workers or settings["workers"] or max(1, (os.cpu_count() or 1) - RESERVED_CORES),
+                )
+            return self._evaluators[name]
+
+    def close(self) -> None:
+        """End the fitting workers and close the archive; what was scored stays."""
+        with self._lock:
+            for evaluator in self._evaluators.values():
+                evaluator.close()
+            self._evaluators = {}
+            if self._archive is not None:
+                self._archive.close()
+                self._archive = None
+
+    def __enter__(self) -> RewardFunction:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _result(self, waiting: Future[Evaluation] | Evaluation) -> Evaluation:
+        seconds = self.settings["settings"]["answer_timeout"]
+        if isinstance(waiting, Evaluation):
+            return waiting
+        try:
+            return waiting.result(timeout=seconds)
+        except TimeoutError:
+            return Evaluation(
+                status="timeout", reason=f"no result within {seconds:g} seconds, waiting included"
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            return _fault(error)
+
+    def _record(self, pending: Pending, evaluation: Evaluation, value: float) -> None:
+        info = pending.info
+        training = info.get("split") != "validation"
+        with self._lock:
+            if self._archive is None:
+                self._archive = Archive(self.run_dir, f"reward-{socket.gethostname()}-{os.getpid()}")
+            archive = self._archive
+        number, trained = next_numbers(self.run_dir, training)
+        step = (trained - 1) // self.settings["answers_per_step"] + 1 if training else None
+        archive.append(
+            Sample(
+                number=number,
+                completion=pending.text,
+                evaluation=evaluation,
+                prompt=int(info.get("index") or 0),
+                proposer="policy" if training else "validation",
+                tokens=pending.tokens,
+                step=step,
+                reward=value,
+            )
+        )
+
+
+def flags(evaluation: Evaluation, value: float, copy: bool) -> Score:
+    """What a trainer is told beside the score: numbers only, the same keys for every answer.
+
+    `log10_nmse` lies between -10 and 1, the latter also for a failure; `status` is the position in
+    `llmsr.sample.STATUSES`.
+    """
+    nmse = evaluation.nmse.get("train") if evaluation.ok else None
+    clipped = NMSE_CEILING if nmse is None else min(max(nmse, NMSE_FLOOR), NMSE_CEILING)
+    return {
+        "score": float(value),
+        "valid": float(evaluation.ok),
+        "copy": float(copy),
+        "status": float(STATUSES.index(evaluation.status)),
+        "log10_nmse": math.log10(clipped),
+        "complexity": float(evaluation.complexity or 0),
+        "fit_seconds": float(evaluation.fit_seconds),
+    }
+
+
+def next_numbers(run_dir: Path, training: bool) -> tuple[int, int]:
+    """The next sample number of the run, and the count of training answers so far, this one included.
+
+    Shared by all processes through a locked file, so that samples are numbered in the order they were scored.
+    """
+    path = Path(run_dir) / "archive" / "counter"
+    with open(path, "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        number, trained = (int(word) for word in (file.read() or "0 0").split())
+        number, trained = number + 1, trained + training
+        file.seek(0)
+        file.truncate()
+        file.write(f"{number} {trained}")
+        file.flush()
+        return number, trained
+
+
+def set_numbers(run_dir: Path, number: int, trained: int) -> None:
+    """Continue the numbering after sample `number` and `trained` training answers."""
+    (Path(run_dir) / "archive").mkdir(parents=True, exist_ok=True)
+    (Path(run_dir) / "archive" / "counter").write_text(f"{number} {trained}", encoding="utf-8")
+
+
+def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:
+    """A `compute_score` for VERL: made lazily, since VERL imports the file in processes that never score."""
+    lock = threading.Lock()
+    made: list[RewardFunction] = []
+
+    def compute_score(
+        data_source: str,
+        solution_str: str,
+        ground_truth: str,
+        extra_info: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Score:
+        try:
+            with lock:
+                if not made:
+                    made.append(RewardFunction(run_dir))
+                    atexit.register(made[0].close)
+            return made[0].compute_score(data_source, solution_str, ground_truth, extra_info, **kwargs)
+        except Exception as error:  # noqa: BLE001 - VERL drops an answer whose reward raises
+            traceback.print_exc()
+            return flags(_fault(error), LOWEST, False)
+
+    return compute_score
+
+
+def _fault(error: BaseException) -> Evaluation:
+    return Evaluation(status="error", reason=f"{type(error).__name__}: {error}"[:500])
