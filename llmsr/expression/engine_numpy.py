@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from llmsr.expression.graph import OPS
 from llmsr.expression.tape import FEATURE, REGISTER, Tape
 
+NAME = "numpy"
 BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Program:
+    """A tape bound to data. `counters`: evaluations so far, and 1 once the deadline was seen to have passed."""
+
+    tape: Tape
+    features: np.ndarray
+    target: np.ndarray
+    registers: np.ndarray
+    counters: np.ndarray
+    deadline: float
+
+
+def jit(function: Any) -> Any:
+    """The function itself: this engine compiles nothing."""
+    return function
 
 
 def uniforms(tape: Tape, theta: np.ndarray) -> np.ndarray:
@@ -49,32 +71,55 @@ def run_block(
     return registers[: tape.n_params + 1, :width]
 
 
-def gram(
-    tape: Tape, theta: np.ndarray, features: np.ndarray, target: np.ndarray, registers: np.ndarray
-) -> np.ndarray:
-    """The Gram matrix of [derivatives, target - value], shape (n_params + 1, n_params + 1).
+def gram(program: Program, theta: np.ndarray, out: np.ndarray) -> bool:
+    """Writes the Gram matrix of [derivatives, target - value] over all rows into `out` (k + 1, k + 1).
 
-    Derivatives that are not finite count as zero; a value that is not finite makes the last entry infinite.
+    Derivatives that are not finite count as zero. Returns False, with infinity in the last entry, where a value is
+    not finite.
     """
+    program.counters[0] += 1
+    tape, target, registers = program.tape, program.target, program.registers
     k = tape.n_params
-    total = np.zeros((k + 1, k + 1))
     slots = uniforms(tape, theta)
+    out[:, :] = 0.0
     with np.errstate(all="ignore"):
         for start in range(0, len(target), BLOCK):
             stop = min(start + BLOCK, len(target))
-            block = run_block(tape, slots, features, start, stop, registers)
+            block = run_block(tape, slots, program.features, start, stop, registers)
             np.subtract(target[start:stop], block[k], out=block[k])
             part = block @ block.T
             if not np.isfinite(part).all():
-                if not np.isfinite(block[k]).all() or not np.isfinite(part[k, k]):
-                    total[k, k] = np.inf
-                    return total
+                if not np.isfinite(part[k, k]):
+                    out[k, k] = np.inf
+                    return False
                 block[~np.isfinite(block)] = 0.0
                 part = block @ block.T
-            total += part
-    return total
+            out += part
+    return True
 
 
-def new_registers(tape: Tape) -> np.ndarray:
-    """Scratch space for `run_block` and `gram`."""
-    return np.empty((tape.n_registers, BLOCK))
+def gradient(program: Program, theta: np.ndarray, out: np.ndarray) -> float:
+    """The mean squared error, infinite where a value is not finite; writes its gradient, shape (k,), to `out`."""
+    k = len(theta)
+    g = np.empty((k + 1, k + 1))
+    if not gram(program, theta, g):
+        return np.inf
+    out[:] = -2.0 / len(program.target) * g[k, :k]
+    return float(g[k, k]) / len(program.target)
+
+
+def expired(program: Program) -> bool:
+    """Whether the deadline has passed; noted in the counters."""
+    if time.monotonic() > program.deadline:
+        program.counters[1] = 1
+        return True
+    return False
+
+
+def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
+    """A program for `gram`: `features` (features, rows) as from `Tape.features`, `target` (rows,).
+
+    `deadline` is in the clock of `time.monotonic`. The program owns its scratch space: one per thread.
+    """
+    registers = np.empty((tape.n_registers, min(BLOCK, max(1, len(target)))))
+    return Program(tape, features, target, registers, np.zeros(2, dtype=np.int64), deadline)

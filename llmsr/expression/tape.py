@@ -243,15 +243,16 @@ class _Assembler:
         for i in body:
             node = self.nodes[i]
             args = tuple(where[a] for a in node.args)
-            for a in set(node.args):
-                if where[a][0] == REGISTER and last_use[a] == i and a not in target:
-                    free.append(where[a][1])
             if i in target:
                 register = target[i]
             elif free:
                 register = free.pop()
             else:
                 register, top = top, top + 1
+            # freed after the result has its place: compiled loops are fast only where they don't write what they read
+            for a in set(node.args):
+                if where[a][0] == REGISTER and last_use[a] == i and a not in target:
+                    free.append(where[a][1])
             where[i] = (REGISTER, register)
             program.append(Instruction(node.op, register, args))
         for register, output in enumerate(self.outputs):

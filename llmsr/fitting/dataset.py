@@ -1,0 +1,75 @@
+"""The train split laid out for fitting: columns in rows of memory, a strided subset, the target's variance."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.problem import Split
+
+SUBSET_ROWS = 256
+SAMPLE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class View:
+    """Some rows: `columns` (columns, rows) and `target` (rows,), contiguous."""
+
+    columns: np.ndarray
+    target: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All rows, a strided subset on which starts compete, and a still smaller sample that shows ranges.
+
+    `power` is the sum of squared deviations of the target from its mean, so that a sum of squared residuals divided by
+    it is the NMSE; where the target is constant it is the sum of squares, or 1.
+    """
+
+    full: View
+    subset: View
+    sample: np.ndarray
+    power: float
+
+
+def _strided(view: View, rows: int) -> View:
+    if view.rows <= rows:
+        return view
+    index = np.arange(rows) * view.rows // rows
+    return View(np.ascontiguousarray(view.columns[:, index]), view.target[index])
+
+
+def lay_out(split: Split) -> Dataset:
+    """The data set of a split."""
+    target = np.ascontiguousarray(split.target, dtype=np.float64)
+    full = View(np.ascontiguousarray(split.inputs.T, dtype=np.float64), target)
+    deviation = target - target.mean()
+    power = float(deviation @ deviation) or float(target @ target) or 1.0
+    return Dataset(full, _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS).columns, power)
+
+
+_known: dict[int, tuple[weakref.ref[Split], Dataset]] = {}
+_lock = threading.Lock()
+
+
+def dataset_of(split: Split) -> Dataset:
+    """The data set of a split, laid out once for as long as the split lives; safe to call from threads."""
+    key = id(split)
+    with _lock:
+        entry = _known.get(key)
+        if entry is not None and entry[0]() is split:
+            return entry[1]
+    made = lay_out(split)
+    with _lock:
+        for stale in [k for k, (ref, _) in _known.items() if ref() is None]:
+            del _known[stale]
+        _known[key] = (weakref.ref(split), made)
+    return made

@@ -1,0 +1,201 @@
+"""Levenberg-Marquardt steps on the Gram matrix, with the linear parameters projected out.
+
+The functions are written so that numba can compile them; where the numpy engine is in use they run as they stand.
+The projection is Kaufman's: a damped Gauss-Newton step on all parameters in which the linear ones carry
+no damping moves the others exactly as the projected problem would. After each step the linear parameters
+are solved anew from the Gram matrix that the step has already paid for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsr.expression.engine import expired, gram, jit
+
+CONVERGED, STALLED, CAPPED, LATE, INFINITE = 0, 1, 2, 3, 4
+_PIVOT = 1e-14
+
+
+@jit
+def solve(matrix, right, lower, out):
+    """Solves `matrix @ out = right` by Cholesky for a matrix scaled to a diagonal of about one.
+
+    Unknowns whose pivot vanishes to rounding (columns that repeat others) are set to zero. `lower` is scratch of
+    the matrix's shape. Returns the smallest pivot that was used.
+    """
+    n = len(right)
+    least = np.inf
+    for i in range(n):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for t in range(j):
+                total -= lower[i, t] * lower[j, t]
+            if i != j:
+                lower[i, j] = total / lower[j, j] if lower[j, j] < np.inf else 0.0
+            elif total > _PIVOT:
+                lower[i, i] = np.sqrt(total)
+                least = min(least, total)
+            else:
+                for t in range(i):
+                    lower[i, t] = 0.0
+                lower[i, i] = np.inf
+    for i in range(n):
+        total = right[i]
+        for t in range(i):
+            total -= lower[i, t] * out[t]
+        out[i] = total / lower[i, i] if lower[i, i] < np.inf else 0.0
+    for i in range(n - 1, -1, -1):
+        total = out[i]
+        for t in range(i + 1, n):
+            total -= lower[t, i] * out[t]
+        out[i] = total / lower[i, i] if lower[i, i] < np.inf else 0.0
+    return least
+
+
+@jit
+def damped_step(g, free, damping, scale, lower, step):
+    """The step that minimises the Gram matrix's quadratic model with `damping` on parameters that are not free.
+
+    Writes `step`, returns (the loss that the model promises to remove, the smallest pivot).
+    """
+    k = len(step)
+    size = np.empty(k)
+    for i in range(k):
+        size[i] = np.sqrt(g[i, i]) if g[i, i] > 0.0 else 0.0
+    matrix = np.zeros((k, k))
+    right = np.zeros(k)
+    for i in range(k):
+        if size[i] == 0.0:
+            continue
+        right[i] = g[k, i] / size[i]
+        for j in range(k):
+            if size[j] > 0.0:
+                matrix[i, j] = g[i, j] / size[i] / size[j]
+        if not free[i]:
+            ratio = scale[i] / size[i]
+            matrix[i, i] += damping * ratio * ratio
+    least = solve(matrix, right, lower, step)
+    for i in range(k):
+        step[i] = step[i] / size[i] if size[i] > 0.0 else 0.0
+    removed = 0.0
+    for i in range(k):
+        inner = 0.0
+        for j in range(k):
+            inner += g[i, j] * step[j]
+        removed += step[i] * (2.0 * g[k, i] - inner)
+    return removed, least
+
+
+@jit
+def linear_step(g, linear, lower, step):
+    """The exact solution for the linear parameters alone; as `damped_step`."""
+    k = len(step)
+    count = 0
+    for i in range(k):
+        if linear[i]:
+            count += 1
+    part = np.zeros((count + 1, count + 1))
+    index = np.empty(count + 1, np.int64)
+    count = 0
+    for i in range(k):
+        if linear[i]:
+            index[count] = i
+            count += 1
+    index[count] = k
+    for i in range(count + 1):
+        for j in range(count + 1):
+            part[i, j] = g[index[i], index[j]]
+    short = np.zeros(count)
+    everything = np.ones(count, np.bool_)
+    removed, least = damped_step(part, everything, 0.0, short.copy(), lower[:count, :count], short)
+    step[:] = 0.0
+    for i in range(count):
+        step[index[i]] = short[i]
+    return removed, least
+
+
+@jit
+def within(theta, bound):
+    """Whether every parameter is finite and inside its bound."""
+    for i in range(len(theta)):
+        if not abs(theta[i]) <= bound[i]:
+            return False
+    return True
+
+
+@jit
+def descend(program, theta, linear, bound, floor, tolerance, iterations, g):
+    """Improves `theta` in place and leaves its Gram matrix in `g`; returns why it stopped.
+
+    Stops when the sum of squares is below `floor`, when two steps in a row gain less than `tolerance` of it, after
+    `iterations` trial steps, or at the program's deadline. The sum of squares never rises.
+    """
+    k = len(theta)
+    if not gram(program, theta, g):
+        return INFINITE
+    n_linear = 0
+    for i in range(k):
+        if linear[i]:
+            n_linear += 1
+    scale = np.zeros(k)
+    lower = np.zeros((k, k))
+    step = np.zeros(k)
+    trial = np.empty(k)
+    refined = np.empty(k)
+    g_trial = np.empty((k + 1, k + 1))
+    g_refined = np.empty((k + 1, k + 1))
+    if n_linear > 0:
+        linear_step(g, linear, lower, step)
+        for i in range(k):
+            trial[i] = theta[i] + step[i]
+        if within(trial, bound) and gram(program, trial, g_trial) and g_trial[k, k] < g[k, k]:
+            theta[:] = trial
+            g[:, :] = g_trial
+    damping = 1e-3
+    growth = 2.0
+    quiet = 0
+    for _ in range(iterations):
+        loss = g[k, k]
+        if loss <= floor:
+            return CONVERGED
+        if expired(program):
+            return LATE
+        for i in range(k):
+            scale[i] = max(scale[i], np.sqrt(g[i, i]))
+        promise, _least = damped_step(g, linear, damping, scale, lower, step)
+        if not promise > 1e-30 * loss:
+            return CONVERGED
+        for i in range(k):
+            trial[i] = theta[i] + step[i]
+        better = within(trial, bound) and gram(program, trial, g_trial)
+        if better and n_linear > 0 and n_linear < k:
+            promised, _least = linear_step(g_trial, linear, lower, step)
+            if promised > 0.05 * g_trial[k, k] and g_trial[k, k] - promised < loss:
+                for i in range(k):
+                    refined[i] = trial[i] + step[i]
+                if (
+                    within(refined, bound)
+                    and gram(program, refined, g_refined)
+                    and g_refined[k, k] < g_trial[k, k]
+                ):
+                    trial[:] = refined
+                    g_trial[:, :] = g_refined
+        if better and g_trial[k, k] < loss:
+            gain = loss - g_trial[k, k]
+            theta[:] = trial
+            g[:, :] = g_trial
+            ratio = min(gain / promise, 2.0)
+            shrink = 1.0 - (2.0 * ratio - 1.0) ** 3
+            damping = max(damping * min(max(shrink, 0.1), 2.0), 1e-12)
+            growth = 2.0
+            quiet = quiet + 1 if gain < tolerance * loss else 0
+            if quiet >= 2:
+                return CONVERGED
+        else:
+            if n_linear == k:
+                return STALLED
+            damping = damping * growth
+            growth = growth * 2.0
+            if damping > 1e9:
+                return STALLED
+    return CAPPED

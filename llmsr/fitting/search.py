@@ -1,0 +1,174 @@
+"""The search for the best constants of one expression: several descents, each improving on what is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from llmsr.expression import engine
+from llmsr.expression.derive import derivatives, linear_params
+from llmsr.expression.graph import Expression
+from llmsr.expression.tape import Tape, compile_tape
+from llmsr.fitting.dataset import Dataset, View
+from llmsr.fitting.descent import descend
+from llmsr.fitting.quasi_newton import minimise
+from llmsr.fitting.starts import start_bank
+
+FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
+TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
+MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Parameters in tape order and their sum of squared residuals on all rows."""
+
+    squares: float
+    theta: np.ndarray
+
+
+class Search:
+    """One expression on one data set: programs for all rows and for the subset, and the best parameters so far."""
+
+    def __init__(self, expression: Expression, data: Dataset, deadline: float) -> None:
+        self.expression, self.data, self.deadline = expression, data, deadline
+        per_row = max(4, MANY_FEATURES // max(1, data.full.rows))
+        self.tape: Tape = compile_tape(derivatives(expression), per_row)
+        self.linear_params = linear_params(expression)
+        self.linear = np.isin(self.tape.params, self.linear_params)
+        self.bound = np.where(self.linear, 1e14, 1e9)
+        self.candidates: list[Candidate] = []
+
+    def _bind(self, view: View):
+        return engine.bind(self.tape, self.tape.features(view.columns), view.target, self.deadline)
+
+    @cached_property
+    def full(self):
+        return self._bind(self.data.full)
+
+    @cached_property
+    def subset(self):
+        return self.full if self.data.subset is self.data.full else self._bind(self.data.subset)
+
+    @property
+    def n_nonlinear(self) -> int:
+        return int(np.count_nonzero(~self.linear))
+
+    @property
+    def late(self) -> bool:
+        return bool(engine.expired(self.full))
+
+    @property
+    def evaluations(self) -> int:
+        """Passes over all rows, those over the subset counted by their share."""
+        share = self.data.subset.rows / self.data.full.rows
+        small = 0 if self.subset is self.full else int(self.subset.counters[0])
+        return int(self.full.counters[0]) + int(np.ceil(small * share))
+
+    @property
+    def best(self) -> Candidate | None:
+        return min(self.candidates, key=lambda c: c.squares, default=None)
+
+    @property
+    def solved(self) -> bool:
+        best = self.best
+        return best is not None and best.squares <= FLOOR * self.data.power
+
+    def _keep(self, theta: np.ndarray, squares: float) -> None:
+        if np.isfinite(squares) and np.isfinite(theta).all():
+            self.candidates.append(Candidate(float(squares), theta.copy()))
+
+    def evaluate(self, theta: np.ndarray) -> None:
+        """Notes `theta` as it is."""
+        k = len(theta)
+        g = np.empty((k + 1, k + 1))
+        engine.gram(self.full, theta, g)
+        self._keep(theta, g[k, k])
+
+    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-9) -> None:
+        """Levenberg-Marquardt on all rows from `theta`."""
+        k = len(theta)
+        theta = theta.copy()
+        g = np.empty((k + 1, k + 1))
+        g[k, k] = np.inf
+        floor = 1e-3 * FLOOR * self.data.power
+        descend(self.full, theta, self.linear, self.bound, floor, tolerance, iterations, g)
+        self._keep(theta, g[k, k])
+
+    def bfgs(self) -> np.ndarray:
+        """BFGS from ones on all rows; notes and returns where it stops."""
+        theta = np.ones(self.tape.n_params)
+        value = minimise(self.full, theta)
+        self._keep(theta, value * self.data.full.rows)
+        return theta
+
+    def on_subset(self, theta: np.ndarray, iterations: int, tolerance: float) -> float:
+        """Levenberg-Marquardt on the subset, moving `theta` in place; the sum of squares there."""
+        k = len(theta)
+        g = np.empty((k + 1, k + 1))
+        g[k, k] = np.inf
+        descend(self.subset, theta, self.linear, self.bound, 0.0, tolerance, iterations, g)
+        return float(g[k, k])
+
+    def race(self, count: int, keep: int) -> list[tuple[float, np.ndarray]]:
+        """The best few of `count` fixed starts after descents on the subset, best first, equal ends once.
+
+        All ones is always among the starts.
+        """
+        bank = start_bank(self.expression, self.linear_params, self.data.sample, count)
+        runners = [np.ones(self.tape.n_params), *bank]
+        heat = sorted(
+            ((self.on_subset(theta, 6, 1e-3), i, theta) for i, theta in enumerate(runners)),
+            key=lambda runner: runner[:2],
+        )
+        final: list[tuple[float, np.ndarray]] = []
+        for squares, i, theta in heat[: max(keep + 3, len(heat) // 4)]:
+            if np.isfinite(squares) and not self.late:
+                final.append((self.on_subset(theta, 40, 1e-6), theta))
+        final.sort(key=lambda runner: runner[0])
+        distinct: list[tuple[float, np.ndarray]] = []
+        for squares, theta in final:
+            if all(abs(squares - other) > 1e-3 * other for other, _ in distinct):
+                distinct.append((squares, theta))
+        return distinct[:keep]
+
+    def choose(self) -> Candidate | None:
+        """The lowest loss; among losses equal to 0.05% the smallest parameters."""
+        best = self.best
+        if best is None:
+            return None
+        ties = [c for c in self.candidates if c.squares <= best.squares * (1.0 + TIE)]
+        return min(ties, key=lambda c: (float(np.linalg.norm(c.theta)), c.squares))
+
+
+def search_bfgs(search: Search) -> None:
+    """BFGS from ones, nothing else."""
+    search.bfgs()
+
+
+def search_best(search: Search) -> None:
+    """Levenberg-Marquardt from ones, BFGS from ones and polished, then the bank; stops when solved."""
+    ones = np.ones(search.tape.n_params)
+    if not search.tape.n_params:
+        search.evaluate(ones)
+        return
+    if not search.n_nonlinear:
+        search.polish(ones, 20)
+        if search.best is None:
+            search.bfgs()
+        return
+    search.polish(ones, 40)
+    if search.solved or search.late:
+        return
+    m = search.n_nonlinear
+    for _, theta in search.race(count=12 if m == 1 else 20 if m == 2 else 32, keep=3):
+        search.polish(theta, 30)
+        if search.solved or search.late:
+            break
+    if not search.solved and not search.late:
+        search.polish(search.bfgs(), 30)
+    best = search.best
+    if best is not None and not search.solved and not search.late:
+        search.polish(best.theta, 100, 1e-12)

@@ -1,0 +1,212 @@
+"""A fixed bank of starting points, scaled by the data: where centres, widths, frequencies and exponents may lie.
+
+A parameter's role is read from the first operation that joins it to something that varies over rows: added to
+it, it is a centre or an offset and starts at quantiles; multiplying it, a rate or a frequency, and starts at
+reciprocals of its range; compared with it, a threshold; as an exponent, a small number. Inner parameters are set
+first, so that ranges are those of the expression as it stands. Choices are spread by a generator with a
+fixed seed: the bank depends on the expression and the data alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.expression.graph import OPS, Expression, Node
+
+_PLAIN = (1.0, 0.1, -1.0, 10.0, 0.5, 2.0, -0.1, 3.0, 0.01, 30.0)
+_EXPONENTS = (2.0, 0.5, 1.0, 3.0, -1.0, 1.5, 4.0, -0.5, -2.0, 0.25)
+_RATES = (1.0, -1.0, 3.0, -3.0, 0.3, -0.3, 10.0, -10.0, 0.1, 30.0)
+_POSITIVE_RATES = (1.0, 3.0, 0.3, 10.0, 0.1, 30.0, -0.3)
+_PERIODS = (1.0, 0.5, 2.0, 1.5, 3.0, 4.0, 6.0, 0.25, 8.0, 12.0)
+_QUANTILES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.4, 0.6, 0.0, 1.0)
+_TRIG = frozenset({"sin", "cos", "tan"})
+_COMPARISONS = frozenset({"lt", "le", "gt", "ge"})
+_EXTREMES = frozenset({"minimum", "maximum", "fmin", "fmax"})
+_PASSES = frozenset({"add", "sub", "neg", "mul", "div"})
+
+
+@dataclass
+class _Pending:
+    """A node that is a function of one parameter without a value yet; `invert` finds the parameter for a value."""
+
+    param: int
+    invert: Callable[[np.ndarray], np.ndarray]
+
+
+def start_bank(
+    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int
+) -> np.ndarray:
+    """Starting points, shape (count, params in ascending order); linear parameters are 1.
+
+    `columns` has shape (columns, rows); a few dozen rows are enough.
+    """
+    return _Walk(expression, linear, columns, count).bank()
+
+
+class _Walk:
+    def __init__(
+        self, expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int
+    ) -> None:
+        self.expression, self.columns, self.count = expression, columns, count
+        self.chosen: dict[int, np.ndarray] = {p: np.ones((count, 1)) for p in linear}
+        self.trig, self.positive = self._contexts()
+
+    def _contexts(self) -> tuple[list[bool], list[bool]]:
+        nodes = self.expression.nodes
+        trig, positive = [False] * len(nodes), [False] * len(nodes)
+        for i in range(len(nodes) - 1, -1, -1):
+            op, args = nodes[i].op, nodes[i].args
+            for slot, a in enumerate(args):
+                trig[a] |= op in _TRIG or (op in _PASSES and trig[i])
+                denominator = op == "div" and slot == 1
+                base = op in ("sqrt", "log", "log1p", "log2", "log10") or (op == "pow" and slot == 0)
+                positive[a] |= denominator or base or (op == "add" and positive[i])
+        return trig, positive
+
+    def bank(self) -> np.ndarray:
+        nodes = self.expression.nodes
+        values: list[np.ndarray | _Pending] = []
+        with np.errstate(all="ignore"):
+            for i, node in enumerate(nodes):
+                values.append(self._value(i, node, values))
+            for value in values:
+                if isinstance(value, _Pending):
+                    self._assign(value, self._spread(value.param, _PLAIN))
+        out = np.ones((self.count, len(self.expression.params)))
+        for slot, param in enumerate(self.expression.params):
+            column = self.chosen[param][:, 0]
+            out[:, slot] = np.where(np.isfinite(column), column, 1.0)
+        return out
+
+    def _value(self, i: int, node: Node, values: list) -> np.ndarray | _Pending:
+        if node.op == "const":
+            return np.full((1, 1), float(node.value))  # type: ignore[arg-type]
+        if node.op == "column":
+            return self.columns[int(node.value)][None, :]  # type: ignore[arg-type]
+        if node.op == "param":
+            param = int(node.value)  # type: ignore[arg-type]
+            return self.chosen[param] if param in self.chosen else _Pending(param, lambda w: w)
+        inverse = self._wrapped(node, values)
+        if inverse is not None:
+            return inverse
+        for slot, a in enumerate(node.args):
+            pending = values[a]
+            if isinstance(pending, _Pending):
+                if pending.param not in self.chosen:
+                    self._assign(pending, self._wanted(i, node, slot, values))
+                values[a] = self._resolved(a, values)
+        return OPS[node.op].kernel(*(values[a] for a in node.args))
+
+    def _resolved(self, index: int, values: list) -> np.ndarray:
+        """The value of a node whose parameter has been chosen in the meantime."""
+        node = self.expression.nodes[index]
+        if node.op == "param":
+            return self.chosen[int(node.value)]  # type: ignore[arg-type]
+        args = [
+            self._resolved(a, values) if isinstance(values[a], _Pending) else values[a] for a in node.args
+        ]
+        return OPS[node.op].kernel(*args)
+
+    def _wrapped(self, node: Node, values: list) -> _Pending | None:
+        """The node as a pending function of one parameter, where it is one that can be inverted."""
+        args = [values[a] for a in node.args]
+        pending = [a for a in args if isinstance(a, _Pending)]
+        if not pending or any(p.param in self.chosen for p in pending):
+            return None
+        inner = pending[0]
+        if len(args) == 1:
+            inverses: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+                "neg": np.negative,
+                "abs": np.abs,
+                "exp": lambda w: np.log(np.abs(w) + 1e-300),
+                "sqrt": np.square,
+            }
+            inverse = inverses.get(node.op)
+            return None if inverse is None else _Pending(inner.param, lambda w: inner.invert(inverse(w)))
+        if len(args) != 2:
+            return None
+        if len(pending) == 2:
+            if node.args[0] == node.args[1] and node.op == "mul":
+                return _Pending(inner.param, lambda w: inner.invert(np.sqrt(np.abs(w))))
+            return None
+        constant = self.expression.nodes[node.args[0 if args[1] is inner else 1]]
+        if constant.op != "const" or not constant.value:
+            return None
+        c = float(constant.value)
+        first = args[0] is inner
+        if node.op == "mul":
+            return _Pending(inner.param, lambda w: inner.invert(w / c))
+        if node.op == "div":
+            return _Pending(inner.param, lambda w: inner.invert(w * c if first else c / w))
+        if node.op == "pow" and first:
+            return _Pending(inner.param, lambda w: inner.invert(np.abs(w) ** (1.0 / c)))
+        return None
+
+    def _assign(self, pending: _Pending, wanted: np.ndarray) -> None:
+        if pending.param not in self.chosen:
+            value = pending.invert(wanted[:, None])
+            self.chosen[pending.param] = np.where(np.isfinite(value), value, 1.0)
+
+    def _pick(self, param: int, size: int) -> np.ndarray:
+        """Which of `size` candidates each start takes: all equally often, in an order of its own per parameter."""
+        rank = self.expression.params.index(param)
+        order = np.random.default_rng(1000 + rank).permutation(self.count)
+        return (np.arange(self.count) * size // self.count)[order]
+
+    def _spread(self, param: int, candidates: tuple[float, ...]) -> np.ndarray:
+        return np.array(candidates)[self._pick(param, len(candidates))]
+
+    def _wanted(self, i: int, node: Node, slot: int, values: list) -> np.ndarray:
+        """What the pending argument `slot` of a node should be, one number per start."""
+        pending = values[node.args[slot]]
+        param = pending.param
+        if len(node.args) == 1:
+            return self._spread(param, _PLAIN)
+        if node.op == "pow" and slot == 1:
+            return self._spread(param, _EXPONENTS)
+        if node.op == "where":
+            return self._spread(param, _PLAIN)
+        other = values[node.args[1 - slot]]
+        if isinstance(other, _Pending) or other.shape[1] == 1:
+            return self._spread(param, _PLAIN)
+        rows = np.broadcast_to(other, (self.count, other.shape[1]))
+        rows = np.sort(np.where(np.isfinite(rows), rows, np.nan), axis=1)
+        rows = np.nan_to_num(rows, nan=1.0, posinf=1e6, neginf=-1e6)
+        if node.op in _COMPARISONS or node.op in _EXTREMES:
+            return self._quantile(param, rows)
+        if node.op in ("add", "sub"):
+            return self._offset(i, node, slot, param, rows)
+        return self._rate(i, node, slot, param, rows)
+
+    def _quantile(self, param: int, rows: np.ndarray) -> np.ndarray:
+        level = self._spread(param, _QUANTILES)
+        place = np.rint(level * (rows.shape[1] - 1)).astype(int)
+        return rows[np.arange(self.count), place]
+
+    def _offset(self, i: int, node: Node, slot: int, param: int, rows: np.ndarray) -> np.ndarray:
+        centre = self._quantile(param, rows)
+        if node.op == "add":
+            centre = -centre
+        if not self.positive[i]:
+            return centre
+        middle = np.maximum(np.median(np.abs(rows), axis=1), 1e-12)
+        size = middle * self._spread(param, (1.0, 0.3, 3.0, 0.1, 10.0, 1.0, 0.0, 0.0))
+        return np.where(size > 0.0, size, centre)
+
+    def _rate(self, i: int, node: Node, slot: int, param: int, rows: np.ndarray) -> np.ndarray:
+        top = np.maximum(np.abs(rows).max(axis=1), 1e-12)
+        if self.trig[i] and node.op == "mul":
+            half = np.maximum((rows[:, -1] - rows[:, 0]) / 2.0, 1e-12)
+            return self._spread(param, _PERIODS) * math.pi / half
+        factors = self._spread(param, _POSITIVE_RATES if self.positive[i] else _RATES)
+        if node.op == "pow":
+            return np.exp(factors / top)
+        if node.op == "mul" or (node.op == "div" and slot == 0):
+            return factors / top if node.op == "mul" else factors * top
+        if node.op == "div":
+            return top / factors
+        return factors * top
