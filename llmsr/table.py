@@ -73,7 +73,7 @@ def _header(line: str, path: Path) -> tuple[str, ...]:
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)  # Python reads 1_0 as ten
     except ValueError:
         return None
 
