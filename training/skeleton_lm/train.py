@@ -139,9 +139,12 @@ def main() -> None:
     context = multiprocessing.get_context("fork")
     chunks = context.Queue(maxsize=512)
     path = str(arguments.tokenizer / "tokenizer.json")
+    workers = []
     for number in range(arguments.workers):
         seed = arguments.seed * 1000 + number
-        context.Process(target=generate, args=(seed, path, chunks), daemon=True).start()
+        worker = context.Process(target=generate, args=(seed, path, chunks), daemon=True)
+        worker.start()
+        workers.append(worker)
 
     import torch
     from model import Llama, Shape, export
@@ -225,7 +228,9 @@ def main() -> None:
         flush=True,
     )
     log.close()
-    os._exit(0)  # the workers and the loader thread are still blocked on full queues
+    for worker in workers:
+        worker.kill()
+    os._exit(0)  # the loader thread still waits for its queue
 
 
 def weighted_loss(logits, targets, weights):
