@@ -1,15 +1,15 @@
-"""Arithmetic on arrays of graph nodes, with numpy's broadcasting and element types, and no way to mix rows."""
+"""Arithmetic on arrays of graph nodes: numpy's broadcasting and element types, but nothing that mixes rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from llmsr.expression.graph import Graph
 from llmsr.expression.limits import Limits
-from llmsr.expression.values import UNSET, Array, Refused, RowCount, Store
+from llmsr.expression.values import Array, Refused, RowCount, Store, describe
 
 KINDS = "bif"
 EXACT = 2.0**53
@@ -33,8 +33,8 @@ class Arrays:
         self.graph = graph
         self.limits = limits
         self.spent = 0
-
-    # -- cost -------------------------------------------------------------------------------------------------
+        self.partial: dict[int, tuple[int, int]] = {}
+        """Unset cells that have a value where a mask holds: mask node and value node."""
 
     def spend(self, cells: int) -> None:
         self.spent += cells
@@ -49,8 +49,6 @@ class Arrays:
             size *= n
             if n > self.limits.size or size > self.limits.size:
                 raise Refused(f"an array of more than {self.limits.size} cells per row", "too_large")
-
-    # -- making -----------------------------------------------------------------------------------------------
 
     def number(self, value: Number) -> Array:
         """A Python number as an array without axes."""
@@ -156,8 +154,6 @@ class Arrays:
         cells = np.concatenate([item.cells for item in items], axis)
         return Array(cells, widest(items), first.rows, first.selection, Store(largest(items)))
 
-    # -- shapes -----------------------------------------------------------------------------------------------
-
     @staticmethod
     def axis(axis: Any, ndim: int) -> int:
         if isinstance(axis, bool) or not isinstance(axis, int) or not -ndim <= axis < ndim:
@@ -202,14 +198,14 @@ class Arrays:
         if not shape:
             self.spend(1)
             ids = [a.cells.item() for a in arrays]
-            if UNSET in ids:
+            if min(ids) < 0:
                 raise unset()
             return Array(np.array(add(op, *ids), dtype=np.int64), kind, store=Store(bound), scalar=True)
         columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
         self.spend(len(columns[0]))
         out = []
         for ids in zip(*columns, strict=True):
-            if UNSET in ids:
+            if min(ids) < 0:
                 raise unset()
             out.append(add(op, *ids))
         return Array(np.array(out, dtype=np.int64).reshape(shape), kind, rows, selection, Store(bound))
@@ -219,10 +215,8 @@ class Arrays:
         self.spend(a.cells.size)
         return Array(a.cells.copy(), kind or a.kind, a.rows, a.selection, Store(a.store.bound), a.scalar)
 
-    # -- arithmetic -------------------------------------------------------------------------------------------
-
     def arithmetic(self, symbol: str, a: Array, b: Array) -> Array:
-        """A Python operator on arrays, with numpy's result types; `//`, `%` and `**` of integers only where exact."""
+        """A Python operator on arrays, with numpy's result types; integers only where float64 is exact."""
         kind = max(a.kind, b.kind, key=KINDS.index)
         left, right = a.store.bound, b.store.bound
         both_bool = kind == "b"
@@ -300,13 +294,16 @@ class Arrays:
     def power(self, a: Array, b: Array) -> Array:
         return self.arithmetic("**", a, b)
 
-    # -- constants --------------------------------------------------------------------------------------------
+    def opposite(self, a: int, b: int) -> bool:
+        """Whether one mask node is the `not` of the other."""
+        nodes = self.graph.nodes
+        return any(nodes[p].op == "not" and nodes[p].args == (q,) for p, q in ((a, b), (b, a)))
 
     def constants(self, a: Array) -> list[float] | None:
         """The cells as numbers when all of them are constants."""
         values = []
         for cell in a.cells.ravel().tolist():
-            if cell == UNSET or self.graph.nodes[cell].op != "const":
+            if cell < 0 or self.graph.nodes[cell].op != "const":
                 return None
             values.append(float(self.graph.nodes[cell].value))  # type: ignore[arg-type]
         return values
@@ -322,220 +319,6 @@ class Arrays:
             return values[0]
         return bool(values[0]) if a.kind == "b" else int(values[0])
 
-    # -- reductions -------------------------------------------------------------------------------------------
-
-    def reduce(
-        self, a: Array, axis: Any, keepdims: bool, what: str, combine: Callable[[list[Array]], Array]
-    ) -> Array:
-        """Combines the slices along `axis` (an integer, a tuple or None for all); never along the rows."""
-        if axis is None:
-            axes = list(range(a.ndim))
-        elif isinstance(axis, tuple):
-            axes = sorted({self.axis(x, a.ndim) for x in axis})
-        else:
-            axes = [self.axis(axis, a.ndim)]
-        if a.row_axis in axes:
-            raise mixes_rows(what)
-        for x in reversed(axes):
-            slices = [self.take(a, i, x) for i in range(a.cells.shape[x])]
-            if not slices:
-                raise Refused(f"{what} of nothing")
-            a = combine(slices)
-            if keepdims:
-                a = self.expand(a, x)
-        if a.ndim == 0:
-            a.scalar = True
-        return a
-
-    def take(self, a: Array, index: int, axis: int) -> Array:
-        cells = np.take(a.cells, index, axis)
-        rows = None
-        if a.row_axis is not None:
-            rows = a.row_axis - (axis < a.row_axis) - cells.ndim
-        return Array(cells, a.kind, rows, a.selection, Store(a.store.bound))
-
-    def expand(self, a: Array, axis: int) -> Array:
-        cells = np.expand_dims(a.cells, axis)
-        rows = None if a.row_axis is None else a.row_axis + (axis <= a.row_axis) - cells.ndim
-        return a.view(cells, rows)
-
-    def sum(self, items: list[Array]) -> Array:
-        total = items[0] if items[0].kind != "b" else self.arithmetic("+", items[0], self.number(0))
-        for item in items[1:]:
-            total = self.arithmetic("+", total, item)
-        return total if len(items) > 1 else self.copy(total)
-
-    def product(self, items: list[Array]) -> Array:
-        total = items[0] if items[0].kind != "b" else self.arithmetic("*", items[0], self.number(1))
-        for item in items[1:]:
-            total = self.arithmetic("*", total, item)
-        return total if len(items) > 1 else self.copy(total)
-
-    def chain(self, op: str, items: list[Array]) -> Array:
-        """minimum or maximum of several."""
-        total = items[0]
-        for item in items[1:]:
-            total = self.extremum(op, total, item)
-        return total if len(items) > 1 else self.copy(total)
-
-    def transpose(self, a: Array) -> Array:
-        if a.ndim < 2:
-            return a.view(a.cells, a.rows)
-        if a.ndim > 2:
-            raise Refused("the transpose of an array with more than two axes")
-        rows = None if a.row_axis is None else (1 - a.row_axis) - 2
-        return a.view(a.cells.T, rows)
-
-    def matmul(self, a: Array, b: Array) -> Array:
-        """`a @ b` for one or two axes each, not along the rows."""
-        if not (1 <= a.ndim <= 2 and 1 <= b.ndim <= 2):
-            raise Refused(f"a matrix product of shapes {a.shape_text()} and {b.shape_text()}")
-        a_axis, b_axis = a.ndim - 1, 0
-        if a.row_axis == a_axis or b.row_axis == b_axis:
-            if a.row_axis == a_axis and b.row_axis == b_axis:
-                raise mixes_rows("a product summed over the rows")
-            raise Refused(f"a matrix product of shapes {a.shape_text()} and {b.shape_text()}")
-        n = a.cells.shape[a_axis]
-        if n != b.cells.shape[b_axis] or n == 0:
-            raise Refused(f"a matrix product of shapes {a.shape_text()} and {b.shape_text()}")
-        terms = []
-        for i in range(n):
-            left, right = self.take(a, i, a_axis), self.take(b, i, b_axis)
-            if left.ndim == 1 and right.ndim == 1:
-                left = self.expand(left, 1)
-            terms.append(self.arithmetic("*", left, right))
-        out = self.sum(terms)
-        out.scalar = out.ndim == 0
-        return out
-
-    # -- indexing ---------------------------------------------------------------------------------------------
-
-    def index(self, a: Array, key: Any) -> Array:
-        """`a[key]`: integers, slices, None, Ellipsis and lists off the row axis, a mask on the row axis."""
-        parts = list(key) if isinstance(key, tuple) else [key]
-        if (
-            len(parts) == 1
-            and isinstance(parts[0], Array)
-            and parts[0].kind == "b"
-            and parts[0].rows is not None
-        ):
-            return self.select(a, parts[0])
-        native, rows, fancy, lost = self.native_index(a, parts)
-        cells = a.cells[native]
-        if lost:
-            rows = None
-        if fancy:
-            self.check_shape(cells.shape)
-            self.spend(cells.size)
-            return Array(cells, a.kind, rows, a.selection if rows is not None else (), Store(a.store.bound))
-        if not isinstance(cells, np.ndarray) or cells.ndim == 0:
-            cells = np.array(int(cells), dtype=np.int64)
-            if any(p is Ellipsis for p in parts):
-                return a.view(a.cells[native], None)
-            return Array(cells, a.kind, store=Store(a.store.bound), scalar=True)
-        return a.view(cells, rows)
-
-    def native_index(self, a: Array, parts: list[Any]) -> tuple[tuple[Any, ...], int | None, bool, bool]:
-        """The index for `cells`, the new row axis from the right, whether it copies, whether the rows are gone."""
-        used = sum(1 for p in parts if p is not None and p is not Ellipsis)
-        if used > a.ndim or sum(1 for p in parts if p is Ellipsis) > 1:
-            raise Refused(f"too many indices for an array of shape {a.shape_text()}")
-        if Ellipsis not in [p for p in parts if p is Ellipsis]:
-            parts = [*parts, Ellipsis]
-        out: list[Any] = []
-        axis = new_axis = 0
-        row_at: int | None = None
-        fancy = False
-        for part in parts:
-            if part is Ellipsis:
-                for _ in range(a.ndim - used):
-                    if axis == a.row_axis:
-                        row_at = new_axis
-                    out.append(slice(None))
-                    axis, new_axis = axis + 1, new_axis + 1
-                continue
-            if part is None:
-                out.append(None)
-                new_axis += 1
-                continue
-            on_rows = axis == a.row_axis
-            if isinstance(part, slice):
-                part = slice(*(self.whole(p, True) for p in (part.start, part.stop, part.step)))
-                if on_rows:
-                    if (part.start or 0, part.stop, part.step or 1) != (0, None, 1):
-                        raise mixes_rows("a slice of the rows")
-                    part, row_at = slice(None), new_axis
-                elif part.step == 0:
-                    raise Refused("a slice with step 0")
-                out.append(part)
-                new_axis += 1
-            elif isinstance(part, (list, tuple)) or (isinstance(part, Array) and part.ndim == 1):
-                if on_rows:
-                    raise mixes_rows("picking rows")
-                if fancy:
-                    raise Refused("two lists in one index")
-                fancy = True
-                out.append(self.positions(part, a.cells.shape[axis]))
-                new_axis += 1
-            else:
-                if on_rows:
-                    raise mixes_rows("picking one row")
-                i = self.whole(part, False)
-                if not -a.cells.shape[axis] <= i < a.cells.shape[axis]:
-                    raise Refused(f"index {i} is out of range for {a.cells.shape[axis]} values")
-                out.append(i)
-            axis += 1
-        if fancy and any(isinstance(p, int) for p in out):
-            # numpy may then move the listed axis to the front
-            raise Refused("a list together with a number in one index")
-        rows = None if row_at is None else row_at - new_axis
-        return tuple(out), rows, fancy, a.rows is not None and row_at is None
-
-    def whole(self, value: Any, none: bool) -> Any:
-        """A constant integer for an index."""
-        if value is None and none:
-            return None
-        if isinstance(value, Array) and value.kind == "i":
-            value = self.constant(value)
-        if isinstance(value, RowCount):
-            raise mixes_rows("the number of rows used as an index")
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise Refused("an index that is not a constant integer")
-        if abs(value) > 10**9:
-            raise Refused("an index far out of range")
-        return value
-
-    def positions(self, part: Any, size: int) -> list[int]:
-        if isinstance(part, Array):
-            values = self.constants(part)
-            if values is None or part.kind == "f" or part.rows is not None:
-                raise Refused("an index that is not a constant integer")
-            if part.kind == "b":
-                if len(values) != size:
-                    raise Refused(f"a mask of {len(values)} values for {size}")
-                return [i for i, v in enumerate(values) if v]
-            items: list[Any] = [int(v) for v in values]
-        else:
-            items = [self.whole(v, False) for v in part]
-        if any(not -size <= i < size for i in items):
-            raise Refused(f"an index is out of range for {size} values")
-        return items
-
-    def mask_cell(self, a: Array, mask: Array) -> int:
-        """The node of a mask over the rows of `a`, which must be its first axis."""
-        if mask.ndim != 1 or a.row_axis != 0 or mask.selection != a.selection:
-            raise Refused(f"a mask of shape {mask.shape_text()} on an array of shape {a.shape_text()}")
-        cell = int(mask.cells[0])
-        if cell == UNSET:
-            raise unset()
-        return cell
-
-    def select(self, a: Array, mask: Array) -> Array:
-        """`a[mask]`: the rows where the mask holds, which only go together with the same selection."""
-        cell = self.mask_cell(a, mask)
-        self.spend(a.cells.size)
-        return Array(a.cells.copy(), a.kind, a.rows, (*a.selection, cell), Store(a.store.bound))
-
 
 def widest(items: Sequence[Array]) -> str:
     return max((item.kind for item in items), key=KINDS.index)
@@ -547,18 +330,3 @@ def largest(items: Sequence[Array]) -> float:
 
 def unset() -> Refused:
     return Refused("a value that np.empty left unset is read")
-
-
-def describe(value: Any) -> str:
-    """A value in a word or two, for people."""
-    if value is None:
-        return "None"
-    if isinstance(value, Array):
-        return f"an array of shape {value.shape_text()}"
-    names = {
-        bool: "a boolean", int: "an integer", float: "a number", str: "a string", tuple: "a tuple",
-        dict: "a dictionary", slice: "a slice", RowCount: "the number of rows",
-    }  # fmt: skip
-    if isinstance(value, list):
-        return "a list"
-    return names.get(type(value), "a function or module")

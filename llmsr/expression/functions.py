@@ -1,162 +1,209 @@
-"""The functions and constants that a body may use: tables of numpy, math, torch and scipy.special names."""
+"""Every name that a body can use beside its own: modules, built-in functions and methods of arrays."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llmsr.expression.arrays import Arrays
-from llmsr.expression.values import Array, DType, Native, Refused
-
-if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
-
-Pointwise = Callable[..., Array]
-
-
-def unary(op: str) -> Pointwise:
-    return lambda on, x: on.float_function(op, x)
-
-
-def binary(op: str) -> Pointwise:
-    return lambda on, x, y: on.float_function(op, x, y)
-
-
-def square(on: Arrays, x: Array) -> Array:
-    return on.arithmetic("*", x, x)
+from llmsr.expression import numpy_functions as numpy_
+from llmsr.expression import pointwise, reductions, torch_functions
+from llmsr.expression.names import CONTEXT, native, refused
+from llmsr.expression.numpy_functions import kind_of, reduction
+from llmsr.expression.pointwise import Pointwise
+from llmsr.expression.python_functions import (
+    BUILTINS,
+    LIST_METHODS,
+    MATH,
+    NUMBERS,
+    TABLE_METHODS,
+    array_item,
+    factorial,
+    reduce_,
+)
+from llmsr.expression.values import Array, DType, Items, Module, Native, Refused, Table
 
 
-def reciprocal(on: Arrays, x: Array) -> Array:
-    if x.kind != "f":
-        raise Refused("the reciprocal of integers")
-    return on.arithmetic("/", on.number(1.0), x)
+def ufunc(name: str, arity: int, function: Pointwise) -> Native:
+    """A function of `arity` arrays that works on every cell; of keywords only `dtype=float` is harmless."""
 
-
-def times(factor: float) -> Pointwise:
-    return lambda on, x: on.arithmetic("*", on.lift(x), on.number(factor))
-
-
-def rounding(op: str) -> Pointwise:
-    return lambda on, x: on.copy(x) if x.kind == "i" else on.float_function(op, x)
-
-
-def sinc(on: Arrays, x: Array) -> Array:
-    y = on.arithmetic("*", x, on.number(math.pi))
-    wave = on.arithmetic("/", on.float_function("sin", y), y)
-    return on.where(on.compare("==", y, on.number(0.0)), on.number(1.0), wave)
-
-
-def logaddexp2(on: Arrays, x: Array, y: Array) -> Array:
-    ln2 = on.number(math.log(2.0))
-    both = on.float_function("logaddexp", on.arithmetic("*", x, ln2), on.arithmetic("*", y, ln2))
-    return on.arithmetic("/", both, ln2)
-
-
-def softplus(on: Arrays, x: Array) -> Array:
-    return on.float_function("logaddexp", x, on.number(0.0))
-
-
-def relu(on: Arrays, x: Array) -> Array:
-    return on.extremum("maximum", x, on.number(0))
-
-
-UFUNCS: dict[str, tuple[int, Pointwise]] = {
-    **{
-        name: (1, unary(op))
-        for name, op in {
-            "sin": "sin", "cos": "cos", "tan": "tan", "arcsin": "arcsin", "arccos": "arccos", "arctan": "arctan",
-            "asin": "arcsin", "acos": "arccos", "atan": "arctan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
-            "arcsinh": "arcsinh", "arccosh": "arccosh", "arctanh": "arctanh", "asinh": "arcsinh",
-            "acosh": "arccosh", "atanh": "arctanh", "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log",
-            "log2": "log2", "log10": "log10", "log1p": "log1p", "sqrt": "sqrt", "cbrt": "cbrt", "rint": "rint",
-            "fabs": "abs",
-        }.items()
-    },
-    "abs": (1, lambda on, x: on.keep_kind("abs", x)),
-    "absolute": (1, lambda on, x: on.keep_kind("abs", x)),
-    "sign": (1, lambda on, x: on.keep_kind("sign", x)),
-    "negative": (1, lambda on, x: on.negative(x)),
-    "positive": (1, lambda on, x: on.copy(x)),
-    "floor": (1, rounding("floor")),
-    "ceil": (1, rounding("ceil")),
-    "trunc": (1, rounding("trunc")),
-    "square": (1, square),
-    "reciprocal": (1, reciprocal),
-    "deg2rad": (1, times(math.pi / 180)),
-    "radians": (1, times(math.pi / 180)),
-    "rad2deg": (1, times(180 / math.pi)),
-    "degrees": (1, times(180 / math.pi)),
-    "isnan": (1, lambda on, x: on.logical("isnan", x)),
-    "isinf": (1, lambda on, x: on.logical("isinf", x)),
-    "isfinite": (1, lambda on, x: on.logical("isfinite", x)),
-    "logical_not": (1, lambda on, x: on.logical("not", x)),
-    "invert": (1, lambda on, x: on.invert(x)),
-    "bitwise_not": (1, lambda on, x: on.invert(x)),
-    **{
-        name: (2, binary(op))
-        for name, op in {
-            "arctan2": "arctan2", "atan2": "arctan2", "hypot": "hypot", "logaddexp": "logaddexp",
-            "copysign": "copysign", "heaviside": "heaviside", "float_power": "pow",
-        }.items()
-    },
-    "logaddexp2": (2, logaddexp2),
-    "fmod": (2, lambda on, x, y: on.elementwise("fmod", "f", x, y)),
-    **{
-        name: (2, (lambda s: lambda on, x, y: on.arithmetic(s, x, y))(symbol))
-        for name, symbol in {
-            "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/", "power": "**",
-            "pow": "**", "mod": "%", "remainder": "%", "floor_divide": "//", "bitwise_and": "&",
-            "bitwise_or": "|", "bitwise_xor": "^",
-        }.items()
-    },
-    **{
-        name: (2, (lambda o: lambda on, x, y: on.extremum(o, x, y))(op))
-        for name, op in {"minimum": "minimum", "maximum": "maximum", "fmin": "fmin", "fmax": "fmax"}.items()
-    },
-    **{
-        name: (2, (lambda s: lambda on, x, y: on.compare(s, x, y))(symbol))
-        for name, symbol in {
-            "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
-            "not_equal": "!=",
-        }.items()
-    },
-    **{
-        name: (2, (lambda o: lambda on, x, y: on.logical(o, x, y))(op))
-        for name, op in {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}.items()
-    },
-}  # fmt: skip
-
-
-def ufunc(name: str, arity: int, pointwise: Pointwise) -> Native:
-    """A Native that lifts its arguments and applies `pointwise` to every cell."""
-
-    def call(on: Interpreter, args: list[Any], kwargs: dict[str, Any]) -> Array:
+    def call(on: Any, args: list[Any], kwargs: dict[str, Any]) -> Array:
+        kwargs = dict(kwargs)
         dtype = kwargs.pop("dtype", None)
-        if kwargs or (dtype is not None and dtype != DType("f")):
+        if kwargs or (dtype is not None and kind_of(on, dtype, "f") != "f"):
             raise Refused(f"{name} with the keyword {next(iter(kwargs), 'dtype')}")
         if len(args) != arity:
             raise Refused(f"{name} takes {arity} argument{'s' * (arity > 1)}, not {len(args)}")
-        return pointwise(on.arrays, *(on.arrays.lift(a) for a in args))
+        return function(on.arrays, *(on.array(a) for a in args))
 
     return Native(name, call)
 
 
-def where(on: Interpreter, args: list[Any], kwargs: dict[str, Any]) -> Array:
-    if len(args) != 3 or kwargs:
-        raise Refused("where without both values gives positions of rows, which mixes rows")
-    return on.arrays.where(*(on.arrays.lift(a) for a in args))
+def ufuncs(module: str, table: dict[str, tuple[int, Pointwise]]) -> dict[str, Any]:
+    return {name: ufunc(f"{module}.{name}", *entry) for name, entry in table.items()}
 
 
+def natives(module: str, table: dict[str, Callable[..., Any]]) -> dict[str, Any]:
+    return {name: native(f"{module}.{name}", function) for name, function in table.items()}
+
+
+REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "sum": reduction("np.sum", reductions.total),
+    "prod": reduction("np.prod", reductions.product),
+    "mean": reduction("np.mean", reductions.mean),
+    "var": reduction("np.var", reductions.variance),
+    "std": reduction("np.std", reductions.deviation),
+    "max": reduction("np.max", reductions.greatest),
+    "amax": reduction("np.amax", reductions.greatest),
+    "min": reduction("np.min", reductions.smallest),
+    "amin": reduction("np.amin", reductions.smallest),
+    "all": reduction("np.all", reductions.every),
+    "any": reduction("np.any", reductions.some),
+}
+NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **REDUCTIONS,
+    **numpy_.members(
+        "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange linspace stack "
+        "concatenate column_stack vstack hstack atleast_1d atleast_2d copy ravel reshape squeeze expand_dims "
+        "broadcast_to repeat tile shape ndim size isscalar dot matmul_ inner outer polyval vander einsum where "
+        "select piecewise clip round_ nan_to_num isclose errstate".split()
+    ),
+    "around": numpy_.round_,
+    "asanyarray": numpy_.asarray,
+    "ascontiguousarray": numpy_.asarray,
+    "asfarray": numpy_.asarray,
+    "row_stack": numpy_.vstack,
+    "transpose": numpy_.transposed,
+    "permute_dims": numpy_.transposed,
+    "concat": numpy_.concatenate,
+    "seterr": numpy_.nothing,
+}
+MIXING = (
+    "gradient diff ediff1d cumsum cumprod nancumsum cumulative_sum sort argsort partition argpartition lexsort "
+    "roll rot90 flip flipud fliplr convolve correlate interp median nanmedian percentile quantile nanpercentile "
+    "histogram bincount digitize unique searchsorted average nanmean nansum nanstd nanmax nanmin ptp corrcoef cov "
+    "argmax argmin argwhere nonzero flatnonzero trapz trapezoid polyfit cross delete insert append resize take "
+    "count_nonzero meshgrid choose compress extract place put putmask copyto"
+)
+"""Functions of numpy that mix, move or pick rows, or change an array behind its name."""
+
+CONSTANTS: dict[str, Any] = {
+    "pi": math.pi,
+    "e": math.e,
+    "inf": math.inf,
+    "nan": math.nan,
+    "euler_gamma": 0.5772156649015329,
+    "newaxis": None,
+}
 NUMPY: dict[str, Any] = {
-    **{name: ufunc(f"np.{name}", arity, f) for name, (arity, f) in UFUNCS.items()},
-    "where": Native("np.where", where),
-    "pi": math.pi,
-    "e": math.e,
+    **{name: refused(f"np.{name}", "mixes rows or picks them") for name in MIXING.split()},
+    **ufuncs("np", pointwise.UFUNCS),
+    "sinc": ufunc("np.sinc", 1, pointwise.sinc),
+    "fix": ufunc("np.fix", 1, pointwise.rounding("trunc")),
+    **natives("np", NUMPY_FUNCTIONS),
+    **CONSTANTS,
+    "linalg": Module("numpy.linalg"),
+    "polynomial": Module("numpy.polynomial"),
+    "random": Module("numpy.random"),
+    "c_": Native("np.c_", lambda on, args, kwargs: None),
+    "ndarray": refused("np.ndarray", "cannot be called"),
+    "float64": native("np.float64", numpy_.scalar_float),
+    "double": native("np.double", numpy_.scalar_float),
+    "int64": DType("i"),
+    "int_": DType("i"),
+    "bool_": DType("b"),
+    "bool": DType("b"),
+    "vectorize": refused("np.vectorize", "takes its type from the first row"),
+    "apply_along_axis": refused("np.apply_along_axis", "goes through the rows one by one"),
 }
-MATH: dict[str, Any] = {
-    **{name: ufunc(f"math.{name}", arity, f) for name, (arity, f) in UFUNCS.items()},
-    "pi": math.pi,
-    "e": math.e,
+SPECIAL: dict[str, Any] = {
+    **ufuncs("special", pointwise.SPECIAL),
+    "factorial": native("special.factorial", factorial),
 }
-MODULES: dict[str, dict[str, Any]] = {"numpy": NUMPY, "math": MATH, "torch": NUMPY}
+TORCH: dict[str, Any] = {
+    **{name: refused(f"torch.{name}", "mixes rows or picks them") for name in MIXING.split()},
+    **ufuncs("torch", pointwise.UFUNCS),
+    **ufuncs("torch", pointwise.TORCH),
+    **natives(
+        "torch",
+        {
+            name: NUMPY_FUNCTIONS[name]
+            for name in "full full_like zeros_like ones_like empty_like arange linspace matmul dot outer einsum "
+            "reshape squeeze ravel flatten round nan_to_num isclose column_stack vstack hstack".split()
+            if name in NUMPY_FUNCTIONS
+        },
+    ),
+    **natives("torch", torch_functions.FUNCTIONS),
+    **CONSTANTS,
+    "float64": DType("f"),
+    "double": DType("f"),
+    "int64": DType("i"),
+    "bool": DType("b"),
+    "special": Module("torch.special"),
+    "nn": Module("torch.nn"),
+    "no_grad": native("torch.no_grad", numpy_.errstate),
+    "Tensor": refused("torch.Tensor", "cannot be called"),
+}
+ACTIVATIONS: dict[str, Any] = {
+    **ufuncs("F", pointwise.ACTIVATIONS),
+    **natives("F", torch_functions.ACTIVATIONS),
+}
+MODULES: dict[str, dict[str, Any]] = {
+    "numpy": NUMPY,
+    "numpy.linalg": {"norm": native("np.linalg.norm", numpy_.linalg_norm)},
+    "numpy.polynomial": {"polynomial": Module("numpy.polynomial.polynomial")},
+    "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_.polynomial_polyval)},
+    "numpy.random": {},
+    "numpy.typing": {},
+    "math": MATH,
+    "scipy": {"special": Module("scipy.special")},
+    "scipy.special": SPECIAL,
+    "torch": TORCH,
+    "torch.special": ufuncs("torch.special", {**pointwise.SPECIAL, **pointwise.TORCH}),
+    "torch.nn": {"functional": Module("torch.nn.functional")},
+    "torch.nn.functional": ACTIVATIONS,
+    "functools": {"reduce": native("reduce", reduce_)},
+    "operator": {name: NUMPY[table] for name, table in {"add": "add", "mul": "multiply"}.items()},
+    "typing": {},
+    "collections.abc": {},
+    "warnings": {
+        name: native(name, numpy_.nothing) for name in ("filterwarnings", "simplefilter", "catch_warnings")
+    },
+}
+ROOTS: dict[str, Any] = {
+    "np": Module("numpy"),
+    "numpy": Module("numpy"),
+    "math": Module("math"),
+    "torch": Module("torch"),
+    "F": Module("torch.nn.functional"),
+    "scipy": Module("scipy"),
+}
+"""Modules that a body may name without importing them."""
+
+HINTS = frozenset({"__future__", "typing", "collections.abc", "numpy.typing"})
+"""Modules whose names only serve type hints."""
+
+ARRAY_METHODS: dict[str, Native] = {
+    **ufuncs("torch", pointwise.UFUNCS),
+    **ufuncs("torch", pointwise.TORCH),
+    **natives(
+        "array",
+        {
+            **REDUCTIONS,
+            **{
+                name: NUMPY_FUNCTIONS[name]
+                for name in "clip dot matmul ravel reshape squeeze transpose copy round repeat".split()
+            },
+            "flatten": numpy_.flatten,
+            "astype": numpy_.astype,
+            "fill": numpy_.fill,
+            "item": array_item,
+            "clone": numpy_.copy,
+            "view": numpy_.reshape,
+            **torch_functions.METHODS,
+        },
+    ),
+}
+METHODS: dict[type, dict[str, Native]] = {Array: ARRAY_METHODS, Items: LIST_METHODS, Table: TABLE_METHODS}
+
+__all__ = ["BUILTINS", "CONTEXT", "HINTS", "METHODS", "MODULES", "NUMBERS", "ROOTS"]

@@ -3,113 +3,464 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from llmsr.expression.arrays import COMPARISONS, Arrays, describe
-from llmsr.expression.functions import MODULES
+from llmsr.expression.branches import Journal, holds, join, join_stores
+from llmsr.expression.evaluating import SYMBOLS, Evaluating
+from llmsr.expression.functions import HINTS, MODULES
 from llmsr.expression.graph import Graph
+from llmsr.expression.indexing import position, write
 from llmsr.expression.limits import Limits
-from llmsr.expression.scalars import checked, fold
-from llmsr.expression.values import Array, Frame, Module, Native, Refused, Store
+from llmsr.expression.names import CONTEXT
+from llmsr.expression.scope import names_of_arguments, names_set_in
+from llmsr.expression.values import (
+    SERIALS,
+    Array,
+    Closure,
+    Frame,
+    Items,
+    Module,
+    Refused,
+    Table,
+    Unbound,
+    Version,
+    describe,
+)
 
-SYMBOLS: dict[type[ast.AST], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
-    ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>", ast.MatMult: "@",
-    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
-}  # fmt: skip
+TWO_NAMES = "an array is changed that, under a condition on data, has a second name"
+NEXT, RETURN, BREAK, CONTINUE = "next", "return", "break", "continue"
 
 
-class Interpreter:
-    def __init__(self, graph: Graph, limits: Limits, names: dict[str, Any]) -> None:
-        self.arrays = Arrays(graph, limits)
-        self.limits = limits
-        self.steps = 0
-        self.line = 1
-        self.frame = Frame(frozenset(), None, names)
+class Interpreter(Evaluating):
+    """Runs the statements of one body, where running means building nodes of `graph`.
 
-    def run(self, body: list[ast.stmt]) -> Any:
-        for statement in body:
-            self.line = statement.lineno
-            if isinstance(statement, ast.Return):
-                return self.value(statement.value)
-            if isinstance(statement, ast.Assign):
-                value = self.value(statement.value)
-                for target in statement.targets:
-                    if not isinstance(target, ast.Name):
-                        raise Refused("this assignment")
-                    self.frame.names[target.id] = value
-            elif isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
-                left = self.value(ast.Name(statement.target.id, ast.Load()))
-                self.frame.names[statement.target.id] = self.binary(
-                    SYMBOLS[type(statement.op)], left, self.value(statement.value)
+    `signature` names the arguments of the equation (columns, then parameters), with which versions are called;
+    `read_body` turns the text of a version into statements.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        limits: Limits,
+        signature: Sequence[str],
+        read_body: Callable[[str], list[ast.stmt]],
+    ) -> None:
+        super().__init__(graph, limits)
+        self.signature = tuple(signature)
+        self.read_body = read_body
+        self.versions: dict[str, Closure] = {}
+        self.active: set[str] = set()
+        self.journals: list[Journal] = []
+
+    def equation(self, body: list[ast.stmt], outer: dict[str, Any], arguments: dict[str, Any]) -> Any:
+        """The value that the body returns when called with these arguments."""
+        self.frame.names.update(outer)
+        frame = Frame(frozenset(names_set_in(body)) | frozenset(arguments), self.frame, dict(arguments))
+        return self.within(frame, body)
+
+    def within(self, frame: Frame, body: list[ast.stmt]) -> Any:
+        """The value that a function body returns in its frame."""
+        if len(self.frames) > self.limits.calls:
+            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
+        caller, self.frame = self.frame, frame
+        self.frames.append(frame)
+        frame.undecided = self.undecided
+        frame.serial = next(SERIALS)
+        status = self.block(body)
+        if status in (BREAK, CONTINUE):
+            raise Refused(f"{status} outside of a loop", "syntax")
+        if status != RETURN:
+            if frame.returns:
+                raise Refused("one way through the function ends without a return")
+            frame.returns.append((None, None))
+        _, result = frame.returns[-1]
+        for condition, value in reversed(frame.returns[:-1]):
+            assert condition is not None
+            result = self.joined(condition, value, result, None)
+            if isinstance(result, Unbound):
+                raise Refused("the value returned depends on a condition in a way that is not supported")
+        self.frames.pop()
+        self.frame = caller
+        return result
+
+    # -- statements
+
+    def block(self, statements: list[ast.stmt]) -> str:
+        for statement in statements:
+            self.step(statement.lineno)
+            method = getattr(self, f"do_{type(statement).__name__}", None)
+            if method is None:
+                raise Refused(
+                    f"{STATEMENTS.get(type(statement), 'this statement')} cannot be part of an equation"
                 )
-            elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                continue
+            status = method(statement) or NEXT
+            if status != NEXT:
+                return status
+        return NEXT
+
+    def do_Pass(self, node: ast.Pass) -> None:
+        pass
+
+    def do_Break(self, node: ast.Break) -> str:
+        return BREAK
+
+    def do_Continue(self, node: ast.Continue) -> str:
+        return CONTINUE
+
+    def do_Return(self, node: ast.Return) -> str:
+        value = None if node.value is None else self.value(node.value)
+        if self.undecided > self.frame.undecided:
+            # what follows when the condition does not hold may change the array
+            value = self.snapshot(value)
+        self.frame.returns.append((None, value))
+        return RETURN
+
+    def snapshot(self, value: Any) -> Any:
+        """A copy of the arrays in a value; those known outside of the function can no longer be changed."""
+        if isinstance(value, Array) and not value.scalar:
+            known = [v for f in self.frames if f is not self.frame for v in f.names.values()]
+            out = self.arrays.copy(value)
+            if holds(known, {id(value.store)}, 6):
+                value.store.locked = value.store.locked or TWO_NAMES
+                out.store.locked = TWO_NAMES
+            return out
+        if isinstance(value, tuple):
+            return tuple(self.snapshot(item) for item in value)
+        if isinstance(value, Items):
+            return Items([self.snapshot(item) for item in value], -1)
+        return value
+
+    def do_Expr(self, node: ast.Expr) -> None:
+        self.value(node.value)
+
+    def do_Assign(self, node: ast.Assign) -> None:
+        value = self.value(node.value)
+        for target in node.targets:
+            self.assign(target, value)
+
+    def do_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.assign(node.target, self.value(node.value))
+
+    def do_AugAssign(self, node: ast.AugAssign) -> None:
+        symbol = SYMBOLS[type(node.op)]
+        if isinstance(node.target, ast.Name):
+            if node.target.id not in self.frame.names:
+                raise Refused(f"the name {node.target.id} is used before it is set")
+            current = self.look_up(node.target.id)
+            self.frame.names[node.target.id] = self.in_place(symbol, current, self.value(node.value))
+        elif isinstance(node.target, ast.Subscript):
+            base, key = self.value(node.target.value), self.value(node.target.slice)
+            current = self.part(base, key)
+            right = self.value(node.value)
+            if isinstance(base, Array):
+                self.set_part(base, key, self.binary(symbol, current, right))
             else:
-                raise Refused(f"a {type(statement).__name__} statement")
-        raise Refused("the body has no return")
+                self.set_part(base, key, self.in_place(symbol, current, right))
+        else:
+            raise Refused("an assignment to an attribute")
 
-    def value(self, node: ast.expr | None) -> Any:
-        self.steps += 1
-        if self.steps > self.limits.steps:
-            raise Refused("too many steps", "too_large")
-        if isinstance(node, ast.Constant):
-            return (
-                node.value
-                if isinstance(node.value, (bool, str, type(None)))
-                else checked(node.value, self.limits)
+    def in_place(self, symbol: str, current: Any, right: Any) -> Any:
+        """`current op= right`: arrays and lists change, so that their other names see it; numbers are replaced."""
+        if isinstance(current, Array) and not current.scalar:
+            result = self.array(self.binary(symbol, current, right))
+            self.set_part(current, Ellipsis, result)
+            return current
+        if isinstance(current, list) and symbol in "+*":
+            result = self.binary(symbol, current, tuple_to_list(right) if symbol == "+" else right)
+            self.change(current)
+            current[:] = result
+            return current
+        return self.binary(symbol, current, right)
+
+    def set_part(self, base: Any, key: Any, value: Any) -> None:  # type: ignore[override]
+        """`base[key] = value`."""
+        if isinstance(base, Array):
+            if base.scalar:
+                raise Refused("an assignment into a number")
+            if base.store.locked:
+                raise Refused(base.store.locked)
+            if self.tentative:
+                raise Refused("an array changed inside a conditional expression")
+            if any(f.returns and base.store.serial <= f.serial for f in self.frames):
+                raise Refused("an array changed from outside after a return under a condition")
+            for journal in self.journals:
+                journal.note(base.store)
+            write(self.arrays, base, key, self.array(value))
+        elif isinstance(base, dict):
+            self.change(base)
+            base[self.key(key)] = value
+            if len(base) > self.limits.items:
+                raise Refused(f"a dictionary of more than {self.limits.items} items", "too_large")
+        elif isinstance(base, list):
+            if isinstance(key, slice):
+                raise Refused("an assignment to a slice of a list")
+            at = position(self.arrays, key, len(base))
+            self.change(base)
+            base[at] = value
+        else:
+            raise Refused(f"an assignment into {describe(base)}")
+
+    def change(self, container: Any) -> None:
+        """Refuses to change a list or dictionary in a branch that may not be taken."""
+        made_at = container.depth if isinstance(container, (Items, Table)) else 0
+        if (
+            self.tentative
+            or self.undecided > made_at
+            or made_at < 0
+            or any(f.returns for f in self.frames[2:])
+        ):
+            raise Refused(f"{describe(container)} changed under a condition that depends on data")
+
+    def do_Delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            if not isinstance(target, ast.Name) or target.id not in self.frame.names:
+                raise Refused("del of anything but a local name")
+            del self.frame.names[target.id]
+
+    def do_Assert(self, node: ast.Assert) -> None:
+        if self.truth(self.value(node.test)) is not True:
+            raise Refused("an assertion that is not always true")
+
+    def do_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            root = alias.name.split(".")[0]
+            if alias.name not in MODULES:
+                raise Refused(f"the module {alias.name} is not available")
+            self.frame.names[alias.asname or root] = Module(alias.name if alias.asname else root)
+
+    def do_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = node.module or ""
+        if module in HINTS:
+            for alias in node.names:
+                self.frame.names[alias.asname or alias.name] = Unbound("is only for type hints")
+            return
+        if node.level or module not in MODULES:
+            raise Refused(f"the module {module} is not available")
+        for alias in node.names:
+            if alias.name == "*":
+                raise Refused("import *")
+            self.frame.names[alias.asname or alias.name] = self.member(Module(module), alias.name)
+
+    def do_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.decorator_list:
+            raise Refused("a decorated function")
+        local_names = names_set_in(node.body) | names_of_arguments(node.args)
+        self.frame.names[node.name] = self.closure(node.name, node.args, node.body, local_names)
+
+    def do_With(self, node: ast.With) -> str:
+        for item in node.items:
+            if item.optional_vars is not None:
+                raise Refused("`with ... as`")
+            if self.value(item.context_expr) is not CONTEXT:
+                raise Refused("`with` anything but np.errstate")
+        return self.block(node.body)
+
+    def do_Try(self, node: ast.Try) -> str:
+        """The body, then `else` and `finally`: what would raise is refused, so handlers are never needed."""
+        self.strict += 1
+        status = self.block(node.body)
+        self.strict -= 1
+        if status == NEXT:
+            status = self.block(node.orelse)
+        if node.finalbody and self.block(node.finalbody) != NEXT:
+            raise Refused("a return inside finally")
+        return status
+
+    def do_For(self, node: ast.For) -> str:
+        items = self.items(self.value(node.iter))
+        for item in items:
+            self.step(node.lineno)
+            self.assign(node.target, item)
+            status = self.block(node.body)
+            if status == BREAK:
+                return NEXT
+            if status == RETURN:
+                return RETURN
+        return self.block(node.orelse)
+
+    def do_While(self, node: ast.While) -> str:
+        while True:
+            self.step(node.lineno)
+            truth = self.truth(self.value(node.test))
+            if isinstance(truth, Array):
+                raise Refused("a while loop whose condition depends on data")
+            if not truth:
+                return self.block(node.orelse)
+            status = self.block(node.body)
+            if status == BREAK:
+                return NEXT
+            if status == RETURN:
+                return RETURN
+
+    # -- branches
+
+    def do_If(self, node: ast.If) -> str:
+        truth = self.truth(self.value(node.test))
+        if not isinstance(truth, Array):
+            return self.block(node.body if truth else node.orelse)
+        frame = self.frame
+        before = dict(frame.names)
+        earlier = frame.returns
+        outcomes = []
+        self.undecided += 1
+        for body in (node.body, node.orelse):
+            frame.names, frame.returns = dict(before), []
+            self.journals.append(Journal())
+            status = self.block(body)
+            if status in (BREAK, CONTINUE):
+                raise Refused(f"{status} under a condition that depends on data")
+            written = self.journals.pop().undo()
+            if status == RETURN and any(store.serial <= frame.serial for store, _ in written.values()):
+                raise Refused("an array changed from outside before a return under a condition")
+            outcomes.append((status, frame.names, frame.returns, written))
+        self.undecided -= 1
+        (status_yes, names_yes, returns_yes, written_yes), (status_no, names_no, returns_no, written_no) = (
+            outcomes
+        )
+        self.step(node.lineno)
+        opposite = self.arrays.logical("not", truth)
+        frame.returns = [
+            *earlier,
+            *((self.both(truth, c), value) for c, value in returns_yes),
+            *((self.both(opposite, c), value) for c, value in returns_no),
+        ]
+        if status_yes == RETURN:
+            frame.names, written_yes = names_no, written_no
+        elif status_no == RETURN:
+            frame.names, written_no = names_yes, written_yes
+        for store, _ in {**written_yes, **written_no}.values():
+            for journal in self.journals:
+                journal.note(store)
+        join_stores(self.arrays, truth, written_yes, written_no)
+        if RETURN not in (status_yes, status_no):
+            frame.names = self.join_names(truth, names_yes, names_no)
+        return RETURN if status_yes == status_no == RETURN else NEXT
+
+    def both(self, a: Array, b: Array | None) -> Array:
+        return a if b is None else self.arrays.logical("and", a, b)
+
+    def join_names(self, condition: Array, yes: dict[str, Any], no: dict[str, Any]) -> dict[str, Any]:
+        names = {}
+        for name in {**yes, **no}:
+            if name in yes and name in no:
+                a, b = yes[name], no[name]
+                names[name] = a if a is b else self.joined(condition, a, b, (name, yes, no))
+            else:
+                names[name] = Unbound("is set in one branch only")
+        return names
+
+    def joined(self, condition: Array, a: Any, b: Any, named: Any) -> Any:  # type: ignore[override]
+        """`join`, with the result closed to writing when it stands for an array that has another name."""
+        result = join(self.arrays, condition, a, b)
+        if named is None and isinstance(result, Unbound):
+            raise Refused("a conditional value of this kind")
+        sources = [v for v in arrays_in((a, b)) if not v.scalar]
+        if result is a or not sources:
+            return result
+        others: list[Any] = [v for f in self.frames for v in f.names.values() if f is not self.frame]
+        if named is None:
+            others.extend(self.frame.names.values())
+        else:
+            name, yes, no = named
+            others.extend(v for names in (yes, no) for k, v in names.items() if k != name)
+        shared = not isinstance(result, Array) or holds(others, {id(v.store) for v in sources}, 6)
+        if shared:
+            for array in (*sources, *arrays_in(result)):
+                array.store.locked = array.store.locked or TWO_NAMES
+        return result
+
+    # -- functions of the body
+
+    def call(self, function: Closure | Version, args: list[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
+        if isinstance(function, Version):
+            return self.call_version(function, args, kwargs)
+        arguments = self.bind(function, args, kwargs)
+        frame = Frame(function.local_names, function.outer, arguments)
+        if isinstance(function.body, list):
+            return self.within(frame, function.body)
+        if len(self.frames) > self.limits.calls:
+            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
+        caller, self.frame = self.frame, frame
+        self.frames.append(frame)
+        value = self.value(function.body)
+        self.frames.pop()
+        self.frame = caller
+        return value
+
+    def call_version(self, version: Version, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """An earlier version's value, its body read as if it stood here; lines stay those of the call."""
+        if version.name in self.active:
+            raise Refused(f"{version.name} calls itself")
+        closure = self.versions.get(version.name)
+        if closure is None:
+            body = self.read_body(version.text)
+            arguments = ast.arguments(
+                posonlyargs=[],
+                args=[ast.arg(name) for name in self.signature],
+                kwonlyargs=[],
+                kw_defaults=[],
+                defaults=[],
             )
-        if isinstance(node, ast.Name):
-            if node.id in self.frame.names:
-                return self.frame.names[node.id]
-            if node.id in ("np", "numpy"):
-                return Module("numpy")
-            if node.id in ("math", "torch"):
-                return Module(node.id)
-            raise Refused(f"the name {node.id} is not defined")
-        if isinstance(node, ast.BinOp):
-            return self.binary(SYMBOLS[type(node.op)], self.value(node.left), self.value(node.right))
-        if isinstance(node, ast.UnaryOp):
-            x = self.value(node.operand)
-            if isinstance(node.op, ast.USub):
-                return -x if isinstance(x, (int, float)) else self.arrays.negative(self.arrays.lift(x))
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            return self.binary(
-                SYMBOLS[type(node.ops[0])], self.value(node.left), self.value(node.comparators[0])
-            )
-        if isinstance(node, ast.Attribute):
-            base = self.value(node.value)
-            if isinstance(base, Module) and node.attr in MODULES[base.name]:
-                return MODULES[base.name][node.attr]
-            raise Refused(f"the attribute {node.attr} of {describe(base)}")
-        if isinstance(node, ast.Subscript):
-            return self.arrays.index(self.arrays.lift(self.value(node.value)), self.value(node.slice))
-        if isinstance(node, ast.Call):
-            function = self.value(node.func)
-            if not isinstance(function, Native):
-                raise Refused("this call")
-            return function.call(
-                self, [self.value(a) for a in node.args], {k.arg: self.value(k.value) for k in node.keywords}
-            )
-        raise Refused(f"a {type(node).__name__}")
+            local_names = names_set_in(body) | frozenset(self.signature)
+            closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0])
+            self.versions[version.name] = closure
+        self.active.add(version.name)
+        self.frozen_line += 1
+        value = self.call(closure, args, kwargs)
+        self.frozen_line -= 1
+        self.active.remove(version.name)
+        return value
 
-    def binary(self, symbol: str, left: Any, right: Any) -> Any:
-        if isinstance(left, (int, float)) and isinstance(right, (int, float)):
-            return fold(symbol, left, right, self.limits)
-        a, b = self.arrays.lift(left), self.arrays.lift(right)
-        if symbol in COMPARISONS:
-            return self.arrays.compare(symbol, a, b)
-        return self.arrays.arithmetic(symbol, a, b)
+    def bind(self, function: Closure, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The names of a call's frame, as Python binds arguments."""
+        spec = function.arguments
+        if spec.kwarg is not None:
+            raise Refused("a function with **arguments")
+        positional = [a.arg for a in (*spec.posonlyargs, *spec.args)]
+        only_positional = len(spec.posonlyargs)
+        names: dict[str, Any] = dict(zip(positional, args, strict=False))
+        if spec.vararg is not None:
+            names[spec.vararg.arg] = tuple(args[len(positional) :])
+        elif len(args) > len(positional):
+            raise Refused(f"{function.name} takes {len(positional)} arguments, not {len(args)}")
+        keyword_only = [a.arg for a in spec.kwonlyargs]
+        for name, value in kwargs.items():
+            if name in names or name not in (*positional[only_positional:], *keyword_only):
+                raise Refused(f"{function.name} is called with a wrong argument {name}")
+            names[name] = value
+        defaults = dict(zip(reversed(positional), reversed(function.defaults), strict=False))
+        for arg, default, node in zip(keyword_only, function.keyword_defaults, spec.kw_defaults, strict=True):
+            if node is not None:
+                defaults[arg] = default
+        for name in (*positional, *keyword_only):
+            if name not in names:
+                if name not in defaults:
+                    raise Refused(f"{function.name} is called without its argument {name}")
+                names[name] = defaults[name]
+        return names
 
 
-def column(graph: Graph, index: int) -> Array:
-    return Array(
-        np.array([graph.column(index)], dtype=np.int64), "f", -1, (), Store(locked="an input column")
-    )
+def arrays_in(value: Any) -> list[Array]:
+    """The arrays in tuples and lists."""
+    if isinstance(value, Array):
+        return [value]
+    return [a for item in value for a in arrays_in(item)] if isinstance(value, (tuple, list)) else []
 
 
-def parameters(graph: Graph, size: int) -> Array:
-    cells = np.array([graph.param(i) for i in range(size)], dtype=np.int64)
-    return Array(cells, "f", None, (), Store(locked="the parameters"))
+def tuple_to_list(value: Any) -> Any:
+    return Items(value) if isinstance(value, tuple) else value
+
+
+STATEMENTS: dict[type[ast.AST], str] = {
+    ast.ClassDef: "a class",
+    ast.AsyncFunctionDef: "an async function",
+    ast.AsyncFor: "async",
+    ast.AsyncWith: "async",
+    ast.Global: "global",
+    ast.Nonlocal: "nonlocal",
+    ast.Raise: "raise",
+    ast.Match: "match",
+    ast.TryStar: "try",
+}

@@ -1,16 +1,17 @@
-"""The values that a body's names can hold while it is interpreted: none of them is a real array or function."""
+"""The values that the names of a body hold while it is interpreted: no real arrays, no real functions."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 UNSET = -1
-"""The cell of an array that np.empty left without a value."""
+"""The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""
 
 
 class Refused(Exception):
@@ -21,23 +22,29 @@ class Refused(Exception):
         self.reason, self.kind, self.line = reason, kind, line
 
 
-class Store:
-    """What all views of one array share: whether it may be written to, and a bound of its integers."""
+SERIALS = itertools.count()
+"""Numbers that grow: an older store has the smaller one."""
 
-    __slots__ = ("bound", "locked")
+
+class Store:
+    """What all views of one array share: its owner, whether it may be written to, a bound of its integers."""
+
+    __slots__ = ("bound", "locked", "owner", "serial")
 
     def __init__(self, bound: float = 0.0, locked: str | None = None) -> None:
         self.bound = bound
         self.locked = locked
+        self.owner: Array | None = None
+        self.serial = next(SERIALS)
 
 
 class Array:
     """An array of graph nodes, with at most one symbolic axis: the rows of the data.
 
     `cells` holds node positions (int64) and has the array's shape, except that the row axis has length 1;
-    being a numpy array it has numpy's views and aliases. `rows` is the row axis counted from the right (-1,
-    -2, ...) or None. `selection` names the masks that picked the rows (empty: all of them). `kind` is "b", "i"
-    or "f". `scalar` marks what numpy gives as an immutable number rather than as an array.
+    being a numpy array it has numpy's views and aliases. `rows` is the row axis counted from the right
+    (-1, -2, ...) or None. `selection` names the masks that picked the rows (empty: all of them). `kind` is
+    "b", "i" or "f". `scalar` marks what numpy gives as an immutable number rather than as an array.
     """
 
     __slots__ = ("cells", "kind", "rows", "scalar", "selection", "store")
@@ -53,6 +60,8 @@ class Array:
     ) -> None:
         self.cells, self.kind, self.rows, self.selection = cells, kind, rows, selection
         self.store = Store() if store is None else store
+        if self.store.owner is None:
+            self.store.owner = self
         self.scalar = scalar
 
     @property
@@ -110,24 +119,53 @@ class Unbound:
     why: str
 
 
-class Sequence_(list):
-    """A Python list of the body; `depth` is the number of undecided branches around its creation."""
+class Items(list):
+    """A list of the body; `depth` is the number of undecided branches around its creation."""
 
     __slots__ = ("depth",)
 
-    def __init__(self, items: Any = (), depth: int = 0) -> None:
+    def __init__(self, items: Iterable[Any] = (), depth: int = 0) -> None:
         super().__init__(items)
+        self.depth = depth
+
+
+class Table(dict):
+    """A dictionary of the body; `depth` as in `Items`."""
+
+    __slots__ = ("depth",)
+
+    def __init__(self, items: Iterable[tuple[Any, Any]] = (), depth: int = 0) -> None:
+        super().__init__(items)
+        self.depth = depth
+
+
+class Once:
+    """What zip, map, enumerate and generators give: it can be run through once."""
+
+    __slots__ = ("depth", "items")
+
+    def __init__(self, items: list[Any], depth: int = 0) -> None:
+        self.items = items
         self.depth = depth
 
 
 @dataclass(eq=False)
 class Frame:
-    """The names of one call; `outer` is the frame that the function was defined in."""
+    """The names of one call; `outer` is the frame that the function was defined in.
+
+    `returns` lists the values returned so far under conditions that are not decided; the first whose condition
+    holds counts, and a condition of None always holds.
+    """
 
     local_names: frozenset[str]
     outer: Frame | None
     names: dict[str, Any] = field(default_factory=dict)
     returns: list[tuple[Array | None, Any]] = field(default_factory=list)
+    comprehension: bool = False
+    undecided: int = 0
+    """How many undecided branches surround the call."""
+    serial: int = 0
+    """The newest store when the call began."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,4 +179,34 @@ class Closure:
     defaults: tuple[Any, ...]
     keyword_defaults: tuple[Any, ...]
     outer: Frame | None
-    version: bool = False
+
+
+@dataclass(frozen=True)
+class Version:
+    """An earlier version of the equation, read when it is called."""
+
+    name: str
+    text: str
+
+
+def describe(value: Any) -> str:
+    """A value in a word or two, for people."""
+    if isinstance(value, Array):
+        return f"an array of shape {value.shape_text()}" if value.ndim else "a number"
+    names = {
+        type(None): "None",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        tuple: "a tuple",
+        slice: "a slice",
+        Items: "a list",
+        Table: "a dictionary",
+        Once: "an iterator",
+        range: "a range",
+        RowCount: "the number of rows",
+        DType: "a type",
+        Module: "a module",
+    }
+    return names.get(type(value), "a function")

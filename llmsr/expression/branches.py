@@ -1,0 +1,91 @@
+"""Joining what two branches of an undecided `if` did: the values of names, and what was written into arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from llmsr.expression.arrays import Arrays
+from llmsr.expression.values import SERIALS, Array, Items, Refused, Store, Table, Unbound
+
+NUMBERS = (bool, int, float)
+
+
+class Journal:
+    """The cells that arrays had before a branch wrote into them."""
+
+    def __init__(self) -> None:
+        self.before: dict[int, tuple[Store, np.ndarray]] = {}
+        self.serial = next(SERIALS)
+
+    def note(self, store: Store) -> None:
+        if store.serial <= self.serial and id(store) not in self.before:
+            self.before[id(store)] = (store, owner(store).cells.copy())
+
+    def undo(self) -> dict[int, tuple[Store, np.ndarray]]:
+        """Restores the cells and returns what the branch had written."""
+        after = {}
+        for key, (store, cells) in self.before.items():
+            after[key] = (store, owner(store).cells.copy())
+            owner(store).cells[...] = cells
+        return after
+
+
+def owner(store: Store) -> Array:
+    assert store.owner is not None
+    return store.owner
+
+
+def join_stores(
+    on: Arrays,
+    condition: Array,
+    yes: dict[int, tuple[Store, np.ndarray]],
+    no: dict[int, tuple[Store, np.ndarray]],
+) -> None:
+    """Writes into every changed array what it holds after either branch."""
+    for key in {**yes, **no}:
+        store = (yes.get(key) or no[key])[0]
+        whole = owner(store)
+        a = yes[key][1] if key in yes else whole.cells
+        b = no[key][1] if key in no else whole.cells
+        if np.array_equal(a, b):
+            whole.cells[...] = a
+            continue
+        if a.min() < 0 or b.min() < 0:
+            raise Refused("an array made by np.empty is filled in one branch only")
+        both = [Array(cells, whole.kind, whole.rows, whole.selection, Store(store.bound)) for cells in (a, b)]
+        joined = on.where(condition, *both)
+        on.fits(joined, whole.cells.shape, whole.rows, whole.selection, "a value set under a condition")
+        whole.cells[...] = joined.cells
+
+
+def join(on: Arrays, condition: Array, a: Any, b: Any) -> Any:
+    """The value that is `a` where the condition holds and `b` elsewhere; `Unbound` when there is none."""
+    if a is b or (type(a) is type(b) and isinstance(a, (str, *NUMBERS)) and repr(a) == repr(b)):
+        return a
+    if isinstance(a, (Array, *NUMBERS)) and isinstance(b, (Array, *NUMBERS)):
+        return on.where(condition, on.lift(a), on.lift(b))
+    if isinstance(a, (tuple, Items)) and type(a) is type(b) and len(a) == len(b):
+        items = [join(on, condition, x, y) for x, y in zip(a, b, strict=True)]
+        if any(isinstance(item, Unbound) for item in items):
+            return Unbound("depends on a condition in a way that is not supported")
+        return tuple(items) if isinstance(a, tuple) else Items(items, -1)
+    if isinstance(a, Unbound):
+        return a
+    if isinstance(b, Unbound):
+        return b
+    if type(a) is type(b) and not isinstance(a, (Table, Items)) and a == b:
+        return a
+    return Unbound("depends on a condition in a way that is not supported")
+
+
+def holds(value: Any, stores: set[int], depth: int = 4) -> bool:
+    """Whether a value is, or contains, an array with one of these stores."""
+    if isinstance(value, Array):
+        return not value.scalar and id(value.store) in stores
+    if depth and isinstance(value, dict):
+        value = list(value.values())
+    if depth and isinstance(value, (list, tuple)):
+        return any(holds(item, stores, depth - 1) for item in value)
+    return False

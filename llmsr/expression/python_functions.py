@@ -1,0 +1,390 @@
+"""Python's built-in functions and the math module, on numbers known now and on arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llmsr.expression.indexing import whole
+from llmsr.expression.names import native
+from llmsr.expression.numpy_functions import asarray, plain
+from llmsr.expression.pointwise import SPECIAL, UFUNCS, Pointwise
+from llmsr.expression.scalars import checked
+from llmsr.expression.values import (
+    Array,
+    Closure,
+    DType,
+    Items,
+    Native,
+    Once,
+    Refused,
+    RowCount,
+    Table,
+    describe,
+)
+
+if TYPE_CHECKING:
+    from llmsr.expression.interpret import Interpreter
+
+NUMBERS = (bool, int, float)
+
+# -- built-in functions
+
+
+def abs_(on: Interpreter, x: Any) -> Any:
+    return abs(x) if isinstance(x, NUMBERS) else on.arrays.keep_kind("abs", number(on, x, "abs"))
+
+
+def number(on: Interpreter, x: Any, name: str) -> Array:
+    """An array or number, where Python takes no list."""
+    if isinstance(x, (list, tuple)):
+        raise Refused(f"{name} of {describe(x)}")
+    return on.array(x)
+
+
+def pow_(on: Interpreter, base: Any, exp: Any) -> Any:
+    return on.binary("**", base, exp)
+
+
+def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
+    if isinstance(number, NUMBERS) and (ndigits is None or isinstance(ndigits, int)):
+        if not math.isfinite(number):
+            raise Refused("a rounded number that is not finite")
+        if ndigits is not None and abs(ndigits) > 400:
+            raise Refused("a number rounded to too many digits")
+        return checked(round(number, ndigits), on.limits)
+    on.kindly("round of data")
+    from llmsr.expression.numpy_functions import round_ as rounded
+
+    return rounded(on, number, 0 if ndigits is None else ndigits)
+
+
+def sum_(on: Interpreter, iterable: Any, /, start: Any = 0) -> Any:
+    result = start
+    for item in on.items(iterable):
+        on.step(None)
+        result = on.binary("+", result, item)
+    return result
+
+
+def extreme(name: str, symbol: str) -> Callable[..., Any]:
+    """max or min: the first of the largest, as Python finds it by comparing."""
+
+    def function(on: Interpreter, *args: Any, default: Any = None) -> Any:
+        items = on.items(args[0]) if len(args) == 1 else list(args)
+        if not items or default is not None:
+            raise Refused(f"{name} of nothing, or with a default")
+        result = items[0]
+        for item in items[1:]:
+            truth = on.truth(on.binary(symbol, item, result))
+            if isinstance(truth, Array):
+                result = on.arrays.where(truth, on.array(item), on.array(result))
+            elif truth:
+                result = item
+        return result
+
+    return function
+
+
+def len_(on: Interpreter, obj: Any, /) -> Any:
+    if isinstance(obj, Array):
+        if obj.ndim == 0:
+            raise Refused("len of a number")
+        return on.shape(obj)[0]
+    if isinstance(obj, (list, tuple, dict, str, range)):
+        return len(obj)
+    raise Refused(f"len of {describe(obj)}")
+
+
+def range_(on: Interpreter, *bounds: Any) -> range:
+    if not 1 <= len(bounds) <= 3:
+        raise Refused("range takes one to three arguments")
+    sizes = [whole(on.arrays, b) for b in bounds]
+    if len(sizes) == 3 and sizes[2] == 0:
+        raise Refused("range with step 0")
+    return range(*sizes)
+
+
+def enumerate_(on: Interpreter, iterable: Any, start: Any = 0) -> Once:
+    first = whole(on.arrays, start)
+    return Once([(first + i, item) for i, item in enumerate(on.items(iterable))], on.undecided)
+
+
+def zip_(on: Interpreter, *iterables: Any, strict: Any = False) -> Once:
+    lists = [on.items(i) for i in iterables]
+    if strict is not False and len({len(x) for x in lists}) > 1:
+        raise Refused("zip of different lengths")
+    return Once(list(zip(*lists, strict=False)), on.undecided)
+
+
+def reversed_(on: Interpreter, sequence: Any, /) -> Once:
+    return Once(on.items(sequence)[::-1], on.undecided)
+
+
+def map_(on: Interpreter, function: Any, *iterables: Any) -> Once:
+    rows = zip(*(on.items(i) for i in iterables), strict=False)
+    return Once([on.apply(function, list(row), {}) for row in rows], on.undecided)
+
+
+def list_(on: Interpreter, iterable: Any = (), /) -> Items:
+    return on.new_list(on.items(iterable))
+
+
+def tuple_(on: Interpreter, iterable: Any = (), /) -> tuple[Any, ...]:
+    return tuple(on.items(iterable))
+
+
+def dict_(on: Interpreter, /, *args: Any, **kwargs: Any) -> Table:
+    if args:
+        raise Refused("dict with arguments that are not named")
+    return Table(kwargs.items(), on.undecided)
+
+
+def float_(on: Interpreter, x: Any = 0.0, /) -> Any:
+    if isinstance(x, str) and x.strip().lower().lstrip("+-") in ("inf", "infinity", "nan"):
+        return float(x)
+    if isinstance(x, NUMBERS):
+        try:
+            return float(x)
+        except OverflowError:
+            raise Refused("an integer too large for a float", "too_large") from None
+    a = number(on, x, "float")
+    if a.ndim:
+        on.kindly("float of an array")
+    constant = on.arrays.constant(a)
+    return float(constant) if constant is not None else on.arrays.copy(a, "f")
+
+
+def int_(on: Interpreter, x: Any = 0, /) -> Any:
+    value = plain(on, x, "int")
+    return checked(int(value), on.limits)
+
+
+def bool_(on: Interpreter, x: Any = False, /) -> Any:
+    truth = on.truth(x)
+    return on.arrays.compare("!=", truth, on.array(0)) if isinstance(truth, Array) else truth
+
+
+def all_(on: Interpreter, iterable: Any, /) -> Any:
+    return chained(on, "and", on.items(iterable))
+
+
+def any_(on: Interpreter, iterable: Any, /) -> Any:
+    return chained(on, "or", on.items(iterable))
+
+
+def chained(on: Interpreter, op: str, items: list[Any]) -> Any:
+    result: Any = op == "and"
+    for item in items:
+        truth = on.truth(item)
+        if not isinstance(truth, Array):
+            if truth != (op == "and"):
+                return truth if result in (True, False) else on.arrays.logical(op, result, on.array(truth))
+            continue
+        result = truth if result in (True, False) else on.arrays.logical(op, result, truth)
+    return on.arrays.compare("!=", result, on.array(0)) if isinstance(result, Array) else result
+
+
+def sorted_(on: Interpreter, iterable: Any, /, reverse: Any = False) -> Items:
+    items = on.items(iterable)
+    if not all(isinstance(i, NUMBERS) for i in items):
+        raise Refused("sorted of values that are not constants")
+    return on.new_list(sorted(items, reverse=reverse is True))
+
+
+def divmod_(on: Interpreter, a: Any, b: Any, /) -> tuple[Any, Any]:
+    return on.binary("//", a, b), on.binary("%", a, b)
+
+
+def isinstance_(on: Interpreter, obj: Any, kind: Any, /) -> bool:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return any([is_instance(obj, k) for k in kinds])
+
+
+def is_instance(obj: Any, kind: Any) -> bool:
+    if isinstance(kind, DType):
+        raise Refused("isinstance with this type")
+    name = kind.name if isinstance(kind, Native) else ""
+    if name == "np.ndarray":
+        return isinstance(obj, Array) and not obj.scalar
+    tests: dict[str, type | tuple[type, ...]] = {
+        "list": list, "tuple": tuple, "dict": dict, "int": int, "bool": bool,
+    }  # fmt: skip
+    if name == "float":
+        return isinstance(obj, float) or (isinstance(obj, Array) and obj.scalar and obj.kind == "f")
+    if name not in tests or isinstance(obj, (Array, RowCount)):
+        if name in tests and isinstance(obj, Array):
+            return False
+        raise Refused("isinstance with this type")
+    return isinstance(obj, tests[name])
+
+
+def callable_(on: Interpreter, obj: Any, /) -> bool:
+    return isinstance(obj, (Native, Closure))
+
+
+def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any:
+    """functools.reduce."""
+    items = [*initial, *on.items(iterable)]
+    if not items or len(initial) > 1:
+        raise Refused("reduce of nothing")
+    result = items[0]
+    for item in items[1:]:
+        result = on.apply(function, [result, item], {})
+    return result
+
+
+BUILTINS: dict[str, Any] = {
+    name: native(name, function)
+    for name, function in {
+        "abs": abs_, "pow": pow_, "round": round_, "sum": sum_, "max": extreme("max", ">"),
+        "min": extreme("min", "<"), "len": len_, "range": range_, "enumerate": enumerate_, "zip": zip_,
+        "reversed": reversed_, "map": map_, "list": list_, "tuple": tuple_, "dict": dict_, "float": float_,
+        "int": int_, "bool": bool_, "all": all_, "any": any_, "sorted": sorted_, "divmod": divmod_,
+        "isinstance": isinstance_, "callable": callable_,
+    }.items()
+}  # fmt: skip
+
+# -- methods of lists and dictionaries
+
+
+def list_append(on: Interpreter, items: Items, value: Any, /) -> None:
+    on.change(items)
+    if len(items) >= on.limits.items:
+        raise Refused(f"a list of more than {on.limits.items} items", "too_large")
+    items.append(value)
+
+
+def list_extend(on: Interpreter, items: Items, values: Any, /) -> None:
+    on.change(items)
+    new = on.items(values)
+    if len(items) + len(new) > on.limits.items:
+        raise Refused(f"a list of more than {on.limits.items} items", "too_large")
+    items.extend(new)
+
+
+def list_copy(on: Interpreter, items: Items, /) -> Items:
+    return on.new_list(list(items))
+
+
+def list_pop(on: Interpreter, items: Items, index: Any = -1, /) -> Any:
+    on.change(items)
+    at = whole(on.arrays, index)
+    if not -len(items) <= at < len(items):
+        raise Refused("pop from a list that is too short")
+    return items.pop(at)
+
+
+def table_get(on: Interpreter, table: Table, key: Any, default: Any = None, /) -> Any:
+    return table.get(on.key(key), default)
+
+
+def table_items(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
+    return tuple(table.items())
+
+
+def table_keys(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
+    return tuple(table)
+
+
+def table_values(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
+    return tuple(table.values())
+
+
+LIST_METHODS = {
+    "append": native("append", list_append),
+    "extend": native("extend", list_extend),
+    "copy": native("copy", list_copy),
+    "pop": native("pop", list_pop),
+}
+TABLE_METHODS = {
+    "get": native("get", table_get),
+    "items": native("items", table_items),
+    "keys": native("keys", table_keys),
+    "values": native("values", table_values),
+}
+
+# -- math
+
+
+def from_math(name: str, arity: int, pointwise: Pointwise) -> Native:
+    """math's function on numbers, the function of every cell on arrays."""
+    plainly = getattr(math, name)
+
+    def call(on: Interpreter, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if len(args) != arity or kwargs:
+            raise Refused(f"math.{name} takes {arity} argument{'s' * (arity > 1)}")
+        if all(isinstance(a, NUMBERS) for a in args):
+            try:
+                return checked(plainly(*args), on.limits)
+            except (ArithmeticError, ValueError) as error:
+                raise Refused(f"math.{name} of a constant fails: {error}") from None
+        on.kindly(f"math.{name} of data")
+        arrays = [number(on, a, f"math.{name}") for a in args]
+        return pointwise(on.arrays, *(on.arrays.copy(a, "f") if a.kind != "f" else a for a in arrays))
+
+    return Native(f"math.{name}", call)
+
+
+def log(on: Interpreter, x: Any, base: Any = None, /) -> Any:
+    top = LOG.call(on, [x], {})
+    return top if base is None else on.binary("/", top, LOG.call(on, [base], {}))
+
+
+def product(on: Interpreter, iterable: Any, /, *, start: Any = 1) -> Any:
+    result = start
+    for item in on.items(iterable):
+        on.step(None)
+        result = on.binary("*", result, item)
+    return result
+
+
+def fsum(on: Interpreter, seq: Any, /) -> Any:
+    return sum_(on, seq, 0.0)
+
+
+def factorial(on: Interpreter, x: Any, exact: Any = False, /) -> Any:
+    n = whole(on.arrays, x)
+    if not 0 <= n <= 18:
+        raise Refused("a factorial of a number that is not between 0 and 18")
+    return math.factorial(n)
+
+
+def comb(on: Interpreter, n: Any, k: Any, /) -> int:
+    top, bottom = whole(on.arrays, n), whole(on.arrays, k)
+    if not (0 <= top <= 50 and 0 <= bottom):
+        raise Refused("a binomial coefficient of large or negative numbers")
+    return math.comb(top, bottom)
+
+
+MATH_NAMES = (
+    "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh exp exp2 expm1 log2 log10 log1p sqrt cbrt "
+    "pow fabs floor ceil trunc hypot copysign fmod degrees radians isnan isinf isfinite"
+)
+LOG = from_math("log", *UFUNCS["log"])
+MATH: dict[str, Any] = {
+    **{name: from_math(name, *UFUNCS[name]) for name in MATH_NAMES.split()},
+    **{name: from_math(name, *SPECIAL[name]) for name in ("erf", "erfc", "gamma")},
+    "lgamma": from_math("lgamma", *SPECIAL["gammaln"]),
+    "log": native("math.log", log),
+    "prod": native("math.prod", product),
+    "fsum": native("math.fsum", fsum),
+    "factorial": native("math.factorial", factorial),
+    "comb": native("math.comb", comb),
+    "pi": math.pi,
+    "e": math.e,
+    "tau": math.tau,
+    "inf": math.inf,
+    "nan": math.nan,
+}
+
+
+def array_item(on: Interpreter, a: Any, /) -> Any:
+    """`.item()` of an array with one value."""
+    array = asarray(on, a)
+    if array.cells.size != 1 or array.rows is not None:
+        raise Refused(".item() of an array with more than one value")
+    from llmsr.expression.indexing import read
+
+    return read(on.arrays, array, (0,) * array.ndim) if array.ndim else array

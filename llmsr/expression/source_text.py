@@ -1,0 +1,143 @@
+"""The text of a body: checked for length, nesting and characters, and parsed to syntax without surprises."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+import unicodedata
+import warnings
+
+from llmsr.expression.limits import Limits
+from llmsr.expression.values import Refused
+
+FILENAME = "<equation>"
+OPENING, CLOSING = "([{", ")]}"
+PREFIXES = re.compile(r"(?:(?:[-+~]|\bnot\b|\blambda\b[^:\n]*:|\*\*)[ \t\\\n]*){24,}")
+
+# The parser warns about odd escapes and literals; the texts are not the user's, so nobody should see it.
+warnings.filterwarnings("ignore", module=re.escape(FILENAME))
+
+
+def statements_of(text: str, limits: Limits) -> list[ast.stmt]:
+    """The statements of a body, indented or not, with line numbers one more than those of the text.
+
+    The first line may lack the indent that the others have. Raises `Refused` for anything else.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    check_characters(text, limits)
+    check_nesting(text, limits)
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in text.split("\n")):
+        raise Refused("there is nothing but blank lines and comments", "empty")
+    failure: Refused | None = None
+    for candidate in spellings(text):
+        try:
+            body = parsed(candidate)
+        except Refused as refused:
+            failure = failure or refused
+            continue
+        check_tree(body, text, limits)
+        return body
+    assert failure is not None
+    raise failure
+
+
+def spellings(text: str) -> list[str]:
+    """The text itself, and with the first line indented like the rest."""
+    lines = text.expandtabs(8).split("\n")
+    filled = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    first, rest = filled[0], filled[1:]
+    if lines[first][0] not in " ":
+        if not rest or lines[rest[-1]][0] != " ":
+            # a body without any indent, or with prose after it
+            shallow = ["    " + line for line in text.split("\n")]
+            return ["\n".join(shallow), text] if not rest else ["\n".join(shallow)]
+        least = min(len(lines[i]) - len(lines[i].lstrip()) for i in rest)
+        shifted = [*lines[:first], " " * least + lines[first], *lines[first + 1 :]]
+        candidates = ["\n".join(shifted)]
+        if least == 0:
+            candidates = ["\n".join("    " + line for line in text.split("\n"))]
+        return candidates
+    return [text] if "\t" not in text else [text, "\n".join(lines)]
+
+
+def parsed(text: str) -> list[ast.stmt]:
+    """ast.parse, whose failures of any kind become refusals."""
+    try:
+        tree = ast.parse("if 1:\n" + text + "\n", filename=FILENAME)
+    except SyntaxError as error:
+        line = None if error.lineno is None else max(error.lineno - 1, 1)
+        raise Refused(f"not Python: {error.msg}", "syntax", line) from None
+    except ValueError as error:
+        raise Refused(f"not Python: {error}", "syntax") from None
+    except (RecursionError, MemoryError):
+        raise Refused("nested too deeply for the parser", "too_large") from None
+    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.If) or tree.body[0].orelse:
+        line = tree.body[1].lineno - 1 if len(tree.body) > 1 else None
+        raise Refused("text at a smaller indent follows the body", "syntax", line)
+    return tree.body[0].body
+
+
+def check_characters(text: str, limits: Limits) -> None:
+    """Refuses long texts and lines, and characters that hide or reorder what people see."""
+    if len(text) > limits.text:
+        raise Refused(f"more than {limits.text} characters", "too_large")
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > limits.line:
+            raise Refused(f"a line of more than {limits.line} characters", "too_large", number)
+        if line.isascii() and line.isprintable():
+            continue
+        for character in line:
+            category = unicodedata.category(character)
+            if character not in "\t\f" and (category[0] == "C" or category in ("Zl", "Zp")):
+                raise Refused(f"the character U+{ord(character):04X}, which cannot be seen", "syntax", number)
+
+
+def check_nesting(text: str, limits: Limits) -> None:
+    """Refuses what makes the parser recurse deeply, before it runs."""
+    if PREFIXES.search(text):
+        raise Refused("a long run of prefix operators", "too_large")
+    depth = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        for character in line:
+            if character in OPENING:
+                depth += 1
+                if depth > limits.nesting:
+                    raise Refused(f"more than {limits.nesting} open brackets", "too_large", number)
+            elif character in CLOSING and depth:
+                depth -= 1
+
+
+def check_tree(body: list[ast.stmt], text: str, limits: Limits) -> None:
+    """Refuses deep trees and names in letters that look like others."""
+    stack: list[tuple[ast.AST, int]] = [(statement, 1) for statement in body]
+    while stack:
+        node, depth = stack.pop()
+        if depth > limits.depth:
+            raise Refused(f"nested more than {limits.depth} levels deep", "too_large", line_of(node))
+        if isinstance(node, ast.BinOp):  # evaluated along its left side without recursion
+            stack.append((node.left, depth + (not isinstance(node.left, ast.BinOp))))
+            stack.append((node.right, depth + 1))
+        else:
+            stack.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+    if not text.isascii():
+        check_names(text)
+
+
+def check_names(text: str) -> None:
+    """Refuses names beyond Latin and Greek letters, and those that Python would read as other names."""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO("if 1:\n" + text + "\n").readline):
+            if token.type == tokenize.NAME and not token.string.isascii():
+                letters = [c for c in token.string if not c.isascii()]
+                odd = [c for c in letters if not unicodedata.name(c, "").startswith(("GREEK ", "LATIN "))]
+                if odd or unicodedata.normalize("NFKC", token.string) != token.string:
+                    raise Refused("a name with letters that look like others", "syntax", token.start[0] - 1)
+    except (tokenize.TokenError, IndentationError):
+        return
+
+
+def line_of(node: ast.AST) -> int | None:
+    line = getattr(node, "lineno", None)
+    return None if line is None else line - 1
