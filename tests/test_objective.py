@@ -1,5 +1,6 @@
 """The standard least-squares objective is recognised in any spelling, and nothing else is taken for it."""
 
+import numpy as np
 import pytest
 
 from llmsr.spec import parse_spec
@@ -111,6 +112,29 @@ SAME = [
     .replace("outputs)", "y)"),
     BODY.replace("error", "loss"),  # the name of the function, bound again after the search
     '\n    """Docstring."""' + BODY,
+    # as widely used spec files write it
+    """
+    ''' Evaluate the equation on data observations.'''
+    # Load data observations
+    inputs, outputs = data['inputs'], data['outputs']
+    X = inputs
+    # Optimize parameters based on data
+    from scipy.optimize import minimize
+    def loss(params):
+        y_pred = equation(*X.T, params)
+        return np.mean((y_pred - outputs) ** 2)
+
+    loss_partial = lambda params: loss(params)
+    result = minimize(loss_partial, [1.0]*MAX_NPARAMS, method='BFGS')
+
+    optimized_params = result.x
+    loss = result.fun
+
+    if np.isnan(loss) or np.isinf(loss):
+        return None
+    else:
+        return -loss
+""",
     # the arrays handed over as arguments
     changed("def loss(params):", "def loss(params, x, v, outputs):").replace(
         CALL, 'minimize(loss, PRAMS_INIT, args=(x, v, outputs), method="BFGS")'
@@ -121,6 +145,21 @@ SAME = [
 @pytest.mark.parametrize("body", SAME)
 def test_the_standard_form_in_another_spelling(body):
     assert recognised(body)
+
+
+@pytest.mark.parametrize("body", SAME)
+def test_what_is_recognised_gives_the_same_score_when_run(body):
+    inputs = np.random.default_rng(0).normal(size=(50, 2))
+    data = {"inputs": inputs, "outputs": np.sin(inputs[:, 0]) - 0.3 * inputs[:, 1]}
+    scores = []
+    for form in (BODY, body):
+        namespace = {}
+        text = f"{HEAD}\ndef evaluate(data):{form}\n"
+        text += "def equation(x, v, params):\n    return params[0] * np.tanh(params[1] * x) + params[2] * v\n"
+        exec(text, namespace)
+        scores.append(namespace["evaluate"](data))
+    assert scores[0] < -1e-6
+    assert scores[1] == pytest.approx(scores[0], rel=1e-9)
 
 
 OTHER = [
