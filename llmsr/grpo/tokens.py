@@ -11,6 +11,7 @@ from llmsr.llm.transformers_model import _is_chat, _preface_end
 
 __all__ = ["PromptTokens", "end_tokens", "stop_test"]
 
+PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 TAIL_TOKENS = 12  # enough for the longest of STOPS, one character a token
 
 Messages = Sequence[dict[str, str]]
@@ -22,11 +23,20 @@ class PromptTokens:
     def __init__(self, tokenizer: Any, chat_template: str = "auto") -> None:
         self.tokenizer = tokenizer
         self.plain = chat_template == "plain" or (chat_template == "auto" and not _is_chat(tokenizer))
+        self._begins = self.plain and _adds_first_token(tokenizer)
+
+    @property
+    def template(self) -> str | None:
+        """A chat template that says the same as `encode`; None where it is the model's own."""
+        if not self.plain:
+            return None
+        return ("{{ bos_token }}" if self._begins else "") + PLAIN_TEMPLATE
 
     def text(self, messages: Messages) -> str:
         """What the model reads."""
         if self.plain:
-            return "".join(message["content"] for message in messages)
+            first = self.tokenizer.bos_token if self._begins else ""
+            return first + "".join(message["content"] for message in messages)
         return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
 
     def encode(self, messages: Messages) -> tuple[list[int], int]:
@@ -45,6 +55,11 @@ class PromptTokens:
     def count(self, messages: Messages) -> int:
         """How many tokens the messages come to."""
         return len(self.encode(messages)[0])
+
+
+def _adds_first_token(tokenizer: Any) -> bool:
+    begin = tokenizer.bos_token_id
+    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]
 
 
 def stop_test(tokenizer: Any) -> Callable[[list[int]], bool]:

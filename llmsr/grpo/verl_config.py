@@ -18,7 +18,6 @@ VERL_VERSION = "0.9.1"
 VLLM_VERSION = "0.24.0"
 CONFIG_NAME = "grpo_config"
 PLUGIN = Path(__file__).with_name("verl_plugin.py")
-PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 # variables of the launching shell that reach every worker on every node
 PASSED_ON = (
@@ -35,12 +34,11 @@ RAY_CPUS_BESIDE = 6
 
 
 def verl_config(
-    plan: Plan, *, plain_prompts: bool, metrics_path: Path, environment: Mapping[str, str]
+    plan: Plan, *, template: str | None, metrics_path: Path, environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """The whole configuration as nested plain data.
 
-    `plain_prompts` puts the bare prompt text to the model, without its chat template. VERL's file logger writes to
-    `metrics_path`. `environment` are this shell's variables.
+    `template` takes the place of the model's own chat template. VERL's file logger writes to `metrics_path`. `environment` are this shell's variables.
     """
     config = plan.config
     lora = config.lora_rank > 0
@@ -77,7 +75,7 @@ def verl_config(
             "model": {
                 "path": plan.model_path,
                 "trust_remote_code": config.trust_remote_code,
-                "custom_chat_template": PLAIN_TEMPLATE if plain_prompts else None,
+                "custom_chat_template": template,
                 "use_remove_padding": True,
                 "enable_gradient_checkpointing": config.gradient_checkpointing,
                 "override_config": {"attn_implementation": plan.attention},

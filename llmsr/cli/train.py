@@ -1,0 +1,60 @@
+"""`python main.py --use_rl`: training from flags to its result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from llmsr.config import add_options, resolve
+from llmsr.grpo.run import train
+from llmsr.grpo.settings import GrpoConfig
+from llmsr.grpo.summary import format_curve, format_summary
+
+EXAMPLES = """examples:
+  python main.py --use_rl                                         on this machine, whatever it has
+  python main.py --use_rl --problem_name oscillator1 --model_path Qwen/Qwen2.5-1.5B-Instruct \\
+      --epochs 10 --batch_size 32 --learning_rate 1e-6 --rollout_n 5 --gpus 1
+  python main.py --use_rl --problem_name oscillator1,bactgrow     one policy for two problems
+  python main.py --use_rl --config configs/grpo_8gpu.yaml --dry_run
+  python main.py --use_rl -- actor_rollout_ref.actor.ppo_epochs=2 arguments after -- are VERL's, and win
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train, print the outcome, and return the exit code."""
+    own, overrides = _split(argv)
+    parser = argparse.ArgumentParser(
+        prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
+    parser.add_argument("--use_rl", nargs="?", help=argparse.SUPPRESS)
+    add_options(parser, GrpoConfig)
+    given = vars(parser.parse_args(own))
+    path = given.pop("config")
+    given.pop("use_rl")
+    (config,) = resolve(GrpoConfig, given=given, path=path)
+    outcome = train(config, overrides)
+    if not outcome:
+        return 0
+    if config.json:
+        print(json.dumps(outcome, indent=2))
+        return 0
+    print(format_curve(outcome["curve"]))
+    for found in outcome["problems"]:
+        print()
+        print(format_summary(found))
+    model = outcome["model"]
+    print(f"\ntrained model: {model['path']} ({model['changed']} of {model['weights']} weights changed)")
+    print(f"next: --model_path {model['path']} --problem_name ANOTHER", file=sys.stderr)
+    return 0
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our flags, and what follows the first `--`."""
+    words = list(argv)
+    if "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]

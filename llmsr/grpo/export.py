@@ -1,0 +1,184 @@
+"""checkpoints/final: a complete Hugging Face folder of the trained model, verified before it is called final.
+
+It holds the weights in the base model's number format, its configuration and its tokenizer. Verified means: it loads,
+every weight of the base is there, at least one differs from the base, and none is NaN or infinite.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmsr.errors import UserError
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+
+
+class ExportFault(Exception):
+    """The trained weights are not what they should be; the text says how."""
+
+
+def export_final(
+    trained: Path, base: str, final: Path, *, adapter: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write and verify `final` from the Hugging Face folder `trained` of a checkpoint; what was found comes back.
+
+    `base` is the model that training began from, a folder or a hub id. Weights with LoRA adapters are merged;
+    `adapter` states their `r` and `lora_alpha` (default: lora_train_meta.json beside `trained`, as VERL writes it).
+    `ExportFault` if the result does not verify; `final` then stays as it was.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base_folder = local_folder(base)
+    dtype = base_dtype(base_folder)
+    weights = dict(read_weights(trained))
+    if any("lora_" in name for name in weights):
+        weights = merge_adapters(weights, adapter or _adapter(trained))
+    _check_finite(weights)
+    before = dict(read_weights(base_folder))
+    compared = compare(before, weights, dtype)
+
+    part = final.with_name(final.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=dtype)
+    missing, unexpected = model.load_state_dict({k: v.to(dtype) for k, v in weights.items()}, strict=False)
+    tied = set(
+        getattr(model, "all_tied_weights_keys", None) or getattr(model, "_tied_weights_keys", None) or ()
+    )
+    if unexpected or set(missing) - tied - {"lm_head.weight"}:
+        raise ExportFault(
+            f"the checkpoint's weights do not fit the base model: {[*unexpected, *missing][:3]}"
+        )
+    model.tie_weights()
+    model.save_pretrained(part)
+    for name in TOKENIZER_FILES:
+        source = next((f / name for f in (trained, base_folder) if (f / name).is_file()), None)
+        if source is not None and not (part / name).is_file():
+            shutil.copyfile(source, part / name)
+    # what was written must load by itself and hold what was meant
+    again = AutoModelForCausalLM.from_pretrained(part, dtype="auto")
+    AutoTokenizer.from_pretrained(part)
+    if next(again.parameters()).dtype != dtype:
+        raise ExportFault(f"{part} holds {next(again.parameters()).dtype}, the base model {dtype}")
+    written = again.state_dict()
+    if not all(torch.equal(written[k], v.to(dtype)) for k, v in weights.items() if k in written):
+        raise ExportFault(f"{part} does not hold the trained weights")
+    shutil.rmtree(final, ignore_errors=True)
+    part.rename(final)
+    return {"path": str(final), "dtype": str(dtype).removeprefix("torch."), **compared}
+
+
+def compare(base: Mapping[str, Any], trained: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    """How the trained weights differ from the base's, once rounded to `dtype`; `ExportFault` where they do not.
+
+    A merge that silently wrote the base model again is caught here.
+    """
+    common = [name for name in base if name in trained]
+    if not common:
+        raise ExportFault("the checkpoint and the base model have no weight in common")
+    changed, largest, lost = 0, 0.0, 0
+    for name in common:
+        if base[name].shape != trained[name].shape:
+            raise ExportFault(
+                f"{name} has shape {tuple(trained[name].shape)}, in the base {tuple(base[name].shape)}"
+            )
+        gap = (base[name].float() - trained[name].float()).abs().max().item()
+        largest = max(largest, gap)
+        rounded = not bool((base[name].to(dtype) == trained[name].to(dtype)).all())
+        changed += rounded
+        lost += gap > 0 and not rounded
+    if changed == 0:
+        reason = (
+            f"all changes are lost by rounding to {dtype}; train longer or with a higher --learning_rate"
+            if lost
+            else "not one weight changed"
+        )
+        raise ExportFault(f"the trained model equals its base: {reason}")
+    return {"weights": len(common), "changed": changed, "largest_change": largest}
+
+
+def merge_adapters(weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain weights from those of a PEFT model: W + (alpha / r) B A for every adapted W."""
+    scale = float(adapter["lora_alpha"]) / float(adapter["r"])
+    merged: dict[str, Any] = {}
+    used = 0
+    for name, value in weights.items():
+        if "lora_" in name:
+            continue
+        plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        stem = name.removesuffix(".base_layer.weight")
+        down, up = (_adapter_weight(weights, stem, part) for part in ("lora_A", "lora_B"))
+        if stem != name and down is not None and up is not None:
+            value = value.float() + scale * (up.float() @ down.float())
+            used += 1
+        merged[plain] = value
+    pairs = sum("lora_A" in name for name in weights)
+    if used != pairs:
+        raise ExportFault(f"{pairs} adapters were trained, {used} found the weight they belong to")
+    return merged
+
+
+def read_weights(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Name and tensor of all safetensors files of a folder."""
+    from safetensors import safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ExportFault(f"{folder} holds no safetensors file")
+    for path in files:
+        with safe_open(path, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
+                yield name, opened.get_tensor(name)
+
+
+def local_folder(model: str) -> Path:
+    """The folder of a model's files; a hub id is looked up in the local cache, and fetched if it is not there."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
+            )
+        )
+    except Exception as error:  # the hub's errors have no common base
+        raise UserError(f"cannot find the model {model}: {str(error).splitlines()[0]}") from error
+
+
+def base_dtype(folder: Path) -> Any:
+    """The number format that most of a model's weights are stored in."""
+    from collections import Counter
+
+    counts: Counter[Any] = Counter()
+    for _, tensor in read_weights(folder):
+        counts[tensor.dtype] += tensor.numel()
+    return counts.most_common(1)[0][0]
+
+
+def _adapter(trained: Path) -> dict[str, Any]:
+    for path in (trained.parent / "lora_train_meta.json", trained / "adapter_config.json"):
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    raise ExportFault(f"{trained} holds LoRA adapters, but nothing tells their rank and scale")
+
+
+def _adapter_weight(weights: Mapping[str, Any], stem: str, part: str) -> Any:
+    for name in (f"{stem}.{part}.default.weight", f"{stem}.{part}.weight"):
+        if name in weights:
+            return weights[name]
+    return None
+
+
+def _check_finite(weights: Mapping[str, Any]) -> None:
+    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise ExportFault(f"{len(bad)} weights are NaN or infinite, {bad[0]} first; lower --learning_rate")
