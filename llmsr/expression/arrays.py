@@ -1,4 +1,4 @@
-"""Arithmetic on arrays of graph nodes: numpy's broadcasting and element types, but nothing that mixes rows."""
+"""Arithmetic on arrays of graph nodes: numpy's broadcasting and types, but nothing that mixes rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joining what two branches of an undecided `if` did: the values of names, and what was written into arrays."""
+"""Joins what two branches of an undecided `if` did: values of names, and cells written into arrays."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Evaluating:
         self.tentative = 0
         """How many conditional expressions surround the current expression: nothing may be changed in them."""
         self.strict = 0
-        """How many try statements surround it: what numpy would raise on may not be read more kindly."""
+        """How many try statements surround it, where an error of numpy may not be read more kindly."""
         self.frame = Frame(frozenset(), None)
         self.frames: list[Frame] = [self.frame]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Limits:
     """What one body may cost; beyond any of these it is refused as `too_large`.
 
-    `text` and `line` are characters, `nesting` open brackets, `depth` levels of the syntax tree, `steps` syntax
-    nodes visited (a loop's body counts every time), `cells` element-wise operations, `nodes` distinct operations
-    of the graph, `items` the length of a list or string, `size` the cells of one array, `bits` the size of an
-    integer, `calls` nested calls.
+    `text` and `line` are characters, `nesting` open brackets, `depth` levels of the syntax tree, `steps`
+    syntax nodes visited (a loop's body counts every time), `cells` element-wise operations, `nodes` distinct
+    operations of the graph, `items` the length of a list, `size` the cells of one array, `bits` the size of
+    an integer, `calls` nested calls.
     """
 
     text: int = 40_000

@@ -12,7 +12,7 @@ from llmsr.expression.arrays import EXACT, KINDS, Arrays, mixes_rows
 from llmsr.expression.indexing import read, whole, write
 from llmsr.expression.names import CONTEXT
 from llmsr.expression.reductions import Combine, expand, matmul, norm, reduce, total, transpose
-from llmsr.expression.values import UNSET, Array, DType, Refused, RowCount, Store, describe
+from llmsr.expression.values import UNSET, Array, DType, Native, Refused, RowCount, Store, describe
 
 if TYPE_CHECKING:
     from llmsr.expression.interpret import Interpreter
@@ -31,8 +31,9 @@ def kind_of(on: Interpreter, dtype: Any, default: str) -> str:
         return default
     if isinstance(dtype, DType):
         return dtype.kind
-    if isinstance(dtype, str) and dtype in KIND_NAMES:
-        return KIND_NAMES[dtype]
+    name = dtype.name.removeprefix("np.") if isinstance(dtype, Native) else dtype
+    if isinstance(name, str) and name in KIND_NAMES:
+        return KIND_NAMES[name]
     raise Refused("a dtype other than float64, int64 and bool")
 
 

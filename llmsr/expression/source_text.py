@@ -14,7 +14,6 @@ from llmsr.expression.values import Refused
 
 FILENAME = "<equation>"
 OPENING, CLOSING = "([{", ")]}"
-PREFIXES = re.compile(r"(?:(?:[-+~]|\bnot\b|\blambda\b[^:\n]*:|\*\*)[ \t\\\n]*){24,}")
 
 # The parser warns about odd escapes and literals; the texts are not the user's, so nobody should see it.
 warnings.filterwarnings("ignore", module=re.escape(FILENAME))
@@ -44,22 +43,23 @@ def statements_of(text: str, limits: Limits) -> list[ast.stmt]:
 
 
 def spellings(text: str) -> list[str]:
-    """The text itself, and with the first line indented like the rest."""
-    lines = text.expandtabs(8).split("\n")
-    filled = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
-    first, rest = filled[0], filled[1:]
-    if lines[first][0] not in " ":
-        if not rest or lines[rest[-1]][0] != " ":
-            # a body without any indent, or with prose after it
-            shallow = ["    " + line for line in text.split("\n")]
-            return ["\n".join(shallow), text] if not rest else ["\n".join(shallow)]
-        least = min(len(lines[i]) - len(lines[i].lstrip()) for i in rest)
-        shifted = [*lines[:first], " " * least + lines[first], *lines[first + 1 :]]
-        candidates = ["\n".join(shifted)]
-        if least == 0:
-            candidates = ["\n".join("    " + line for line in text.split("\n"))]
-        return candidates
-    return [text] if "\t" not in text else [text, "\n".join(lines)]
+    """Readings of the text as an indented block, to be tried in turn.
+
+    Only the first of them is usual; the others mend a first line without indent, and tabs mixed with spaces.
+    """
+    readings = []
+    for spelled in [text, text.expandtabs(4)] if "\t" in text else [text]:
+        lines = spelled.split("\n")
+        code = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+        if lines[code[0]][0].isspace():
+            readings.append(spelled)
+            continue
+        rest = [lines[i][: len(lines[i]) - len(lines[i].lstrip())] for i in code[1:]]
+        least = min(rest, key=len, default="")
+        if least:
+            readings.append("\n".join([*lines[: code[0]], least + lines[code[0]], *lines[code[0] + 1 :]]))
+        readings.append("\n".join("    " + line for line in lines))
+    return readings
 
 
 def parsed(text: str) -> list[ast.stmt]:
@@ -95,9 +95,7 @@ def check_characters(text: str, limits: Limits) -> None:
 
 
 def check_nesting(text: str, limits: Limits) -> None:
-    """Refuses what makes the parser recurse deeply, before it runs."""
-    if PREFIXES.search(text):
-        raise Refused("a long run of prefix operators", "too_large")
+    """Refuses brackets nested so deeply that some versions of Python's parser take exponential time."""
     depth = 0
     for number, line in enumerate(text.split("\n"), 1):
         for character in line:
