@@ -9,20 +9,23 @@ The parent keeps the fits by canonical form: equal equations are fitted once.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 import textwrap
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from llmsr.expression.graph import Expression
 from llmsr.problem import Problem
 from llmsr.sample import Evaluation, finite_or_none
-from llmsr.workers import WorkerFailure, WorkerPool
+from llmsr.workers import START_SECONDS, WorkerFailure, WorkerPool
 
 READ_SECONDS = 10.0  # reading is bounded by design; this is for what we did not foresee
 GRACE_SECONDS = 5.0  # between a fit's own deadline and the worker's death
@@ -110,7 +113,8 @@ def _regenerated_body(expression: Expression, params_name: str) -> str:
 
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
     """The skeleton's fitted constants and its errors on every split."""
-    from llmsr.expression.show import to_latex, to_text
+    from llmsr.expression.latex import to_latex
+    from llmsr.expression.show import to_text
     from llmsr.fitting import fit
     from llmsr.fitting.metrics import split_nmse
 
@@ -223,24 +227,47 @@ class Evaluator:
 
 
 def _load(state: _State) -> _State:
-    """Import in the worker, before its first deadline runs, all that a task needs."""
+    """Import and compile in the worker, before its first deadline runs, all that a task needs."""
     import llmsr.completion
-    import llmsr.expression.show
+    import llmsr.expression.latex
     import llmsr.fitting.metrics  # noqa: F401
 
+    if not state.as_written:
+        _warm_up(state.problem)
     return state
 
 
-def _chain(done: Future[Any], result: Future[Evaluation], then: Any) -> None:
-    """Go on with a finished future's value; a cancelled one cancels the result, a raised one raises there."""
+def _warm_up(problem: Problem) -> None:
+    """Fit a small equation to a few rows; on a new machine this compiles the engine, half a minute of work.
+
+    One process at a time, so that the others find what the first one compiled.
+    """
+    from llmsr.expression import parse
+    from llmsr.fitting import fit
+    from llmsr.problem import Split
+
+    few = Split(problem.train.inputs[:64], problem.train.target[:64])
+    name = problem.spec.columns[0]
+    equation = parse(f"return params[0] * np.sin(params[1] * {name}) + params[2]", problem.spec.columns)
+    with open(Path(tempfile.gettempdir()) / f"llmsr-compiling-{os.getuid()}", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fit(equation, replace(problem, splits={"train": few}), deadline=START_SECONDS)
+
+
+def _chain(done: Future[Any], result: Future[Evaluation], then: Callable[[Any], None]) -> None:
+    """Go on with a finished future's value; a cancelled one cancels the result, a raised one fails it."""
     if done.cancelled():
         result.cancel()
         return
     error = done.exception()
     if error is not None:
-        result.set_exception(error)
+        result.set_result(Evaluation(status="error", reason=_one_line(str(error))))
         return
     try:
         then(done.result())
     except RuntimeError:  # the pool was closed between two steps
         result.cancel()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(ascii(text).strip("'\"").split())[:300]

@@ -41,7 +41,7 @@ def test_the_true_law_is_found_exact_on_every_split(evaluator):
         ("    return open('/etc/passwd')", "unsupported"),
         ("    return params[0] * y", "unsupported"),
         ("    return np.log(-1 - x**2) * params[0]", "nonfinite"),
-        ("    return " + "+".join(["x * params[0] ** 1.5 / v"] * 100_000), "too_large"),
+        ("    return " + "+".join(["x * params[0] ** 1.5 / v"] * 20_000), "too_large"),
     ],
 )
 def test_every_failure_is_a_value_with_a_reason(evaluator, text, status):

@@ -111,9 +111,11 @@ def _wants_training(argv: Sequence[str]) -> bool:
 
 def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, ProposerConfig]:
     parser = argparse.ArgumentParser(
-        prog="main.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="main.py",
+        usage="python main.py [--flag value ...]",
+        description=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.description, parser.epilog = EXAMPLES, None
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, help="train by GRPO instead")
     add_options(parser, RunSettings, SearchSettings, ProposerConfig)

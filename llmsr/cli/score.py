@@ -42,7 +42,10 @@ class ScoreSettings:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="llmsr score", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="llmsr score",
+        usage="python -m llmsr score [--flag value ...]",
+        description=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options(parser, ScoreSettings)
     (settings,) = resolve(ScoreSettings, given=vars(parser.parse_args(argv)))
