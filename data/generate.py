@@ -198,7 +198,7 @@ def _oscillator(law: Law, with_time: bool) -> dict[str, Table]:
     header = "t,x,v,a" if with_time else "x,v,a"
     tables: dict[str, Table] = {}
     for split, chosen in indices.items():
-        rows = []
+        rows: list[Row] = []
         for i in chosen:
             row = (times[i], *states[i], law(times[i], *states[i]))
             rows.append(row if with_time else row[1:])
@@ -224,7 +224,7 @@ def bactgrow() -> dict[str, Table]:
         ("test_ood", 15000, wide, 3),
     ):
         draw = random.Random(seed)
-        rows = []
+        rows: list[Row] = []
         for _ in range(n_rows):
             inputs = [round(low + (high - low) * draw.random(), 4) for low, high in box]
             rows.append((*inputs, bactgrow_law(*inputs)))
@@ -237,7 +237,7 @@ def stressstrain() -> dict[str, Table]:
     tables: dict[str, Table] = {}
     for split, n_rows, seed in (("train", 2161, 1), ("test_id", 1442, 2), ("test_ood", 738, 3)):
         draw = random.Random(seed)
-        rows = []
+        rows: list[Row] = []
         for i in range(n_rows):
             strain = round(draw.random(), 9)
             temp = round(celsius[split][i % len(celsius[split])] / 300, 9)

@@ -184,6 +184,16 @@ def test_params_without_minimize_are_those_of_the_best_call():
     assert (fit.score, fit.loss, fit.evaluations) == (0.0, 0.0, 4)
 
 
+def test_params_of_a_search_in_batches_are_the_last_ones():
+    batches = """
+    for start in (0, 50, 100, 150):
+        equation(*data["inputs"][start : start + 50].T, [0.5 + start / 100] * 10)
+    return -0.25
+"""
+    fit = fit_reference(expression("return params[0] * x"), small_problem(batches, law=lambda x, v: 2 * x))
+    assert (fit.status, fit.score, fit.params[0], fit.loss) == ("ok", -0.25, 2.0, 0.0)
+
+
 def test_a_perfect_score_is_no_failure():
     problem = small_problem(
         "\n    equation(*data['inputs'].T, np.full(10, 2.0))\n    return 0.0\n", law=lambda x, v: 2 * x
@@ -210,7 +220,7 @@ def test_equation_may_be_called_by_its_argument_names():
         ("\n    return 'good'\n", "error", "returned str; it must return a number or None"),
         ("\n    return np.zeros(3)\n", "error", "returned ndarray"),
         ("\n    return equation(1.0)\n", "error", "the equation takes (x, v, params)"),
-        ("\n    return -1.0\n", "error", "never called equation on all rows"),
+        ("\n    return -1.0\n", "error", "never called equation"),
     ],
 )
 def test_failures_are_values_with_a_reason(body, status, reason):
@@ -311,6 +321,30 @@ def test_torch_spec_trains_as_written():
     assert late.deadline_reached
     assert late.status == "ok"
     assert late.loss >= fit.loss
+
+
+def test_torch_parameter_lists_and_single_precision():
+    pytest.importorskip("torch")
+    body = """
+    inputs = torch.tensor(data["inputs"], dtype=torch.float32)
+    outputs = torch.tensor(data["outputs"], dtype=torch.float32)
+    constants = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(1.0)) for _ in range(MAX_NPARAMS)])
+    optimizer = torch.optim.Adam(constants.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = ((equation(inputs[:, 0], inputs[:, 1], constants) - outputs) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+    return None if torch.isnan(loss) else -loss.item()
+"""
+    fit = fit_reference(
+        expression("return params[2] * x + params[0] * v"),
+        small_problem(body, HEAD + "import torch\n"),
+        60,
+    )
+    assert (fit.status, fit.evaluations) == ("ok", 200)
+    assert fit.params[2] == pytest.approx(2, abs=0.05)
+    assert fit.params[0] == pytest.approx(-3, abs=0.05)
 
 
 # --- scores on the splits -----------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def fit_reference(expression: Expression, problem: Problem, deadline: float = 10
     `loss` is the mean squared error on train at the captured parameters: for a least-squares spec exactly
     minus the score. The parameters are the result of the spec's call of scipy's `minimize` where it makes one
     (of several, the one whose minimum is minus the score, else the last), else those of the call of the
-    equation on all rows that had the least squared error.
+    equation on all rows that had the least squared error, else (it trains on batches) of the last call.
 
     The deadline, in seconds, is checked at every call of the equation: past it the best parameters so far are
     returned with `deadline_reached` and without a score, or status "timeout" where there are none. Code
@@ -81,7 +81,7 @@ def fit_reference(expression: Expression, problem: Problem, deadline: float = 10
             reason = (
                 f"no value of the equation within {deadline:g} s"
                 if late
-                else f"{spec.evaluate_name} never called {spec.function_name} on all rows"
+                else f"{spec.evaluate_name} never called {spec.function_name}"
             )
         else:
             loss = -score if spec.least_squares and score is not None else watch.loss(params)
@@ -115,6 +115,7 @@ class _Watch:
         self.results: list[tuple[float, np.ndarray]] = []  # minima and where scipy found them
         self.least = np.inf  # of all calls, the squared error
         self.best: np.ndarray | None = None  # and the parameters that gave it
+        self.last: np.ndarray | None = None  # parameters of the last call on some of the rows
         self.used = np.array(expression.params, dtype=np.intp)
         self.enough = max(expression.params, default=-1) + 1
 
@@ -143,20 +144,24 @@ class _Watch:
         return self.functions[dialect]
 
     def _note(self, params: Any, value: Any) -> None:
-        if np.shape(value) == self.target.shape:
-            residual = value - self.target
+        if np.size(value) == self.target.size:
+            residual = np.reshape(value, -1) - self.target
             self._keep(float(np.dot(residual, residual)), params)
+        else:
+            self.last = _numbers(params)
 
     def _note_torch(self, torch: Any, params: Any, value: Any) -> None:
-        if isinstance(params, torch.Tensor) and value.shape == self.target.shape:
+        if value.numel() == len(self.target):
             if isinstance(self.target, np.ndarray):
                 self.target = torch.as_tensor(self.target, dtype=value.dtype, device=value.device)
-            residual = value.detach() - self.target
-            self._keep(float(torch.dot(residual, residual)), params.detach())
+            residual = value.detach().reshape(-1) - self.target
+            self._keep(float(torch.dot(residual, residual)), params)
+        else:
+            self.last = _numbers(params)
 
     def _keep(self, squares: float, params: Any) -> None:
         if squares < self.least:
-            self.least, self.best = squares, np.array(params, dtype=np.float64)
+            self.least, self.best = squares, _numbers(params)
 
     @contextlib.contextmanager
     def minimize(self) -> Iterator[None]:
@@ -205,8 +210,9 @@ class _Watch:
         if score is not None and candidates:
             matching = [x for fun, x in candidates if fun == -score]
             return matching[-1] if matching else candidates[-1][1]
-        if self.best is not None and self.best.ndim == 1 and len(self.best) >= self.enough:
-            return self.best
+        for params in (self.best, self.last):
+            if params is not None and params.ndim == 1 and len(params) >= self.enough:
+                return params
         return None
 
     def loss(self, params: np.ndarray) -> float:
@@ -214,6 +220,15 @@ class _Watch:
         train = self.problem.splits["train"]
         with np.errstate(all="ignore"):
             return float(np.mean((evaluate(self.expression, train.inputs, params) - train.target) ** 2))
+
+
+def _numbers(params: Any) -> np.ndarray:
+    """A copy of parameters that may be a list, an array, a tensor or a list of tensors."""
+    if hasattr(params, "detach"):
+        params = params.detach().cpu()
+    elif not isinstance(params, np.ndarray):
+        params = [float(p) for p in params]
+    return np.array(params, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
