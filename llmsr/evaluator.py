@@ -73,7 +73,7 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     spec = state.problem.spec
     found = read_completion(completion, spec.function_name)
     if isinstance(found, NoBody):
-        return Evaluation(status="empty", reason=found.reason)
+        return Evaluation(status=found.kind, reason=found.reason)
     columns, params_name = spec.columns, spec.params_name
     renamed = found.arguments is not None and len(found.arguments) == len(columns) + 1
     if renamed:
