@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmsr.archive import RunLock, read_archive
+from llmsr.archive import read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset, summary
@@ -25,6 +25,7 @@ from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl_config import command, verl_config, write_config
 from llmsr.grpo.verl_launch import cuda_devices, preflight, train_with_verl
 from llmsr.problem import Problem, load_problem
+from llmsr.run_directory import RunLock
 
 
 def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
