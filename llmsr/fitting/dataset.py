@@ -36,7 +36,7 @@ class Dataset:
 
     full: View
     subset: View
-    sample: np.ndarray
+    sample: View
     power: float
 
 
@@ -53,7 +53,7 @@ def lay_out(split: Split) -> Dataset:
     full = View(np.ascontiguousarray(split.inputs.T, dtype=np.float64), target)
     deviation = target - target.mean()
     power = float(deviation @ deviation) or float(target @ target) or 1.0
-    return Dataset(full, _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS).columns, power)
+    return Dataset(full, _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS), power)
 
 
 _known: dict[int, tuple[weakref.ref[Split], Dataset]] = {}

@@ -115,16 +115,17 @@ def linear_step(g, linear, lower, step):
 
 
 @jit
-def within(theta, bound):
-    """Whether every parameter is finite and inside its bound."""
+def moved(theta, step, low, high, out):
+    """`theta + step` inside the box; False where that is not finite."""
     for i in range(len(theta)):
-        if not abs(theta[i]) <= bound[i]:
+        out[i] = min(max(theta[i] + step[i], low[i]), high[i])
+        if not np.isfinite(out[i]):
             return False
     return True
 
 
 @jit
-def descend(program, theta, linear, bound, floor, tolerance, iterations, g):
+def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
     """Improves `theta` in place and leaves its Gram matrix in `g`; returns why it stopped.
 
     Stops when the sum of squares is below `floor`, when two steps in a row gain less than `tolerance` of it, after
@@ -146,9 +147,8 @@ def descend(program, theta, linear, bound, floor, tolerance, iterations, g):
     g_refined = np.empty((k + 1, k + 1))
     if n_linear > 0:
         linear_step(g, linear, lower, step)
-        for i in range(k):
-            trial[i] = theta[i] + step[i]
-        if within(trial, bound) and gram(program, trial, g_trial) and g_trial[k, k] < g[k, k]:
+        inside = moved(theta, step, low, high, trial)
+        if inside and gram(program, trial, g_trial) and g_trial[k, k] < g[k, k]:
             theta[:] = trial
             g[:, :] = g_trial
     damping = 1e-3
@@ -165,19 +165,12 @@ def descend(program, theta, linear, bound, floor, tolerance, iterations, g):
         promise, _least = damped_step(g, linear, damping, scale, lower, step)
         if not promise > 1e-30 * loss:
             return CONVERGED
-        for i in range(k):
-            trial[i] = theta[i] + step[i]
-        better = within(trial, bound) and gram(program, trial, g_trial)
+        better = moved(theta, step, low, high, trial) and gram(program, trial, g_trial)
         if better and n_linear > 0 and n_linear < k:
             promised, _least = linear_step(g_trial, linear, lower, step)
             if promised > 0.05 * g_trial[k, k] and g_trial[k, k] - promised < loss:
-                for i in range(k):
-                    refined[i] = trial[i] + step[i]
-                if (
-                    within(refined, bound)
-                    and gram(program, refined, g_refined)
-                    and g_refined[k, k] < g_trial[k, k]
-                ):
+                inside = moved(trial, step, low, high, refined)
+                if inside and gram(program, refined, g_refined) and g_refined[k, k] < g_trial[k, k]:
                     trial[:] = refined
                     g_trial[:, :] = g_refined
         if better and g_trial[k, k] < loss:

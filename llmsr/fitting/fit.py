@@ -36,12 +36,13 @@ def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: 
         from llmsr.fitting.reference import fit_reference
 
         return fit_reference(expression, problem, deadline)
-    began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
     from llmsr.expression import engine
     from llmsr.expression.canonical import canonicalize
     from llmsr.fitting.dataset import dataset_of
-    from llmsr.fitting.search import Search
+    from llmsr.fitting.search import Search, warm_up
 
+    warm_up()
+    began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
     form = canonicalize(expression)
     split = problem.splits["train"]
     with np.errstate(all="ignore"):
@@ -84,12 +85,10 @@ def _train_loss(expression: Expression, split: Split, params: np.ndarray) -> flo
 
 
 def fit_many(problem: Problem, bodies: Sequence[str], mode: str = "best", deadline: float = 10.0) -> list:
-    """The fit, or the refusal, of every body text, in order; equal equations are fitted once."""
+    """The fit, or the refusal, of every body text, in order."""
     from llmsr.expression import Refusal, parse
-    from llmsr.expression.canonical import canonicalize
 
     spec = problem.spec
-    known: dict[str, tuple[Fit, tuple[int, ...]]] = {}
     results: list = []
     for body in bodies:
         parsed = parse(

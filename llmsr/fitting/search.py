@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from llmsr.expression import engine
 from llmsr.expression.derive import derivatives, linear_params
-from llmsr.expression.graph import Expression
+from llmsr.expression.graph import Expression, Graph
 from llmsr.expression.tape import Tape, compile_tape
-from llmsr.fitting.dataset import Dataset, View
+from llmsr.fitting.dataset import Dataset, View, lay_out
 from llmsr.fitting.descent import descend
 from llmsr.fitting.quasi_newton import minimise
-from llmsr.fitting.starts import start_bank
+from llmsr.fitting.race import heat, kick
+from llmsr.fitting.starts import candidates_at, start_bank
+from llmsr.problem import Split
 
 FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
+KICK_ROUNDS = 4
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
 
 
@@ -38,7 +41,7 @@ class Search:
         self.tape: Tape = compile_tape(derivatives(expression), per_row)
         self.linear_params = linear_params(expression)
         self.linear = np.isin(self.tape.params, self.linear_params)
-        self.bound = np.where(self.linear, 1e14, 1e9)
+        self.high = np.where(self.linear, 1e14, 1e9)
         self.candidates: list[Candidate] = []
 
     def _bind(self, view: View):
@@ -94,7 +97,7 @@ class Search:
         g = np.empty((k + 1, k + 1))
         g[k, k] = np.inf
         floor = 1e-3 * FLOOR * self.data.power
-        descend(self.full, theta, self.linear, self.bound, floor, tolerance, iterations, g)
+        descend(self.full, theta, self.linear, -self.high, self.high, floor, tolerance, iterations, g)
         self._keep(theta, g[k, k])
 
     def bfgs(self) -> np.ndarray:
@@ -104,35 +107,40 @@ class Search:
         self._keep(theta, value * self.data.full.rows)
         return theta
 
-    def on_subset(self, theta: np.ndarray, iterations: int, tolerance: float) -> float:
-        """Levenberg-Marquardt on the subset, moving `theta` in place; the sum of squares there."""
-        k = len(theta)
-        g = np.empty((k + 1, k + 1))
-        g[k, k] = np.inf
-        descend(self.subset, theta, self.linear, self.bound, 0.0, tolerance, iterations, g)
-        return float(g[k, k])
+    def race(self, count: int, keep: int) -> list[np.ndarray]:
+        """Where the best few of `count` fixed starts end on the subset, best first, equal ends once.
 
-    def race(self, count: int, keep: int) -> list[tuple[float, np.ndarray]]:
-        """The best few of `count` fixed starts after descents on the subset, best first, equal ends once.
-
-        All ones is always among the starts.
+        All ones is always among the starts. The winner is then kicked: each parameter in turn is moved to each
+        of its candidates, until a whole round improves it by less than 1%.
         """
-        bank = start_bank(self.expression, self.linear_params, self.data.sample, count)
-        runners = [np.ones(self.tape.n_params), *bank]
-        heat = sorted(
-            ((self.on_subset(theta, 6, 1e-3), i, theta) for i, theta in enumerate(runners)),
-            key=lambda runner: runner[:2],
-        )
-        final: list[tuple[float, np.ndarray]] = []
-        for squares, i, theta in heat[: max(keep + 3, len(heat) // 4)]:
-            if np.isfinite(squares) and not self.late:
-                final.append((self.on_subset(theta, 40, 1e-6), theta))
-        final.sort(key=lambda runner: runner[0])
-        distinct: list[tuple[float, np.ndarray]] = []
-        for squares, theta in final:
-            if all(abs(squares - other) > 1e-3 * other for other, _ in distinct):
-                distinct.append((squares, theta))
-        return distinct[:keep]
+        subset, linear, sample = self.subset, self.linear, self.data.sample.columns
+        floor = 1e-3 * FLOOR * self.data.power * self.data.subset.rows / self.data.full.rows
+        bank = start_bank(self.expression, self.linear_params, sample, count)
+        thetas = np.vstack([np.ones(self.tape.n_params), bank.starts])
+        high = np.vstack([self.high, bank.high])
+        low = np.vstack([-self.high, bank.low])
+        squares = np.empty(len(thetas))
+        heat(subset, thetas, linear, low, high, floor, 1e-3, 6, squares)
+        order = np.argsort(squares, kind="stable")[: max(keep + 3, len(thetas) // 4)]
+        thetas, squares = thetas[order], squares[order]
+        wide = np.tile(self.high, (len(thetas), 1))
+        heat(subset, thetas, linear, -wide, wide, floor, 1e-5, 30, squares)
+        order = np.argsort(squares, kind="stable")
+        thetas, squares = thetas[order], squares[order]
+        best, reached = thetas[0].copy(), float(squares[0])
+        for _ in range(KICK_ROUNDS):
+            if not floor < reached < np.inf:
+                break
+            grid = candidates_at(self.expression, self.linear_params, sample, best)
+            before = reached
+            reached = kick(subset, best, reached, grid, linear, -self.high, self.high, floor, 1e-3, 8)
+            if reached > 0.99 * before:
+                break
+        ends = [(reached, best)] if reached < squares[0] else []
+        for value, theta in zip(squares, thetas, strict=True):
+            if np.isfinite(value) and all(abs(value - other) > 1e-3 * other for other, _ in ends):
+                ends.append((float(value), theta))
+        return [theta for _, theta in ends[:keep]]
 
     def choose(self) -> Candidate | None:
         """The lowest loss; among losses equal to 0.05% the smallest parameters."""
@@ -141,6 +149,24 @@ class Search:
             return None
         ties = [c for c in self.candidates if c.squares <= best.squares * (1.0 + TIE)]
         return min(ties, key=lambda c: (float(np.linalg.norm(c.theta)), c.squares))
+
+
+@lru_cache(maxsize=1)
+def warm_up() -> str:
+    """Compiles the engine, or loads it from its on-disk cache, by a fit of nothing; returns the engine's name.
+
+    Seconds on a machine that never ran it, a fraction of a second afterwards. Call it once per worker, so that no
+    fit's deadline pays for it.
+    """
+    graph = Graph()
+    x = graph.column(0)
+    inner = graph.add("add", graph.add("mul", graph.param(1), x), graph.param(2))
+    root = graph.add("mul", graph.param(0), graph.add("exp", inner))
+    columns = np.linspace(-1.0, 1.0, 300)[None, :]
+    data = lay_out(Split(columns.T.copy(), np.abs(columns[0])))
+    with np.errstate(all="ignore"):
+        search_best(Search(graph.expression(root, ("x",)), data, np.inf))
+    return engine.NAME
 
 
 def search_bfgs(search: Search) -> None:
@@ -163,7 +189,7 @@ def search_best(search: Search) -> None:
     if search.solved or search.late:
         return
     m = search.n_nonlinear
-    for _, theta in search.race(count=12 if m == 1 else 20 if m == 2 else 32, keep=3):
+    for theta in search.race(count=10 if m == 1 else 14 if m == 2 else 20, keep=3):
         search.polish(theta, 30)
         if search.solved or search.late:
             break

@@ -2,9 +2,10 @@
 
 A parameter's role is read from the first operation that joins it to something that varies over rows: added to
 it, it is a centre or an offset and starts at quantiles; multiplying it, a rate or a frequency, and starts at
-reciprocals of its range; compared with it, a threshold; as an exponent, a small number. Inner parameters are set
-first, so that ranges are those of the expression as it stands. Choices are spread by a generator with a
-fixed seed: the bank depends on the expression and the data alone.
+reciprocals of its range; compared with it, a threshold; as an exponent, a small number. Inner parameters are
+set first, so that ranges are those of the expression as it stands. Every start takes one candidate per
+parameter, spread by a generator with a fixed seed, and carries the others along for a search over the grid.
+The bank depends on the expression and the data alone.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from llmsr.expression.graph import OPS, Expression, Node
 _PLAIN = (1.0, 0.1, -1.0, 10.0, 0.5, 2.0, -0.1, 3.0, 0.01, 30.0)
 _EXPONENTS = (2.0, 0.5, 1.0, 3.0, -1.0, 1.5, 4.0, -0.5, -2.0, 0.25)
 _RATES = (1.0, -1.0, 3.0, -3.0, 0.3, -0.3, 10.0, -10.0, 0.1, 30.0)
-_POSITIVE_RATES = (1.0, 3.0, 0.3, 10.0, 0.1, 30.0, -0.3)
+_POSITIVE_RATES = (1.0, 10.0, 0.1, 100.0, 3.0, 0.3, 30.0, 1000.0, 0.03, -0.3)
 _PERIODS = (1.0, 0.5, 2.0, 1.5, 3.0, 4.0, 6.0, 0.25, 8.0, 12.0)
 _QUANTILES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.4, 0.6, 0.0, 1.0)
+_SIZES = (1.0, 0.3, 3.0, 0.1, 10.0)
+CANDIDATES = 10
 _TRIG = frozenset({"sin", "cos", "tan"})
 _COMPARISONS = frozenset({"lt", "le", "gt", "ge"})
 _EXTREMES = frozenset({"minimum", "maximum", "fmin", "fmax"})
@@ -37,14 +40,32 @@ class _Pending:
     invert: Callable[[np.ndarray], np.ndarray]
 
 
-def start_bank(
-    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int
-) -> np.ndarray:
-    """Starting points, shape (count, params in ascending order); linear parameters are 1.
+@dataclass(frozen=True)
+class Bank:
+    """Starting points, shape (count, params); per start and parameter `CANDIDATES` numbers that it may also take,
+    shape (count, params, CANDIDATES); and a box, both shapes (count, params), that sensible values stay in.
 
-    `columns` has shape (columns, rows); a few dozen rows are enough.
+    Parameters in ascending order; linear ones are 1, with candidates of 1 and without a box.
     """
+
+    starts: np.ndarray
+    candidates: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def start_bank(expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int) -> Bank:
+    """`count` starting points; `columns` has shape (columns, rows), a few dozen rows are enough."""
     return _Walk(expression, linear, columns, count).bank()
+
+
+def candidates_at(
+    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
+) -> np.ndarray:
+    """What every parameter may be where the others are `theta`: shape (params, CANDIDATES)."""
+    walk = _Walk(expression, linear, columns, 1)
+    walk.fixed = dict(zip(expression.params, theta, strict=True))
+    return walk.bank().candidates[0]
 
 
 class _Walk:
@@ -52,7 +73,10 @@ class _Walk:
         self, expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int
     ) -> None:
         self.expression, self.columns, self.count = expression, columns, count
+        self.fixed: dict[int, float] = {}
         self.chosen: dict[int, np.ndarray] = {p: np.ones((count, 1)) for p in linear}
+        self.grid: dict[int, np.ndarray] = {p: np.ones((count, CANDIDATES)) for p in linear}
+        self.linear = frozenset(linear)
         self.trig, self.positive = self._contexts()
 
     def _contexts(self) -> tuple[list[bool], list[bool]]:
@@ -64,10 +88,10 @@ class _Walk:
                 trig[a] |= op in _TRIG or (op in _PASSES and trig[i])
                 denominator = op == "div" and slot == 1
                 base = op in ("sqrt", "log", "log1p", "log2", "log10") or (op == "pow" and slot == 0)
-                positive[a] |= denominator or base or (op == "add" and positive[i])
+                positive[a] |= denominator or base or (op in ("add", "mul") and positive[i])
         return trig, positive
 
-    def bank(self) -> np.ndarray:
+    def bank(self) -> Bank:
         nodes = self.expression.nodes
         values: list[np.ndarray | _Pending] = []
         with np.errstate(all="ignore"):
@@ -75,12 +99,16 @@ class _Walk:
                 values.append(self._value(i, node, values))
             for value in values:
                 if isinstance(value, _Pending):
-                    self._assign(value, self._spread(value.param, _PLAIN))
-        out = np.ones((self.count, len(self.expression.params)))
-        for slot, param in enumerate(self.expression.params):
-            column = self.chosen[param][:, 0]
-            out[:, slot] = np.where(np.isfinite(column), column, 1.0)
-        return out
+                    self._assign(value, self._plain(_PLAIN))
+        params = self.expression.params
+        starts = np.stack([self.chosen[p][:, 0] for p in params], axis=1)
+        candidates = np.stack([self.grid[p] for p in params], axis=1)
+        low, high = candidates.min(axis=2), candidates.max(axis=2)
+        margin = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
+        free = np.array([p in self.linear for p in params])
+        low = np.where(free, -np.inf, low - margin)
+        high = np.where(free, np.inf, high + margin)
+        return Bank(starts, candidates, low, high)
 
     def _value(self, i: int, node: Node, values: list) -> np.ndarray | _Pending:
         if node.op == "const":
@@ -147,66 +175,69 @@ class _Walk:
         return None
 
     def _assign(self, pending: _Pending, wanted: np.ndarray) -> None:
-        if pending.param not in self.chosen:
-            value = pending.invert(wanted[:, None])
-            self.chosen[pending.param] = np.where(np.isfinite(value), value, 1.0)
-
-    def _pick(self, param: int, size: int) -> np.ndarray:
-        """Which of `size` candidates each start takes: all equally often, in an order of its own per parameter."""
-        rank = self.expression.params.index(param)
+        """Gives the parameter its candidates from `wanted` (count, any number), and each start its choice."""
+        if pending.param in self.chosen:
+            return
+        grid = pending.invert(wanted)
+        grid = np.where(np.isfinite(grid), grid, 1.0)
+        self.grid[pending.param] = grid[:, np.arange(CANDIDATES) % grid.shape[1]]
+        if pending.param in self.fixed:
+            self.chosen[pending.param] = np.full((1, 1), self.fixed[pending.param])
+            return
+        rank = self.expression.params.index(pending.param)
         order = np.random.default_rng(1000 + rank).permutation(self.count)
-        return (np.arange(self.count) * size // self.count)[order]
+        pick = (np.arange(self.count) * grid.shape[1] // self.count)[order]
+        self.chosen[pending.param] = np.take_along_axis(grid, pick[:, None], axis=1)
 
-    def _spread(self, param: int, candidates: tuple[float, ...]) -> np.ndarray:
-        return np.array(candidates)[self._pick(param, len(candidates))]
+    def _plain(self, candidates: tuple[float, ...]) -> np.ndarray:
+        return np.tile(candidates, (self.count, 1))
 
     def _wanted(self, i: int, node: Node, slot: int, values: list) -> np.ndarray:
-        """What the pending argument `slot` of a node should be, one number per start."""
-        pending = values[node.args[slot]]
-        param = pending.param
+        """What the pending argument `slot` of a node may be: shape (count, candidates)."""
         if len(node.args) == 1:
-            return self._spread(param, _PLAIN)
+            return self._plain(_PLAIN)
         if node.op == "pow" and slot == 1:
-            return self._spread(param, _EXPONENTS)
+            return self._plain(_EXPONENTS)
         if node.op == "where":
-            return self._spread(param, _PLAIN)
+            return self._plain(_PLAIN)
         other = values[node.args[1 - slot]]
         if isinstance(other, _Pending) or other.shape[1] == 1:
-            return self._spread(param, _PLAIN)
+            return self._plain(_PLAIN)
         rows = np.broadcast_to(other, (self.count, other.shape[1]))
         rows = np.sort(np.where(np.isfinite(rows), rows, np.nan), axis=1)
         rows = np.nan_to_num(rows, nan=1.0, posinf=1e6, neginf=-1e6)
         if node.op in _COMPARISONS or node.op in _EXTREMES:
-            return self._quantile(param, rows)
+            return _quantiles(rows)
         if node.op in ("add", "sub"):
-            return self._offset(i, node, slot, param, rows)
-        return self._rate(i, node, slot, param, rows)
+            return self._offset(i, node, rows)
+        return self._rate(i, node, slot, rows)
 
-    def _quantile(self, param: int, rows: np.ndarray) -> np.ndarray:
-        level = self._spread(param, _QUANTILES)
-        place = np.rint(level * (rows.shape[1] - 1)).astype(int)
-        return rows[np.arange(self.count), place]
-
-    def _offset(self, i: int, node: Node, slot: int, param: int, rows: np.ndarray) -> np.ndarray:
-        centre = self._quantile(param, rows)
-        if node.op == "add":
-            centre = -centre
+    def _offset(self, i: int, node: Node, rows: np.ndarray) -> np.ndarray:
+        centre = -_quantiles(rows) if node.op == "add" else _quantiles(rows)
         if not self.positive[i]:
             return centre
         middle = np.maximum(np.median(np.abs(rows), axis=1), 1e-12)
-        size = middle * self._spread(param, (1.0, 0.3, 3.0, 0.1, 10.0, 1.0, 0.0, 0.0))
-        return np.where(size > 0.0, size, centre)
+        return np.concatenate([middle[:, None] * np.array(_SIZES), centre[:, :3]], axis=1)
 
-    def _rate(self, i: int, node: Node, slot: int, param: int, rows: np.ndarray) -> np.ndarray:
-        top = np.maximum(np.abs(rows).max(axis=1), 1e-12)
+    def _rate(self, i: int, node: Node, slot: int, rows: np.ndarray) -> np.ndarray:
+        top = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12)
         if self.trig[i] and node.op == "mul":
-            half = np.maximum((rows[:, -1] - rows[:, 0]) / 2.0, 1e-12)
-            return self._spread(param, _PERIODS) * math.pi / half
-        factors = self._spread(param, _POSITIVE_RATES if self.positive[i] else _RATES)
+            half = np.maximum((rows[:, -1:] - rows[:, :1]) / 2.0, 1e-12)
+            return np.array(_PERIODS) * math.pi / half
+        factors = np.array(_RATES)
+        if self.positive[i]:
+            factors = np.array(_POSITIVE_RATES)
+            top = np.maximum(np.median(np.abs(rows), axis=1, keepdims=True), 1e-12)
         if node.op == "pow":
             return np.exp(factors / top)
-        if node.op == "mul" or (node.op == "div" and slot == 0):
-            return factors / top if node.op == "mul" else factors * top
-        if node.op == "div":
+        if node.op == "mul":
+            return factors / top
+        if node.op == "div" and slot == 1:
             return top / factors
         return factors * top
+
+
+def _quantiles(rows: np.ndarray) -> np.ndarray:
+    """Quantiles of sorted rows, between two rows and never on one: a pole on a row is a special case."""
+    place = np.clip((np.array(_QUANTILES) * (rows.shape[1] - 1)).astype(int), 0, rows.shape[1] - 2)
+    return 0.6180339887 * rows[:, place] + 0.3819660113 * rows[:, place + 1]

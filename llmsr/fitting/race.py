@@ -1,0 +1,49 @@
+"""Many short descents on few rows: from a bank of starts, and from one point with one parameter moved at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsr.expression.engine import expired, jit
+from llmsr.fitting.descent import descend
+
+
+@jit
+def heat(program, thetas, linear, low, high, floor, tolerance, iterations, squares):
+    """Descends from every row of `thetas` (starts, params) in place, each in its own box `low`, `high`.
+
+    `squares` (starts,) receives the sums of squares; infinity where a start has none or was not reached in time.
+    """
+    k = thetas.shape[1]
+    g = np.empty((k + 1, k + 1))
+    for i in range(len(thetas)):
+        squares[i] = np.inf
+        if not expired(program):
+            g[k, k] = np.inf
+            descend(program, thetas[i], linear, low[i], high[i], floor, tolerance, iterations, g)
+            squares[i] = g[k, k]
+
+
+@jit
+def kick(program, theta, squares, candidates, linear, low, high, floor, tolerance, iterations):
+    """Moves one parameter at a time to each of its `candidates` (params, any number) and descends from there.
+
+    Whatever lowers the sum of squares, `squares` at the start, is kept in `theta`. Returns the sum of squares reached.
+    """
+    k = len(theta)
+    g = np.empty((k + 1, k + 1))
+    trial = np.empty(k)
+    for i in range(k):
+        if linear[i]:
+            continue
+        for j in range(candidates.shape[1]):
+            if squares <= floor or expired(program):
+                return squares
+            trial[:] = theta
+            trial[i] = candidates[i, j]
+            g[k, k] = np.inf
+            descend(program, trial, linear, low, high, floor, tolerance, iterations, g)
+            if g[k, k] < squares:
+                squares = g[k, k]
+                theta[:] = trial
+    return squares
