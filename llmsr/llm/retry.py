@@ -47,7 +47,8 @@ def with_retries(
             wait = FIRST_WAIT_SECONDS * 2**attempt * jitter.uniform(0.5, 1.0)
             wait = min(LONGEST_WAIT_SECONDS, max(wait, fault.retry_after or 0.0))
             log.warning("%s: %s; next try in %.1f s", service, fault, wait)
-            closing.wait(wait)
+            if closing.wait(wait):
+                raise ProposerFailure("closed", "the proposer was closed") from None
     raise AssertionError("unreachable")
 
 
