@@ -120,15 +120,23 @@ def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
 
     cpu = time.process_time()
     found = fit(skeleton.expression, state.problem, mode=state.fitter, deadline=state.fit_timeout)
-    nmse = split_nmse(skeleton.expression, found.params, state.problem) if found.status == "ok" else {}
+    status, reason, score = found.status, found.reason, found.score
+    if status == "ok" and score is None:
+        if state.problem.spec.least_squares:
+            score = -found.loss if found.loss is not None else None
+        else:
+            status, reason = "timeout", "the spec's evaluate did not return before the deadline"
+    ok = status == "ok"
+    params = found.params if ok else None
     return Evaluation(
-        status=found.status,
-        reason=found.reason,
-        expression=to_text(skeleton.expression, found.params if nmse else None),
-        latex=to_latex(skeleton.expression, found.params if nmse else None),
-        params=found.params if nmse else None,
-        train_mse=finite_or_none(found.loss) if nmse else None,
-        nmse=nmse,
+        status=status,
+        reason=reason,
+        expression=to_text(skeleton.expression, params),
+        latex=to_latex(skeleton.expression, params),
+        params=params,
+        score=score if ok else None,
+        train_mse=finite_or_none(found.loss) if ok else None,
+        nmse=split_nmse(skeleton.expression, found.params, state.problem) if ok else {},
         fitter=found.mode,
         engine=found.engine,
         evaluations=found.evaluations,

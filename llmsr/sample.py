@@ -26,7 +26,9 @@ STATUSES = (
 class Evaluation:
     """What one completion is worth: its equation, fitted constants and errors, or why there is none.
 
-    `params` are in the author's numbering, `max_params` long, 1.0 where unused. `train_mse` is in squared
+    `score` is what the search maximises and LLM-SR reports: what the spec's own evaluate returned, which is
+    minus `train_mse` for the standard one. `params` are in the author's numbering, `max_params` long, 1.0
+    where unused. `train_mse` is in squared
     units of the target; `nmse` maps a split to mean squared error over that split's variance, None where a
     prediction is not finite. `line` is 1-based in `body`.
     """
@@ -40,6 +42,7 @@ class Evaluation:
     canonical: str = ""
     complexity: int | None = None
     params: tuple[float, ...] | None = None
+    score: float | None = None
     train_mse: float | None = None
     nmse: Mapping[str, float | None] = field(default_factory=dict)
     fitter: str = ""
@@ -52,11 +55,6 @@ class Evaluation:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
-
-    @property
-    def score(self) -> float | None:
-        """Minus the training loss, as LLM-SR scores; None for a failure."""
-        return -self.train_mse if self.train_mse is not None else None
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,9 @@ def test_a_perfect_score_is_a_success(tmp_path, evaluators):
     from llmsr.evolution.search import member_of
     from llmsr.sample import Evaluation
 
-    perfect = Evaluation("ok", params=(1.0,), train_mse=0.0, nmse={"train": 0.0}, canonical="p", complexity=3)
+    perfect = Evaluation(
+        "ok", params=(1.0,), score=-0.0, train_mse=0.0, nmse={"train": 0.0}, canonical="p", complexity=3
+    )
     population = SequentialBestOfN([member(0, 0.5)])
     population.add(member_of(1, perfect), None)
     assert population.draw(np.random.default_rng(0)).members[0].nmse == 0.0
@@ -151,7 +153,7 @@ def test_a_dead_proposer_ends_the_search_with_a_sentence_and_keeps_the_samples(t
 
 
 def member(number, nmse, canonical=None, complexity=5):
-    return Member(number, f"return {number}", canonical or str(number), nmse, nmse, complexity, (1.0,))
+    return Member(number, f"return {number}", canonical or str(number), -nmse, nmse, complexity, (1.0,))
 
 
 def islands(**settings):
@@ -191,9 +193,14 @@ def test_an_equal_equation_is_taken_in_once():
 def preference(rule, scale):
     """How often a perfect member is shown rather than a constant-like one, target variance `scale`."""
     population = Islands(
-        [Member(0, "", "bad", 1.0, scale, 5, ())], count=1, shown=1, rule=rule, temperature=1.0, reset_every=0
+        [Member(0, "", "bad", -scale, 1.0, 5, ())],
+        count=1,
+        shown=1,
+        rule=rule,
+        temperature=1.0,
+        reset_every=0,
     )
-    population.add(Member(1, "", "good", 1e-12, 1e-12 * scale, 5, ()), 0)
+    population.add(Member(1, "", "good", -1e-12 * scale, 1e-12, 5, ()), 0)
     return np.mean([d.members[0].sample == 1 for d in draws(population, 2000)])
 
 

@@ -8,7 +8,7 @@ Three rules choose a cluster:
 
     rank     softmax of -rank / temperature: pressure that no scale of the data can change (default)
     quality  softmax of -log10 NMSE / temperature
-    score    LLM-SR's own: softmax of -MSE with temperature 0.1 (1 - (n mod 30000) / 30000)
+    score    LLM-SR's own: softmax of the score (-MSE) with temperature 0.1 (1 - (n mod 30000) / 30000)
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class _Island:
             return
         self.members[member.canonical] = member
         self.clusters.setdefault(_signature(member), []).append(member)
-        if self.best is None or member.nmse < self.best.nmse:
+        if self.best is None or member.score > self.best.score:
             self.best = member
 
 
 def _signature(member: Member) -> str:
     """Equal for losses that agree to about one part in a thousand."""
-    return f"{member.quality:.3f}"
+    return f"{member.score:.2e}"
 
 
 class Islands:
@@ -78,7 +78,7 @@ class Islands:
     def draw(self, generator: np.random.Generator) -> Draw:
         number = int(generator.integers(len(self.islands)))
         island = self.islands[number]
-        clusters = sorted(island.clusters.values(), key=lambda cluster: -cluster[0].quality)
+        clusters = sorted(island.clusters.values(), key=lambda cluster: -cluster[0].score)
         if not clusters:
             return Draw((), number)
         weights = self._weights(clusters, len(island.members))
@@ -87,7 +87,7 @@ class Islands:
             weights = weights + 1e-12
         chosen = generator.choice(len(clusters), size=count, replace=False, p=weights / weights.sum())
         members = [_pick(clusters[i], generator) for i in chosen]
-        return Draw(tuple(sorted(members, key=lambda member: member.quality)), number)
+        return Draw(tuple(sorted(members, key=lambda member: member.score)), number)
 
     def add(self, member: Member, island: int | None) -> None:
         if island is not None:
@@ -104,7 +104,7 @@ class Islands:
             logits = np.array([cluster[0].quality for cluster in clusters]) / max(self.temperature, 1e-6)
         else:
             cooled = SCORE_TEMPERATURE * (1 - (size % SCORE_PERIOD) / SCORE_PERIOD)
-            logits = np.array([-cluster[0].mse for cluster in clusters]) / cooled
+            logits = np.array([cluster[0].score for cluster in clusters]) / cooled
         weights = np.exp(logits - logits.max())
         return weights / weights.sum()
 
@@ -113,7 +113,7 @@ class Islands:
 
         def strength(number: int) -> float:
             best = self.islands[number].best
-            return best.quality if best else -math.inf
+            return best.score if best else -math.inf
 
         noise = generator.permutation(len(self.islands))  # breaks ties
         order = sorted(range(len(self.islands)), key=lambda i: (strength(i), noise[i]))

@@ -16,16 +16,18 @@ NMSE_FLOOR = 1e-16  # below it, differences are rounding
 
 @dataclass(frozen=True)
 class Member:
-    """An equation that may be shown: its text as a prompt shows it, and its quality on the training rows.
+    """An equation that may be shown: its text as a prompt shows it, and how good it is on the training rows.
 
-    `quality` is -log10 of the training NMSE, floored at `NMSE_FLOOR`; `sample` is 0 for the spec's own body.
+    `score` orders members, higher is better: minus the mean squared error, or what the spec's own evaluate
+    returned. `quality` is -log10 of the training NMSE, floored at `NMSE_FLOOR`. `sample` is 0 for the spec's
+    own body.
     """
 
     sample: int
     body: str
     canonical: str
+    score: float
     nmse: float
-    mse: float
     complexity: int
     params: tuple[float, ...]
 
@@ -34,7 +36,7 @@ class Member:
         return -math.log10(max(self.nmse, NMSE_FLOOR))
 
     def version(self) -> Version:
-        return Version(self.body, -self.mse, self.sample, self.params)
+        return Version(self.body, self.score, self.sample, self.params)
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,13 @@ class SequentialBestOfN:
     """Always improve on the single best: every prompt shows the best equation so far."""
 
     def __init__(self, seeds: Sequence[Member]) -> None:
-        self._best = max(seeds, key=lambda member: member.quality, default=None)
+        self._best = max(seeds, key=lambda member: member.score, default=None)
 
     def draw(self, generator: np.random.Generator) -> Draw:
         return Draw((self._best,) if self._best else ())
 
     def add(self, member: Member, island: int | None) -> None:
-        if self._best is None or member.nmse < self._best.nmse:
+        if self._best is None or member.score > self._best.score:
             self._best = member
 
     def end_of_sample(self, number: int) -> None:

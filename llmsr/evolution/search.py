@@ -8,6 +8,7 @@ replays what is archived and goes on as if it had not stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -56,7 +57,7 @@ class Totals:
             return
         self.valid += 1
         self.first_with.setdefault(evaluation.canonical, sample.number)
-        if self.best is None or evaluation.train_mse < self.best.evaluation.train_mse:
+        if self.best is None or _score(evaluation) > _score(self.best.evaluation):
             self.best = sample
 
 
@@ -103,6 +104,10 @@ class Search:
         self.lookahead = settings.lookahead or proposer.parallel_prompts + 1
         self.totals = Totals()
         self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
+        if self.seed_evaluation.status == "error":
+            raise UserError(
+                f"{problem.spec.path}: its evaluate fails on its own equation: {self.seed_evaluation.reason}"
+            )
         self.population = make_population(settings, _seeds(self.seed_evaluation))
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         elapsed = 0.0
@@ -237,18 +242,22 @@ def make_population(settings: SearchSettings, seeds: list[Member]) -> Population
 
 def member_of(number: int, evaluation: Evaluation) -> Member:
     """The valid sample as a population sees it."""
-    train_nmse, train_mse = evaluation.nmse["train"], evaluation.train_mse
-    if train_nmse is None or train_mse is None or evaluation.params is None:
+    if evaluation.params is None:
         raise ValueError("only a valid sample can be a member")
+    nmse = evaluation.nmse["train"]
     return Member(
         sample=number,
         body=evaluation.body,
         canonical=evaluation.canonical,
-        nmse=train_nmse,
-        mse=train_mse,
+        score=_score(evaluation),
+        nmse=nmse if nmse is not None else math.inf,
         complexity=evaluation.complexity or 0,
         params=evaluation.params,
     )
+
+
+def _score(evaluation: Evaluation) -> float:
+    return evaluation.score if evaluation.score is not None else -math.inf
 
 
 def _seeds(evaluation: Evaluation) -> list[Member]:
