@@ -24,6 +24,9 @@ MAX_BODY = 65_536
 MAX_FUNCTIONS = 16
 """Functions per answer that are looked at, the last ones first."""
 
+MAX_TRIED = 2 * MAX_BODY
+"""Characters of an answer in all that are looked at in search of one body."""
+
 
 @dataclass(frozen=True)
 class Body:
@@ -161,7 +164,9 @@ def _without_role(piece: str) -> str:
 
 def _from_json(text: str) -> str | None:
     """The code in an answer that is one JSON object or string, None for any other answer."""
-    content = re.sub(r"\A\s*```[a-zA-Z]*[ \t]*\n|\n?[ \t]*```\s*\Z", "", text).strip()
+    content = text.strip()
+    if content.startswith("```") and content.endswith("```"):
+        content = content[3:-3].lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ").strip()
     if content[:1] not in ("{", '"') or content[-1:] not in ("}", '"') or content.startswith('"""'):
         return None
     try:
@@ -218,11 +223,11 @@ def _logical_lines(text: str, start: int) -> Iterator[_Line]:
             end = text.find("\n", position, stop)
             position = stop if end < 0 else end
         elif mark in "'\"":
-            end = _string_end(text, match.start(), stop)
-            if end is None:
+            string_end = _string_end(text, match.start(), stop)
+            if string_end is None:
                 yield _line(text, begin, stop, False)
                 return
-            position = end
+            position = string_end
         elif depth == 0:
             yield _line(text, begin, match.start(), True)
             begin = position
@@ -332,14 +337,14 @@ def _leading_body(text: str, function_name: str) -> _Found | None:
 
 
 def _body_below_prose(text: str, function_name: str) -> _Found | None:
-    """The first complete bare body below prose; at most MAX_FUNCTIONS places are tried."""
+    """The first complete bare body below prose; as much is tried as MAX_TRIED allows."""
     start = tried = 0
-    while start < len(text) and tried < MAX_FUNCTIONS:
+    while start < len(text) and tried < MAX_TRIED:
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         code = text[start : min(end, start + 2000)].strip()
         if code and _is_statement(code):
-            tried += 1
+            tried += min(len(text) - start, MAX_BODY)
             found = _bare_body(text, start, function_name)
             if found.complete:
                 return found
@@ -409,11 +414,16 @@ def _functions(text: str, function_name: str) -> list[_Found]:
     matches = list(_DEF.finditer(text))
     best = max((_names_ours(match.group(2), function_name) for match in matches), default=0)
     chosen = [match for match in matches if _names_ours(match.group(2), function_name) == best]
-    return [
-        found
-        for match in reversed(chosen[-MAX_FUNCTIONS:])
-        if (found := _function(text, match, best)) is not None
-    ]
+    functions: list[_Found] = []
+    tried = 0
+    for match in reversed(chosen[-MAX_FUNCTIONS:]):
+        if tried >= MAX_TRIED:
+            break
+        tried += min(len(text) - match.start(), MAX_BODY)
+        found = _function(text, match, best)
+        if found is not None:
+            functions.append(found)
+    return functions
 
 
 def _function(text: str, match: re.Match[str], rank: int) -> _Found | None:
@@ -460,31 +470,33 @@ def _definition(
     return header, arguments, taken, complete and taken[-1].closed
 
 
+_HEADER_MARK = re.compile(r"#[^\n]*|\"[^\"\n]*\"|'[^'\n]*'|[()\[\]{},:]")
+_ARGUMENT = re.compile(r"(?:\s|#[^\n]*\n)*(\**)\s*([^\W\d]\w*)?")
+
+
 def _header(text: str, start: int, end: int) -> tuple[int | None, tuple[str, ...] | None]:
     """Where the header's colon stands, and the argument names (None if there are starred ones)."""
-    depth, names, piece = 1, [], start
-    position = start
-    plain = True
-    for match in re.compile(r"[()\[\]{},:]").finditer(text, start, end):
-        mark, position = match.group(), match.start()
+    names: list[str] = []
+    depth, piece, plain = 1, start, True
+    for match in _HEADER_MARK.finditer(text, start, end):
+        mark = match.group()
         if mark in "([{":
             depth += 1
         elif mark in ")]}":
             depth -= 1
         if (mark == "," and depth == 1) or (mark == ")" and depth == 0 and piece >= 0):
-            item = re.match(r"\s*(\**)\s*([^\W\d]\w*)?", text[piece:position])
-            if item and item.group(2) and not item.group(1):
-                names.append(item.group(2))
-            elif item and item.group(1) and item.group(2):
-                plain = False
-            piece = position + 1 if depth else -1
+            stars, name = _ARGUMENT.match(text, piece, match.start()).groups()  # type: ignore[union-attr]
+            if name and not stars:
+                names.append(name)
+            plain = plain and not (stars and name)
+            piece = match.end() if depth else -1
         if mark == ":" and depth == 0:
-            if names[:1] == ["self"]:
-                names = names[1:]
-            return position, tuple(names) if plain else None
+            names = names[1:] if names[:1] == ["self"] else names
+            return match.start(), tuple(names) if plain else None
     return None, None
 
 
+_LONG_QUOTED = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''", re.DOTALL)
 _NAME = re.compile(r"[^\W\d]\w*")
 
 
@@ -496,7 +508,7 @@ def _with_helpers(body: str, text: str, span: tuple[int, int], arguments: tuple[
     """
     own = re.findall(r"(?m)^ *def +([^\W\d]\w*)|^ *([^\W\d]\w*) *=(?!=)", body)
     known = set(arguments or ()) | {name for pair in own for name in pair}
-    used = set(_NAME.findall(body)) - known
+    used = set(_NAME.findall(_QUOTED.sub("", _LONG_QUOTED.sub("", body)))) - known
     around = _around(text, span, used, constants=arguments is not None)
     placed: set[str] = set()
     waiting = [name for name in around if name in used]

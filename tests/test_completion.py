@@ -203,7 +203,6 @@ NOTHING += [
     "I cannot help with that: for a start, we have no data.",
     "params[0] * x",
     "def equation(x, params):",
-    "def equation(x, params:\n    return x",
 ]
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_server import BODY, MODEL, FakeServer
 
 from llmsr.errors import UserError
 from llmsr.llm.proposer import (
@@ -26,7 +27,6 @@ from llmsr.llm.proposer import (
     make_proposer,
     scrubbed,
 )
-from fake_server import BODY, MODEL, FakeServer
 
 KEY = "sk-verysecret0123456789"
 
@@ -364,7 +364,7 @@ def test_faults_of_the_local_engine_are_retried_then_counted(server, fault):
     server.plan(fault)
     assert len(engine(server).propose("p", 2, 1)) == 2
     server.always = fault
-    with pytest.raises(ProposerFailure, match="tried twice|tried 2 times"):
+    with pytest.raises(ProposerFailure, match="tried 2 times"):
         engine(server).propose("p", 2, 1)
 
 
@@ -558,7 +558,7 @@ def test_vllm_is_started_asked_for_raw_completions_and_stopped_with_its_children
 
 def test_vllm_that_fails_shows_its_last_words_in_one_line(vllm):
     vllm("print('ValueError: this model is not supported'); sys.exit(3)")
-    with pytest.raises(UserError, match="code 3.*this model is not supported") as raised:
+    with pytest.raises(UserError, match=r"code 3.*this model is not supported") as raised:
         make_proposer(ProposerConfig(proposer="vllm", model_path="some/model"))
     assert "\n" not in str(raised.value)
 
