@@ -163,6 +163,7 @@ def _load(config: ProposerConfig, path: str) -> tuple[Any, Any]:
     try:
         import torch
         import transformers
+        from safetensors import SafetensorError
     except ImportError as error:
         raise UserError(f"the package {error.name} is missing: pip install torch transformers") from None
     _check_path(path)
@@ -176,13 +177,17 @@ def _load(config: ProposerConfig, path: str) -> tuple[Any, Any]:
             _meet_hub(path)
         source = {"local_files_only": local, "trust_remote_code": config.trust_remote_code}
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **source)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            path, use_safetensors=True, dtype=_dtype(config.dtype, device), **source
+        model: Any
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            path, use_safetensors=True, dtype=_dtype(config.dtype, device), output_loading_info=True, **source
         )
+        if loading["missing_keys"]:
+            names = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise UserError(f"cannot load the model {path}: its files lack weights ({names}, ...)")
         return tokenizer, model.to(device).eval()
     except torch.OutOfMemoryError:
         raise UserError(f"{path} does not fit on {device}: take a smaller model, or --device cpu") from None
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(f"cannot load the model {path}: {_advice(error)}") from None
     finally:
         transformers.logging.set_verbosity(shown)
