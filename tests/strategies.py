@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 from hypothesis import strategies as st
 
@@ -61,7 +62,11 @@ def build(text: str, columns: tuple[str, ...] = COLUMNS) -> Expression:
     one = Symbol(graph, graph.const(1.0))
     names["op"] = one.apply
     names |= {op: (lambda *args, op=op: one.apply(op, *args)) for op in _FUNCTIONS}
-    result = eval(text, {"__builtins__": {}, "pi": math.pi, "e": math.e, "const": lambda v: one.apply("mul", 1, v)}, names)
+    result = eval(
+        text,
+        {"__builtins__": {}, "pi": math.pi, "e": math.e, "const": lambda v: one.apply("mul", 1, v)},
+        names,
+    )
     return graph.expression(result.index, columns)
 
 
@@ -73,21 +78,50 @@ def random_expression(
     max_operations: int = 14,
     ops: tuple[str, ...] = tuple(OPS),
 ) -> Expression:
-    """A graph over all `ops` with shared nodes; it holds at least one column."""
+    """A graph over all `ops`, half of them arithmetic, with shared nodes; it holds at least one column.
+
+    Hypothesis chooses the number of operations and a seed: its own choices prefer tiny graphs.
+    """
+    return expression_of(
+        draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, max_operations)), columns, max_params, ops
+    )
+
+
+def expression_of(
+    seed: int,
+    operations: int,
+    columns: tuple[str, ...] = COLUMNS,
+    max_params: int = 4,
+    ops: tuple[str, ...] = tuple(OPS),
+) -> Expression:
+    """The random expression of a seed."""
+    rng = random.Random(seed)
     graph = Graph(max_nodes=10_000)
-    pool = [graph.column(i) for i in range(len(columns))]
-    pool += [graph.param(i) for i in range(max_params)]
-    pool += [graph.const(c) for c in (2.0, -1.0, 0.5, draw(st.sampled_from([0.0, 1.0, 3.0, -2.5, 0.1, 1e-3])))]
-    arithmetic = tuple(op for op in ("add", "sub", "mul", "div", "neg", "pow", "sqrt") if op in ops) or ops
-    last = pool[0]
-    for _ in range(draw(st.integers(1, max_operations))):
-        op = draw(st.sampled_from(arithmetic if draw(st.booleans()) else ops))
-        # the newest nodes are drawn often, so that graphs are deep
-        args = [pool[-1 - draw(st.integers(0, min(len(pool), 14) - 1))] for _ in range(OPS[op].arity)]
+    leaves = [graph.column(i) for i in range(len(columns))] * 2
+    leaves += [graph.param(i) for i in range(max_params)]
+    leaves += [
+        graph.const(c) for c in (2.0, rng.choice([-1.0, 0.0, 1.0, 0.5]), rng.choice([3.0, -2.5, 0.1, 1e-3]))
+    ]
+    arithmetic = (
+        tuple(op for op in ("add", "add", "sub", "mul", "mul", "div", "neg", "pow", "sqrt") if op in ops)
+        or ops
+    )
+    made: list[int] = []
+    waiting: list[int] = []  # made, but not used yet
+    for _ in range(operations):
+        op = rng.choice(arithmetic if rng.random() < 0.5 else ops)
+        args = []
+        for _ in range(OPS[op].arity):
+            if waiting and rng.random() < 0.6:
+                args.append(waiting.pop(rng.randrange(len(waiting))))
+            else:
+                args.append(rng.choice(made if made and rng.random() < 0.3 else leaves))
         node = graph.add(op, *args)
-        pool.append(node)
-        last = node
-    expression = graph.expression(last, columns)
-    if not expression.inputs:
-        expression = graph.expression(graph.add("add", last, pool[draw(st.integers(0, len(columns) - 1))]), columns)
-    return expression
+        made.append(node)
+        waiting.append(node)
+    result = waiting[0]
+    for node in waiting[1:]:
+        result = graph.add(rng.choice([op for op in ("add", "mul") if op in ops] or ["add"]), result, node)
+    if not graph.expression(result, columns).inputs:
+        result = graph.add("add", result, rng.randrange(len(columns)))
+    return graph.expression(result, columns)

@@ -170,9 +170,36 @@ def values_agree(a: np.ndarray, b: np.ndarray, bound: np.ndarray) -> bool:
 
 
 def largest_intermediate(expression: Expression, rows: np.ndarray, params: np.ndarray) -> np.ndarray:
-    """Per row the largest finite size of any node; inf where a node is infinite or a step lies within 1e-6."""
-    steps = {"floor", "ceil", "rint", "trunc", "sign", "lt", "le", "gt", "ge", "eq", "ne", "not", "and", "or", "xor"}
-    steps |= {"where", "mod", "fmod", "floordiv", "heaviside", "copysign", "arctan2", "isnan", "isinf", "isfinite"}
+    """Per row the largest size of any node; inf where a node is infinite or a jump lies within 1e-7."""
+    steps = {
+        "floor",
+        "ceil",
+        "rint",
+        "trunc",
+        "sign",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "not",
+        "and",
+        "or",
+        "xor",
+    }
+    steps |= {
+        "where",
+        "mod",
+        "fmod",
+        "floordiv",
+        "heaviside",
+        "copysign",
+        "arctan2",
+        "isnan",
+        "isinf",
+        "isfinite",
+    }
     result = np.zeros(len(rows))
     for index, node in enumerate(expression.nodes):
         part = Expression(expression.nodes[: index + 1], expression.columns)
@@ -181,17 +208,24 @@ def largest_intermediate(expression: Expression, rows: np.ndarray, params: np.nd
         if node.op in steps:
             for shift in (1 + 1e-7, 1 - 1e-7):
                 moved = evaluate(part, rows * shift + (shift - 1), params * shift)
-                result = np.where(np.isclose(moved, value, rtol=1e-2, atol=1e-3, equal_nan=True), result, np.inf)
+                result = np.where(
+                    np.isclose(moved, value, rtol=1e-2, atol=1e-3, equal_nan=True), result, np.inf
+                )
         with np.errstate(all="ignore"):
             # a denominator or a root near 0 is where rounding decides
             if node.op in ("div", "sqrt", "log", "pow", "gamma", "gammaln"):
-                inner = evaluate(Expression(expression.nodes[: node.args[-1 if node.op == "div" else 0] + 1],
-                                            expression.columns), rows, params)
+                inner = evaluate(
+                    Expression(
+                        expression.nodes[: node.args[-1 if node.op == "div" else 0] + 1], expression.columns
+                    ),
+                    rows,
+                    params,
+                )
                 result = np.where(np.abs(inner) < 1e-6, np.inf, result)
     return result
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(random_expression(), st.integers(0, 2**32 - 1))
 def test_canonical_form_has_the_same_values(expression, seed):
     params = np.random.default_rng(seed).normal(0.5, 1.5, 4)
@@ -204,7 +238,7 @@ def test_canonical_form_has_the_same_values(expression, seed):
     assert values_agree(got, want, bound), canonical_text(expression)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(random_expression(), st.permutations(range(4)), st.randoms(use_true_random=False))
 def test_hash_ignores_operand_order_and_parameter_numbers(expression, numbers, random):
     graph = Graph(10_000)
@@ -217,7 +251,10 @@ def test_hash_ignores_operand_order_and_parameter_numbers(expression, numbers, r
             made.append(graph.column(value))
         elif op == "param":
             made.append(graph.param(numbers[value]))
-        elif op in ("add", "mul", "minimum", "maximum", "hypot", "logaddexp", "eq", "ne") and random.random() < 0.5:
+        elif (
+            op in ("add", "mul", "minimum", "maximum", "hypot", "logaddexp", "eq", "ne")
+            and random.random() < 0.5
+        ):
             made.append(graph.add(op, a[1], a[0]))
         elif op in ("lt", "gt") and random.random() < 0.5:
             made.append(graph.add("gt" if op == "lt" else "lt", a[1], a[0]))
@@ -230,7 +267,7 @@ def test_hash_ignores_operand_order_and_parameter_numbers(expression, numbers, r
     assert canonical_hash(other) == canonical_hash(expression)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(random_expression())
 def test_canonical_form_of_a_canonical_form_is_itself(expression):
     once = canonical(expression)
@@ -238,7 +275,7 @@ def test_canonical_form_of_a_canonical_form_is_itself(expression):
     assert canonical_text(once) == canonical_text(expression)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(random_expression(max_operations=5, max_params=1), random_expression(max_operations=5, max_params=1))
 def test_equal_hashes_mean_equal_values(a, b):
     params = np.array([0.7])
@@ -248,7 +285,7 @@ def test_equal_hashes_mean_equal_values(a, b):
 
 
 def test_small_expressions_with_equal_hashes_have_equal_values():
-    """All expressions of up to three operations over a few leaves, grouped by hash: groups are one function."""
+    """Expressions of up to three operations over a few leaves, grouped by hash: a group is one function."""
     ops = ["add", "sub", "mul", "div", "pow", "neg", "sqrt", "abs", "sin", "exp", "minimum"]
     graph = Graph(100_000)
     leaves = [graph.column(0), graph.column(1), graph.param(0), graph.const(2.0), graph.const(-1.0)]
@@ -269,8 +306,12 @@ def test_small_expressions_with_equal_hashes_have_equal_values():
     for members in groups.values():
         first = evaluate(members[0], rows, params)
         for other in members[1:]:
-            bound = np.maximum(largest_intermediate(members[0], rows, params), largest_intermediate(other, rows, params))
-            assert values_agree(evaluate(other, rows, params), first, bound), [canonical_text(m) for m in members]
+            bound = np.maximum(
+                largest_intermediate(members[0], rows, params), largest_intermediate(other, rows, params)
+            )
+            assert values_agree(evaluate(other, rows, params), first, bound), [
+                canonical_text(m) for m in members
+            ]
 
 
 def test_fits_carry_over_through_the_parameter_mapping():
@@ -324,7 +365,9 @@ def doublings(count: int, op: str) -> Expression:
     graph = Graph()
     node = graph.add("sin", graph.add("mul", graph.column(0), graph.param(0)))
     for i in range(count):
-        node = graph.add("sin" if i % 2 and op == "mixed" else "add", *([node] * (1 if i % 2 and op == "mixed" else 2)))
+        node = graph.add(
+            "sin" if i % 2 and op == "mixed" else "add", *([node] * (1 if i % 2 and op == "mixed" else 2))
+        )
         if op == "mul":
             node = graph.add("mul", graph.add("add", node, graph.column(1)), node)
     return graph.expression(node, ("x", "v"))
@@ -333,11 +376,11 @@ def doublings(count: int, op: str) -> Expression:
 @pytest.mark.parametrize("op", ["add", "mul", "mixed"])
 def test_exponential_trees_stay_cheap(op):
     expression = doublings(60, op)
-    start = time.perf_counter()
+    start = time.process_time()
     form = canonicalize(expression)
     assert len(form.text) < 100_000
     assert len(form.hash) == 16
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize("shape", ["sum", "nest", "fibonacci", "powers"])
@@ -351,19 +394,22 @@ def test_large_graphs_stay_cheap(shape):
         elif shape == "nest":
             nodes.append(graph.add("sin", graph.add("neg", nodes[-1])))
         elif shape == "fibonacci":
-            nodes.append(graph.add("add", graph.add("mul", nodes[-1], graph.const(float(len(nodes)))), nodes[-2]))
+            nodes.append(
+                graph.add("add", graph.add("mul", nodes[-1], graph.const(float(len(nodes)))), nodes[-2])
+            )
         else:
             nodes.append(graph.add("mul", graph.add("sqrt", nodes[-1]), nodes[-2]))
     expression = graph.expression(nodes[-1], ("x", "v"))
-    start = time.perf_counter()
+    start = time.process_time()
     form = canonicalize(expression)
     assert len(form.text) < 2_000_000
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 def test_hash_is_the_same_in_another_process():
     body = "p0*sin(p1*x) + p2*sin(p3*x) - 0.1*x*v/3 + where(x > 0, sqrt(v), 2)"
-    code = f"from strategies import build; from llmsr.expression.canonical import canonical_hash as h; print(h(build({body!r})))"
+    code = "from strategies import build; from llmsr.expression.canonical import canonical_hash\n"
+    code += f"print(canonical_hash(build({body!r})))"
     printed = {
         subprocess.run(
             [sys.executable, "-c", code],

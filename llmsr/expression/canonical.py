@@ -1,7 +1,7 @@
 """The canonical form of an equation: equal equations are recognised whatever their spelling.
 
 Two expressions with the same canonical form have equal values on every row, up to rounding, and are finite on
-the same rows; the one exception is rows where an intermediate result is infinite or overflows (see `terms`).
+the same rows, rows where an intermediate result is infinite or overflows excepted (see `algebra`).
 The reverse does not hold: no finite set of rules finds all equal equations. Found are: operand order, nesting
 of sums and products, collected addends, factors and numbers, signs, x*x against x**2, sqrt against a power,
 odd and even functions, turned comparisons and conditions, parameter numbering, variable names, sharing.
@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
+from llmsr.expression.algebra import normal_form
 from llmsr.expression.graph import Expression, Graph
-from llmsr.expression.terms import COMMUTATIVE, Power, Terms, digest, normal_form, number_text
+from llmsr.expression.terms import COMMUTATIVE, Power, Terms, digest, number_text
 
 
 @dataclass(frozen=True)
 class Canonical:
     """A canonical expression and where its parameters came from.
 
-    `params[new]` is the author's index of the canonical parameter `new`: a fit of the original is carried over
-    by `[fitted[old] for old in params]`.
+    `params[new]` is the author's index of the canonical parameter `new`: a fit of the original is carried
+    over by `[fitted[old] for old in params]`.
     """
 
     expression: Expression
@@ -80,10 +81,10 @@ def family(expression: Expression) -> Canonical:
     for index in range(len(expression.nodes) - 1, -1, -1):
         for a in expression.nodes[index].args:
             paths[a] = min(2, paths[a] + paths[index])
-    uses: dict[int, int] = {}
+    uses = dict.fromkeys(expression.params, 0)
     for node, count in zip(expression.nodes, paths, strict=True):
         if node.op == "param":
-            uses[int(node.value)] = uses.get(int(node.value), 0) + count  # type: ignore[arg-type]
+            uses[node.value] += count  # type: ignore[index]
     free = frozenset(p for p, count in uses.items() if count == 1)
     return _emit(*normal_form(expression, free), expression.columns)
 
@@ -107,27 +108,30 @@ class _Order:
             if t in needed:
                 needed.update(table.terms[t].children)
         self.reachable = sorted(needed)
-        self.keys: dict[int, tuple] = {t: table.terms[t].key for t in self.reachable}
-        if any(self._tied(t) for t in self.reachable if table.terms[t].has_params):
+        self.keys: dict[int, tuple] = {t: table.key(t) for t in self.reachable}
+        self.moving = [t for t in self.reachable if table.terms[t].has_params]
+        if any(self._tied(t) for t in self.moving):
             self._colour()
 
     def operands(self, t: int) -> list:
-        """The operands in order: (term, coefficient) of a sum, (base, power) of a product, terms of a function."""
+        """The operands in order: (term, coefficient) of a sum, (base, power) of a product, terms else."""
         term = self.table.terms[t]
         if term.kind == "sum":
-            return sorted(term.data[1], key=lambda pair: (pair[1] < 0, self.keys[pair[0]], pair[1]))  # type: ignore[index]
+            return sorted(term.data[1], key=lambda pair: (pair[1] < 0, self.keys[pair[0]], pair[1]))
         if term.kind == "prod":
-            return sorted(term.data, key=lambda pair: (self.keys[pair[0]], pair[1]))  # type: ignore[call-overload]
+            return sorted(term.data, key=lambda pair: (self.keys[pair[0]], pair[1]))
         if term.kind == "fn":
-            op, args = term.data  # type: ignore[misc]
+            op, args = term.data
             return sorted(args, key=self.keys.__getitem__) if op in COMMUTATIVE else list(args)
         return []
 
     def _tied(self, t: int) -> bool:
         term = self.table.terms[t]
         if term.kind == "fn":
-            op, args = term.data  # type: ignore[misc]
-            found = [self.keys[a] for a in args if self.table.terms[a].has_params] if op in COMMUTATIVE else []
+            op, args = term.data
+            found = (
+                [self.keys[a] for a in args if self.table.terms[a].has_params] if op in COMMUTATIVE else []
+            )
         else:
             pairs = {"sum": lambda d: d[1], "prod": lambda d: d}.get(term.kind, lambda d: ())(term.data)
             found = [(self.keys[u], x) for u, x in pairs if self.table.terms[u].has_params]
@@ -136,18 +140,18 @@ class _Order:
     def _marked(self, colours: dict[int, str]) -> dict[int, tuple]:
         """The keys of all terms with parameters shown by their colours."""
         terms, keys = self.table.terms, dict(self.keys)
-        for t in self.reachable:
+        for t in self.moving:
             term = terms[t]
             if term.kind == "par":
-                keys[t] = (1, 1, colours[term.data], "")  # type: ignore[index]
-            elif term.has_params:
+                keys[t] = (1, 1, colours[term.data], "")
+            else:
                 mark = self.table.mark(term.kind, term.data, [keys[u] for u in term.children])
-                keys[t] = (*term.key[:3], mark)
+                keys[t] = (*self.keys[t][:3], mark)
         return keys
 
     def _colour(self) -> None:
         terms = self.table.terms
-        params = sorted(terms[t].data for t in self.reachable if terms[t].kind == "par")  # type: ignore[type-var]
+        params = sorted(terms[t].data for t in self.moving if terms[t].kind == "par")
         rank = dict.fromkeys(params, 0)
         while len(set(rank.values())) < len(params):
             shown = {p: f"{rank[p]:04d}" for p in params}
@@ -187,17 +191,17 @@ def _emit(table: Terms, root: int, columns: tuple[str, ...]) -> Canonical:
             children = operands if term.kind == "fn" else [pair[0] for pair in operands]
             stack.extend((u, None) for u in reversed(children) if u not in made)
         elif term.kind == "num":
-            made[t] = graph.const(term.data)  # type: ignore[arg-type]
+            made[t] = graph.const(term.data)
         elif term.kind == "col":
-            made[t] = graph.column(term.data)  # type: ignore[arg-type]
+            made[t] = graph.column(term.data)
         elif term.kind == "par":
-            made[t] = graph.param(new.setdefault(term.data, len(new)))  # type: ignore[call-overload]
+            made[t] = graph.param(new.setdefault(term.data, len(new)))
         elif term.kind == "sum":
-            made[t] = _emit_sum(graph, term.data[0], operands, made)  # type: ignore[index]
+            made[t] = _emit_sum(graph, term.data[0], operands, made)
         elif term.kind == "prod":
             made[t] = _emit_product(graph, operands, made)
         else:
-            op = term.data[0]  # type: ignore[index]
+            op = term.data[0]
             if op in COMMUTATIVE:
                 made[t] = made[operands[0]]
                 for u in operands[1:]:
@@ -213,7 +217,7 @@ def _is_reciprocal(graph: Graph, node: int) -> bool:
 
 
 def _emit_sum(graph: Graph, constant: float, operands: list, made: dict[int, int]) -> int:
-    """Positive terms first, then the negative ones; the constant last, or first where it alone is positive."""
+    """Positive terms first, then negative ones; the constant last, or first where it alone is positive."""
     result: int | None = None
     if constant > 0 and all(c < 0 for _, c in operands):
         result, constant = graph.const(constant), 0.0

@@ -57,12 +57,14 @@ def unused_prefix(names: Iterable[str], wanted: Sequence[str]) -> str:
 
 
 def fill(expression: Expression, params: Sequence[float]) -> Expression:
-    """The expression with its parameters replaced by numbers; numbers are folded, factors of 1 and -1 written out.
+    """The expression with numbers for its parameters; constant operations, factors 1 and -1 are folded.
 
     Raises ValueError when `params` is shorter than the largest parameter index needs.
     """
     if expression.params and len(params) <= expression.params[-1]:
-        raise ValueError(f"the expression uses params[{expression.params[-1]}], only {len(params)} values given")
+        raise ValueError(
+            f"the expression uses params[{expression.params[-1]}], only {len(params)} values given"
+        )
     graph = Graph(max_nodes=2 * len(expression.nodes) + 1)
     made: list[int] = []
     for op, args, value in expression.nodes:
@@ -96,7 +98,9 @@ class Infix:
     times = "*"
     flat = True  # a + (b + c) is shown as a + b + c
 
-    def __init__(self, expression: Expression, names: Sequence[str], temporary: str, limit: int | None) -> None:
+    def __init__(
+        self, expression: Expression, names: Sequence[str], temporary: str, limit: int | None
+    ) -> None:
         self.expression = expression
         self.names = names
         self.temporary = temporary
@@ -170,6 +174,8 @@ class Infix:
         if node.op == "param":
             return Piece(self.param(int(node.value)))  # type: ignore[arg-type]
         value = float(node.value)  # type: ignore[arg-type]
+        if math.isnan(value):
+            value = math.nan  # a sign on it says nothing
         text = self.number(abs(value))
         return Piece(text, self.number_binding(text), math.copysign(1.0, value) < 0, number=True)
 
@@ -212,7 +218,9 @@ class Infix:
         if op in ("and", "or", "xor", "not", "where"):
             conditions = 1 if op in ("not", "where") else 2
             args = [
-                a if a.boolean else self.compare("ne", a, Piece(self.number(0.0), number=True))._replace(boolean=True)
+                a
+                if a.boolean
+                else self.compare("ne", a, Piece(self.number(0.0), number=True))._replace(boolean=True)
                 for a in args[:conditions]
             ] + [self.as_number(a) if a.boolean else a for a in args[conditions:]]
         else:
@@ -220,4 +228,6 @@ class Infix:
         return self.call(op, args)._replace(boolean=OPS[op].boolean)
 
     def product(self, a: Piece, b: Piece) -> Piece:
-        return Piece(f"{self.wrap(a, PRODUCT)}{self.times}{self.wrap(b, PRODUCT if self.flat else POWER)}", PRODUCT)
+        return Piece(
+            f"{self.wrap(a, PRODUCT)}{self.times}{self.wrap(b, PRODUCT if self.flat else POWER)}", PRODUCT
+        )

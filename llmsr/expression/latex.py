@@ -25,11 +25,28 @@ from llmsr.expression.infix import (
 from llmsr.expression.show import number_text
 
 _GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
+    {
+        *(
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "epsilon",
+            "zeta",
+            "eta",
+            "theta",
+            "iota",
+            "kappa",
+            "lambda",
+            "mu",
+        ),
+        *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta"),
+        *("Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"),
+    }
 )
 _FUNCTIONS = {
-    **{f: rf"\{f}" for f in "sin cos tan arcsin arccos arctan sinh cosh tanh log".split()},
+    **{f: rf"\{f}" for f in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")},
+    "log": r"\log",
     "log2": r"\log_{2}",
     "log10": r"\log_{10}",
     "gamma": r"\Gamma",
@@ -41,7 +58,7 @@ _FUNCTIONS = {
     "expit": r"\operatorname{expit}",
     "arctan2": r"\operatorname{atan2}",
 }
-_SQUARED = frozenset("sin cos tan sinh cosh tanh".split())
+_SQUARED = frozenset(["sin", "cos", "tan", "sinh", "cosh", "tanh"])
 _COMPARISONS = {"lt": "<", "le": r"\leq", "gt": ">", "ge": r"\geq", "eq": "=", "ne": r"\neq"}
 
 
@@ -61,7 +78,9 @@ def latex_name(name: str) -> str:
         symbol = rf"\mathrm{{{_escape(head)}}}"
     if not tail:
         return symbol
-    return symbol + (f"_{{{tail}}}" if re.fullmatch(r"\d+|[A-Za-z]", tail) else rf"_{{\mathrm{{{_escape(tail)}}}}}")
+    return symbol + (
+        f"_{{{tail}}}" if re.fullmatch(r"\d+|[A-Za-z]", tail) else rf"_{{\mathrm{{{_escape(tail)}}}}}"
+    )
 
 
 def _escape(text: str) -> str:
@@ -108,14 +127,20 @@ class _Latex(Infix):
     def power(self, base: Piece, exponent: Piece) -> Piece:
         power = f"^{{{self.wrap(exponent, OR)}}}"
         simple = re.match(r"\\([a-z]+)\\left\(", base.text)
-        whole = exponent.number and not exponent.negative and exponent.text.isdigit() and int(exponent.text) > 1
+        whole = (
+            exponent.number and not exponent.negative and exponent.text.isdigit() and int(exponent.text) > 1
+        )
         if simple and simple[1] in _SQUARED and base.binding == ATOM and whole and not base.negative:
             head = f"\\{simple[1]}"
             return Piece(head + power + base.text[len(head) :], POWER)
         # a name with a subscript takes an exponent; anything with a hat already is put in parentheses
         bare = not base.negative and base.binding == ATOM and "^" not in base.text
-        bare = bare and (not base.text.startswith("\\") or bool(re.fullmatch(r"\\[a-zA-Z]+({[^{}]*})?(_{.*})?", base.text)))
-        bare = bare or (base.text.startswith((r"\left(", r"\left|")) and base.binding == ATOM and not base.negative)
+        bare = bare and (
+            not base.text.startswith("\\") or bool(re.fullmatch(r"\\[a-zA-Z]+({[^{}]*})?(_{.*})?", base.text))
+        )
+        bare = bare or (
+            base.text.startswith((r"\left(", r"\left|")) and base.binding == ATOM and not base.negative
+        )
         return Piece((base.text if bare else self.parentheses(self.wrap(base, OR))) + power, POWER)
 
     def compare(self, op: str, a: Piece, b: Piece) -> Piece:
@@ -165,9 +190,9 @@ def to_latex(
     """The right-hand side as LaTeX math without delimiters; needs amsmath.
 
     `params`: values in place of p_0, p_1, ...; `column_latex`: symbols of the columns, in their order or by
-    name, else made from the names (`latex_name`); `digits`: significant digits, None for all. A condition used
-    as a number is an Iverson bracket. When the text would pass 4000 characters, intermediate results are named
-    s_0, s_1, ... in an `aligned` block. Raises ValueError when `params` or `column_latex` is too short.
+    name, else made from the names (`latex_name`); `digits`: significant digits, None for all. A condition
+    used as a number is an Iverson bracket. When the text would pass 4000 characters, intermediate results are
+    named s_0, s_1, ... in an `aligned` block. Raises ValueError when `params` or `column_latex` is too short.
     """
     if params is not None:
         expression = fill(expression, params)

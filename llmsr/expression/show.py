@@ -58,9 +58,7 @@ class _Text(Infix):
         return Piece(f"{op}({', '.join(self.wrap(a, OR) for a in args)})")
 
 
-def to_text(
-    expression: Expression, params: Sequence[float] | None = None, digits: int | None = 4
-) -> str:
+def to_text(expression: Expression, params: Sequence[float] | None = None, digits: int | None = 4) -> str:
     """The right-hand side in infix notation, such as `0.8*sin(x) - 0.5*v**3 - x*cos(x)`.
 
     `params`: values to show in place of p0, p1, ...; `digits`: significant digits of every number, None for

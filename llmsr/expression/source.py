@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Expression
-from llmsr.expression.infix import ATOM, COMPARE, OR, POWER, PRODUCT, SUM, Infix, Piece, fill, safe_names, unused_prefix
+from llmsr.expression.infix import (
+    ATOM,
+    COMPARE,
+    OR,
+    POWER,
+    PRODUCT,
+    SUM,
+    Infix,
+    Piece,
+    fill,
+    safe_names,
+    unused_prefix,
+)
 
 _SPECIAL = {"expit", "erf", "erfc", "gamma", "gammaln", "digamma"}
 _NUMPY = {
@@ -38,7 +50,9 @@ class _Code(Infix):
     flat = False
     times = " * "
 
-    def __init__(self, expression: Expression, names: Sequence[str], temporary: str, params_name: str) -> None:
+    def __init__(
+        self, expression: Expression, names: Sequence[str], temporary: str, params_name: str
+    ) -> None:
         super().__init__(expression, names, temporary, None)
         self.params_name = params_name
         self.imports: set[str] = set()
@@ -101,9 +115,14 @@ class _Torch(_Code):
         a = self.wrap(args[0], OR)
         if op == "cbrt":
             return Piece(f"torch.sign({a}) * torch.abs({a}) ** (1.0 / 3.0)", PRODUCT)
+        if op == "sign":  # torch's own gives 0 for nan
+            return Piece(f"torch.where(torch.isnan({a}), {a}, torch.sign({a}))")
         if op == "gamma":
             odd = f"(({a} < 0) & (torch.floor({a}) % 2 != 0)).double()"
             return Piece(f"torch.exp(torch.lgamma({a})) * (1.0 - 2.0 * {odd})", PRODUCT)
+        if op == "heaviside":  # torch's own takes nan for a number
+            x, value = (self.wrap(self.tensor(piece), OR) for piece in args)
+            return Piece(f"torch.where(torch.isnan({x}), {x}, torch.heaviside({x}, {value}))")
         if len(args) > 1:
             args = [self.tensor(piece) for piece in args]
         return Piece(f"torch.{_TORCH.get(op, op)}({self.arguments(args)})")

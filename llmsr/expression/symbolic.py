@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,19 +17,21 @@ LARGEST = 2000
 """The largest complexity that is handed to sympy, whose own algorithms work on the tree."""
 
 _AS_FUNCTIONS = frozenset(
-    "isnan isinf isfinite fmod rint fmin fmax minimum maximum hypot copysign heaviside mod floordiv logaddexp xor".split()
+    {
+        *("isnan", "isinf", "isfinite", "fmod", "rint", "fmin", "fmax", "minimum", "maximum", "hypot"),
+        *("copysign", "heaviside", "mod", "floordiv", "logaddexp", "xor"),
+    }
 )
 
 
-def to_sympy(
-    expression: Expression, params: Sequence[float] | None = None, digits: int | None = None
-) -> Any:
+def to_sympy(expression: Expression, params: Sequence[float] | None = None, digits: int | None = None) -> Any:
     """The expression over real symbols named like the columns (and p0, p1, ... where `params` is None).
 
-    `where` becomes Piecewise, conditions used as numbers Piecewise of 1 and 0. Operations that sympy cannot say
-    on real numbers (rint, fmod, isnan, ...) stay undefined functions of the same name; `lambdify` knows them.
-    sympy simplifies as it builds, so values agree where both are finite: sqrt(x)**2 becomes x. `digits` rounds the
-    numbers. Raises ValueError for an equation larger than `LARGEST` or when `params` is too short.
+    `where` becomes Piecewise, conditions used as numbers Piecewise of 1 and 0. Operations that sympy cannot
+    say on real numbers (rint, fmod, isnan, ...) stay undefined functions of the same name; `lambdify` knows
+    them. sympy simplifies as it builds, so values agree where every step is finite: sqrt(x)**2 becomes x.
+    `digits` rounds the numbers. Raises ValueError for an equation larger than `LARGEST`, for one that
+    compares with NaN, and when `params` is too short.
     """
     import sympy as sp
 
@@ -46,7 +50,10 @@ def to_sympy(
         elif op == "param":
             made.append(sp.Symbol(f"{prefix}{int(value)}", real=True))  # type: ignore[arg-type]
         else:
-            made.append(_operation(op, [made[a] for a in args]))
+            try:
+                made.append(_operation(op, [made[a] for a in args]))
+            except TypeError as error:
+                raise ValueError(f"sympy has no form of this equation: {error}") from error
     return _as_number(made[-1])
 
 
@@ -54,9 +61,16 @@ def lambdify(expression: Expression, formula: Any) -> Callable[..., np.ndarray]:
     """A numpy callable of the columns for a formula of `to_sympy` (with numbers in it)."""
     import sympy as sp
 
-    names = {op: OPS[op].kernel for op in _AS_FUNCTIONS}
+    names: dict[str, Any] = {op: OPS[op].kernel for op in _AS_FUNCTIONS}
+    for op in (np.logical_and, np.logical_or):
+        # sympy writes logical_and.reduce((a, b)), which numpy refuses for an array beside a number
+        names[op.__name__] = SimpleNamespace(reduce=partial(reduce, op))
+    # a pole that sympy found while building, such as 1/0, is not finite for us
+    pole = sp.Dummy("pole", real=True)
     symbols = [sp.Symbol(name, real=True) for name in expression.columns]
-    return sp.lambdify(symbols, formula, modules=[names, "scipy", "numpy"])
+    formula = formula.xreplace({sp.zoo: pole})
+    function = sp.lambdify([*symbols, pole], formula, modules=[names, "scipy", "numpy"])
+    return lambda *columns: function(*columns, np.nan)
 
 
 def _number(value: float, digits: int | None) -> Any:
