@@ -192,6 +192,7 @@ class Arrays:
     def elementwise(self, op: str, kind: str, *arrays: Array, bound: float = 0.0) -> Array:
         """One graph operation on every cell."""
         shape, rows, selection = self.broadcast(arrays)
+        self.spend(8)  # a call costs about as much as eight cells
         add = self.graph.add
         if kind == "i" and bound > EXACT:
             raise Refused("integers beyond 2**53", "too_large")

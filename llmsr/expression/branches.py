@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from llmsr.expression.arrays import Arrays
-from llmsr.expression.values import SERIALS, Array, Items, Refused, Store, Table, Unbound
+from llmsr.expression.values import (
+    SERIALS,
+    Array,
+    DType,
+    Items,
+    Module,
+    Once,
+    Refused,
+    RowCount,
+    Store,
+    Unbound,
+)
 
 NUMBERS = (bool, int, float)
 
@@ -62,30 +74,34 @@ def join_stores(
 
 def join(on: Arrays, condition: Array, a: Any, b: Any) -> Any:
     """The value that is `a` where the condition holds and `b` elsewhere; `Unbound` when there is none."""
+    on.spend(1)
     if a is b or (type(a) is type(b) and isinstance(a, (str, *NUMBERS)) and repr(a) == repr(b)):
         return a
     if isinstance(a, (Array, *NUMBERS)) and isinstance(b, (Array, *NUMBERS)):
         return on.where(condition, on.lift(a), on.lift(b))
     if isinstance(a, (tuple, Items)) and type(a) is type(b) and len(a) == len(b):
         items = [join(on, condition, x, y) for x, y in zip(a, b, strict=True)]
-        if any(isinstance(item, Unbound) for item in items):
-            return Unbound("depends on a condition in a way that is not supported")
-        return tuple(items) if isinstance(a, tuple) else Items(items, -1)
-    if isinstance(a, Unbound):
-        return a
-    if isinstance(b, Unbound):
-        return b
-    if type(a) is type(b) and not isinstance(a, (Table, Items)) and a == b:
+        if not any(isinstance(item, Unbound) for item in items):
+            return tuple(items) if isinstance(a, tuple) else Items(items, -1)
+    if isinstance(a, (Unbound, RowCount, DType, Module)) and a == b:
         return a
     return Unbound("depends on a condition in a way that is not supported")
 
 
-def holds(value: Any, stores: set[int], depth: int = 4) -> bool:
-    """Whether a value is, or contains, an array with one of these stores."""
-    if isinstance(value, Array):
-        return not value.scalar and id(value.store) in stores
-    if depth and isinstance(value, dict):
-        value = list(value.values())
-    if depth and isinstance(value, (list, tuple)):
-        return any(holds(item, stores, depth - 1) for item in value)
-    return False
+def arrays_in(*values: Any) -> Iterator[Array]:
+    """The arrays that can be written to in these values and in the containers among them, once each."""
+    stack, seen = list(values), set()
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Array):
+            if not value.scalar:
+                yield value
+        elif isinstance(value, (list, tuple, dict, Once)) and id(value) not in seen:
+            seen.add(id(value))
+            items = value.items if isinstance(value, Once) else value
+            stack.extend(items.values() if isinstance(items, dict) else items)
+
+
+def holds(values: Iterable[Any], stores: set[int]) -> bool:
+    """Whether one of these stores is behind an array in the values."""
+    return any(id(array.store) in stores for array in arrays_in(*values))

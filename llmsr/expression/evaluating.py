@@ -54,7 +54,7 @@ class Evaluating:
         self.undecided = 0
         """How many branches whose condition depends on data surround the current statement."""
         self.tentative = 0
-        """How many conditional expressions surround the current expression: nothing may be changed in them."""
+        """How many conditional expressions surround the current one: nothing may be changed in them."""
         self.strict = 0
         """How many try statements surround it, where an error of numpy may not be read more kindly."""
         self.frame = Frame(frozenset(), None)
@@ -237,6 +237,7 @@ class Evaluating:
 
     def equal(self, left: Any, right: Any) -> bool:
         """`==` of values that are no arrays."""
+        self.step(None)
         if isinstance(left, RowCount) or isinstance(right, RowCount):
             if left != right:
                 raise mixes_rows("comparing the number of rows")
@@ -244,13 +245,20 @@ class Evaluating:
         if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
             if isinstance(left, list) != isinstance(right, list) or len(left) != len(right):
                 return False
-            return all(
-                [self.truth(self.binary("==", a, b)) is True for a, b in zip(left, right, strict=True)]
-            )
+            return all(self.same(a, b) for a, b in zip(left, right, strict=True))
         plain = (bool, int, float, str, type(None), DType)
         if isinstance(left, plain) and isinstance(right, plain):
             return left == right
         raise Refused(f"{describe(left)} compared with {describe(right)}")
+
+    def same(self, a: Any, b: Any) -> bool:
+        """Whether Python takes two members of lists for equal: the same object, or known to be equal."""
+        if a is b:
+            return True
+        truth = self.truth(self.binary("==", a, b))
+        if isinstance(truth, Array):
+            raise Refused("a comparison of data inside lists")
+        return truth
 
     def value_UnaryOp(self, node: ast.UnaryOp) -> Any:
         x = self.value(node.operand)
@@ -280,15 +288,10 @@ class Evaluating:
         for op, comparator in zip(node.ops, node.comparators, strict=True):
             right = self.value(comparator)
             link = self.compare(op, left, right)
-            truth = self.truth(result) if result is not True else True
+            truth = self.truth(result)
             if truth is False:
                 return result
-            if result is True:
-                result = link
-            elif truth is True:
-                result = link
-            else:
-                result = self.either("and", result, link)
+            result = self.either("and", result, link) if isinstance(truth, Array) else link
             left = right
         return result
 
@@ -302,7 +305,7 @@ class Evaluating:
                 return (self.key(left) in right) == isinstance(op, ast.In)
             if not isinstance(right, (list, tuple)) or isinstance(left, Array):
                 raise Refused("`in` with anything but constants")
-            found = any([self.truth(self.binary("==", left, item)) is True for item in right])
+            found = any(self.same(left, item) for item in right)
             return found == isinstance(op, ast.In)
         return self.binary(SYMBOLS[type(op)], left, right)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmsr.expression import numpy_functions as numpy_
 from llmsr.expression import pointwise, reductions, torch_functions
-from llmsr.expression.names import CONTEXT, native, refused
+from llmsr.expression.names import CONTEXT, native, refused, words
 from llmsr.expression.numpy_functions import kind_of, reduction
 from llmsr.expression.pointwise import Pointwise
 from llmsr.expression.python_functions import (
@@ -63,10 +63,13 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
 NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **REDUCTIONS,
     **numpy_.members(
-        "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange linspace stack "
-        "concatenate column_stack vstack hstack atleast_1d atleast_2d copy ravel reshape squeeze expand_dims "
-        "broadcast_to repeat tile shape ndim size isscalar dot matmul_ inner outer polyval vander einsum where "
-        "select piecewise clip round_ nan_to_num isclose errstate".split()
+        words(
+            "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange "
+            "linspace stack concatenate column_stack vstack hstack atleast_1d atleast_2d copy ravel "
+            "reshape squeeze expand_dims broadcast_to repeat tile shape ndim size isscalar dot "
+            "matmul_ inner outer polyval vander einsum where select piecewise clip round_ nan_to_num "
+            "isclose errstate"
+        )
     ),
     "around": numpy_.round_,
     "asanyarray": numpy_.asarray,
@@ -78,12 +81,13 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "concat": numpy_.concatenate,
     "seterr": numpy_.nothing,
 }
-MIXING = (
-    "gradient diff ediff1d cumsum cumprod nancumsum cumulative_sum sort argsort partition argpartition lexsort "
-    "roll rot90 flip flipud fliplr convolve correlate interp median nanmedian percentile quantile nanpercentile "
-    "histogram bincount digitize unique searchsorted average nanmean nansum nanstd nanmax nanmin ptp corrcoef cov "
-    "argmax argmin argwhere nonzero flatnonzero trapz trapezoid polyfit cross delete insert append resize take "
-    "count_nonzero meshgrid choose compress extract place put putmask copyto"
+MIXING = words(
+    "gradient diff ediff1d cumsum cumprod nancumsum cumulative_sum sort argsort partition "
+    "argpartition lexsort roll rot90 flip flipud fliplr convolve correlate interp median "
+    "nanmedian percentile quantile nanpercentile histogram bincount digitize unique "
+    "searchsorted average nanmean nansum nanstd nanmax nanmin ptp corrcoef cov argmax argmin "
+    "argwhere nonzero flatnonzero trapz trapezoid polyfit cross delete insert append resize "
+    "take count_nonzero meshgrid choose compress extract place put putmask copyto"
 )
 """Functions of numpy that mix, move or pick rows, or change an array behind its name."""
 
@@ -96,7 +100,7 @@ CONSTANTS: dict[str, Any] = {
     "newaxis": None,
 }
 NUMPY: dict[str, Any] = {
-    **{name: refused(f"np.{name}", "mixes rows or picks them") for name in MIXING.split()},
+    **{name: refused(f"np.{name}", "mixes, picks or overwrites rows") for name in MIXING},
     **ufuncs("np", pointwise.UFUNCS),
     "sinc": ufunc("np.sinc", 1, pointwise.sinc),
     "fix": ufunc("np.fix", 1, pointwise.rounding("trunc")),
@@ -121,15 +125,17 @@ SPECIAL: dict[str, Any] = {
     "factorial": native("special.factorial", factorial),
 }
 TORCH: dict[str, Any] = {
-    **{name: refused(f"torch.{name}", "mixes rows or picks them") for name in MIXING.split()},
+    **{name: refused(f"torch.{name}", "mixes, picks or overwrites rows") for name in MIXING},
     **ufuncs("torch", pointwise.UFUNCS),
     **ufuncs("torch", pointwise.TORCH),
     **natives(
         "torch",
         {
             name: NUMPY_FUNCTIONS[name]
-            for name in "full full_like zeros_like ones_like empty_like arange linspace matmul dot outer einsum "
-            "reshape squeeze ravel flatten round nan_to_num isclose column_stack vstack hstack".split()
+            for name in words(
+                "full full_like zeros_like ones_like empty_like arange linspace matmul dot outer einsum "
+                "reshape squeeze ravel flatten round nan_to_num isclose column_stack vstack hstack"
+            )
             if name in NUMPY_FUNCTIONS
         },
     ),
@@ -192,7 +198,7 @@ ARRAY_METHODS: dict[str, Native] = {
             **REDUCTIONS,
             **{
                 name: NUMPY_FUNCTIONS[name]
-                for name in "clip dot matmul ravel reshape squeeze transpose copy round repeat".split()
+                for name in words("clip dot matmul ravel reshape squeeze transpose copy round repeat")
             },
             "flatten": numpy_.flatten,
             "astype": numpy_.astype,

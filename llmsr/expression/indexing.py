@@ -11,7 +11,7 @@ from llmsr.expression.values import UNSET, Array, Refused, RowCount, Store
 
 
 class Place(NamedTuple):
-    """Where an index points: the index for `cells`, the row axis of the result, whether it picks by a list."""
+    """Where an index points: into `cells`, the row axis of the result, and whether it picks by a list."""
 
     native: tuple[Any, ...]
     rows: int | None

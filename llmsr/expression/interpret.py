@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmsr.expression.branches import Journal, holds, join, join_stores
+from llmsr.expression.branches import Journal, arrays_in, holds, join, join_stores
 from llmsr.expression.evaluating import SYMBOLS, Evaluating
 from llmsr.expression.functions import HINTS, MODULES
 from llmsr.expression.graph import Graph
@@ -35,8 +35,8 @@ NEXT, RETURN, BREAK, CONTINUE = "next", "return", "break", "continue"
 class Interpreter(Evaluating):
     """Runs the statements of one body, where running means building nodes of `graph`.
 
-    `signature` names the arguments of the equation (columns, then parameters), with which versions are called;
-    `read_body` turns the text of a version into statements.
+    `signature` names the arguments of the equation (columns, then parameters), with which versions are
+    called; `read_body` turns the text of a version into statements.
     """
 
     def __init__(
@@ -68,8 +68,6 @@ class Interpreter(Evaluating):
         frame.undecided = self.undecided
         frame.serial = next(SERIALS)
         status = self.block(body)
-        if status in (BREAK, CONTINUE):
-            raise Refused(f"{status} outside of a loop", "syntax")
         if status != RETURN:
             if frame.returns:
                 raise Refused("one way through the function ends without a return")
@@ -118,10 +116,11 @@ class Interpreter(Evaluating):
 
     def snapshot(self, value: Any) -> Any:
         """A copy of the arrays in a value; those known outside of the function can no longer be changed."""
+        self.step(None)
         if isinstance(value, Array) and not value.scalar:
             known = [v for f in self.frames if f is not self.frame for v in f.names.values()]
             out = self.arrays.copy(value)
-            if holds(known, {id(value.store)}, 6):
+            if holds(known, {id(value.store)}):
                 value.store.locked = value.store.locked or TWO_NAMES
                 out.store.locked = TWO_NAMES
             return out
@@ -162,7 +161,7 @@ class Interpreter(Evaluating):
             raise Refused("an assignment to an attribute")
 
     def in_place(self, symbol: str, current: Any, right: Any) -> Any:
-        """`current op= right`: arrays and lists change, so that their other names see it; numbers are replaced."""
+        """`current op= right`: arrays and lists change for all of their names; numbers are replaced."""
         if isinstance(current, Array) and not current.scalar:
             result = self.array(self.binary(symbol, current, right))
             self.set_part(current, Ellipsis, result)
@@ -237,10 +236,8 @@ class Interpreter(Evaluating):
                 self.frame.names[alias.asname or alias.name] = Unbound("is only for type hints")
             return
         if node.level or module not in MODULES:
-            raise Refused(f"the module {module} is not available")
+            raise Refused(f"the module {'.' * node.level}{module} is not available")
         for alias in node.names:
-            if alias.name == "*":
-                raise Refused("import *")
             self.frame.names[alias.asname or alias.name] = self.member(Module(module), alias.name)
 
     def do_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -356,7 +353,7 @@ class Interpreter(Evaluating):
         result = join(self.arrays, condition, a, b)
         if named is None and isinstance(result, Unbound):
             raise Refused("a conditional value of this kind")
-        sources = [v for v in arrays_in((a, b)) if not v.scalar]
+        sources = list(arrays_in(a, b))
         if result is a or not sources:
             return result
         others: list[Any] = [v for f in self.frames for v in f.names.values() if f is not self.frame]
@@ -365,7 +362,7 @@ class Interpreter(Evaluating):
         else:
             name, yes, no = named
             others.extend(v for names in (yes, no) for k, v in names.items() if k != name)
-        shared = not isinstance(result, Array) or holds(others, {id(v.store) for v in sources}, 6)
+        shared = not isinstance(result, Array) or holds(others, {id(v.store) for v in sources})
         if shared:
             for array in (*sources, *arrays_in(result)):
                 array.store.locked = array.store.locked or TWO_NAMES
@@ -442,13 +439,6 @@ class Interpreter(Evaluating):
         return names
 
 
-def arrays_in(value: Any) -> list[Array]:
-    """The arrays in tuples and lists."""
-    if isinstance(value, Array):
-        return [value]
-    return [a for item in value for a in arrays_in(item)] if isinstance(value, (tuple, list)) else []
-
-
 def tuple_to_list(value: Any) -> Any:
     return Items(value) if isinstance(value, tuple) else value
 
@@ -458,8 +448,6 @@ STATEMENTS: dict[type[ast.AST], str] = {
     ast.AsyncFunctionDef: "an async function",
     ast.AsyncFor: "async",
     ast.AsyncWith: "async",
-    ast.Global: "global",
-    ast.Nonlocal: "nonlocal",
     ast.Raise: "raise",
     ast.Match: "match",
     ast.TryStar: "try",

@@ -10,7 +10,7 @@ class Limits:
     """What one body may cost; beyond any of these it is refused as `too_large`.
 
     `text` and `line` are characters, `nesting` open brackets, `depth` levels of the syntax tree, `steps`
-    syntax nodes visited (a loop's body counts every time), `cells` element-wise operations, `nodes` distinct
+    syntax nodes visited (a loop's body counts every time), `cells` operations on cells, `nodes` distinct
     operations of the graph, `items` the length of a list, `size` the cells of one array, `bits` the size of
     an integer, `calls` nested calls.
     """
@@ -19,7 +19,7 @@ class Limits:
     line: int = 4_000
     nesting: int = 40
     depth: int = 60
-    steps: int = 40_000
+    steps: int = 30_000
     cells: int = 60_000
     nodes: int = 4_000
     items: int = 1_000

@@ -1,10 +1,10 @@
 """`parse` turns the text of a function body into an `Expression`, or says in one line why not.
 
-Nothing is executed: the text is read by `ast`, and an interpreter of a Python subset builds a graph from it. The
-equation that comes out equals plain numpy's value of the body on float64 columns up to rounding, row by row. Where
-numpy would stop with an error because a condition (`if`, `and`, `max`, `math.sin`) is given a column, the condition
-is taken row by row; inside `try` that is refused, because there the error would have been handled. Time and memory
-are bounded by `Limits` for any text.
+Nothing is executed: the text is read by `ast`, and an interpreter of a Python subset builds a graph from
+it. The equation that comes out equals plain numpy's value of the body on float64 columns up to rounding,
+row by row. Where numpy would stop with an error because a condition (`if`, `and`, `max`, `math.sin`) is
+given a column, the condition is taken row by row; inside `try` that is refused, because there the error
+would have been handled. Time and memory are bounded by `Limits` for any text.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def parse(
 ) -> Expression | Refusal:
     """The equation that a function body computes, or a `Refusal`.
 
-    `body` is what follows the header of a function of `columns` and `params_name`, indented or not. `versions`
-    are bodies of earlier equations by name, which it may call with the same arguments; `constants` are numbers
-    that it may use. `max_params` is the length of the parameter vector.
+    `body` is what follows the header of a function of `columns` and `params_name`, indented or not.
+    `versions` are bodies of earlier equations by name, which it may call with the same arguments; `constants`
+    are numbers that it may use. `max_params` is the length of the parameter vector.
     """
     limits = limits or Limits()
     graph = Graph(limits.nodes)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llmsr.expression.indexing import whole
-from llmsr.expression.names import native
+from llmsr.expression.names import native, words
 from llmsr.expression.numpy_functions import asarray, plain
 from llmsr.expression.pointwise import SPECIAL, UFUNCS, Pointwise
 from llmsr.expression.scalars import checked
@@ -199,7 +199,7 @@ def divmod_(on: Interpreter, a: Any, b: Any, /) -> tuple[Any, Any]:
 
 def isinstance_(on: Interpreter, obj: Any, kind: Any, /) -> bool:
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    return any([is_instance(obj, k) for k in kinds])
+    return any(is_instance(obj, k) for k in kinds)
 
 
 def is_instance(obj: Any, kind: Any) -> bool:
@@ -353,18 +353,19 @@ def factorial(on: Interpreter, x: Any, exact: Any = False, /) -> Any:
 
 def comb(on: Interpreter, n: Any, k: Any, /) -> int:
     top, bottom = whole(on.arrays, n), whole(on.arrays, k)
-    if not (0 <= top <= 50 and 0 <= bottom):
+    if not 0 <= top <= 50 or bottom < 0:
         raise Refused("a binomial coefficient of large or negative numbers")
     return math.comb(top, bottom)
 
 
-MATH_NAMES = (
-    "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh exp exp2 expm1 log2 log10 log1p sqrt cbrt "
-    "pow fabs floor ceil trunc hypot copysign fmod degrees radians isnan isinf isfinite"
+MATH_NAMES = words(
+    "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh exp exp2 expm1 log2 "
+    "log10 log1p sqrt cbrt pow fabs floor ceil trunc hypot copysign fmod degrees radians "
+    "isnan isinf isfinite"
 )
 LOG = from_math("log", *UFUNCS["log"])
 MATH: dict[str, Any] = {
-    **{name: from_math(name, *UFUNCS[name]) for name in MATH_NAMES.split()},
+    **{name: from_math(name, *UFUNCS[name]) for name in MATH_NAMES},
     **{name: from_math(name, *SPECIAL[name]) for name in ("erf", "erfc", "gamma")},
     "lgamma": from_math("lgamma", *SPECIAL["gammaln"]),
     "log": native("math.log", log),

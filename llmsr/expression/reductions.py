@@ -14,7 +14,7 @@ Combine = Callable[[Arrays, list[Array]], Array]
 
 
 def reduce(on: Arrays, a: Array, axis: Any, keepdims: bool, what: str, combine: Combine) -> Array:
-    """Combines the slices of `a` along `axis` (an integer, a tuple, or None for all), never along the rows."""
+    """Combines the slices along `axis` (an integer, a tuple, or None for all), never along the rows."""
     if axis is None:
         axes = list(range(a.ndim))
     elif isinstance(axis, tuple):

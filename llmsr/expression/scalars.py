@@ -23,6 +23,8 @@ def fold(symbol: str, left: Any, right: Any, limits: Limits) -> bool | int | flo
         guard(symbol, left, right, limits)
     try:
         value = OPERATORS[symbol](left, right)
+    except OverflowError:
+        raise Refused(f"{symbol} of constants is too large for a number", "too_large") from None
     except (ArithmeticError, TypeError, ValueError) as error:
         raise Refused(f"{symbol} of constants fails: {error}") from None
     return checked(value, limits)
@@ -33,8 +35,8 @@ def guard(symbol: str, left: int, right: int, limits: Limits) -> None:
     bits = 0
     if symbol == "**" and abs(left) > 1 and right > 0:
         bits = left.bit_length() * min(right, limits.bits + 1)
-    elif symbol == "<<" and left:
-        bits = left.bit_length() + min(max(right, 0), limits.bits + 1)
+    elif symbol == "<<" and left and right > 0:
+        bits = left.bit_length() + (right if right <= limits.bits else 2 * limits.bits)
     elif symbol == "*":
         bits = left.bit_length() + right.bit_length()
     if bits > 2 * limits.bits:

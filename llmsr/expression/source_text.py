@@ -48,16 +48,19 @@ def spellings(text: str) -> list[str]:
     Only the first of them is usual; the others mend a first line without indent, and tabs mixed with spaces.
     """
     readings = []
-    for spelled in [text, text.expandtabs(4)] if "\t" in text else [text]:
+    for spelled in [text, text.expandtabs(4), text.expandtabs(8)] if "\t" in text else [text]:
         lines = spelled.split("\n")
         code = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
         if lines[code[0]][0].isspace():
             readings.append(spelled)
             continue
         rest = [lines[i][: len(lines[i]) - len(lines[i].lstrip())] for i in code[1:]]
-        least = min(rest, key=len, default="")
-        if least:
-            readings.append("\n".join([*lines[: code[0]], least + lines[code[0]], *lines[code[0] + 1 :]]))
+        # the least indent is the body's, but for lines inside of long strings; then the last line's is
+        for indent in dict.fromkeys([min(rest, key=len, default=""), *rest[-1:]]):
+            if indent:
+                readings.append(
+                    "\n".join([*lines[: code[0]], indent + lines[code[0]], *lines[code[0] + 1 :]])
+                )
         readings.append("\n".join("    " + line for line in lines))
     return readings
 
@@ -114,13 +117,48 @@ def check_tree(body: list[ast.stmt], text: str, limits: Limits) -> None:
         node, depth = stack.pop()
         if depth > limits.depth:
             raise Refused(f"nested more than {limits.depth} levels deep", "too_large", line_of(node))
+        check_scope(node)
         if isinstance(node, ast.BinOp):  # evaluated along its left side without recursion
             stack.append((node.left, depth + (not isinstance(node.left, ast.BinOp))))
             stack.append((node.right, depth + 1))
         else:
             stack.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+    check_loops(body)
     if not text.isascii():
         check_names(text)
+
+
+def check_scope(node: ast.AST) -> None:
+    """Refuses what changes the meaning of a function even where it is never reached."""
+    if isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal)):
+        raise Refused(f"{type(node).__name__.lower()} cannot be part of an equation", line=line_of(node))
+    if isinstance(node, ast.alias) and node.name == "*":
+        raise Refused("import * inside a function", "syntax", line_of(node))
+    if isinstance(node, ast.arguments):
+        every = [*node.posonlyargs, *node.args, *node.kwonlyargs, node.vararg, node.kwarg]
+        names = [a.arg for a in every if a is not None]
+    elif isinstance(node, ast.Call):
+        names = [k.arg for k in node.keywords if k.arg is not None]
+    else:
+        return
+    if len(set(names)) != len(names):
+        raise Refused("an argument is named twice", "syntax", line_of(node))
+
+
+def check_loops(body: list[ast.stmt]) -> None:
+    """Refuses break and continue outside of a loop, which Python does wherever they stand."""
+    stack: list[tuple[ast.AST, bool]] = [(statement, False) for statement in body]
+    while stack:
+        node, inside = stack.pop()
+        if isinstance(node, (ast.Break, ast.Continue)) and not inside:
+            name = type(node).__name__.lower()
+            raise Refused(f"{name} outside of a loop", "syntax", line_of(node))
+        if isinstance(node, (ast.For, ast.While)):
+            stack.extend((child, True) for child in node.body)
+            stack.extend((child, inside) for child in node.orelse)
+        elif isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+            inside = inside and not isinstance(node, ast.FunctionDef)
+            stack.extend((child, inside) for child in ast.iter_child_nodes(node))
 
 
 def check_names(text: str) -> None:

@@ -153,8 +153,8 @@ class Once:
 class Frame:
     """The names of one call; `outer` is the frame that the function was defined in.
 
-    `returns` lists the values returned so far under conditions that are not decided; the first whose condition
-    holds counts, and a condition of None always holds.
+    `returns` lists the values returned so far under conditions that are not decided; the first whose
+    condition holds counts, and a condition of None always holds.
     """
 
     local_names: frozenset[str]
