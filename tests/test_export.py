@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latex_reader import LatexReader
 from strategies import COLUMNS, build, random_expression
 
 from llmsr.expression.export import (
@@ -306,6 +307,16 @@ def test_latex_is_balanced(expression, filled):
     assert not re.search(r"\\(l|r)(floor|ceil)[a-z]", text)
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(random_expression(), st.booleans())
+def test_latex_read_as_a_person_reads_it_equals_the_graph(expression, filled):
+    text = to_latex(expression, PARAMS if filled else None, digits=None)
+    names = {name: ROWS[:, i] for i, name in enumerate(COLUMNS)}
+    names |= {f"p_{{{i}}}": np.float64(p) for i, p in enumerate(PARAMS)}
+    got = LatexReader(text, names).value()
+    assert agree(got, evaluate(expression, ROWS, PARAMS), condition(expression), True), text
+
+
 def test_signs_of_filled_constants_are_folded_into_the_line():
     assert to_text(build("x + p0*v - p1*t"), [-0.5, -2]) == "x - 0.5*v + 2*t"
 
@@ -362,6 +373,8 @@ def test_texts_of_astronomic_trees_are_bounded_and_right(shape):
     assert r"\begin{aligned}" in latex
     want = evaluate(expression, ROWS, PARAMS)
     assert np.allclose(read_text(text, {"x": ROWS[:, 0]}), want)
+    precise = to_latex(expression, digits=None)
+    assert np.allclose(LatexReader(precise, {"x": ROWS[:, 0]}).value(), want)
     assert np.allclose(callable_for(expression)(*ROWS.T, PARAMS), want)
     with pytest.raises(ValueError, match="too many for sympy"):
         to_sympy(expression)

@@ -200,6 +200,8 @@ class Infix:
             a, b = args
             minus = b.negative != (op == "sub")
             right = self.wrap(b._replace(negative=False), PRODUCT if minus or not self.flat else SUM)
+            if right.startswith("-"):  # a sum that starts with a minus: x + (-a + b)
+                minus, right = True, right[1:]
             return Piece(f"{self.wrap(a, SUM)} {'-' if minus else '+'} {right}", SUM)
         if op in ("mul", "div"):
             a, b = args

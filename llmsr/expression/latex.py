@@ -174,7 +174,7 @@ class _Latex(Infix):
             rows = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
             return Piece(rf"\begin{{cases}} {rows} \end{{cases}}", SUM)
         if op == "mod":
-            return Piece(rf"{self.wrap(args[0], POWER)} \bmod {self.wrap(args[1], POWER)}", SUM)
+            return Piece(rf"{self.wrap(args[0], POWER)} \bmod {self.wrap(args[1], POWER)}", COMPARE)
         if op == "floordiv":
             return Piece(rf"\left\lfloor\frac{{{plain[0]}}}{{{plain[1]}}}\right\rfloor")
         name = _FUNCTIONS.get(op, rf"\operatorname{{{op}}}")
