@@ -1,8 +1,9 @@
 """Training documents: a random spec's prompt with a chain of versions, each better than the one before.
 
-A target is drawn from the grammar and damaged step by step; the damaged trees, poorest first, are the
-earlier versions. Read from the top, a document is a prompt in the real format, a body, the header of the next
-version, a body, and so on, so that every body but the first is an improvement of what stands above it.
+In most documents a target is drawn from the grammar and damaged step by step; the damaged trees, poorest
+first, are the earlier versions. The others are traces of random edits and combinations. Read from the top, a
+document is a prompt in the real format, a body, the header of the next version, a body, and so on, so that
+every body but the first is made from what stands above it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
             tree, weight = drawn_tree(rng, inputs, words.max_params), CONTEXT if place == 0 else EARLIER
         else:
             start = current if rng.random() < 0.6 else target
-            steps = rng.choices((1, 2, 3, 4), (46, 30, 16, 8))[0]
+            steps = rng.choices((1, 2, 3, 4), (50, 30, 14, 6))[0]
             tree = edits.damage(rng, start, inputs, words.max_params, steps)
         if key(tree) in known or not edits.variables(tree):
             continue
@@ -75,6 +76,36 @@ def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
         current = tree
     chain.reverse()
     return chain
+
+
+def _walk(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
+    """The trees of a document that is the trace of a random search instead: steps ahead and combinations."""
+    most = words.max_params
+    draw = rng.random()
+    first = edits.limit_params(rng, _seed(rng, inputs), most) if draw < 0.3 else None
+    chain = [(first or drawn_tree(rng, inputs, most), CONTEXT)]
+    if draw > 0.6:
+        chain = [(edits.damage(rng, chain[0][0], inputs, most, 2), CONTEXT), chain[0]]
+    known = {key(tree) for tree, _ in chain}
+    count = rng.choices((2, 3, 4, 5), (34, 48, 14, 4))[0]
+    for _ in range(8):
+        if len(chain) >= count:
+            break
+        last = chain[-1][0]
+        draw = rng.random()
+        tree = None
+        if len(chain) > 1 and draw < 0.28:
+            tree = edits.combine(rng, chain[-2][0], last, most)
+        elif draw < 0.36:
+            tree = drawn_tree(rng, inputs, most)
+        if tree is None:
+            start = chain[-2][0] if len(chain) > 1 and rng.random() < 0.3 else last
+            steps = rng.choices((1, 2, 3), (58, 30, 12))[0]
+            tree = edits.vary(rng, start, inputs, most, steps)
+        if key(tree) not in known and edits.variables(tree):
+            known.add(key(tree))
+            chain.append((tree, EARLIER))
+    return [*chain[:-1], (chain[-1][0], LAST)]
 
 
 def _style(rng: Random, words: Words) -> Style:
@@ -91,10 +122,10 @@ def documents(rng: Random) -> Iterator[tuple[list[str], list[str], list[int]]]:
     """Without end: the texts before each body, the bodies, and the loss weights of the bodies."""
     while True:
         words = random_words(rng)
-        inputs = Inputs(len(words.columns), words.signed)
+        inputs = Inputs(len(words.columns), words.signed, words.kinds, words.product)
         before = heads(words)
         for _ in range(DOCUMENTS_PER_SPEC):
-            chain = _chain(rng, words, inputs)
+            chain = (_walk if rng.random() < 0.4 else _chain)(rng, words, inputs)
             if any(law_in(tree, inputs.count) for tree, _ in chain):
                 continue
             style = _style(rng, words)

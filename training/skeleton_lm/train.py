@@ -73,7 +73,13 @@ def batches(chunks, per_batch: int, ready: queue.Queue, device: str) -> None:
     import torch
 
     waiting: dict[int, list] = {length: [] for length in LENGTHS}
+    used: list = []
+    rng = Random(0)
     while True:
+        if len(used) > 400 and chunks.empty():
+            # the workers are slower than the device: an older batch is seen a second time
+            ready.put(used.pop(rng.randrange(300)))
+            continue
         length, chunk = chunks.get()
         waiting[length].append(chunk)
         if len(waiting[length]) == per_batch:
@@ -82,6 +88,7 @@ def batches(chunks, per_batch: int, ready: queue.Queue, device: str) -> None:
             if device == "cuda":
                 batch = batch.pin_memory().to(device, non_blocking=True)
             ready.put(batch)
+            used.append(batch)
 
 
 class Muon:

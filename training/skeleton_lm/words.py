@@ -7,6 +7,61 @@ import textwrap
 from dataclasses import dataclass
 from random import Random
 
+# the sort of quantity by a word of its description, first match
+_KIND_WORDS = (
+    ("position", "position displacement coordinate state"),
+    ("temperature", "temperature redshift"),
+    ("acidity", "pH salinity"),
+    ("velocity", "velocity speed"),
+    ("angle", "angle phase elevation latitude"),
+    ("time", "time age cycles"),
+    ("concentration", "concentration dose humidity moisture mixing fraction"),
+    ("population", "population biomass predators prey species"),
+    ("light", "light luminosity rainfall leaf"),
+    ("strain", "strain damage stress load"),
+    ("rate", "rate flow Reynolds frequency price income"),
+    (
+        "size",
+        "length mass radius distance height area volume thickness size depth density viscosity pressure",
+    ),
+    ("signal", "voltage current potential signal charge field force torque error"),
+)
+# words of a target that make a product of factors, or a sum of terms, the likelier form
+_PRODUCT_WORDS = (
+    "growth",
+    "rate",
+    "yield",
+    "activity",
+    "stress",
+    "conductivity",
+    "uptake",
+    "mortality",
+    "viscosity",
+)
+_SUM_WORDS = (
+    "acceleration",
+    "force",
+    "torque",
+    "velocity",
+    "derivative",
+    "signal",
+    "price",
+    "voltage",
+    "energy",
+)
+
+
+def _kind(text: str) -> str:
+    words = set(text.split())
+    return next((kind for kind, known in _KIND_WORDS if words & set(known.split())), "")
+
+
+def _product_share(target: str) -> float | None:
+    words = set(target.split())
+    if words & set(_SUM_WORDS):
+        return 0.12
+    return 0.45 if words & set(_PRODUCT_WORDS) else None
+
 
 def _items(text: str) -> list[str]:
     return [item.strip() for item in text.replace("\n", " ").split(";")]
@@ -178,6 +233,8 @@ class Words:
     max_params: int
     signed: frozenset[int]
     module: str
+    kinds: tuple[str, ...]
+    product: float | None
 
 
 def random_name(rng: Random) -> str:
@@ -397,4 +454,6 @@ def random_words(rng: Random) -> Words:
         max_params=most,
         signed=frozenset(i for i, (_, _, signed) in enumerate(columns) if signed),
         module="torch" if torch else "np",
+        kinds=tuple(_kind(text) for text in texts),
+        product=_product_share(target),
     )

@@ -44,8 +44,12 @@ def _tidy(tree: Tree) -> Tree:
     if not parts:
         return tree
     tree = rebuild(tree, parts)
-    if tree[0] != "neg" and count_params(tree) and not variables(tree):
-        return P
+    if tree[0] != "neg" and not variables(tree):
+        return P if count_params(tree) else ONE
+    if tree[0] == "/" and tree[2] == ONE:
+        return tree[1]
+    if tree[0] == "^" and _degree(tree[1]) > 1 and tree[2][0] == "c" and tree[2][1] in "23456":
+        return forms.power(tree[1][1], min(_degree(tree[1]) * int(tree[2][1]), 6))
     if tree[0] == "+":
         kept: dict[Tree, Tree] = {}
         for part in tree[1]:
@@ -171,7 +175,7 @@ def drop_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
 
 def add_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     """A product or a term gains a factor."""
-    new = forms.factor(rng, ("v", rng.randrange(inputs.count)), inputs.signed)
+    new = forms.factor(rng, ("v", rng.randrange(inputs.count)), inputs)
     spots = _products(tree)
     if not spots or rng.random() < 0.15:
         return mul(tree, new)
@@ -201,7 +205,7 @@ def change_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return replace(
         tree,
         path,
-        forms.factor(rng, x, inputs.signed) if rng.random() < 0.6 else forms.curve(rng, x, inputs.signed),
+        forms.factor(rng, x, inputs) if rng.random() < 0.6 else forms.curve(rng, x, inputs),
     )
 
 

@@ -16,10 +16,17 @@ from llmsr.llm.grammar.tree import ONE, P, Tree, add, children, mul, variables
 
 
 class Inputs(NamedTuple):
-    """How many columns there are, and the numbers of those that can be negative."""
+    """What the grammar may know of the columns; only their number is needed.
+
+    `signed` numbers those that can be negative. `kinds` names the sort of quantity of each (a key of `KINDS`,
+    or anything else for an unknown sort), which makes the forms more frequent that textbooks use for it;
+    `product` is the share of product forms.
+    """
 
     count: int
     signed: frozenset[int] = frozenset()
+    kinds: tuple[str, ...] = ()
+    product: float | None = None
 
 
 Maker = Callable[[Random, Tree], Tree]
@@ -298,6 +305,46 @@ _PRODUCT_FACTORS = Choice(
 )
 
 
+# the forms that textbooks use for a sort of quantity
+KINDS: dict[str, Choice] = {
+    "position": Choice((10, _monomial), (4, _wave), (3, _exponential), (2, _kink), (2, _step), (2, _bump)),
+    "velocity": Choice(
+        (10, _monomial), (4, _kink), (3, _step), (2, _free_power), (1, _exponential), (1, _wave)
+    ),
+    "angle": Choice((12, _wave), (4, _monomial), (1, _step)),
+    "time": Choice((8, _wave), (8, _exponential), (3, _monomial), (3, _step), (1, _free_power)),
+    "temperature": Choice(
+        (4, _arrhenius),
+        (6, _bump),
+        (5, _step),
+        (6, _shape),
+        (5, _exponential),
+        (4, _free_power),
+        (4, _monomial),
+    ),
+    "concentration": Choice(
+        (11, _saturation), (5, _inhibition), (6, _monomial), (2, _exponential), (2, _free_power)
+    ),
+    "acidity": Choice(
+        (10, _bump), (4, _shape), (2, _step), (1, _inhibition), (1, _exponential), (1, _monomial)
+    ),
+    "population": Choice((10, _monomial), (5, _shape), (5, _saturation), (2, _free_power), (1, _inhibition)),
+    "light": Choice((8, _saturation), (4, _step), (3, _exponential), (2, _monomial), (2, _bump)),
+    "strain": Choice(
+        (7, _free_power),
+        (4, _exponential),
+        (4, _monomial),
+        (4, _shape),
+        (3, _saturation),
+        (3, _kink),
+        (2, _step),
+    ),
+    "size": Choice((8, _free_power), (9, _monomial), (3, _inhibition), (2, _logarithm), (1, _exponential)),
+    "rate": Choice((5, _free_power), (4, _logarithm), (5, _monomial), (3, _saturation), (2, _shape)),
+    "signal": Choice((6, _step), (5, _monomial), (3, _exponential), (2, _kink), (2, _wave)),
+}
+
+
 def _loose(tree: Tree, signed: frozenset[int]) -> bool:
     """Whether the tree can be negative because a signed input is."""
     kind = tree[0]
@@ -324,29 +371,31 @@ def tame(tree: Tree, signed: frozenset[int]) -> bool:
     return all(tame(child, signed) for child in children(tree))
 
 
-def _drawn(rng: Random, choice: Choice, x: Tree, signed: frozenset[int]) -> Tree:
+def _drawn(rng: Random, choice: Choice, x: Tree, inputs: Inputs) -> Tree:
+    if inputs.kinds and rng.random() < 0.55:
+        choice = KINDS.get(inputs.kinds[x[1]], choice)
     for _ in range(8):
         tree = choice.draw(rng)(rng, x)
-        if x[1] not in signed or tame(tree, signed):
+        if x[1] not in inputs.signed or tame(tree, inputs.signed):
             return tree
     return x
 
 
-def factor(rng: Random, x: Tree, signed: frozenset[int] = frozenset()) -> Tree:
+def factor(rng: Random, x: Tree, inputs: Inputs) -> Tree:
     """A factor in one variable as it stands in a product of several."""
-    return _drawn(rng, _PRODUCT_FACTORS, x, signed)
+    return _drawn(rng, _PRODUCT_FACTORS, x, inputs)
 
 
-def curve(rng: Random, x: Tree, signed: frozenset[int] = frozenset()) -> Tree:
+def curve(rng: Random, x: Tree, inputs: Inputs) -> Tree:
     """A function of one variable that is no polynomial."""
-    return _drawn(rng, _CURVES, x, signed)
+    return _drawn(rng, _CURVES, x, inputs)
 
 
-def pair(rng: Random, x: Tree, y: Tree, signed: frozenset[int] = frozenset()) -> Tree:
+def pair(rng: Random, x: Tree, y: Tree, inputs: Inputs) -> Tree:
     """A function of two variables at once."""
     for _ in range(8):
         tree = _pair(rng, x, y)
-        if tame(tree, signed):
+        if tame(tree, inputs.signed):
             return tree
     return mul(x, y)
 
@@ -397,20 +446,20 @@ def term(rng: Random, inputs: Inputs) -> Tree:
         x, y = _two(rng, inputs)
         core = mul(_low_power(rng, x), _low_power(rng, y)) if inputs.count > 1 else _monomial(rng, x)
     elif draw < 0.66:
-        core = curve(rng, x, inputs.signed)
+        core = curve(rng, x, inputs)
     elif draw < 0.86:
         # a monomial times a curve, of the same variable or of two
         y = x if rng.random() < 0.5 else _variable(rng, inputs)
-        core = mul(_low_power(rng, x), curve(rng, y, inputs.signed))
+        core = mul(_low_power(rng, x), curve(rng, y, inputs))
     elif draw < 0.92:
-        core = mul(*(_drawn(rng, _TERM_FACTORS, z, inputs.signed) for z in (x, _variable(rng, inputs))))
+        core = mul(*(_drawn(rng, _TERM_FACTORS, z, inputs) for z in (x, _variable(rng, inputs))))
     elif draw < 0.97 and inputs.count > 1:
         x, y = _two(rng, inputs)
-        core = pair(rng, *((x, y) if rng.random() < 0.5 else (y, x)), inputs.signed)
+        core = pair(rng, *((x, y) if rng.random() < 0.5 else (y, x)), inputs)
     elif inputs.count > 2:
         core = mul(*(_low_power(rng, ("v", i)) for i in sorted(rng.sample(range(inputs.count), 3))))
     else:
-        core = _drawn(rng, _TERM_FACTORS, x, inputs.signed)
+        core = _drawn(rng, _TERM_FACTORS, x, inputs)
     draw = rng.random()
     if draw < 0.9:
         return mul(P, core)
@@ -443,11 +492,11 @@ def product_form(rng: Random, inputs: Inputs) -> Tree:
     factors: list[Tree] = [P] if rng.random() < 0.9 else []
     for i in used:
         x = ("v", i)
-        factors.append(factor(rng, x, inputs.signed))
+        factors.append(factor(rng, x, inputs))
         if rng.random() < (0.28 if inputs.count < 4 else 0.16):
-            factors.append(factor(rng, x, inputs.signed))
+            factors.append(factor(rng, x, inputs))
     if inputs.count > 1 and rng.random() < 0.06:
-        factors.append(pair(rng, *_two(rng, inputs), inputs.signed))
+        factors.append(pair(rng, *_two(rng, inputs), inputs))
     return mul(*factors)
 
 
@@ -495,11 +544,13 @@ def composed_form(rng: Random, inputs: Inputs) -> Tree:
 def random_tree(rng: Random, inputs: Inputs) -> Tree:
     """A skeleton drawn from the whole grammar; it uses at least one of the inputs."""
     draw = rng.random()
-    product = 0.2 if inputs.count < 3 else 0.3
+    product = inputs.product
+    if product is None:
+        product = 0.2 if inputs.count < 3 else 0.3
     while True:
-        if draw < 0.14:
+        if draw < 0.16:
             tree = composed_form(rng, inputs)
-        elif draw < 0.14 + product:
+        elif draw < 0.16 + product:
             tree = product_form(rng, inputs)
         else:
             tree = sum_form(rng, inputs)
