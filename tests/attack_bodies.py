@@ -18,8 +18,7 @@ LOOPS = [
     "    i = 0\n    while i < 10**9:\n        i += 1\n" + R,
     "    for i in range(10**9):\n        pass\n" + R,
     "    for i in range(-10**18, 10**18):\n        pass\n" + R,
-    "    r = range(900)\n    for i in r:\n        for j in r:\n            for k in r:\n                pass\n"
-    + R,
+    "    r = range(900)\n    for i in r:\n        for j in r:\n            for k in r: pass\n" + R,
     statement("y = [0 for i in range(900) for j in range(900)]"),
     statement("y = [[j for j in range(900)] for i in range(900)]"),
     statement("y = sum(i * j for i in range(999) for j in range(999))"),
@@ -31,7 +30,7 @@ LOOPS = [
     "    def f(n):\n        return f(n - 1) + f(n - 2) if n > 1 else 1\n    return f(40) * x\n",
     "    a = lambda: b()\n    b = lambda: a()\n    return a() * x\n",
     "    y = x\n    for i in range(999):\n        y = [y, y]\n    return y\n",
-    "    y = x\n    r = range(60)\n    for i in r:\n        for j in r:\n            y = np.sin(y) + i * j\n    return y\n",
+    "    y, r = x, range(60)\n    for i in r:\n        for j in r: y = np.sin(y) + i * j\n    return y\n",
     "    n = range(30)\n    return sum(sum(sum(np.sin(i*x + j*v + k) for i in n) for j in n) for k in n)\n",
     "    a = np.outer(x, np.arange(900))\n    return np.sum(np.sin(a) ** 2 * np.cos(a), axis=1)\n",
     "    t = tuple(range(900))\n    for a in t:\n        for b in t:\n            z = a * b\n" + R,

@@ -11,8 +11,14 @@ import pytest
 
 from llmsr.expression import Expression, evaluate, parse
 
-LINES = (Path(__file__).parent / "bodies" / "honest.jsonl").read_text().splitlines()
-BODIES = [json.loads(line) for line in LINES]
+
+def bodies_of(name: str) -> list[dict]:
+    """The cases of one file: columns, note and body each."""
+    text = (Path(__file__).parent / "bodies" / f"{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+BODIES = bodies_of("honest")
 VERSIONS = {
     "equation_v0": "    return params[0] * x + params[1] * v\n",
     "equation_v1": "    y = equation_v0(x, v, params)\n    return y + params[2] * x ** 3\n",
