@@ -19,6 +19,11 @@ from llmsr.errors import UserError
 VERBS = {
     "run": ("llmsr.cli.run", "search for equations, or train with --use_rl (also: python main.py)"),
     "score": ("llmsr.cli.score", "fit and score given function bodies, one JSON line each"),
+    "show": ("llmsr.cli.show", "print the front and the best equation of a run"),
+    "report": ("llmsr.cli.report", "write a run's report.html and equation files anew"),
+    "runs": ("llmsr.cli.runs", "a table over all runs below a directory"),
+    "compare": ("llmsr.cli.compare", "figures and curves of several runs"),
+    "predict": ("llmsr.cli.predict", "what a run's equation says for the rows of a CSV file"),
 }
 
 

@@ -20,8 +20,9 @@ from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.proposer import ProposerConfig, make_proposer
 from llmsr.problem import Problem, load_problem
+from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
-from llmsr.report.result import format_result, result_of, write_result
+from llmsr.report.result import format_result
 from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
 
@@ -87,7 +88,8 @@ def _search(
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
         archive = stack.enter_context(Archive(run_dir))
-        observers: list[Any] = [stack.enter_context(Progress(search.budget))]
+        outputs = Outputs(run_dir, problem, as_mapping(run, search, proposer_config))
+        observers: list[Any] = [stack.enter_context(Progress(search.budget)), outputs]
         if run.sample_files:
             observers.append(lambda sample, totals: write_sample_file(run_dir, problem.spec, sample))
         engine = Search(problem, proposer, evaluator, archive, search, observers, earlier)
@@ -96,11 +98,9 @@ def _search(
         except KeyboardInterrupt:
             interrupted = True
         except UserError:
-            write_result(run_dir, result_of(problem, engine.totals))
+            outputs.finish(engine.totals, complete=False)
             raise
-    result = result_of(problem, engine.totals)
-    write_result(run_dir, result)
-    return result, interrupted
+    return outputs.finish(engine.totals, complete=not interrupted), interrupted
 
 
 def _wants_training(argv: Sequence[str]) -> bool:

@@ -1,0 +1,36 @@
+"""`python -m llmsr compare A B ...`: figures and curves of several runs, in the terminal and in one page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmsr.report.comparison import compare, comparison_page, format_comparison
+from llmsr.report.overview import as_records
+from llmsr.report.textfile import write_file
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="llmsr compare",
+        description="Figures of several runs; with --output also a page of curves over samples, seconds, tokens.",
+    )
+    parser.add_argument("directories", metavar="DIR", nargs="+", help="directories of runs")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write a page of curves and figures, such as compare.html"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args(argv)
+    compared = compare(given.directories)
+    if given.output:
+        write_file(Path(given.output), comparison_page(compared))
+        print(f"written to {given.output}", file=sys.stderr)
+    print(
+        json.dumps(as_records([c.row for c in compared]), indent=2)
+        if given.json
+        else format_comparison(compared)
+    )
+    return 0

@@ -1,0 +1,67 @@
+"""`python -m llmsr predict DIR --csv new.csv`: what a run's equation says for new rows."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from llmsr.errors import UserError
+from llmsr.report.front import RULES
+from llmsr.report.outputs import outputs_of
+from llmsr.report.prediction import write_predictions
+from llmsr.report.recorded import read_run
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="llmsr predict",
+        description="Add the equation's prediction to the rows of a CSV file; columns are matched by name, or by "
+        "order where no name matches.",
+    )
+    parser.add_argument("directory", metavar="DIR", help="the run's directory")
+    parser.add_argument(
+        "--csv", metavar="FILE", required=True, help="rows to predict for; input columns are enough"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", default="-", help="where to write (default: standard output)"
+    )
+    parser.add_argument(
+        "--select", choices=RULES, default="best", help="which equation of the front (default: best)"
+    )
+    parser.add_argument("--problem", metavar="NAME", help="which problem, where the run has several")
+    given = parser.parse_args(argv)
+    runs = {run.problem_name: run for run in read_run(given.directory)}
+    if given.problem is None and len(runs) > 1:
+        raise UserError(
+            f"{given.directory} has several problems; choose one with --problem: {', '.join(runs)}"
+        )
+    if given.problem is not None and given.problem not in runs:
+        raise UserError(f"{given.directory} has no problem {given.problem!r}; it has {', '.join(runs)}")
+    outputs, _ = outputs_of(runs[given.problem] if given.problem else next(iter(runs.values())), given.select)
+    equations = outputs.equations()
+    picked = outputs.picked(equations)
+    if picked is None:
+        raise UserError(f"{given.directory} has no valid equation yet; let the run go on")
+    with contextlib.ExitStack() as stack:
+        output = sys.stdout
+        part = f"{given.output}.part"
+        if given.output != "-":
+            try:
+                output = stack.enter_context(open(part, "w", encoding="utf-8", newline=""))
+            except OSError as error:
+                raise UserError(f"cannot write {given.output}: {error.strerror}") from None
+        try:
+            rows, nonfinite = write_predictions(equations[picked], given.csv, output)
+        except BaseException:
+            if given.output != "-":
+                os.unlink(part)
+            raise
+    if given.output != "-":
+        os.replace(part, given.output)
+    print(f"{rows} rows by {equations[picked].tidy_text}", file=sys.stderr)
+    if nonfinite:
+        print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
+    return 0

@@ -1,0 +1,148 @@
+"""The Pareto front of a run: the equations that no other one beats in both size and training loss.
+
+The loss is what the run minimised: minus the score, which is the training MSE unless the spec's own evaluate
+says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+from llmsr.errors import UserError
+from llmsr.sample import Sample
+
+NMSE_FLOOR = 1e-16  # of the training rows; below it, differences are rounding
+WITHIN = 1.1  # `best` looks among losses up to this factor of the lowest
+SAME_LOSS = 0.99  # a longer spelling of an equation must get below this share of the shorter one's loss
+RULES = ("best", "accuracy", "simplest", "aic", "mdl")
+
+
+class Front:
+    """The front of the valid samples seen so far, in ascending complexity and descending training loss.
+
+    `add` costs a binary search for nearly every sample, so that the front of a long run is kept up to date
+    as it goes. Complexity is that of the equation as written; an equation stands once, in its shortest
+    spelling, unless a longer one was fitted better.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[Sample] = []
+        self._sizes: list[int] = []
+
+    def add(self, sample: Sample) -> bool:
+        """Take in a sample; whether it is on the front."""
+        evaluation = sample.evaluation
+        size, loss = evaluation.complexity, loss_of(sample)
+        if not evaluation.ok or size is None or loss is None or not math.isfinite(loss):
+            return False
+        after = bisect_right(self._sizes, size)
+        if after and _loss(self.members[after - 1]) <= loss:
+            return False
+        for member in self.members[:after]:
+            if member.evaluation.canonical == evaluation.canonical and loss > SAME_LOSS * _loss(member):
+                return False
+        first = last = bisect_left(self._sizes, size)
+        while last < len(self.members) and _loss(self.members[last]) >= loss:
+            last += 1
+        rest = [
+            m
+            for m in self.members[last:]
+            if m.evaluation.canonical != evaluation.canonical or _loss(m) <= SAME_LOSS * loss
+        ]
+        self.members[first:] = [sample, *rest]
+        self._sizes = [m.evaluation.complexity or 0 for m in self.members]
+        return True
+
+
+def loss_of(sample: Sample) -> float | None:
+    """What the run minimised; None for a failure."""
+    evaluation = sample.evaluation
+    return -evaluation.score if evaluation.score is not None else evaluation.train_mse
+
+
+def _loss(sample: Sample) -> float:
+    loss = loss_of(sample)
+    assert loss is not None
+    return loss
+
+
+def _floored(front: Sequence[Sample]) -> list[float]:
+    """The losses, positive and lifted to what `NMSE_FLOOR` comes to in their units.
+
+    A loss of another kind than a mean squared error may be zero or negative; its exponential, over the spread
+    of the front, then stands in for it.
+    """
+    losses = [_loss(member) for member in front]
+    if min(losses, default=1.0) < 0:
+        spread = (max(losses) - min(losses)) or 1.0
+        return [math.exp(min(5.0 * (loss - max(losses)) / spread, 0.0)) for loss in losses]
+    lifted = []
+    for loss, member in zip(losses, front, strict=True):
+        nmse = member.evaluation.nmse.get("train")
+        if nmse and nmse < NMSE_FLOOR:
+            loss *= NMSE_FLOOR / nmse
+        lifted.append(loss)
+    least = min((loss for loss in lifted if loss > 0), default=1.0)
+    return [loss if loss > 0 else min(least, NMSE_FLOOR) for loss in lifted]
+
+
+def scores(front: Sequence[Sample]) -> list[float]:
+    """How much each member gains on the one before it: -d log(loss) / d complexity; 0 for the first.
+
+    PySR's score (Cranmer, 2023, arXiv 2305.01582): a knee of the front has a high one.
+    """
+    values = [0.0] if front else []
+    sizes = [member.evaluation.complexity or 0 for member in front]
+    logs = [math.log(loss) for loss in _floored(front)]
+    for i in range(1, len(front)):
+        values.append(max(0.0, logs[i - 1] - logs[i]) / (sizes[i] - sizes[i - 1]))
+    return values
+
+
+def pick(
+    front: Sequence[Sample],
+    rule: str = "best",
+    *,
+    within: float = 0.5,
+    rows: int = 1,
+    constants: Sequence[int] = (),
+) -> int:
+    """The position of the member that a rule selects; the front must not be empty.
+
+    best      the highest score among losses up to 1.1 times the lowest. PySR's rule, with 1.1 where PySR
+              has 1.5: one constant too many lowers the loss on noise by about 1 / rows
+    accuracy  the lowest loss
+    simplest  the smallest equation with a loss up to (1 + `within`) times the lowest
+    aic       the least rows * log(loss) + 2 * constants (Akaike, 1974)
+    mdl       the least description length in nats: rows / 2 * log(loss) for the residuals, log(rows) / 2 per
+              constant (Rissanen, 1978), log(8) per operator, column or constant of the equation
+
+    Losses below NMSE 1e-16 count as equal. `rows` is the number of training rows, `constants` the number of
+    fitted constants of each member. Only the training rows are looked at.
+    """
+    if not front:
+        raise ValueError("the front is empty")
+    losses = _floored(front)
+    lowest = min(losses)
+    positions = range(len(front))
+    if rule == "best":
+        rated = scores(front)
+        return max((i for i in positions if losses[i] <= WITHIN * lowest), key=lambda i: (rated[i], -i))
+    if rule == "accuracy":
+        return min(positions, key=lambda i: (losses[i], i))
+    if rule == "simplest":
+        return min(i for i in positions if losses[i] <= (1 + within) * lowest)
+    counts = constants or [0] * len(front)
+    if rule == "aic":
+        return min(positions, key=lambda i: rows * math.log(losses[i]) + 2 * counts[i])
+    if rule == "mdl":
+
+        def length(i: int) -> float:
+            size = front[i].evaluation.complexity or 0
+            per_constant = 0.5 * math.log(max(rows, 2))
+            return 0.5 * rows * math.log(losses[i]) + per_constant * counts[i] + math.log(8) * size
+
+        return min(positions, key=length)
+    raise UserError(f"unknown selection {rule!r}; there are: {', '.join(RULES)}")

@@ -1,0 +1,152 @@
+"""How a run went, kept as it goes: a few numbers per sample, whatever the samples' length."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llmsr.report.front import loss_of
+from llmsr.sample import Sample
+
+FAILED, REPEATED, NEW = 0, 1, 2
+KINDS_OF_REASONS = 2000  # counted apart; what comes later is counted by its status alone
+REASON_CHARACTERS = 100
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A sample that was better than all before it: when, and its NMSE on every split."""
+
+    samples: int
+    seconds: float
+    tokens: int
+    number: int
+    nmse: dict[str, float | None]
+    island: int | None = None
+
+
+@dataclass
+class Step:
+    """The samples of one training step."""
+
+    samples: int = 0
+    valid: int = 0
+    new: int = 0
+    reward: float = 0.0
+    rewarded: int = 0
+    best_nmse: float | None = None
+
+    @property
+    def mean_reward(self) -> float | None:
+        return self.reward / self.rewarded if self.rewarded else None
+
+
+@dataclass
+class History:
+    """The course of a run; `kinds` has one entry per sample: failed, valid but known, or a new equation.
+
+    `sizes` and `errors` are complexity and training NMSE of every new equation.
+    """
+
+    kinds: bytearray = field(default_factory=bytearray)
+    elapsed: array[float] = field(default_factory=lambda: array("d"))
+    best: list[Improvement] = field(default_factory=list)
+    sizes: array[float] = field(default_factory=lambda: array("f"))
+    errors: array[float] = field(default_factory=lambda: array("f"))
+    islands: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    steps: dict[int, Step] = field(default_factory=dict)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    tokens: int = 0
+    generation_seconds: float = 0.0
+    fit_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    fits: int = 0
+    deadlines: int = 0
+    _known: set[str] = field(default_factory=set)
+    _lowest: float = float("inf")
+
+    @property
+    def samples(self) -> int:
+        return len(self.kinds)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that the run took so far; 0 where its records do not tell."""
+        return max(self.elapsed, default=0.0)
+
+    def add(self, sample: Sample) -> None:
+        evaluation = sample.evaluation
+        nmse = evaluation.nmse.get("train") if evaluation.ok else None
+        kind = FAILED
+        if evaluation.ok:
+            kind = REPEATED if evaluation.canonical in self._known else NEW
+            self._known.add(evaluation.canonical)
+        else:
+            self._count_reason(evaluation.status, evaluation.reason)
+        if kind == NEW and nmse is not None:
+            self.sizes.append(evaluation.complexity or 0)
+            self.errors.append(nmse)
+        self.kinds.append(kind)
+        self.elapsed.append(sample.elapsed)
+        self.tokens += sample.tokens
+        self.generation_seconds += sample.seconds
+        self.fit_seconds += evaluation.fit_seconds
+        self.cpu_seconds += evaluation.cpu_seconds
+        self.fits += evaluation.evaluations > 0
+        self.deadlines += evaluation.deadline_reached
+        loss = loss_of(sample) if evaluation.ok else None
+        if loss is not None and loss < self._lowest:
+            self._lowest = loss
+            self.best.append(
+                Improvement(
+                    self.samples,
+                    sample.elapsed,
+                    self.tokens,
+                    sample.number,
+                    dict(evaluation.nmse),
+                    sample.island,
+                )
+            )
+        if sample.island is not None and nmse is not None:
+            course = self.islands.setdefault(sample.island, [])
+            if not course or nmse < course[-1][1]:
+                course.append((self.samples, nmse))
+        if sample.step is not None:
+            self._add_to_step(self.steps.setdefault(sample.step, Step()), sample, kind, nmse)
+
+    def shares(self, parts: int) -> list[tuple[int, float, float]]:
+        """(samples so far, valid share, share of new equations) for up to `parts` stretches of the run."""
+        size = max(1, -(-self.samples // parts))
+        found = []
+        for begin in range(0, self.samples, size):
+            stretch = self.kinds[begin : begin + size]
+            n = len(stretch)
+            found.append((begin + n, 1 - stretch.count(FAILED) / n, stretch.count(NEW) / n))
+        return found
+
+    def _count_reason(self, status: str, reason: str) -> None:
+        key = (status, reason[:REASON_CHARACTERS])
+        if key not in self.reasons and len(self.reasons) >= KINDS_OF_REASONS:
+            key = (status, "other reasons")
+        self.reasons[key] += 1
+
+    @staticmethod
+    def _add_to_step(step: Step, sample: Sample, kind: int, nmse: float | None) -> None:
+        step.samples += 1
+        step.valid += kind != FAILED
+        step.new += kind == NEW
+        if sample.reward is not None:
+            step.reward += sample.reward
+            step.rewarded += 1
+        if nmse is not None and (step.best_nmse is None or nmse < step.best_nmse):
+            step.best_nmse = nmse
+
+
+def history_of(samples: Sequence[Sample]) -> History:
+    """The history of samples in their order."""
+    history = History()
+    for sample in samples:
+        history.add(sample)
+    return history

@@ -1,0 +1,19 @@
+"""Writes a text file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llmsr.errors import UserError
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all; `UserError` where that is not possible."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,227 @@
+"""An equation with its constants as short as the loss allows, and without the terms that do not matter.
+
+`tidy` looks at the training rows alone. It returns what a person would write down: 0.8, not 0.79999998, and
+no 1e-13*x. Values such as pi/2 are offered beside the numbers and never put in their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.expression.complexity import tree_sizes
+from llmsr.expression.graph import Expression, Graph, Node, evaluate
+from llmsr.expression.infix import fill
+from llmsr.problem import Split
+
+RELATIVE = 0.01  # the training NMSE may grow by this share of itself ...
+ABSOLUTE = 1e-10  # ... or by this much, whichever is more
+ROWS = 2000  # looked at while constants are shortened; all rows have the last word
+MAX_NUMBERS = 40  # an equation with more numbers is left as it is
+MAX_NODES = 600  # likewise with more operations
+MAX_TERMS = 60  # summands and factors that are tried for leaving out
+SHORT_ENOUGH = 2  # digits from which on a recognised value says no more than the number
+NEAR = 1e-3  # relative distance at which a value is recognised at most
+
+_ROOTS = {"π": math.pi, "√2": math.sqrt(2), "√3": math.sqrt(3), "e": math.e, "ln 2": math.log(2)}
+_FRACTIONS = [(1, 3), (2, 3), (1, 6), (5, 6), (1, 7), (1, 9), (2, 9), (4, 3), (5, 3), (7, 3), (1, 12)]
+_FACTORS = [(1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (2, 3), (1, 4), (3, 4), (1, 6), (1, 8)]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A number of an equation and the value that it may stand for."""
+
+    number: float
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """An equation without parameters: `expression` has numbers in their place.
+
+    `train_nmse` is what it reaches on all training rows, `dropped` the number of terms left out. `exact`
+    tells that nothing could be shortened, so that the expression is the fitted one.
+    """
+
+    expression: Expression
+    train_nmse: float
+    dropped: int = 0
+    recognised: tuple[Recognised, ...] = ()
+    exact: bool = False
+
+
+def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
+    """The tidied equation; its training NMSE is at most 1 % or 1e-10 above the fitted one's, whichever is more."""
+    filled = fill(expression, params)
+    everything = _Ruler(train.inputs, train.target)
+    fitted = everything.nmse(filled)
+    unchanged = Tidy(filled, fitted, exact=True)
+    if not math.isfinite(fitted) or len(filled.nodes) > MAX_NODES or len(_numbers(filled)) > MAX_NUMBERS:
+        return unchanged
+    step = max(1, len(train) // ROWS)
+    some = _Ruler(train.inputs[::step], train.target[::step], everything.variance)
+    allowed = _allowed(fitted)
+    fewer, dropped = _without_idle_terms(filled, everything, some, allowed)
+    shortened = _shortened(fewer, some)
+    for candidate in (shortened, _shortened(fewer, everything), fewer):
+        reached = everything.nmse(candidate)
+        if reached <= allowed:
+            # a factor of 1 and a sum with 0 are gone once the numbers stand
+            final = fill(candidate, ())
+            recognised = _recognised(final, everything, allowed)
+            return Tidy(final, reached, dropped, recognised, candidate.nodes == filled.nodes)
+    return unchanged
+
+
+def _allowed(nmse: float) -> float:
+    return nmse + max(RELATIVE * nmse, ABSOLUTE)
+
+
+class _Ruler:
+    """The NMSE of an expression on some rows, with the variance of all."""
+
+    def __init__(self, inputs: np.ndarray, target: np.ndarray, variance: float | None = None) -> None:
+        self.inputs = inputs
+        self.target = target
+        self.variance = float(np.var(target)) if variance is None else variance
+
+    def nmse(self, expression: Expression) -> float:
+        """The NMSE, infinite where a prediction is not finite."""
+        predicted = evaluate(expression, self.inputs, np.empty(0))
+        with np.errstate(all="ignore"):
+            value = float(np.mean((predicted - self.target) ** 2)) / self.variance
+        return value if math.isfinite(value) else math.inf
+
+
+def _numbers(expression: Expression) -> list[int]:
+    """The positions of the numbers that more than one digit is needed for."""
+    return [
+        i
+        for i, node in enumerate(expression.nodes)
+        if node.op == "const" and math.isfinite(node.value or 0.0) and _digits(float(node.value or 0.0)) > 1
+    ]
+
+
+def _digits(number: float) -> int:
+    """The significant decimal digits that the number has when written in full."""
+    mantissa = repr(abs(number)).partition("e")[0].replace(".", "").strip("0")
+    return len(mantissa)
+
+
+def _with(expression: Expression, numbers: dict[int, float]) -> Expression:
+    nodes = list(expression.nodes)
+    for position, number in numbers.items():
+        nodes[position] = nodes[position]._replace(value=number)
+    return Expression(tuple(nodes), expression.columns)
+
+
+def _shortened(expression: Expression, ruler: _Ruler) -> Expression:
+    """All numbers to the fewest common digits that the loss allows, then each one further while it lasts."""
+    numbers = {i: float(expression.nodes[i].value or 0.0) for i in _numbers(expression)}
+    allowed = _allowed(ruler.nmse(expression))
+    current: dict[int, float] = dict(numbers)
+    digits = 17
+    for common in range(1, 16):
+        rounded = {i: _rounded(v, common) for i, v in numbers.items()}
+        if ruler.nmse(_with(expression, rounded)) <= allowed:
+            current, digits = rounded, common
+            break
+    for position in sorted(numbers, key=lambda i: abs(numbers[i])):
+        for fewer in range(1, min(digits, 8)):
+            shorter = current | {position: _rounded(numbers[position], fewer)}
+            if shorter[position] == current[position] or ruler.nmse(_with(expression, shorter)) <= allowed:
+                current = shorter
+                break
+    return _with(expression, current)
+
+
+def _rounded(number: float, digits: int) -> float:
+    return float(f"{number:.{digits - 1}e}")
+
+
+def _without_idle_terms(
+    expression: Expression, everything: _Ruler, some: _Ruler, allowed: float
+) -> tuple[Expression, int]:
+    """The expression without the summands and factors whose absence the loss does not feel; and how many."""
+    dropped = 0
+    while True:
+        trials = []
+        for shorter in _leaving_one_out(expression):
+            loss = some.nmse(shorter)
+            if loss <= 2 * allowed:
+                trials.append((tree_sizes(shorter)[-1], loss, shorter))
+        trials.sort(key=lambda trial: trial[:2])
+        for _, _, shorter in trials:
+            if everything.nmse(shorter) <= allowed:
+                expression, dropped = shorter, dropped + 1
+                break
+        else:
+            return expression, dropped
+
+
+def _leaving_one_out(expression: Expression) -> list[Expression]:
+    """The expression with each summand or factor that holds a column left out in turn, largest first."""
+    sizes = tree_sizes(expression)
+    found: list[tuple[int, int, int]] = []
+    for index, (op, args, _) in enumerate(expression.nodes):
+        if op in ("add", "sub", "mul"):
+            found += [(sizes[args[1]], index, args[0])]
+        if op in ("add", "mul"):
+            found += [(sizes[args[0]], index, args[1])]
+        if op == "div":
+            found += [(sizes[args[1]], index, args[0])]
+    found.sort(reverse=True)
+    shorter = [_redirected(expression, index, kept) for _, index, kept in found[:MAX_TERMS]]
+    return [e for e in shorter if e.inputs]
+
+
+def _redirected(expression: Expression, index: int, target: int) -> Expression:
+    """The expression in which every use of node `index` is one of node `target`, an earlier one."""
+    graph = Graph(max_nodes=len(expression.nodes) + 1)
+    made: list[int] = []
+    for position, node in enumerate(expression.nodes):
+        made.append(made[target] if position == index else _copied(graph, node, made))
+    return graph.expression(made[-1], expression.columns)
+
+
+def _copied(graph: Graph, node: Node, made: list[int]) -> int:
+    if node.op == "const":
+        return graph.const(float(node.value or 0.0))
+    if node.op == "column":
+        return graph.column(int(node.value or 0))
+    return graph.add(node.op, *(made[a] for a in node.args))
+
+
+def _recognised(final: Expression, ruler: _Ruler, allowed: float) -> tuple[Recognised, ...]:
+    """Values that the numbers may stand for: near the number, and no worse for the loss."""
+    found = []
+    for position, node in enumerate(final.nodes):
+        if node.op != "const" or _digits(float(node.value or 0.0)) <= SHORT_ENOUGH:
+            continue
+        number = float(node.value or 0.0)
+        for name, value in _nearby(number):
+            if ruler.nmse(_with(final, {position: value})) <= allowed:
+                found.append(Recognised(number, name, value))
+                break
+    return tuple(found)
+
+
+def _nearby(number: float) -> list[tuple[str, float]]:
+    """Names of values within `NEAR` of the number, nearest first."""
+    sign, size = ("-" if number < 0 else ""), abs(number)
+    known = [(f"{a}/{b}", a / b) for a, b in _FRACTIONS]
+    for root, value in _ROOTS.items():
+        for a, b in _FACTORS:
+            times = root if a == 1 else f"{a} {root}" if root == "ln 2" else f"{a}{root}"
+            known.append((times if b == 1 else f"{times}/{b}", a * value / b))
+        known.append((f"1/{root}" if root != "ln 2" else "1/ln 2", 1 / value))
+    known += [("π²", math.pi**2), ("1/(2π)", 0.5 / math.pi), ("√(2π)", math.sqrt(2 * math.pi))]
+    near = sorted(
+        (abs(value / size - 1), name, value) for name, value in known if abs(value / size - 1) <= NEAR
+    )
+    return [(sign + name, -value if sign else value) for _, name, value in near]
