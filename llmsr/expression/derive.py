@@ -105,8 +105,8 @@ class _Builder:
 def derivatives(expression: Expression, max_nodes: int = 20000) -> Derivatives:
     """The partial derivative by every parameter that the expression uses, by reverse accumulation.
 
-    Equal subexpressions are shared between the value and all derivatives. Operations that are constant but for jumps have
-    derivative zero. Raises `GraphTooLarge` beyond `max_nodes` nodes.
+    Equal subexpressions are shared between the value and all derivatives. Operations that are constant but
+    for jumps have derivative zero. Raises `GraphTooLarge` beyond `max_nodes` nodes.
     """
     builder = _Builder(max_nodes)
     place: list[int] = []
@@ -279,7 +279,8 @@ def _chain_one(b: _Builder, op: str, x: int, value: int, bar: int) -> int:
 
 
 def linear_params(expression: Expression) -> tuple[int, ...]:
-    """The largest set of parameters in which the expression is jointly affine, ascending; all others held fixed.
+    """The largest set of parameters in which the expression is jointly affine, ascending; all others held
+    fixed.
 
     Decided by dependency, so never wrong but possibly smaller than algebra could show. Among sets of equal
     size the one whose parameters appear first in the graph wins.
@@ -334,7 +335,7 @@ def _new_conflicts(node: Node, masks: list[int], mask: int, count: int) -> int:
 
 
 def _independent(free: list[int], adjacent: list[int]) -> tuple[int, ...]:
-    """The largest subset of `free` without adjacent pairs, the first one in order; greedy beyond 16 members."""
+    """The first largest subset of `free` without adjacent pairs; greedy beyond 16 members."""
     if len(free) > 16:
         chosen: list[int] = []
         for i in sorted(free, key=lambda i: (adjacent[i].bit_count(), i)):

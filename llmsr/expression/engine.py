@@ -1,7 +1,7 @@
 """The engine that evaluates tapes in this process, chosen once: compiled where numba works, else numpy.
 
-`LLMSR_ENGINE=numpy` or `=numba` in the environment decides it by hand. Both engines offer `NAME`, `jit`, `bind`,
-`gram`, `gradient` and `expired`, and agree to rounding.
+`LLMSR_ENGINE=numpy` or `=numba` in the environment decides it by hand. Both engines offer `NAME`, `jit`,
+`bind`, `gram`, `gradient` and `expired`, and agree to rounding.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The tape compiled once per machine: an interpreter of instruction tables that calls numpy's own kernels.
 
-Nothing is compiled per expression. The interpreter itself is compiled by numba at first use and kept in numba's
-on-disk cache. An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`: addresses
-in bytes, `step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per element
-inside a block (0 for a uniform).
+Nothing is compiled per expression. The interpreter itself is compiled by numba at first use and kept in
+numba's on-disk cache. An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`:
+addresses in bytes, `step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per
+element inside a block (0 for a uniform).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRIG_LIMIT = 5.0e5  # beyond it the reduction by three parts of pi/2 loses digi
 
 Program = namedtuple(
     "Program",
-    "uniform_code row_code slots n_constants registers memory target counters clock deadline loops",
+    "uniform_code row_code partials slots n_constants registers memory target counters clock deadline loops",
 )
 Program.__doc__ = """A tape bound to data, as arrays that compiled code can read; see `bind`."""
 
@@ -96,7 +96,7 @@ def _wide(address, stride, width, spare):
 
 @jit
 def _sine(x, out, shift):
-    """sin(x) (`shift` 0) or cos(x) (`shift` 1) to about one unit in the last place; False for huge arguments."""
+    """sin(x) (`shift` 0) or cos(x) (`shift` 1) to about an ulp; False for huge arguments."""
     # counted, because an integer sum is turned into vector instructions where a maximum is not
     small = 0
     for i in range(len(x)):
@@ -204,7 +204,7 @@ def _native(opcode, a, b, c, out):
 
 @jit
 def _run(code, row, width, spare, loops):
-    """Executes an instruction table for `width` rows from data row `row`. `loops`: scratch for the call interface."""
+    """Executes an instruction table for `width` rows from data row `row`; `loops` is scratch for calls."""
     address = loops.ctypes.data
     for i in range(len(code)):
         line = code[i]
@@ -252,46 +252,104 @@ def _dot(a, b):
     return total
 
 
+@jit_reassociating
+def _four_dots(a, b, c, d, e):
+    """The products of `a` with four other rows in one pass, which reads less memory than four passes."""
+    first = second = third = fourth = 0.0
+    for i in range(len(a)):
+        first += a[i] * b[i]
+        second += a[i] * c[i]
+        third += a[i] * d[i]
+        fourth += a[i] * e[i]
+    return first, second, third, fourth
+
+
+@jit
+def _partial(program, i, start, width):
+    return carray(_pointer(program.partials[i, 0] + start * program.partials[i, 1]), (width,))
+
+
+@jit
+def _products(program, k, start, width, part):
+    """One block's Gram matrix, lower triangle, value last; False where an entry is not finite."""
+    finite = True
+    for i in range(k + 1):
+        row = program.registers[k, :width] if i == k else _partial(program, i, start, width)
+        j = 0
+        while j + 3 <= i and j + 3 < k:
+            part[i, j], part[i, j + 1], part[i, j + 2], part[i, j + 3] = _four_dots(
+                row,
+                _partial(program, j, start, width),
+                _partial(program, j + 1, start, width),
+                _partial(program, j + 2, start, width),
+                _partial(program, j + 3, start, width),
+            )
+            j += 4
+        while j <= i:
+            other = row if j == i else _partial(program, j, start, width)
+            part[i, j] = _dot(row, other)
+            j += 1
+        for j in range(i + 1):
+            finite = finite and np.isfinite(part[i, j])
+    return finite
+
+
+@jit
+def _set_parameters(program, theta):
+    k = len(theta)
+    program.counters[0] += 1
+    program.slots[program.n_constants : program.n_constants + k] = theta
+    _run(program.uniform_code, 0, 1, program.registers[len(program.registers) - 3 :], program.loops)
+
+
+@jit
+def _residual(program, k, start, width):
+    """Runs a block and turns the value into target - value; returns its sum of squares."""
+    registers = program.registers
+    _run(program.row_code, start, width, registers[len(registers) - 3 :], program.loops)
+    value = registers[k, :width]
+    goal = program.target[start : start + width]
+    for i in range(width):
+        value[i] = goal[i] - value[i]
+    return _dot(value, value)
+
+
+@jit
+def _cleared(program, k, start, width):
+    """Sets derivatives that are not finite to zero; False where one is a feature, which must stay."""
+    for i in range(k):
+        row = _partial(program, i, start, width)
+        for t in range(width):
+            if not np.isfinite(row[t]):
+                if program.partials[i, 1] != 0:
+                    return False
+                row[t] = 0.0
+    return True
+
+
 @jit
 def gram(program, theta, out):
     """Writes the Gram matrix of [derivatives, target - value] over all rows into `out` (k + 1, k + 1).
 
-    Derivatives that are not finite count as zero. Returns False, with infinity in the last entry, where a value is not finite.
+    Derivatives that are not finite count as zero. Returns False, with infinity in the last entry, where a
+    value is not finite.
     """
     k = len(theta)
-    program.counters[0] += 1
-    slots = program.slots
-    slots[program.n_constants : program.n_constants + k] = theta
-    registers = program.registers
-    spare = registers[len(registers) - 3 :]
-    _run(program.uniform_code, 0, 1, spare, program.loops)
+    _set_parameters(program, theta)
     out[:, :] = 0.0
     part = np.empty((k + 1, k + 1))
     rows = len(program.target)
-    block = registers.shape[1]
+    block = program.registers.shape[1]
     for start in range(0, rows, block):
         width = min(block, rows - start)
-        _run(program.row_code, start, width, spare, program.loops)
-        value = registers[k, :width]
-        goal = program.target[start : start + width]
-        for i in range(width):
-            value[i] = goal[i] - value[i]
-        finite = True
-        for i in range(k, -1, -1):
-            for j in range(i + 1):
-                part[i, j] = _dot(registers[i, :width], registers[j, :width])
-                finite = finite and np.isfinite(part[i, j])
-            if i == k and not np.isfinite(part[k, k]):
-                out[k, k] = np.inf
-                return False
-        if not finite:
-            for i in range(k):
-                for t in range(width):
-                    if not np.isfinite(registers[i, t]):
-                        registers[i, t] = 0.0
-            for i in range(k + 1):
-                for j in range(i + 1):
-                    part[i, j] = _dot(registers[i, :width], registers[j, :width])
+        if not np.isfinite(_residual(program, k, start, width)):
+            out[k, k] = np.inf
+            return False
+        if not _products(program, k, start, width, part) and not (
+            _cleared(program, k, start, width) and _products(program, k, start, width, part)
+        ):
+            out[k, k] = np.inf
+            return False
         for i in range(k + 1):
             for j in range(i + 1):
                 out[i, j] += part[i, j]
@@ -303,36 +361,26 @@ def gram(program, theta, out):
 
 @jit
 def gradient(program, theta, out):
-    """The mean squared error, infinite where a value is not finite; writes its gradient, shape (k,), to `out`."""
+    """The mean squared error, infinite where a value is not finite; its gradient (k,) goes to `out`."""
     k = len(theta)
-    program.counters[0] += 1
-    program.slots[program.n_constants : program.n_constants + k] = theta
-    registers = program.registers
-    spare = registers[len(registers) - 3 :]
-    _run(program.uniform_code, 0, 1, spare, program.loops)
+    _set_parameters(program, theta)
     out[:] = 0.0
     total = 0.0
     rows = len(program.target)
-    block = registers.shape[1]
+    block = program.registers.shape[1]
     for start in range(0, rows, block):
         width = min(block, rows - start)
-        _run(program.row_code, start, width, spare, program.loops)
-        value = registers[k, :width]
-        goal = program.target[start : start + width]
-        for i in range(width):
-            value[i] -= goal[i]
-        total += _dot(value, value)
+        total += _residual(program, k, start, width)
         if not np.isfinite(total):
             return np.inf
+        residual = program.registers[k, :width]
         for i in range(k):
-            row = registers[i, :width]
-            part = _dot(row, value)
-            if not np.isfinite(part):
-                for t in range(width):
-                    if not np.isfinite(row[t]):
-                        row[t] = 0.0
-                part = _dot(row, value)
-            out[i] += part
+            product = _dot(_partial(program, i, start, width), residual)
+            if not np.isfinite(product):
+                if not _cleared(program, k, start, width):
+                    return np.inf
+                product = _dot(_partial(program, i, start, width), residual)
+            out[i] -= product
     for i in range(k):
         out[i] *= 2.0 / rows
     return total / rows
@@ -363,11 +411,11 @@ _ADDRESSES: dict[str, tuple[int, int]] = {
 _CLOCK = _clock_address()
 
 
-def _aligned(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """An array whose rows start on cache lines, and the memory that holds it."""
+def _aligned(shape: tuple[int, int]) -> np.ndarray:
+    """An array whose rows start on cache lines."""
     memory = np.zeros(shape[0] * shape[1] + 8)
     offset = (-memory.ctypes.data % 64) // 8
-    return memory[offset : offset + shape[0] * shape[1]].reshape(shape), memory
+    return memory[offset : offset + shape[0] * shape[1]].reshape(shape)
 
 
 def _table(
@@ -401,19 +449,25 @@ def _table(
 
 
 def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
-    """A program for `gram`: `features` (features, rows) as from `Tape.features`, contiguous; `target` (rows,).
+    """A program for `gram`: `features` (features, rows) as from `Tape.features`, contiguous; `target`
+    (rows,).
 
     `deadline` is in the clock of `time.monotonic`. The program owns its scratch space: one per thread.
     """
     features = np.ascontiguousarray(features)
     target = np.ascontiguousarray(target)
     width = min(BLOCK, max(8, len(target)))
-    registers, memory = _aligned((tape.n_registers + 3, width))
+    registers = _aligned((tape.n_registers + 3, width))
     slots = np.zeros(tape.n_uniforms)
     slots[: len(tape.constants)] = tape.constants
+    partials = np.zeros((tape.n_params, 2), dtype=np.int64)
+    for i, (kind, index) in enumerate(tape.partials):
+        source = features if kind == FEATURE else registers
+        partials[i] = (source.ctypes.data + 8 * source.shape[1] * index, 8 if kind == FEATURE else 0)
     return Program(
         _table(tape.uniform_program, slots, features, registers, True),
         _table(tape.row_program, slots, features, registers, False),
+        partials,
         slots,
         len(tape.constants),
         registers,

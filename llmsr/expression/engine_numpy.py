@@ -17,7 +17,7 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class Program:
-    """A tape bound to data. `counters`: evaluations so far, and 1 once the deadline was seen to have passed."""
+    """A tape bound to data. `counters`: evaluations, and 1 once the deadline was seen to have passed."""
 
     tape: Tape
     features: np.ndarray
@@ -47,7 +47,7 @@ def uniforms(tape: Tape, theta: np.ndarray) -> np.ndarray:
 def run_block(
     tape: Tape, slots: np.ndarray, features: np.ndarray, start: int, stop: int, registers: np.ndarray
 ) -> np.ndarray:
-    """Derivatives and value of rows `start:stop`, shape (n_params + 1, stop - start), a view of `registers`."""
+    """Derivatives and value of rows `start:stop`, shape (n_params + 1, rows), a view of `registers`."""
     width = stop - start
     with np.errstate(all="ignore"):
         for instruction in tape.row_program:
@@ -68,14 +68,18 @@ def run_block(
                 op.kernel(*args, out=out)
             else:
                 out[...] = op.kernel(*args)
+    for register, (kind, index) in enumerate(tape.partials):
+        if (kind, index) != (REGISTER, register):
+            source = registers[index, :width] if kind == REGISTER else features[index, start:stop]
+            registers[register, :width] = source
     return registers[: tape.n_params + 1, :width]
 
 
 def gram(program: Program, theta: np.ndarray, out: np.ndarray) -> bool:
     """Writes the Gram matrix of [derivatives, target - value] over all rows into `out` (k + 1, k + 1).
 
-    Derivatives that are not finite count as zero. Returns False, with infinity in the last entry, where a value is
-    not finite.
+    Derivatives that are not finite count as zero. Returns False, with infinity in the last entry, where a
+    value is not finite.
     """
     program.counters[0] += 1
     tape, target, registers = program.tape, program.target, program.registers
@@ -99,7 +103,7 @@ def gram(program: Program, theta: np.ndarray, out: np.ndarray) -> bool:
 
 
 def gradient(program: Program, theta: np.ndarray, out: np.ndarray) -> float:
-    """The mean squared error, infinite where a value is not finite; writes its gradient, shape (k,), to `out`."""
+    """The mean squared error, infinite where a value is not finite; its gradient (k,) goes to `out`."""
     k = len(theta)
     g = np.empty((k + 1, k + 1))
     if not gram(program, theta, g):

@@ -20,7 +20,7 @@ NO_OPERAND = (UNIFORM, 0)
 
 @dataclass(frozen=True)
 class Instruction:
-    """`op(args)` into place `dst`; an argument is (where, index), where being FEATURE, UNIFORM or REGISTER."""
+    """`op(args)` into `dst`; an argument is (where, index), where is FEATURE, UNIFORM or REGISTER."""
 
     op: str
     dst: int
@@ -32,9 +32,9 @@ class Tape:
     """What to compute for one expression, independent of data and engine.
 
     `params` are the author's indices of the parameters in the order of the parameter vector. Uniform slots
-    hold the constants first, then the parameters, then the results of `uniform_program`. Feature rows are those of
-    `feature_nodes`: positions in `nodes`. Registers 0 .. len(params) - 1 receive the derivatives, register
-    len(params) the value.
+    hold the constants first, then the parameters, then the results of `uniform_program`. Feature rows are
+    those of `feature_nodes`: positions in `nodes`. The value ends in register len(params), which holds
+    nothing else; `partials` are the places of the derivatives, FEATURE or REGISTER.
     """
 
     nodes: tuple[Node, ...]
@@ -45,6 +45,7 @@ class Tape:
     feature_nodes: tuple[int, ...]
     row_program: tuple[Instruction, ...]
     n_registers: int
+    partials: tuple[tuple[int, int], ...]
 
     @property
     def n_params(self) -> int:
@@ -89,7 +90,8 @@ class Tape:
 def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
     """The tape of a value and its derivatives.
 
-    Beyond `max_features` column-only results the remaining ones are computed in the row program, which bounds memory.
+    Beyond `max_features` column-only results the remaining ones are computed in the row program, which
+    bounds memory.
     """
     nodes = _lowered(derivatives)
     nodes, root, partials = nodes
@@ -214,7 +216,7 @@ class _Assembler:
                 where[i] = (UNIFORM, slot)
                 uniform_program.append(Instruction(node.op, slot, tuple(where[a] for a in node.args)))
                 slot += 1
-        rows, n_registers = self._row_program(where)
+        rows, n_registers, partials = self._row_program(where)
         return Tape(
             tuple(self.nodes),
             self.params,
@@ -224,9 +226,12 @@ class _Assembler:
             tuple(features),
             tuple(rows),
             n_registers,
+            tuple(partials),
         )
 
-    def _row_program(self, where: dict[int, tuple[int, int]]) -> tuple[list[Instruction], int]:
+    def _row_program(
+        self, where: dict[int, tuple[int, int]]
+    ) -> tuple[list[Instruction], int, list[tuple[int, int]]]:
         n_outputs = len(self.outputs)
         last_use: dict[int, int] = {}
         body = [i for i in range(len(self.nodes)) if self.live[i] and self.kinds[i] == REGISTER]
@@ -235,6 +240,8 @@ class _Assembler:
                 last_use[a] = i
         target: dict[int, int] = {}
         for register, output in enumerate(self.outputs):
+            # a value that is also a derivative is kept there and copied: residuals overwrite the value's
+            # register
             if self.kinds[output] == REGISTER:
                 target.setdefault(output, register)
         free: list[int] = []
@@ -249,13 +256,20 @@ class _Assembler:
                 register = free.pop()
             else:
                 register, top = top, top + 1
-            # freed after the result has its place: compiled loops are fast only where they don't write what they read
+            # freed after the result has its place: compiled loops are fast only where they don't write what
+            # they read
             for a in set(node.args):
                 if where[a][0] == REGISTER and last_use[a] == i and a not in target:
                     free.append(where[a][1])
             where[i] = (REGISTER, register)
             program.append(Instruction(node.op, register, args))
+        partials: list[tuple[int, int]] = []
         for register, output in enumerate(self.outputs):
-            if where[output] != (REGISTER, register):
-                program.append(Instruction("copy", register, (where[output],)))
-        return program, top
+            place = where[output]
+            is_value = register == n_outputs - 1
+            if place[0] == UNIFORM or (is_value and place != (REGISTER, register)):
+                program.append(Instruction("copy", register, (place,)))
+                place = (REGISTER, register)
+            if not is_value:
+                partials.append(place)
+        return program, top, partials

@@ -1,9 +1,9 @@
 """Addresses of the inner loops of numpy's element-wise functions, for calling them from compiled code.
 
 A ufunc is a table of C functions `void loop(char **args, npy_intp *dimensions, npy_intp *strides, void
-*data)`, one per type signature; numpy fills it with the kernels for this CPU. Calling the float64 entry directly gives
-numpy's own bits without the interpreter. The layout is that of `PyUFuncObject` in numpy's public C header;
-`loop_address` checks what it reads against the ufunc's Python attributes.
+*data)`, one per type signature; numpy fills it with the kernels for this CPU. Calling the float64 entry
+directly gives numpy's own bits without the interpreter. The layout is that of `PyUFuncObject` in numpy's
+public C header; `loop_address` checks what it reads against the ufunc's Python attributes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The train split laid out for fitting: columns in rows of memory, a strided subset, the target's variance."""
+"""The train split laid out for fitting: contiguous columns, a strided subset, the target's power."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class View:
 class Dataset:
     """All rows, a strided subset on which starts compete, and a still smaller sample that shows ranges.
 
-    `power` is the sum of squared deviations of the target from its mean, so that a sum of squared residuals divided by
-    it is the NMSE; where the target is constant it is the sum of squares, or 1.
+    `power` is the sum of squared deviations of the target from its mean, so that a sum of squared residuals
+    divided by it is the NMSE; where the target is constant it is the sum of squares, or 1.
     """
 
     full: View

@@ -1,9 +1,9 @@
 """Levenberg-Marquardt steps on the Gram matrix, with the linear parameters projected out.
 
-The functions are written so that numba can compile them; where the numpy engine is in use they run as they stand.
-The projection is Kaufman's: a damped Gauss-Newton step on all parameters in which the linear ones carry
-no damping moves the others exactly as the projected problem would. After each step the linear parameters
-are solved anew from the Gram matrix that the step has already paid for.
+The functions are written so that numba can compile them; where the numpy engine is in use they run as they
+stand. The projection is Kaufman's: a damped Gauss-Newton step on all parameters in which the linear ones
+carry no damping moves the others exactly as the projected problem would. After each step the linear
+parameters are solved anew from the Gram matrix that the step has already paid for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _PIVOT = 1e-14
 def solve(matrix, right, lower, out):
     """Solves `matrix @ out = right` by Cholesky for a matrix scaled to a diagonal of about one.
 
-    Unknowns whose pivot vanishes to rounding (columns that repeat others) are set to zero. `lower` is scratch of
-    the matrix's shape. Returns the smallest pivot that was used.
+    Unknowns whose pivot vanishes to rounding (columns that repeat others) are set to zero. `lower` is
+    scratch of the matrix's shape. Returns the smallest pivot that was used.
     """
     n = len(right)
     least = np.inf
@@ -54,7 +54,8 @@ def solve(matrix, right, lower, out):
 
 @jit
 def damped_step(g, free, damping, scale, lower, step):
-    """The step that minimises the Gram matrix's quadratic model with `damping` on parameters that are not free.
+    """The step that minimises the Gram matrix's quadratic model with `damping` on parameters that are not
+    free.
 
     Writes `step`, returns (the loss that the model promises to remove, the smallest pivot).
     """
@@ -128,8 +129,8 @@ def moved(theta, step, low, high, out):
 def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
     """Improves `theta` in place and leaves its Gram matrix in `g`; returns why it stopped.
 
-    Stops when the sum of squares is below `floor`, when two steps in a row gain less than `tolerance` of it, after
-    `iterations` trial steps, or at the program's deadline. The sum of squares never rises.
+    Stops when the sum of squares is below `floor`, when two steps in a row gain less than `tolerance` of
+    it, after `iterations` trial steps, or at the program's deadline. The sum of squares never rises.
     """
     k = len(theta)
     if not gram(program, theta, g):
@@ -163,7 +164,7 @@ def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
         for i in range(k):
             scale[i] = max(scale[i], np.sqrt(g[i, i]))
         promise, _least = damped_step(g, linear, damping, scale, lower, step)
-        if not promise > 1e-30 * loss:
+        if not promise > 1e-30 * loss or (damping < 1e-2 and promise < tolerance * loss):
             return CONVERGED
         better = moved(theta, step, low, high, trial) and gram(program, trial, g_trial)
         if better and n_linear > 0 and n_linear < k:

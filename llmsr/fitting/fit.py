@@ -26,9 +26,9 @@ MODES = ("best", "bfgs", "reference")
 def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: float = 10.0) -> Fit:
     """The constants of `expression` that fit the train split of `problem`, within `deadline` seconds.
 
-    "best" and "bfgs" need a spec whose `evaluate` is the standard least-squares form; for any other spec "reference"
-    is used, and the result says so. Equal canonical forms get equal results. Raises ValueError for an unknown
-    mode; everything that the data or the expression can do to a fit is told by its status.
+    "best" and "bfgs" need a spec whose `evaluate` is the standard least-squares form; for any other spec
+    "reference" is used, and the result says so. Equal canonical forms get equal results. Raises ValueError
+    for an unknown mode; everything that the data or the expression can do to a fit is told by its status.
     """
     if mode not in MODES:
         raise ValueError(f"unknown fit mode {mode!r}; choose one of {', '.join(MODES)}")

@@ -1,7 +1,8 @@
 """Line searches for the strong Wolfe conditions, in the manner of scipy's BFGS, in a form that compiles.
 
-First Moré and Thuente's search (MINPACK-2), then bracketing and zooming (Nocedal and Wright, algorithms 3.5 and
-3.6) where the first fails. Constants and order of trial points are scipy's, so that fits stop where scipy's would.
+First Moré and Thuente's search (MINPACK-2), then bracketing and zooming (Nocedal and Wright, algorithms 3.5
+and 3.6) where the first fails. Constants and order of trial points are scipy's, so that fits stop where
+scipy's would.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def _more_thuente(program, x, direction, alpha, f0, d0, point, slope):
 
 @jit
 def _interpolated(first, a, b, f_a, d_a, f_b, c, f_c):
-    """The next trial in the interval from `a` to `b`: cubic through a third point, else quadratic, else middle."""
+    """The next trial between `a` and `b`: cubic through a third point, else quadratic, else middle."""
     width = b - a
     lower, upper = min(a, b), max(a, b)
     if not first:
@@ -230,7 +231,8 @@ def _bracketing(program, x, direction, alpha, f0, d0, point, slope):
 def search(program, x, direction, f0, f_before, start_slope, point, slope):
     """(step, value) that satisfies the Wolfe conditions along `direction`, (nan, value) where none is found.
 
-    `f_before` is the value one iteration earlier; `point` and `slope` become position and gradient of the last trial.
+    `f_before` is the value one iteration earlier; `point` and `slope` become position and gradient of the
+    last trial.
     """
     d0 = 0.0
     for i in range(len(x)):

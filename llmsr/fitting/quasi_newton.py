@@ -14,8 +14,8 @@ GRADIENT_TOLERANCE = 1e-5
 def minimise(program, theta):
     """Moves `theta` to where BFGS stops; returns the mean squared error there, infinity without a start.
 
-    Stops when no gradient entry exceeds 1e-5, after 200 iterations per parameter, when the line search fails, or
-    at the program's deadline.
+    Stops when no gradient entry exceeds 1e-5, after 200 iterations per parameter, when the line search
+    fails, or at the program's deadline.
     """
     n = len(theta)
     slope = np.zeros(n)

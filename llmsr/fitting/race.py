@@ -1,4 +1,4 @@
-"""Many short descents on few rows: from a bank of starts, and from one point with one parameter moved at a time."""
+"""Many short descents on few rows: from a bank of starts, and from one point with one parameter moved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from llmsr.fitting.descent import descend
 def heat(program, thetas, linear, low, high, floor, tolerance, iterations, squares):
     """Descends from every row of `thetas` (starts, params) in place, each in its own box `low`, `high`.
 
-    `squares` (starts,) receives the sums of squares; infinity where a start has none or was not reached in time.
+    `squares` (starts,) receives the sums of squares; infinity where a start has none or was not reached in
+    time.
     """
     k = thetas.shape[1]
     g = np.empty((k + 1, k + 1))
@@ -28,7 +29,8 @@ def heat(program, thetas, linear, low, high, floor, tolerance, iterations, squar
 def kick(program, theta, squares, candidates, linear, low, high, floor, tolerance, iterations):
     """Moves one parameter at a time to each of its `candidates` (params, any number) and descends from there.
 
-    Whatever lowers the sum of squares, `squares` at the start, is kept in `theta`. Returns the sum of squares reached.
+    Whatever lowers the sum of squares, `squares` at the start, is kept in `theta`. Returns the sum of
+    squares reached.
     """
     k = len(theta)
     g = np.empty((k + 1, k + 1))

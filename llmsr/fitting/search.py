@@ -12,7 +12,7 @@ from llmsr.expression.derive import derivatives, linear_params
 from llmsr.expression.graph import Expression, Graph
 from llmsr.expression.tape import Tape, compile_tape
 from llmsr.fitting.dataset import Dataset, View, lay_out
-from llmsr.fitting.descent import descend
+from llmsr.fitting.descent import CAPPED, descend
 from llmsr.fitting.quasi_newton import minimise
 from llmsr.fitting.race import heat, kick
 from llmsr.fitting.starts import candidates_at, start_bank
@@ -33,7 +33,7 @@ class Candidate:
 
 
 class Search:
-    """One expression on one data set: programs for all rows and for the subset, and the best parameters so far."""
+    """One expression on one data set: programs for all rows and the subset, and what was found so far."""
 
     def __init__(self, expression: Expression, data: Dataset, deadline: float) -> None:
         self.expression, self.data, self.deadline = expression, data, deadline
@@ -43,6 +43,7 @@ class Search:
         self.linear = np.isin(self.tape.params, self.linear_params)
         self.high = np.where(self.linear, 1e14, 1e9)
         self.candidates: list[Candidate] = []
+        self.capped = False
 
     def _bind(self, view: View):
         return engine.bind(self.tape, self.tape.features(view.columns), view.target, self.deadline)
@@ -90,15 +91,17 @@ class Search:
         engine.gram(self.full, theta, g)
         self._keep(theta, g[k, k])
 
-    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-9) -> None:
-        """Levenberg-Marquardt on all rows from `theta`."""
+    def polish(self, theta: np.ndarray, iterations: int) -> None:
+        """Levenberg-Marquardt on all rows from `theta`; sets `capped` where it could go on."""
         k = len(theta)
         theta = theta.copy()
         g = np.empty((k + 1, k + 1))
         g[k, k] = np.inf
         floor = 1e-3 * FLOOR * self.data.power
-        descend(self.full, theta, self.linear, -self.high, self.high, floor, tolerance, iterations, g)
+        ended = descend(self.full, theta, self.linear, -self.high, self.high, floor, 1e-9, iterations, g)
         self._keep(theta, g[k, k])
+        if self.best is not None and self.best.squares == g[k, k]:
+            self.capped = ended == CAPPED
 
     def bfgs(self) -> np.ndarray:
         """BFGS from ones on all rows; notes and returns where it stops."""
@@ -107,40 +110,61 @@ class Search:
         self._keep(theta, value * self.data.full.rows)
         return theta
 
-    def race(self, count: int, keep: int) -> list[np.ndarray]:
-        """Where the best few of `count` fixed starts end on the subset, best first, equal ends once.
+    @cached_property
+    def subset_floor(self) -> float:
+        return 1e-3 * FLOOR * self.data.power * self.data.subset.rows / self.data.full.rows
 
-        All ones is always among the starts. The winner is then kicked: each parameter in turn is moved to each
-        of its candidates, until a whole round improves it by less than 1%.
+    def _heat(
+        self, thetas: np.ndarray, low: np.ndarray, high: np.ndarray, iterations: int
+    ) -> list[Candidate]:
+        """Where the starts end on the subset, best first; those without a finite end are left out."""
+        squares = np.empty(len(thetas))
+        tolerance = 1e-3 if iterations < 10 else 1e-5
+        heat(self.subset, thetas, self.linear, low, high, self.subset_floor, tolerance, iterations, squares)
+        order = np.argsort(squares, kind="stable")
+        return [Candidate(float(squares[i]), thetas[i]) for i in order if np.isfinite(squares[i])]
+
+    def race(self, count: int) -> list[Candidate]:
+        """Where all ones and the best of `count` fixed starts end on the subset, best first.
+
+        The winner is kicked: each parameter in turn is moved to each of its candidates, until a whole round
+        improves it by less than 1%.
         """
-        subset, linear, sample = self.subset, self.linear, self.data.sample.columns
-        floor = 1e-3 * FLOOR * self.data.power * self.data.subset.rows / self.data.full.rows
+        sample = self.data.sample.columns
         bank = start_bank(self.expression, self.linear_params, sample, count)
         thetas = np.vstack([np.ones(self.tape.n_params), bank.starts])
         high = np.vstack([self.high, bank.high])
         low = np.vstack([-self.high, bank.low])
-        squares = np.empty(len(thetas))
-        heat(subset, thetas, linear, low, high, floor, 1e-3, 6, squares)
-        order = np.argsort(squares, kind="stable")[: max(keep + 3, len(thetas) // 4)]
-        thetas, squares = thetas[order], squares[order]
-        wide = np.tile(self.high, (len(thetas), 1))
-        heat(subset, thetas, linear, -wide, wide, floor, 1e-5, 30, squares)
-        order = np.argsort(squares, kind="stable")
-        thetas, squares = thetas[order], squares[order]
-        best, reached = thetas[0].copy(), float(squares[0])
+        first = self._heat(thetas, low, high, 6)[: max(6, len(thetas) // 4)]
+        if not first:
+            return []
+        ends = self.continued([c.theta for c in first])
+        best, reached = ends[0].theta.copy(), ends[0].squares
         for _ in range(KICK_ROUNDS):
-            if not floor < reached < np.inf:
+            if reached <= self.subset_floor or self.late:
                 break
             grid = candidates_at(self.expression, self.linear_params, sample, best)
             before = reached
-            reached = kick(subset, best, reached, grid, linear, -self.high, self.high, floor, 1e-3, 8)
+            reached = kick(
+                self.subset,
+                best,
+                reached,
+                grid,
+                self.linear,
+                -self.high,
+                self.high,
+                self.subset_floor,
+                1e-3,
+                8,
+            )
             if reached > 0.99 * before:
                 break
-        ends = [(reached, best)] if reached < squares[0] else []
-        for value, theta in zip(squares, thetas, strict=True):
-            if np.isfinite(value) and all(abs(value - other) > 1e-3 * other for other, _ in ends):
-                ends.append((float(value), theta))
-        return [theta for _, theta in ends[:keep]]
+        return [Candidate(reached, best), *ends] if reached < ends[0].squares else ends
+
+    def continued(self, thetas: list[np.ndarray]) -> list[Candidate]:
+        """Where longer descents on the subset, free of the bank's boxes, lead; best first."""
+        wide = np.tile(self.high, (len(thetas), 1))
+        return self._heat(np.vstack(thetas), -wide, wide, 30)
 
     def choose(self) -> Candidate | None:
         """The lowest loss; among losses equal to 0.05% the smallest parameters."""
@@ -153,10 +177,11 @@ class Search:
 
 @lru_cache(maxsize=1)
 def warm_up() -> str:
-    """Compiles the engine, or loads it from its on-disk cache, by a fit of nothing; returns the engine's name.
+    """Compiles the engine, or loads it from its on-disk cache, by a fit of nothing; returns the engine's
+    name.
 
-    Seconds on a machine that never ran it, a fraction of a second afterwards. Call it once per worker, so that no
-    fit's deadline pays for it.
+    Seconds on a machine that never ran it, a fraction of a second afterwards. Call it once per worker, so
+    that no fit's deadline pays for it.
     """
     graph = Graph()
     x = graph.column(0)
@@ -185,16 +210,23 @@ def search_best(search: Search) -> None:
         if search.best is None:
             search.bfgs()
         return
-    search.polish(ones, 40)
-    if search.solved or search.late:
-        return
     m = search.n_nonlinear
-    for theta in search.race(count=10 if m == 1 else 14 if m == 2 else 20, keep=3):
-        search.polish(theta, 30)
-        if search.solved or search.late:
+    ends = search.race(count=10 if m == 1 else 14 if m == 2 else 20)
+    polished: list[float] = []
+    for end in ends:
+        rival = not polished or polished[0] * 1.001 < end.squares < polished[0] * 1.5
+        if search.late or len(polished) == 2:
             break
-    if not search.solved and not search.late:
-        search.polish(search.bfgs(), 30)
+        if rival:
+            search.polish(end.theta, 40)
+            polished.append(end.squares)
+            if search.solved:
+                return
+    if search.late:
+        return
+    for end in search.continued([search.bfgs()]):
+        if not polished or end.squares < 0.999 * polished[0]:
+            search.polish(end.theta, 40)
     best = search.best
-    if best is not None and not search.solved and not search.late:
-        search.polish(best.theta, 100, 1e-12)
+    if best is not None and search.capped and not search.solved and not search.late:
+        search.polish(best.theta, 100)

@@ -1,4 +1,5 @@
-"""A fixed bank of starting points, scaled by the data: where centres, widths, frequencies and exponents may lie.
+"""A fixed bank of starting points, scaled by the data: where centres, widths, frequencies and exponents may
+lie.
 
 A parameter's role is read from the first operation that joins it to something that varies over rows: added to
 it, it is a centre or an offset and starts at quantiles; multiplying it, a rate or a frequency, and starts at
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,7 +36,7 @@ _PASSES = frozenset({"add", "sub", "neg", "mul", "div"})
 
 @dataclass
 class _Pending:
-    """A node that is a function of one parameter without a value yet; `invert` finds the parameter for a value."""
+    """A function of one parameter without a value yet; `invert` finds the parameter for a value."""
 
     param: int
     invert: Callable[[np.ndarray], np.ndarray]
@@ -42,8 +44,9 @@ class _Pending:
 
 @dataclass(frozen=True)
 class Bank:
-    """Starting points, shape (count, params); per start and parameter `CANDIDATES` numbers that it may also take,
-    shape (count, params, CANDIDATES); and a box, both shapes (count, params), that sensible values stay in.
+    """Starting points, shape (count, params); per start and parameter `CANDIDATES` numbers that it may also
+    take, shape (count, params, CANDIDATES); and a box, both shapes (count, params), that sensible values
+    stay in.
 
     Parameters in ascending order; linear ones are 1, with candidates of 1 and without a box.
     """
@@ -185,8 +188,7 @@ class _Walk:
             self.chosen[pending.param] = np.full((1, 1), self.fixed[pending.param])
             return
         rank = self.expression.params.index(pending.param)
-        order = np.random.default_rng(1000 + rank).permutation(self.count)
-        pick = (np.arange(self.count) * grid.shape[1] // self.count)[order]
+        pick = _choices(rank, self.count, grid.shape[1])
         self.chosen[pending.param] = np.take_along_axis(grid, pick[:, None], axis=1)
 
     def _plain(self, candidates: tuple[float, ...]) -> np.ndarray:
@@ -216,8 +218,8 @@ class _Walk:
         centre = -_quantiles(rows) if node.op == "add" else _quantiles(rows)
         if not self.positive[i]:
             return centre
-        middle = np.maximum(np.median(np.abs(rows), axis=1), 1e-12)
-        return np.concatenate([middle[:, None] * np.array(_SIZES), centre[:, :3]], axis=1)
+        middle = np.maximum(_middle(rows), 1e-12)
+        return np.concatenate([middle * np.array(_SIZES), centre[:, :3]], axis=1)
 
     def _rate(self, i: int, node: Node, slot: int, rows: np.ndarray) -> np.ndarray:
         top = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12)
@@ -227,7 +229,7 @@ class _Walk:
         factors = np.array(_RATES)
         if self.positive[i]:
             factors = np.array(_POSITIVE_RATES)
-            top = np.maximum(np.median(np.abs(rows), axis=1, keepdims=True), 1e-12)
+            top = np.maximum(_middle(rows), 1e-12)
         if node.op == "pow":
             return np.exp(factors / top)
         if node.op == "mul":
@@ -235,6 +237,18 @@ class _Walk:
         if node.op == "div" and slot == 1:
             return top / factors
         return factors * top
+
+
+@lru_cache(maxsize=1024)
+def _choices(rank: int, count: int, size: int) -> np.ndarray:
+    """Which of `size` candidates each start takes: all equally often, in an order per parameter."""
+    order = np.random.default_rng(1000 + rank).permutation(count)
+    return (np.arange(count) * size // count)[order]
+
+
+def _middle(rows: np.ndarray) -> np.ndarray:
+    """The median size of each row's numbers, shape (count, 1)."""
+    return np.sort(np.abs(rows), axis=1)[:, rows.shape[1] // 2, None]
 
 
 def _quantiles(rows: np.ndarray) -> np.ndarray:
