@@ -1,4 +1,4 @@
-"""Reading a body out of what models answer: every shape in which they answer, and texts made to hang or crash."""
+"""Reading a body out of what models answer, in every shape, and out of texts made to hang or crash."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ BARE = {
     "reasoning": f"<think>\nreturn x? or ```python\nreturn v\n```\n</think>\n\n{INDENTED}",
     "reasoning opened in the prompt": f"Let me think. return x.\n</think>\n\n{INDENTED}",
     "thinking": f"<thinking>so</thinking>```python\n{INDENTED}```",
-    "channels": f"<|channel|>analysis<|message|>return x<|end|><|channel|>final<|message|>{INDENTED}<|return|>",
+    "channels": "<|channel|>analysis<|message|>return x<|end|><|channel|>final<|message|>"
+    f"{INDENTED}<|return|>",
     "json": '{"thought": "return early", "code": "    a = params[0] * x\\n    return a + params[1] * v"}',
     "json in a fence": '```json\n{"body": "a = params[0] * x\\nreturn a + params[1] * v"}\n```',
     "json string": '"a = params[0] * x\\nreturn a + params[1] * v\\n"',
@@ -77,8 +78,9 @@ WHOLE = {
     "imports above": f"import numpy as np\n\n{FUNCTION}",
     "indented as a whole": textwrap.indent(FUNCTION, "    "),
     "fence in prose": f"Sure!\n\n```python\nimport numpy as np\n\n{FUNCTION}```\nDone.",
-    "two fences, the last counts": f"```python\n{FUNCTION.replace('x', 'v')}```\nBetter:\n```python\n{FUNCTION}```",
-    "all versions again": f"def equation_v0(x, v, params):\n    return x\n\ndef equation_v1(x, v, params):\n    return v\n\n{FUNCTION}",
+    "two fences, the last counts": f"```python\n{FUNCTION.replace('x', 'v')}```\nBetter:\n```\n{FUNCTION}```",
+    "all versions again": "def equation_v0(x, v, params):\n    return x\n\n"
+    f"def equation_v1(x, v, params):\n    return v\n\n{FUNCTION}",
     "cut off version behind": f"{FUNCTION}\n\ndef equation_v3(x, v, params):\n    a = np.sin(",
     "reasoning": f"<think>def equation_v2(x, v, params):\n    return 1\n</think>\n{FUNCTION}",
     "reasoning without end": f"<think>maybe\n\n{FUNCTION}\nor not",
@@ -94,7 +96,10 @@ def test_the_last_complete_function_is_found(text):
 
 
 def test_renamed_arguments_come_with_the_body():
-    text = "def equation(pos: np.ndarray, vel: 'np.ndarray' = (1, [2]), p: dict[str, int] = None) -> np.ndarray:\n    return pos\n"
+    header = (
+        "def equation(pos: np.ndarray, vel: 'np.ndarray' = (1, [2]), p: dict[str, int] = None) -> tuple:\n"
+    )
+    text = header + "    return pos\n"
     assert read_completion(text) == Body("return pos\n", ("pos", "vel", "p"))
 
 
@@ -221,10 +226,44 @@ def test_a_text_beyond_the_limit_is_refused_unread():
 
 
 HOSTILE = [
-    "(", "'", '"""\n', "```\n", "~~~", "<think>", "</think>", "    \n", "a = (\n", "\\", '{"a":', "[", " return x\n", "<|", "<|a|>",
-    "if x:\n", "\t", "import a\n", "def equation(\n", "def equation(a):\n return b(\n", "a'", "#", "'\\", "x = 1 the\n", "abc ",
-    "    def equation(x):\n", "return (\n", "@a\n", "x = '''\n", "\x00", "\ufeff", "\r", "é = ", "f(lambda: ", "=", "a=b=", ": ",
-]  # fmt: skip
+    "(",
+    "'",
+    '"""\n',
+    "```\n",
+    "~~~",
+    "<think>",
+    "</think>",
+    "    \n",
+    "a = (\n",
+    "\\",
+    '{"a":',
+    "[",
+    " return x\n",
+    "<|",
+    "<|a|>",
+    "if x:\n",
+    "\t",
+    "import a\n",
+    "def equation(\n",
+    "def equation(a):\n return b(\n",
+    "a'",
+    "#",
+    "'\\",
+    "x = 1 the\n",
+    "abc ",
+    "    def equation(x):\n",
+    "return (\n",
+    "@a\n",
+    "x = '''\n",
+    "\x00",
+    "\ufeff",
+    "\r",
+    "é = ",
+    "f(lambda: ",
+    "=",
+    "a=b=",
+    ": ",
+]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
@@ -250,9 +289,35 @@ def test_deep_and_chained_definitions_take_little_time():
 
 
 PIECES = st.sampled_from(
-    ["def equation(x, params):\n", "    ", "return x", "\n", "```python\n", "```", "<think>", "</think>", '"""', "'", "(", ")",
-     "a = ", "if x:\n", "# c", "\\", "def f(a):\n", "<|im_end|>", "{", "}", '"', "\t", "class A:\n", "f(x)", "import y\n", "prose it is "]
-)  # fmt: skip
+    [
+        "def equation(x, params):\n",
+        "    ",
+        "return x",
+        "\n",
+        "```python\n",
+        "```",
+        "<think>",
+        "</think>",
+        '"""',
+        "'",
+        "(",
+        ")",
+        "a = ",
+        "if x:\n",
+        "# c",
+        "\\",
+        "def f(a):\n",
+        "<|im_end|>",
+        "{",
+        "}",
+        '"',
+        "\t",
+        "class A:\n",
+        "f(x)",
+        "import y\n",
+        "prose it is ",
+    ]
+)
 
 
 @given(st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=80))

@@ -1,4 +1,4 @@
-"""Models in this process: what is sampled follows the model's own distribution, the seed, and nothing else."""
+"""Models in this process: samples follow the model's own distribution, the seed, and nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ SIZES = {
     "eos_token_id": END,
     "pad_token_id": END,
 }
-PROMPT = 'import numpy as np\n\n\ndef equation_v0(x, params):\n    """Fits."""\n    return x\n\n\ndef equation_v1(x, params):\n'
+PROMPT = (
+    'import numpy as np\n\n\ndef equation_v0(x, params):\n    """Fits."""\n    return x\n\n\n'
+    "def equation_v1(x, params):\n"
+)
 
 
 def tiny_model(kind: str = "llama", **changes: object):

@@ -18,8 +18,8 @@ from llmsr.llm.retry import Transient, retry_after_seconds, with_retries
 class LocalEngine:
     """Asks the engine at 127.0.0.1:`port`, which answers {"content": [text, ...]}.
 
-    The protocol counts no tokens, so theirs are guesses. Faults are retried as for other servers; an engine that
-    never answered is a UserError.
+    The protocol counts no tokens, so theirs are guesses. Faults are retried as for other servers; an
+    engine that never answered is a UserError.
     """
 
     def __init__(self, config: ProposerConfig) -> None:

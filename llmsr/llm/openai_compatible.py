@@ -1,4 +1,4 @@
-"""Completions from any server that speaks OpenAI's protocol: OpenAI, vLLM, SGLang, Ollama, llama.cpp and others."""
+"""Completions from any server with OpenAI's protocol: OpenAI, vLLM, SGLang, Ollama, llama.cpp and others."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmsr.errors import UserError
+from llmsr.llm.openai_answers import choice_text, error_message, error_text, token_counts
 from llmsr.llm.proposer import (
     STOPS,
     Completion,
     ProposerConfig,
     chat_messages,
     cut_at_stops,
-    estimated_tokens,
     scrubbed,
 )
 from llmsr.llm.retry import Transient, retry_after_seconds, with_retries
@@ -39,10 +39,11 @@ OPTIONAL = ("temperature", "top_p", "seed", "stop")
 class OpenAICompatible:
     """Asks `api_base` for completions.
 
-    The key comes from API_KEY or OPENAI_API_KEY; servers of one's own need none. Rate limits, faults of the
-    server, timeouts, cut connections and answers that are no answers are retried with growing waits, then raise
-    ProposerFailure. A wrong key, a wrong model, a redirect and a server that is not there raise UserError at once.
-    What a server does not know (n above 1, a seed, a stop list) is left out from then on, with a warning.
+    The key comes from API_KEY or OPENAI_API_KEY; servers of one's own need none. Rate limits, faults of
+    the server, timeouts, cut connections and answers that are no answers are retried with growing
+    waits, then raise ProposerFailure. A wrong key, a wrong model, a redirect and a server that is not
+    there raise UserError at once. What a server does not know (n above 1, a seed, a stop list) is left
+    out from then on, with a warning.
     """
 
     def __init__(self, config: ProposerConfig, *, send_key: bool = True) -> None:
@@ -145,13 +146,13 @@ class OpenAICompatible:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not choices:
             error = answer.get("error") if isinstance(answer, dict) else None
-            why = f": {self._scrub(_message(error))}" if error else ""
+            why = f": {self._scrub(error_message(error))}" if error else ""
             raise Transient("answer", f"the answer holds no choices{why}")
-        texts = [_choice_text(choice, mode) for choice in choices[:n]]
+        texts = [choice_text(choice, mode) for choice in choices[:n]]
         if any(text is None for text in texts):
             raise Transient("answer", "the answer holds a choice without text")
         read = [cut_at_stops(text or "") if mode == "completion" else text or "" for text in texts]
-        counts, estimated = _token_counts(answer.get("usage"), read)
+        counts, estimated = token_counts(answer.get("usage"), read)
         return [
             Completion(text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated)
             for text, tokens, choice in zip(read, counts, choices, strict=False)
@@ -162,7 +163,7 @@ class OpenAICompatible:
     def _refused(self, response: Any, mode: str, body: dict[str, Any]) -> None:
         """Raise what an answer of status 300 and above means."""
         status = response.status_code
-        message = self._scrub(_error_text(response))
+        message = self._scrub(error_text(response))
         self._not_a_service(response)
         if status in TRANSIENT_STATUS or status >= 500:
             if "insufficient_quota" in message:
@@ -192,7 +193,7 @@ class OpenAICompatible:
                 if self._key
                 else "a request without a key: set API_KEY"
             )
-            message = self._scrub(_error_text(response))
+            message = self._scrub(error_text(response))
             raise UserError(f"{self.shown_base} refuses {told} (status {status}: {message})")
         if 300 <= status < 400:
             target = self._scrub(response.headers.get("location", "nowhere"))
@@ -304,45 +305,3 @@ def _openai_library() -> Any:
     except ImportError:
         raise UserError("the openai package is missing: pip install openai") from None
     return openai
-
-
-def _choice_text(choice: Any, mode: str) -> str | None:
-    """A choice's text; "" where a chat model said nothing (it refused, or only reasoned), None if malformed."""
-    if not isinstance(choice, dict):
-        return None
-    if mode != "chat":
-        return choice["text"] if isinstance(choice.get("text"), str) else None
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return None
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ("" if content is None else None)
-
-
-def _token_counts(usage: Any, texts: list[str]) -> tuple[list[int], bool]:
-    """Tokens per text, and whether they are guesses; a request's total is shared out by length."""
-    total = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    if not isinstance(total, int) or isinstance(total, bool) or total < 0:
-        return [estimated_tokens(text) for text in texts], True
-    lengths = [len(text) + 1 for text in texts]
-    ends = [total * sum(lengths[: i + 1]) // sum(lengths) for i in range(len(texts))]
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)], False
-
-
-def _error_text(response: Any) -> str:
-    try:
-        content = json.loads(response.text)
-    except (ValueError, RecursionError):
-        return response.text[:200] or response.reason_phrase
-    return _message(content.get("error", content) if isinstance(content, dict) else content)
-
-
-def _message(error: Any) -> str:
-    """The sentence in a service's error object."""
-    if isinstance(error, dict):
-        parts = [str(error[key]) for key in ("message", "detail", "code", "param") if error.get(key)]
-        return "; ".join(parts)[:2000] or json.dumps(error)[:2000]
-    return str(error)[:2000]

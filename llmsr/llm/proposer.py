@@ -28,9 +28,10 @@ class Completion:
 
 
 class ProposerFailure(Exception):
-    """A prompt that got no completions, retries included; `kind` is a word to count by, the text the reason.
+    """A prompt that got no completions, retries included; `kind` is a word to count by.
 
-    Kinds: "rate_limit", "server", "timeout", "connection", "answer". The search counts it and asks the next prompt.
+    Kinds: "rate_limit", "server", "timeout", "connection", "answer", "prompt_too_long", "closed". The
+    search counts it and asks the next prompt.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -41,9 +42,10 @@ class ProposerFailure(Exception):
 class Proposer(Protocol):
     """A source of completions.
 
-    `propose` may be called by several threads at once; up to `parallel_prompts` calls gain from it. It returns at
-    most `n` completions, fewer only when the source has come to its end. It raises `ProposerFailure` for a prompt
-    that failed and `UserError` for what no further prompt will mend (a wrong key or model).
+    `propose` may be called by several threads at once; up to `parallel_prompts` calls gain from it. It
+    returns at most `n` completions, fewer only when the source has come to its end. It raises
+    `ProposerFailure` for a prompt that failed and `UserError` for what no further prompt will mend (a
+    wrong key or model).
     """
 
     name: str
@@ -60,8 +62,8 @@ class ProposerConfig:
 
     proposer: str = option(
         "auto",
-        "source of completions; auto: replay with --replay_path, openai with --use_api or --api_base, local-engine "
-        "with --port, transformers with --model_path, otherwise the embedded skeleton-lm",
+        "source of completions; auto: replay with --replay_path, openai with --use_api or --api_base, "
+        "local-engine with --port, transformers with --model_path, otherwise the embedded skeleton-lm",
         choices=PROPOSERS,
     )
     use_api: bool = option(False, "ask a hosted model (proposer openai)")
@@ -72,8 +74,8 @@ class ProposerConfig:
     api_model: str | None = option(None, "model name to ask the server for; not needed if it serves just one")
     api_mode: str = option(
         "auto",
-        "endpoint to ask: chat, completion, or auto (chat, and completion once the server says that the model has no "
-        "chat template)",
+        "how to ask: chat, completion (the bare prompt), or auto, which is chat where the model has a chat "
+        "template",
         choices=("auto", "chat", "completion"),
     )
     port: int | None = option(None, "port of LLM-SR's local engine at 127.0.0.1")
@@ -164,8 +166,9 @@ def _check(config: ProposerConfig) -> None:
 # ---- what chat models are told, and where a raw completion ends
 
 CHAT_INSTRUCTION = (
-    "You complete Python functions for equation discovery. Answer with nothing but the body of the last function, "
-    "indented by four spaces and ending in a return statement: no header, no explanation, no code fence."
+    "You complete Python functions for equation discovery. Answer with nothing but the body of the last "
+    "function, indented by four spaces and ending in a return statement: no header, no explanation, no code "
+    "fence."
 )
 
 STOPS = ("\ndef ", "\nclass ", "\n```", "\nif __name__")
@@ -189,7 +192,7 @@ def cut_at_stops(text: str) -> str:
 
 
 def scrubbed(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """The text without `secrets` and whatever else looks like a key, on one line of at most 500 characters."""
+    """The text without `secrets` and what else looks like a key, on one line of at most 500 characters."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")

@@ -20,7 +20,7 @@ LONGEST_WAIT_SECONDS = 60.0
 
 
 class Transient(Exception):
-    """A fault that may pass: `kind` as in ProposerFailure; `retry_after` seconds if the server asked for a wait."""
+    """A fault that may pass; `kind` as in ProposerFailure, `retry_after` seconds if a wait was asked for."""
 
     def __init__(self, kind: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)

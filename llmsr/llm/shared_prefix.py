@@ -1,11 +1,12 @@
 """Attention in which all samples of a prompt read one copy of the prompt's keys and values.
 
-Sampling n completions of a prompt the plain way copies its key-value cache n times and reads every copy at every
-token. Here a prompt is read once, as one matrix product for all of its samples, and only what each sample
-wrote itself is kept per sample. Several prompts of different lengths decode together without padding.
+Sampling n completions of a prompt the plain way copies its key-value cache n times and reads every copy
+at every token. Here a prompt is read once, as one matrix product for all of its samples, and only what
+each sample wrote itself is kept per sample. Several prompts of different lengths decode together
+without padding.
 
-It plugs into transformers' attention interface, so the model's own code runs unchanged. It is exact for full causal
-attention; `serves` names the architectures that it is tested on.
+It plugs into transformers' attention interface, so the model's own code runs unchanged. It is exact for
+full causal attention; `serves` names the architectures that it is tested on.
 """
 
 from __future__ import annotations
@@ -32,17 +33,16 @@ def serves(config: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer attends to: per prompt (keys transposed, values) of its samples first..last, and the samples' own."""
+    """What a layer attends to: prompts, read by their samples from `first` to `last`, and the samples' own."""
 
-    prompts: list[
-        tuple[int, int, torch.Tensor, torch.Tensor]
-    ]  # first, last, (heads, d, tokens), (heads, tokens, d)
+    # first, last, keys (heads, d, tokens), values (heads, tokens, d)
+    prompts: list[tuple[int, int, torch.Tensor, torch.Tensor]]
     keys: torch.Tensor  # (samples, heads, tokens, d)
     values: torch.Tensor
 
 
 class SharedPrefixCache(Cache):
-    """Key-value cache of `counts[i]` samples for each of several prompts, given by the prompts' own caches."""
+    """Key-value cache of `counts[i]` samples for each of several prompts, from the prompts' own caches."""
 
     def __init__(self, prompts: Sequence[DynamicCache], counts: Sequence[int]) -> None:
         super().__init__(layers=[])

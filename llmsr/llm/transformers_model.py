@@ -1,4 +1,4 @@
-"""Completions from a language model in this process: a hub id, a local directory, or the embedded skeleton-lm."""
+"""Completions from a model in this process: a hub id, a local directory, or the embedded skeleton-lm."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ TAIL_TOKENS = 12  # enough for the longest of STOPS, one character a token
 class TransformersModel:
     """Samples from a model that transformers loads, on CPU or GPU.
 
-    Weights come from safetensors files only, and code that comes with a model is not run unless asked. Chat models get
-    the prompt as a chat, base models the bare prompt; `api_mode` overrules that. On a CPU the same prompts and
-    seeds give the same texts again, on the same machine with the same number of threads. `propose_many` decodes several
-    prompts together, which costs less than one after the other; calls from several threads wait for one another.
+    Weights come from safetensors files only, and code that comes with a model is not run unless asked.
+    Chat models get the prompt as a chat, base models the bare prompt; `api_mode` overrules that. On a
+    CPU the same prompts and seeds give the same texts again, on the same machine with the same number
+    of threads. `propose_many` decodes several prompts together, which costs less than one after the
+    other; calls from several threads wait for one another.
     """
 
     parallel_prompts = 1
@@ -132,7 +133,7 @@ class TransformersModel:
 
 
 def _preface_end(text: str) -> int:
-    """Where the part of a prompt ends that all prompts of a problem share: behind the first docstring of a function.
+    """Where what all prompts of a problem share ends: behind the first docstring of a function.
 
     Any value is right; this one saves most.
     """
@@ -142,7 +143,7 @@ def _preface_end(text: str) -> int:
 
 
 def _is_chat(tokenizer: Any) -> bool:
-    """Whether a tokenizer's chat template adds anything to a message: one that does not belongs to a base model."""
+    """Whether a chat template adds anything to a message: one that does not belongs to a base model."""
     if not tokenizer.chat_template:
         return False
     said = [{"role": "user", "content": "A"}]
@@ -235,7 +236,7 @@ def _advice(error: Exception) -> str:
             f"the hub cannot be reached; download the model and give its directory as --model_path ({told})"
         )
     if "not a local folder" in told or "not a valid model identifier" in told or "404" in told:
-        return "no such model on the hub; check --model_path, which is a hub id or a directory, and log in if it is private"
+        return "no such model on the hub; --model_path is a hub id or a directory (log in for a private one)"
     return told
 
 

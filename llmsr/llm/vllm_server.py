@@ -27,14 +27,16 @@ START_SECONDS = 900.0  # a large model is read from disk and compiled for before
 STOP_SECONDS = 20.0
 SERVED_NAME = "model"
 PARALLEL_PROMPTS = 64
+PARENT_DEATH_SIGNAL = 1  # prctl(2)
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class VLLMServer:
     """Starts `vllm serve` for `model_path` on a free port of this machine and asks it for completions.
 
-    The server runs in a process group of its own, which `close`, the end of this process and, on Linux, its
-    sudden death bring to an end; nothing else is ever stopped. Raw completions are asked for unless `api_mode` says
-    chat. Its log stays in a file; the last lines are shown when it does not come up.
+    The server runs in a process group of its own, which `close`, the end of this process and, on Linux,
+    its sudden death bring to an end; nothing else is ever stopped. Raw completions are asked for unless
+    `api_mode` says chat. Its log stays in a file; the last lines are shown when it does not come up.
     """
 
     def __init__(self, config: ProposerConfig, *, start_seconds: float = START_SECONDS) -> None:
@@ -46,8 +48,8 @@ class VLLMServer:
                 "vllm is not installed: pip install -r requirements-gpu.txt, or take another --proposer"
             )
         self.name = f"vllm:{config.model_path}"
-        self._log = tempfile.NamedTemporaryFile("w+b", prefix="llmsr-vllm-", suffix=".log", delete=False)
-        self.log_path = Path(self._log.name)
+        handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
+        self._log, self.log_path = os.fdopen(handle, "w+b"), Path(path)
         port = _free_port()
         base = f"http://127.0.0.1:{port}"
         self._process = _start(_command(program, config, port), self._log)
@@ -89,7 +91,8 @@ class VLLMServer:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise UserError(
-                    f"vllm ended with code {self._process.returncode} before it served {self.name[5:]}: {self._tail()}"
+                    f"vllm ended with code {self._process.returncode} before it served {self.name[5:]}: "
+                    f"{self._tail()}"
                 )
             try:
                 with opener.open(url, timeout=5) as answer:
@@ -168,8 +171,8 @@ def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 def _end_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when the one that started it is gone."""
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)
+    assert _LIBC is not None
+    _LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
