@@ -144,6 +144,8 @@ UNEQUAL = [
     ("logaddexp(x, v)", "hypot(x, v)"),
     ("x & v", "x | v"),
     ("abs(x)**3", "x**3"),
+    ("abs(sqrt(x)/x)", "sqrt(abs(x))/abs(x)"),
+    ("abs(sqrt(x)*v)", "sqrt(abs(x))*abs(v)"),
 ]
 
 ROWS = np.vstack([np.random.default_rng(3).normal(0, 2, (40, 3)), [[1, 1, 1], [-2, 3, 0.5], [0, 1, -1]]])

@@ -296,9 +296,9 @@ class Algebra(Terms):
         c, factors = self.monomial(t)
         result: dict[int, Power] = {}
         for base, p in factors.items():
-            above_even = p.guard_above or p.above % 2 == 0
-            below_even = p.guard_below or p.below % 2 == 0
-            if not (self.terms[base].nonnegative or (above_even and below_even)):
+            # a guarded base is at least 0 wherever the product is finite
+            guarded = self.terms[base].nonnegative or p.guard_above or p.guard_below
+            if not guarded and (p.above % 2 or p.below % 2):
                 base = self.intern("fn", ("abs", (base,)))
             _merge(result, base, p)
         return self._make_prod(abs(c), result)

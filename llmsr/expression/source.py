@@ -119,7 +119,10 @@ class _Torch(_Code):
             return Piece(f"torch.where(torch.isnan({a}), {a}, torch.sign({a}))")
         if op == "gamma":
             odd = f"(({a} < 0) & (torch.floor({a}) % 2 != 0)).double()"
-            return Piece(f"torch.exp(torch.lgamma({a})) * (1.0 - 2.0 * {odd})", PRODUCT)
+            pole = f"({a} < 0) & (torch.floor({a}) == {a})"
+            return Piece(
+                f"torch.where({pole}, torch.nan, torch.exp(torch.lgamma({a})) * (1.0 - 2.0 * {odd}))"
+            )
         if op == "heaviside":  # torch's own takes nan for a number
             x, value = (self.wrap(self.tensor(piece), OR) for piece in args)
             return Piece(f"torch.where(torch.isnan({x}), {x}, torch.heaviside({x}, {value}))")
@@ -163,7 +166,7 @@ def to_torch_source(
 ) -> str:
     """The same as a function of float64 tensors that needs only `torch`; every operation is covered.
 
-    gamma goes through lgamma, which costs some digits for large arguments, and is inf at its poles.
+    gamma goes through lgamma, which costs some digits for large arguments.
     """
     _check_name(name)
     return _source(_Torch, expression, name, params)
