@@ -15,7 +15,7 @@ from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
 STEPS_PER_EPOCH = 4
 FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}
-TINY_SIZE = {"batch_size": 8, "learning_rate": 3e-4, "rollout_n": 16, "max_response_length": 128}
+TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 16, "max_response_length": 128}
 TINY_PARAMETERS = 50e6
 
 
@@ -105,7 +105,7 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
         steps_per_epoch=steps_per_epoch,
         steps=config.epochs * steps_per_epoch,
         answers_per_step=config.batch_size * config.rollout_n,
-        micro_batch_size=config.micro_batch_size or _micro_batch(config, parameters),
+        micro_batch_size=config.micro_batch_size or _micro_batch(config, parameters, trainer),
         attention=_attention(config),
         parameters=parameters,
         notes=tuple(notes),
@@ -161,8 +161,10 @@ def _absolute(model_path: str) -> str:
     return os.path.abspath(expanded) if os.path.isdir(expanded) else model_path
 
 
-def _micro_batch(config: GrpoConfig, parameters: float | None) -> int:
+def _micro_batch(config: GrpoConfig, parameters: float | None, trainer: str) -> int:
     """Answers per GPU and pass: powers of two, since the logits of a pass are what fills the memory."""
+    if trainer == "local":
+        return config.rollout_n  # one group: more together only pads more and leaves the caches
     size = parameters if parameters is not None else 7e9
     wanted = 64 if size < 0.1e9 else 16 if size < 1e9 else 8 if size < 4e9 else 4
     per_gpu = max(1, config.batch_size * config.rollout_n // (config.gpus * config.nnodes))

@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 
+from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.llm.grammar import mutate, random_body
 from llmsr.problem import Problem
@@ -51,6 +52,7 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> 
                       module=module, params_name=spec.params_name)  # fmt: skip
 
     found: dict[str, Example] = {}
+    failure = ""
     for attempt in range(8):
         known = list(found.values())
         batch = [spec.seed_body] if attempt == 0 else []
@@ -59,8 +61,11 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> 
         waiting: list[tuple[str, Future[Evaluation]]] = [(b, evaluator.submit(b)) for b in batch]
         for body, future in waiting:
             evaluation = future.result()
+            failure = failure or f"{evaluation.status}: {evaluation.reason}" if not evaluation.ok else failure
             if evaluation.ok and len(body) <= MAX_BODY and len(found) < size:
                 found.setdefault(evaluation.canonical, Example(body, evaluation))
         if len(found) >= size:
             break
+    if not found:
+        raise UserError(f"not one equation of {problem.name} could be fitted, the first ended with {failure}")
     return sorted(found.values(), key=lambda example: (-example.nmse, example.evaluation.canonical))

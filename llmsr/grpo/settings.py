@@ -35,7 +35,7 @@ class GrpoConfig:
     epochs: int = option(10, "passes over the prompts")
     batch_size: int | None = option(None, "prompts per step (default: 64; 8 for the embedded model)")
     learning_rate: float | None = option(
-        None, "learning rate of AdamW (default: 1e-6; 3e-4 for the embedded model)"
+        None, "learning rate of AdamW (default: 1e-6; 5e-5 for the embedded model)"
     )
     rollout_n: int | None = option(
         None, "answers per prompt, the group (default: 5; 16 for the embedded model)"
