@@ -1,0 +1,201 @@
+"""The training mode on one screen: prompts, reward, trainer, exported model, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmsr.archive import read_archive
+from llmsr.errors import UserError
+from llmsr.evaluator import Evaluator
+from llmsr.grpo import dataset, summary
+from llmsr.grpo.export import ExportFault, export_final
+from llmsr.grpo.memory import format_memory
+from llmsr.grpo.plan import Plan, arithmetic, make_plan
+from llmsr.grpo.pool import build_pool
+from llmsr.grpo.progress import Progress
+from llmsr.grpo.reward_function import RewardFunction, set_numbers
+from llmsr.grpo.run_files import write_run_files, write_text
+from llmsr.grpo.settings import GrpoConfig
+from llmsr.grpo.verl_config import command, verl_config, write_config
+from llmsr.grpo.verl_launch import cuda_devices, preflight, train_with_verl
+from llmsr.problem import Problem, load_problem
+from llmsr.run_directory import RunLock
+
+
+def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Run training as configured and return its outcome as plain data; `overrides` are Hydra's, for VERL.
+
+    A dry run writes all files, prints what would happen to standard output and returns an empty outcome.
+    """
+    devices = cuda_devices()
+    plan = make_plan(config, cuda=bool(devices) or bool(os.environ.get("RAY_ADDRESS")))
+    if overrides and plan.trainer != "verl":
+        raise UserError("arguments after -- are VERL's; the local trainer takes none")
+    for note in plan.notes:
+        say(note)
+    problems = [load_problem(name, config.spec_path, config.data_dir) for name in plan.config.problems]
+    if plan.trainer == "verl" and not config.dry_run:
+        preflight(plan, devices)
+    with RunLock(plan.run_dir):
+        finished = _finished_steps(plan)
+        write_run_files(plan, problems)
+        template = _write_prompts(plan, problems)
+        metrics_path = _metrics_path(plan)
+        verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
+        write_config(verl, plan.run_dir)
+        if config.dry_run:
+            print(_dry_run_text(plan, overrides, max(devices, default=None)))
+            return {}
+        for line in arithmetic(plan):
+            say(line)
+        progress = Progress(plan.run_dir, plan.steps, finished + 1)
+        try:
+            if plan.trainer == "verl":
+                train_with_verl(plan, overrides, metrics_path, progress)
+            else:
+                _train_locally(plan, progress)
+            export = _export(plan)
+        finally:  # an interrupted run reports what it found
+            outcome = _report(plan, problems)
+    return {**outcome, "model": export}
+
+
+def say(sentence: str) -> None:
+    """A sentence to the person who watches."""
+    print(f"llmsr: {sentence}", file=sys.stderr, flush=True)
+
+
+def _finished_steps(plan: Plan) -> int:
+    """Steps to go on from; the archive's numbering is set behind what is there."""
+    from llmsr.grpo.local import last_step
+
+    samples = read_archive(plan.run_dir)
+    done = last_step(plan.checkpoints) or 0
+    if (samples or done) and not (plan.config.resume or plan.config.dry_run):
+        raise UserError(
+            f"{plan.run_dir} already holds a run: continue it with --resume, or choose another --output_dir"
+        )
+    if plan.config.resume and done >= plan.steps:
+        raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs to train on")
+    if not plan.config.dry_run:
+        last = max((sample.number for sample in samples), default=0)
+        set_numbers(plan.run_dir, last, done * plan.answers_per_step)
+    return done
+
+
+def _write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
+    """Write both parquet files; the chat template that stands in for the model's own comes back."""
+    config = plan.config
+    encoder = _encoder(plan)
+    chat = config.chat_template != "plain" if encoder is None else not encoder.plain
+    train_groups, validation_groups = [], []
+    for place, problem in enumerate(problems):
+        n_train, n_validation = (
+            count // len(problems) + (place < count % len(problems))
+            for count in (plan.rows, max(config.validation_prompts, len(problems)))
+        )
+        with Evaluator(problem, config.fitter, config.fit_timeout, config.workers) as evaluator:
+            pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
+        train_rows, validation_rows = dataset.prompt_rows(
+            problem, pool, n_train, n_validation, config.seed,
+            details=config.prompt_details == "mixed", chat=chat,
+            tokens=encoder.count if encoder else None, max_tokens=config.max_prompt_length,
+        )  # fmt: skip
+        train_groups.append(train_rows)
+        validation_groups.append(validation_rows)
+    dataset.write_parquet(dataset.mixed(train_groups, config.seed), plan.run_dir / "llmsr_train.parquet")
+    dataset.write_parquet(dataset.mixed(validation_groups, config.seed), plan.run_dir / "llmsr_val.parquet")
+    return encoder.template if encoder else None
+
+
+def _encoder(plan: Plan) -> Any:
+    """The model's way from messages to tokens; None in a dry run that cannot reach the model."""
+    from transformers import AutoTokenizer
+
+    from llmsr.grpo.tokens import PromptTokens
+    from llmsr.grpo.verl_launch import check_model
+
+    try:
+        check_model(plan.model_path)
+        tokenizer = AutoTokenizer.from_pretrained(
+            plan.model_path, trust_remote_code=plan.config.trust_remote_code
+        )
+    except (UserError, OSError, ValueError) as error:
+        if not plan.config.dry_run:
+            raise UserError(str(error)) from None
+        say(
+            f"{plan.model_path} cannot be reached here: prompts are written as chats, their lengths unchecked"
+        )
+        return None
+    return PromptTokens(tokenizer, plan.config.chat_template)
+
+
+def _metrics_path(plan: Plan) -> Path:
+    """A new file per start: VERL's logger truncates what it finds."""
+    folder = plan.run_dir / "metrics"
+    folder.mkdir(exist_ok=True)
+    number = 1 + sum(1 for _ in folder.glob("verl-*.jsonl"))
+    return folder / f"verl-{number}.jsonl"
+
+
+def _train_locally(plan: Plan, progress: Progress) -> None:
+    from llmsr.grpo.local import LocalTrainer
+
+    rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
+    validation = dataset.read_parquet(plan.run_dir / "llmsr_val.parquet")
+    with RewardFunction(plan.run_dir, plan.config.workers or os.cpu_count()) as reward_function:
+        LocalTrainer(plan, rows, validation, reward_function, progress).train()
+
+
+def _export(plan: Plan) -> dict[str, Any]:
+    from llmsr.grpo.local import last_step
+
+    actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
+    try:
+        return export_final(actor / "huggingface", plan.model_path, plan.final)
+    except ExportFault as fault:
+        raise UserError(f"the trained model was not exported: {fault}") from None
+
+
+def _report(plan: Plan, problems: Sequence[Problem]) -> dict[str, Any]:
+    """result.json, curve.csv and curve-<problem>.csv from the archive; the outcome comes back."""
+    samples = read_archive(plan.run_dir)
+    rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
+    problem_of = {row["extra_info"]["index"]: row["extra_info"]["problem"] for row in rows}
+    points = summary.curve(samples, plan.answers_per_step)
+    summary.write_curve(points, plan.run_dir / "curve.csv")
+    found = []
+    for problem in problems:
+        own = [s for s in samples if s.proposer == "policy" and problem_of.get(s.prompt) == problem.name]
+        found.append(summary.summary(problem.name, problem.target, problem.note, own))
+    outcome = {"trainer": plan.trainer, "base_model": plan.model_path, "problems": found, "curve": points}
+    write_text(plan.run_dir / "result.json", json.dumps(outcome, indent=2) + "\n")
+    return outcome
+
+
+def _dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:
+    import yaml
+
+    from llmsr.config import as_mapping
+
+    parts = [
+        "# settings",
+        yaml.safe_dump(as_mapping(plan.config), sort_keys=False).strip(),
+        "",
+        "# batches",
+        *arithmetic(plan),
+    ]
+    if plan.trainer == "verl":
+        parts += ["", "# memory", *format_memory(plan, gpu_bytes)]
+        config = (plan.run_dir / "grpo_config.yaml").read_text(encoding="utf-8").strip()
+        parts += ["", f"# {plan.run_dir / 'grpo_config.yaml'}", config]
+        shown = shlex.join(["python", *command(plan.run_dir, overrides)[1:]])
+        parts += ["", "# command", shown]
+    parts += ["", "# files", *sorted(str(path) for path in plan.run_dir.iterdir() if path.name != "lock")]
+    return "\n".join(parts)
