@@ -153,8 +153,8 @@ class Sampler:
                 self._prefaces.popitem(last=False)
         self._prefaces.move_to_end(key)
         cache = DynamicCache()
-        for number, layer in enumerate(self._prefaces[key].layers):
-            cache.update(layer.keys, layer.values, number)
+        for number, (keys, values) in enumerate(shared_prefix.layers_of(self._prefaces[key])):
+            cache.update(keys, values, number)
         return self._read(prompt.tokens[prompt.preface :], cache)
 
     def _read(self, tokens: list[int], cache: DynamicCache) -> tuple[torch.Tensor, DynamicCache]:

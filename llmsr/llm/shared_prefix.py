@@ -33,7 +33,7 @@ def serves(config: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer attends to: prompts, read by their samples from `first` to `last`, and the samples' own."""
+    """What a layer attends to: prompts, read by samples `first` to `last`, and the samples' own."""
 
     # first, last, keys (heads, d, tokens), values (heads, tokens, d)
     prompts: list[tuple[int, int, torch.Tensor, torch.Tensor]]
@@ -48,10 +48,10 @@ class SharedPrefixCache(Cache):
         super().__init__(layers=[])
         self._prompts = [
             [
-                (layer.keys[0].transpose(1, 2).contiguous(), layer.values[0].contiguous())
-                for layer in prompt.layers
+                (keys[0].transpose(1, 2).contiguous(), values[0].contiguous())
+                for keys, values in layers_of(cache)
             ]
-            for prompt in prompts
+            for cache in prompts
         ]
         self._counts = list(counts)
         self._own: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, with room to grow
@@ -87,6 +87,11 @@ class SharedPrefixCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._written[layer_idx]
+
+
+def layers_of(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values of each layer of a DynamicCache, (samples, heads, tokens, d)."""
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def attention(

@@ -26,6 +26,7 @@ from llmsr.llm.proposer import (
 
 BATCH_PROMPTS = 8
 HUB_SECONDS = 5.0
+LARGE_PARAMETERS = 100_000_000
 TAIL_TOKENS = 12  # enough for the longest of STOPS, one character a token
 
 
@@ -178,14 +179,15 @@ def _load(config: ProposerConfig, path: str) -> tuple[Any, Any]:
             _meet_hub(path)
         source = {"local_files_only": local, "trust_remote_code": config.trust_remote_code}
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **source)
-        model: Any
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            path, use_safetensors=True, dtype=_dtype(config.dtype, device), output_loading_info=True, **source
+        dtype = _dtype(config.dtype, device)
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            path, use_safetensors=True, dtype=dtype or "auto", output_loading_info=True, **source
         )
+        model, loading = loaded
         if loading["missing_keys"]:
             names = ", ".join(sorted(loading["missing_keys"])[:3])
             raise UserError(f"cannot load the model {path}: its files lack weights ({names}, ...)")
-        return tokenizer, model.to(device).eval()
+        return tokenizer, model.to(device, dtype or _cpu_dtype(model)).eval()
     except torch.OutOfMemoryError:
         raise UserError(f"{path} does not fit on {device}: take a smaller model, or --device cpu") from None
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
@@ -274,7 +276,7 @@ def _device(name: str) -> str:
 
 
 def _dtype(name: str, device: str) -> Any:
-    """bfloat16 where the hardware multiplies it, else float32 on CPUs and float16 on GPUs."""
+    """The numbers that are asked for, or that a GPU multiplies fastest; None leaves it to `_cpu_dtype`."""
     import torch
 
     if name != "auto":
@@ -283,5 +285,13 @@ def _dtype(name: str, device: str) -> Any:
         return getattr(torch, name)
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return None if device == "cpu" else torch.float32
+
+
+def _cpu_dtype(model: Any) -> Any:
+    """bfloat16 for a large model on a CPU that multiplies it, else float32."""
+    import torch
+
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    large = sum(parameter.numel() for parameter in model.parameters()) > LARGE_PARAMETERS
+    return torch.bfloat16 if large and (able.get("avx512_bf16") or able.get("amx_bf16")) else torch.float32
