@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.evolution.islands import Islands
 from llmsr.evolution.population import BestOfN, Draw, Member, Population, SequentialBestOfN
 from llmsr.evolution.settings import SearchSettings
+from llmsr.evolution.totals import Totals, score_of
 from llmsr.llm.proposer import Completion, Proposer, ProposerFailure
 from llmsr.problem import Problem
 from llmsr.prompt import build_prompt, version_bodies
@@ -32,50 +33,31 @@ from llmsr.sample import Evaluation, Sample
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
 
 
-@dataclass
-class Totals:
-    """What a run has come to; `distinct` counts canonical forms among the valid samples."""
-
-    samples: int = 0
-    valid: int = 0
-    tokens: int = 0
-    failed_prompts: int = 0
-    best: Sample | None = None
-    first_with: dict[str, int] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-
-    @property
-    def distinct(self) -> int:
-        return len(self.first_with)
-
-    def add(self, sample: Sample) -> None:
-        evaluation = sample.evaluation
-        self.samples += 1
-        self.tokens += sample.tokens
-        if not evaluation.ok:
-            self.failures[evaluation.status] += 1
-            return
-        self.valid += 1
-        self.first_with.setdefault(evaluation.canonical, sample.number)
-        if self.best is None or _score(evaluation) > _score(self.best.evaluation):
-            self.best = sample
-
-
 class Observer(Protocol):
     """Who watches a search: told of every sample once it is archived."""
 
     def __call__(self, sample: Sample, totals: Totals) -> None: ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Asked:
-    """A prompt in flight: what it showed, and its completions, with their evaluations, to come."""
+    """A prompt in flight: what it shows, and the completions it is to bring."""
 
     number: int
     draw: Draw
     count: int
     seed: int
-    received: Future[list[tuple[Completion, Future[Evaluation]]]]
+
+
+_Received = list[list[tuple[Completion, Future[Evaluation]]]]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Prompts that are asked together; their completions, with the evaluations under way, are to come."""
+
+    prompts: list[_Asked]
+    received: Future[_Received]
 
 
 class Search:
@@ -101,7 +83,9 @@ class Search:
         self.archive = archive
         self.settings = settings
         self.observers = list(observers)
-        self.lookahead = settings.lookahead or proposer.parallel_prompts + 1
+        self.group_size = getattr(proposer, "batch_prompts", 1)
+        prompts_ahead = settings.lookahead or self.group_size * (proposer.parallel_prompts + 1)
+        self.groups_ahead = math.ceil(prompts_ahead / self.group_size)
         self.totals = Totals()
         self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
         if self.seed_evaluation.status == "error":
@@ -116,40 +100,32 @@ class Search:
             elapsed = max(elapsed, sample.elapsed)
         self._began = time.monotonic() - elapsed  # for the record alone
         self._last_archived = max(self._earlier, default=-1)
-        self._asked_samples = 0
+        self._wanted = settings.budget
 
     def run(self) -> Totals:
         self._skip_archived_completions()
-        in_flight: deque[_Asked] = deque()
+        in_flight: deque[_Group] = deque()
         next_prompt = failed_in_a_row = 0
-        exhausted = False
         with _Asking(self.proposer.parallel_prompts) as asking:
             while True:
-                while (
-                    len(in_flight) < self.lookahead
-                    and self._asked_samples < self.settings.budget
-                    and not exhausted
-                ):
+                while len(in_flight) < self.groups_ahead and self._wanted > 0:
                     in_flight.append(self._ask(next_prompt, asking.submit))
-                    next_prompt += 1
+                    next_prompt += len(in_flight[-1].prompts)
                 if not in_flight:
                     return self.totals
-                asked = in_flight.popleft()
+                group = in_flight.popleft()
                 try:
-                    received = self._receive(asked)
+                    self._receive(group)
+                    failed_in_a_row = 0
                 except ProposerFailure as failure:
-                    self.totals.failed_prompts += 1
+                    self.totals.failed_prompts += len(group.prompts)
+                    self._wanted += sum(asked.count for asked in group.prompts)
                     failed_in_a_row += 1
-                    received = 0
                     if failed_in_a_row >= FAILED_PROMPTS:
                         raise UserError(
                             f"{self.proposer.name} failed on {failed_in_a_row} prompts in a row: {failure}; "
                             "what was found is kept, continue with --resume"
                         ) from None
-                else:
-                    failed_in_a_row = 0
-                    exhausted = exhausted or (received == 0 and asked.number > self._last_archived)
-                self._asked_samples -= asked.count - received
 
     def _skip_archived_completions(self) -> None:
         """A proposer that reads a fixed list goes on behind what earlier prompts took from it."""
@@ -158,38 +134,59 @@ class Search:
         if skip is not None and whole_prompts:
             skip(whole_prompts)
 
-    def _ask(self, number: int, submit: Callable[..., Future]) -> _Asked:
-        count = min(self.settings.samples_per_prompt, self.settings.budget - self._asked_samples)
-        self._asked_samples += count
-        draw = self.population.draw(np.random.default_rng([self.settings.seed, 0, number]))
-        seed = int(np.random.SeedSequence([self.settings.seed, 2, number]).generate_state(1)[0])
-        if number < self._last_archived:
-            received: Future = Future()
-            received.set_result([])
+    def _ask(self, first: int, submit: Callable[..., Future[_Received]]) -> _Group:
+        """Draw the next prompts and send them off, unless the archive has all that they brought."""
+        prompts = []
+        while len(prompts) < self.group_size and self._wanted > 0:
+            number = first + len(prompts)
+            count = min(self.settings.samples_per_prompt, self._wanted)
+            self._wanted -= count
+            draw = self.population.draw(np.random.default_rng([self.settings.seed, 0, number]))
+            seed = int(np.random.SeedSequence([self.settings.seed, 2, number]).generate_state(1)[0])
+            prompts.append(_Asked(number, draw, count, seed))
+        if prompts[-1].number < self._last_archived:
+            received: Future[_Received] = Future()
+            received.set_result([[] for _ in prompts])
         else:
-            received = submit(self._propose, draw, count, seed, len(self._earlier.get(number, ())))
-        return _Asked(number, draw, count, seed, received)
+            received = submit(self._propose, prompts)
+        return _Group(prompts, received)
 
-    def _propose(
-        self, draw: Draw, count: int, seed: int, archived: int
-    ) -> list[tuple[Completion, Future[Evaluation]]]:
-        """Ask for a prompt's completions and hand those that are not archived yet to the evaluator."""
-        versions = [member.version() for member in draw.members]
-        names = version_bodies(self.problem.spec, versions)
-        completions = self.proposer.propose(build_prompt(self.problem.spec, versions), count, seed)
-        return [(c, self.evaluator.submit(c.text, names)) for c in completions[archived:count]]
+    def _propose(self, prompts: list[_Asked]) -> _Received:
+        """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
+        versions = [[member.version() for member in asked.draw.members] for asked in prompts]
+        texts = [build_prompt(self.problem.spec, shown) for shown in versions]
+        if self.group_size > 1:
+            seeds = [asked.seed for asked in prompts]
+            answers = self.proposer.propose_many(texts, self.settings.samples_per_prompt, seeds)
+        else:
+            answers = [self.proposer.propose(texts[0], prompts[0].count, prompts[0].seed)]
+        received = []
+        for asked, shown, completions in zip(prompts, versions, answers, strict=True):
+            names = version_bodies(self.problem.spec, shown)
+            new = completions[self._archived(asked) : asked.count]
+            received.append([(c, self.evaluator.submit(c.text, names)) for c in new])
+        return received
 
-    def _receive(self, asked: _Asked) -> int:
-        """Archive and keep a prompt's samples; how many there were."""
-        archived = self._earlier.pop(asked.number, [])
-        for sample in archived:
-            self._keep(sample)
-        received = asked.received.result()
-        for completion, evaluation in received:
-            sample = self._sample(asked, completion, evaluation.result())
-            self.archive.append(sample)
-            self._keep(sample)
-        return len(archived) + len(received)
+    def _archived(self, asked: _Asked) -> int:
+        """How many of a prompt's completions need not be evaluated again."""
+        whole = asked.number < self._last_archived
+        return asked.count if whole else len(self._earlier.get(asked.number, ()))
+
+    def _receive(self, group: _Group) -> None:
+        """Archive and keep the samples of a group, in the order of its prompts."""
+        answers = group.received.result()
+        missing = exhausted = 0
+        for asked, completions in zip(group.prompts, answers, strict=True):
+            archived = self._earlier.pop(asked.number, [])
+            for sample in archived:
+                self._keep(sample)
+            for completion, evaluation in completions:
+                sample = self._sample(asked, completion, evaluation.result())
+                self.archive.append(sample)
+                self._keep(sample)
+            missing += asked.count - len(archived) - len(completions)
+            exhausted += not archived and not completions and asked.number > self._last_archived
+        self._wanted = 0 if exhausted else self._wanted + missing
 
     def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
         return Sample(
@@ -249,15 +246,11 @@ def member_of(number: int, evaluation: Evaluation) -> Member:
         sample=number,
         body=evaluation.body,
         canonical=evaluation.canonical,
-        score=_score(evaluation),
+        score=score_of(evaluation),
         nmse=nmse if nmse is not None else math.inf,
         complexity=evaluation.complexity or 0,
         params=evaluation.params,
     )
-
-
-def _score(evaluation: Evaluation) -> float:
-    return evaluation.score if evaluation.score is not None else -math.inf
 
 
 def _seeds(evaluation: Evaluation) -> list[Member]:

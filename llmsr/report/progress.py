@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import IO
 
-from llmsr.evolution.search import Totals
+from llmsr.evolution.totals import Totals
 from llmsr.sample import Sample
 
 PLAIN_SECONDS = 10.0  # between two plain lines that report no new best
