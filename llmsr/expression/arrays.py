@@ -77,7 +77,9 @@ class Arrays:
 
     def full(self, shape: Sequence[int | RowCount], value: Array) -> Array:
         """A new array of this shape filled with `value`, which is broadcast."""
-        rows, selection, sizes = None, (), []
+        sizes: list[int] = []
+        rows: int | None = None
+        selection: tuple[int, ...] = ()
         for axis, n in enumerate(shape):
             if isinstance(n, RowCount):
                 if rows is not None:
@@ -198,10 +200,10 @@ class Arrays:
             raise Refused("integers beyond 2**53", "too_large")
         if not shape:
             self.spend(1)
-            ids = [a.cells.item() for a in arrays]
-            if min(ids) < 0:
+            only = [a.cells.item() for a in arrays]
+            if min(only) < 0:
                 raise unset()
-            return Array(np.array(add(op, *ids), dtype=np.int64), kind, store=Store(bound), scalar=True)
+            return Array(np.array(add(op, *only), dtype=np.int64), kind, store=Store(bound), scalar=True)
         columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
         self.spend(len(columns[0]))
         out = []
@@ -238,7 +240,7 @@ class Arrays:
         if symbol in "+-":
             return self.elementwise(ARITHMETIC[symbol], "i", a, b, bound=left + right)
         if symbol == "*":
-            return self.elementwise("mul", "i", a, b, bound=left * right)
+            return self.integral(self.elementwise("mul", "i", a, b, bound=left * right))
         divisors = self.constants(b)
         if divisors is None:
             raise Refused(f"the operator {symbol} between integers that are not constants")
@@ -252,14 +254,18 @@ class Arrays:
             return self.elementwise("pow", "i", a, b, bound=bound)
         if any(v == 0 for v in divisors):
             raise Refused("an integer divided by zero")
-        return self.elementwise(ARITHMETIC[symbol], "i", a, b, bound=left + right)
+        return self.integral(self.elementwise(ARITHMETIC[symbol], "i", a, b, bound=left + right))
+
+    def integral(self, a: Array) -> Array:
+        """Integers without the sign that a float64 zero may have."""
+        return self.elementwise("add", "i", a, self.number(0), bound=a.store.bound)
 
     def compare(self, symbol: str, a: Array, b: Array) -> Array:
         return self.elementwise(COMPARISONS[symbol], "b", a, b, bound=1.0)
 
     def float_function(self, op: str, *arrays: Array) -> Array:
         """A function whose result is float64; numpy computes it in half precision for booleans alone."""
-        if all(a.kind == "b" for a in arrays):
+        if all(a.kind == "b" or a.truth for a in arrays):
             raise Refused("a function of booleans only, which numpy computes in half precision")
         return self.elementwise(op, "f", *arrays)
 
@@ -277,6 +283,8 @@ class Arrays:
     def negative(self, a: Array) -> Array:
         if a.kind == "b":
             raise Refused("the negative of booleans")
+        if a.kind == "i":
+            return self.arithmetic("-", self.number(0), a)
         return self.elementwise("neg", a.kind, a, bound=a.store.bound)
 
     def invert(self, a: Array) -> Array:

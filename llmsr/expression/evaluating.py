@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ class Evaluating:
             return value
         raise Refused(f"{describe(value)} as the key of a dictionary")
 
-    def new_list(self, items: list[Any]) -> Items:
+    def new_list(self, items: Sequence[Any]) -> Items:
         if len(items) > self.limits.items:
             raise Refused(f"a list of more than {self.limits.items} items", "too_large")
         return Items(items, self.undecided)
@@ -224,6 +224,8 @@ class Evaluating:
             left, right = right, left
             out = self.repeated(left, right)
         elif isinstance(left, Array) or isinstance(right, Array):
+            if symbol == "*" and any(isinstance(side, Array) and side.scalar for side in (left, right)):
+                raise Refused("a list multiplied with a number (make it an array)")
             return None
         else:
             raise Refused(f"{symbol} between {describe(left)} and {describe(right)}")
@@ -264,7 +266,7 @@ class Evaluating:
         x = self.value(node.operand)
         if isinstance(node.op, ast.Not):
             truth = self.truth(x)
-            return self.arrays.logical("not", truth) if isinstance(truth, Array) else not truth
+            return self.python_bool("not", truth) if isinstance(truth, Array) else not truth
         if isinstance(x, NUMBERS):
             if isinstance(node.op, ast.Invert):
                 if not isinstance(x, int):
@@ -281,6 +283,13 @@ class Evaluating:
         if a.kind == "b":
             raise Refused("+ of booleans")
         return self.arrays.copy(a)
+
+    def python_bool(self, op: str, *operands: Array) -> Array:
+        """A truth that is Python's own, an integer in arithmetic, and not numpy's."""
+        out = self.arrays.logical(op, *operands)
+        if not out.ndim:
+            out.kind, out.truth = "i", True
+        return out
 
     def value_Compare(self, node: ast.Compare) -> Any:
         left = self.value(node.left)

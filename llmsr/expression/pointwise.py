@@ -32,7 +32,21 @@ def reciprocal(on: Arrays, x: Array) -> Array:
 
 
 def times(factor: float) -> Pointwise:
-    return lambda on, x: on.arithmetic("*", x, on.number(factor))
+    def pointwise(on: Arrays, x: Array) -> Array:
+        no_booleans(x)
+        return on.arithmetic("*", x, on.number(factor))
+
+    return pointwise
+
+
+def no_booleans(*arrays: Array) -> None:
+    if all(a.kind == "b" or a.truth for a in arrays):
+        raise Refused("a function of booleans only, which numpy computes in half precision")
+
+
+def positive(on: Arrays, x: Array) -> Array:
+    no_booleans(x)
+    return on.copy(x)
 
 
 def rounding(op: str) -> Pointwise:
@@ -46,6 +60,7 @@ def sinc(on: Arrays, x: Array) -> Array:
 
 
 def logaddexp2(on: Arrays, x: Array, y: Array) -> Array:
+    no_booleans(x, y)
     ln2 = on.number(math.log(2.0))
     both = on.float_function("logaddexp", on.arithmetic("*", x, ln2), on.arithmetic("*", y, ln2))
     return on.arithmetic("/", both, ln2)
@@ -122,7 +137,7 @@ UFUNCS: dict[str, tuple[int, Pointwise]] = {
     "absolute": (1, lambda on, x: on.keep_kind("abs", x)),
     "sign": (1, lambda on, x: on.keep_kind("sign", x)),
     "negative": (1, lambda on, x: on.negative(x)),
-    "positive": (1, lambda on, x: on.copy(x)),
+    "positive": (1, positive),
     "floor": (1, rounding("floor")),
     "ceil": (1, rounding("ceil")),
     "trunc": (1, rounding("trunc")),

@@ -48,6 +48,8 @@ def pow_(on: Interpreter, base: Any, exp: Any) -> Any:
 
 
 def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
+    if isinstance(number, Array) and ndigits is None and on.arrays.constant(number) is not None:
+        number = on.arrays.constant(number)
     if isinstance(number, NUMBERS) and (ndigits is None or isinstance(ndigits, int)):
         if not math.isfinite(number):
             raise Refused("a rounded number that is not finite")
@@ -163,7 +165,7 @@ def int_(on: Interpreter, x: Any = 0, /) -> Any:
 
 def bool_(on: Interpreter, x: Any = False, /) -> Any:
     truth = on.truth(x)
-    return on.arrays.compare("!=", truth, on.array(0)) if isinstance(truth, Array) else truth
+    return on.python_bool("ne", truth, on.array(0)) if isinstance(truth, Array) else truth
 
 
 def all_(on: Interpreter, iterable: Any, /) -> Any:
@@ -183,7 +185,7 @@ def chained(on: Interpreter, op: str, items: list[Any]) -> Any:
                 return truth if result in (True, False) else on.arrays.logical(op, result, on.array(truth))
             continue
         result = truth if result in (True, False) else on.arrays.logical(op, result, truth)
-    return on.arrays.compare("!=", result, on.array(0)) if isinstance(result, Array) else result
+    return on.python_bool("ne", result, on.array(0)) if isinstance(result, Array) else result
 
 
 def sorted_(on: Interpreter, iterable: Any, /, reverse: Any = False) -> Items:
@@ -235,16 +237,14 @@ def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any
     return result
 
 
-BUILTINS: dict[str, Any] = {
-    name: native(name, function)
-    for name, function in {
-        "abs": abs_, "pow": pow_, "round": round_, "sum": sum_, "max": extreme("max", ">"),
-        "min": extreme("min", "<"), "len": len_, "range": range_, "enumerate": enumerate_, "zip": zip_,
-        "reversed": reversed_, "map": map_, "list": list_, "tuple": tuple_, "dict": dict_, "float": float_,
-        "int": int_, "bool": bool_, "all": all_, "any": any_, "sorted": sorted_, "divmod": divmod_,
-        "isinstance": isinstance_, "callable": callable_,
-    }.items()
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": abs_, "pow": pow_, "round": round_, "sum": sum_, "max": extreme("max", ">"),
+    "min": extreme("min", "<"), "len": len_, "range": range_, "enumerate": enumerate_, "zip": zip_,
+    "reversed": reversed_, "map": map_, "list": list_, "tuple": tuple_, "dict": dict_, "float": float_,
+    "int": int_, "bool": bool_, "all": all_, "any": any_, "sorted": sorted_, "divmod": divmod_,
+    "isinstance": isinstance_, "callable": callable_,
 }  # fmt: skip
+BUILTINS: dict[str, Any] = {name: native(name, function) for name, function in FUNCTIONS.items()}
 
 # -- methods of lists and dictionaries
 

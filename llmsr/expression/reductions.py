@@ -31,7 +31,7 @@ def reduce(on: Arrays, a: Array, axis: Any, keepdims: bool, what: str, combine: 
         if keepdims:
             a = expand(a, x)
     if not axes:
-        a = on.copy(a)
+        a = combine(on, [a])
     a.scalar = a.ndim == 0
     return a
 

@@ -44,10 +44,11 @@ class Array:
     `cells` holds node positions (int64) and has the array's shape, except that the row axis has length 1;
     being a numpy array it has numpy's views and aliases. `rows` is the row axis counted from the right
     (-1, -2, ...) or None. `selection` names the masks that picked the rows (empty: all of them). `kind` is
-    "b", "i" or "f". `scalar` marks what numpy gives as an immutable number rather than as an array.
+    "b", "i" or "f". `scalar` marks what numpy gives as an immutable number rather than as an array,
+    `truth` a Python bool, which in arithmetic is an integer.
     """
 
-    __slots__ = ("cells", "kind", "rows", "scalar", "selection", "store")
+    __slots__ = ("cells", "kind", "rows", "scalar", "selection", "store", "truth")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Array:
         if self.store.owner is None:
             self.store.owner = self
         self.scalar = scalar
+        self.truth = False
 
     @property
     def ndim(self) -> int:
