@@ -49,7 +49,7 @@ def _works(engine: ModuleType) -> bool:
     columns = np.linspace(-1.0, 1.0, 11)[None, :]
     program = engine.bind(tape, tape.features(columns), np.zeros(11))
     out = np.zeros((2, 2))
-    engine.gram(program, np.array([0.7]), out)
+    engine.gram(program.handle, np.array([0.7]), out)
     value = np.exp(0.7 * np.sin(0.7 * columns[0]))
     return bool(np.isclose(out[1, 1], value @ value, rtol=1e-12, atol=0.0))
 

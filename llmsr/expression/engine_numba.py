@@ -1,20 +1,24 @@
 """The tape compiled once per machine: an interpreter of instruction tables that calls numpy's own kernels.
 
 Nothing is compiled per expression. The interpreter itself is compiled by numba at first use and kept in
-numba's on-disk cache. An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`:
-addresses in bytes, `step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per
-element inside a block (0 for a uniform).
+numba's on-disk cache (beside this file, or in the user's cache folder, or in `NUMBA_CACHE_DIR`). An instruction
+row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`: addresses in bytes, `step` bytes per row of
+the data (8 for a feature, 0 elsewhere), `stride` bytes per element inside a block (0 for a uniform).
+
+Compiled callers see a program as a vector of addresses and reach `gram` and `gradient` through them: a call that
+the compiler cannot look into is not copied into every caller, which keeps compilation short.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import time
-from collections import namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
 from llmsr.expression.graph import OPS
@@ -35,43 +39,74 @@ _NATIVE |= {"copy": COPY, "where": WHERE, "sin": SIN, "cos": COS}
 _ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to an integer
 _TRIG_LIMIT = 5.0e5  # beyond it the reduction by three parts of pi/2 loses digits
 
-Program = namedtuple(
-    "Program",
-    "uniform_code row_code partials slots n_constants registers memory target counters clock deadline loops",
-)
-Program.__doc__ = """A tape bound to data, as arrays that compiled code can read; see `bind`."""
+# the entries of a program's vector: addresses of compiled functions and arrays, and counts
+GRAM, GRADIENT, RUN, CLOCK, DEADLINE = 0, 1, 2, 3, 4
+UNIFORM_CODE, UNIFORM_SIZE, ROW_CODE, ROW_SIZE = 5, 6, 7, 8
+PARTIALS, PARAMETERS, REGISTERS, SPARE, TARGET, ROWS, STRIDE, COUNTERS, LOOPS = range(9, 18)
+FIELDS = 18
 
 jit = njit(cache=True, nogil=True, error_model="numpy")
 jit_reassociating = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
+@dataclass(frozen=True)
+class Program:
+    """A tape bound to data: `handle` is what compiled code takes, `arrays` keeps the memory that it points to.
+
+    `counters`: evaluations, and 1 once the deadline was seen to have passed. One program per thread.
+    """
+
+    handle: np.ndarray
+    counters: np.ndarray
+    arrays: tuple[np.ndarray, ...]
+
+
+def _foreign(result, *arguments):
+    """An intrinsic that calls the function at an address, its first argument, with the others, all int64."""
+    kinds = {"void": ir.VoidType(), "int": ir.IntType(64), "float": ir.DoubleType(), "int32": ir.IntType(32)}
+    kinds["pointer"] = ir.IntType(8).as_pointer()
+    returned = {"void": types.void, "int": types.int64, "float": types.float64}[result]
+    signature = returned(*[types.int64] * (len(arguments) + 1))
+
+    def codegen(context, builder, signature, values):
+        shape = ir.FunctionType(kinds[result], [kinds[a] for a in arguments])
+        call = builder.inttoptr(values[0], shape.as_pointer())
+        converted = []
+        for kind, value in zip(arguments, values[1:], strict=True):
+            if kind == "pointer":
+                value = builder.inttoptr(value, kinds[kind])
+            elif kind == "int32":
+                value = builder.trunc(value, kinds[kind])
+            converted.append(value)
+        answer = builder.call(call, converted)
+        return context.get_dummy_value() if result == "void" else answer
+
+    return signature, codegen
+
+
 @intrinsic
 def _call_loop(typingctx, function, args, dimensions, strides, data):
-    signature = types.void(types.int64, types.int64, types.int64, types.int64, types.int64)
-
-    def codegen(context, builder, signature, values):
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer] * 4).as_pointer()
-        call = builder.inttoptr(values[0], kind)
-        builder.call(call, [builder.inttoptr(v, pointer) for v in values[1:]])
-        return context.get_dummy_value()
-
-    return signature, codegen
+    return _foreign("void", "pointer", "pointer", "pointer", "pointer")
 
 
 @intrinsic
-def _call_clock(typingctx, function, timespec):
-    signature = types.void(types.int64, types.int64)
+def _call_clock(typingctx, function, kind, timespec):
+    return _foreign("void", "int32", "pointer")
 
-    def codegen(context, builder, signature, values):
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), pointer]).as_pointer()
-        call = builder.inttoptr(values[0], kind)
-        monotonic = ir.Constant(ir.IntType(32), time.CLOCK_MONOTONIC)
-        builder.call(call, [monotonic, builder.inttoptr(values[1], pointer)])
-        return context.get_dummy_value()
 
-    return signature, codegen
+@intrinsic
+def _call_run(typingctx, function, code, size, row, width, spare, loops):
+    return _foreign("void", *["int"] * 6)
+
+
+@intrinsic
+def _call_gram(typingctx, function, program, theta, k, out):
+    return _foreign("int", *["int"] * 4)
+
+
+@intrinsic
+def _call_gradient(typingctx, function, program, theta, k, out):
+    return _foreign("float", *["int"] * 4)
 
 
 @intrinsic
@@ -84,13 +119,35 @@ def _pointer(typingctx, address):
     return signature, codegen
 
 
+@intrinsic
+def _pointer_to_integers(typingctx, address):
+    signature = types.CPointer(types.int64)(types.int64)
+
+    def codegen(context, builder, signature, values):
+        return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@jit
+def _numbers(address, size):
+    return carray(_pointer(address), (size,))
+
+
+@jit
+def _integers(address, size):
+    return carray(_pointer_to_integers(address), (size,))
+
+
 @jit
 def _wide(address, stride, width, spare):
-    """The operand as a row of `width` numbers; a uniform is spread into `spare`."""
+    """The operand as a row of `width` numbers; a uniform is spread into the row at address `spare`."""
     if stride != 0:
-        return carray(_pointer(address), (width,))
-    row = spare[:width]
-    row[:] = carray(_pointer(address), (1,))[0]
+        return _numbers(address, width)
+    row = _numbers(spare, width)
+    value = _numbers(address, 1)[0]
+    for i in range(width):
+        row[i] = value
     return row
 
 
@@ -202,46 +259,51 @@ def _native(opcode, a, b, c, out):
             out[i] = 1.0 if abs(a[i]) < np.inf else 0.0
 
 
-@jit
-def _run(code, row, width, spare, loops):
-    """Executes an instruction table for `width` rows from data row `row`; `loops` is scratch for calls."""
-    address = loops.ctypes.data
-    for i in range(len(code)):
-        line = code[i]
-        opcode = line[0]
-        a = line[4] + row * line[5]
+@cfunc("void(int64, int64, int64, int64, int64, int64)", cache=True, error_model="numpy")
+def _run(code_address, size, row, width, spare, loops_address):
+    """Executes `size` instructions for `width` rows from data row `row`.
+
+    `spare`: three rows of scratch; `loops_address`: scratch for the call interface.
+    """
+    code = _integers(code_address, size * WIDTH)
+    loops = _integers(loops_address, 16)
+    second_spare = spare + 8 * width
+    third_spare = second_spare + 8 * width
+    for i in range(size):
+        line = i * WIDTH
+        opcode = code[line]
+        out_address = code[line + 3]
+        a = code[line + 4] + row * code[line + 5]
         trig = opcode == 4 or opcode == 5
         if trig:
-            source = _wide(a, line[6], width, spare[0])
-            if _sine(source, carray(_pointer(line[3]), (width,)), float(opcode - 4)):
+            source = _wide(a, code[line + 6], width, spare)
+            if _sine(source, _numbers(out_address, width), float(opcode - 4)):
                 continue
         if opcode <= 1 or trig:
             # numpy and scipy loops may advance the pointers that they are given, so these are set every time
             loops[0] = a
+            loops[8] = code[line + 6]
             if opcode == 1:
-                loops[1] = line[7] + row * line[8]
-                loops[2] = line[3]
-                loops[8] = line[6]
-                loops[9] = line[9]
+                loops[1] = code[line + 7] + row * code[line + 8]
+                loops[2] = out_address
+                loops[9] = code[line + 9]
                 loops[10] = 8
             else:
-                loops[1] = line[3]
-                loops[8] = line[6]
+                loops[1] = out_address
                 loops[9] = 8
             loops[4] = width
             loops[5] = 1
             loops[6] = 1
-            _call_loop(line[1], address, address + 32, address + 64, line[2])
+            _call_loop(code[line + 1], loops_address, loops_address + 32, loops_address + 64, code[line + 2])
         else:
-            out = carray(_pointer(line[3]), (width,))
-            first = _wide(a, line[6], width, spare[0])
+            first = _wide(a, code[line + 6], width, spare)
             second = first
             third = first
             if opcode == 3 or 6 <= opcode <= 14:
-                second = _wide(line[7] + row * line[8], line[9], width, spare[1])
+                second = _wide(code[line + 7] + row * code[line + 8], code[line + 9], width, second_spare)
             if opcode == 3:
-                third = _wide(line[10] + row * line[11], line[12], width, spare[2])
-            _native(opcode, first, second, third, out)
+                third = _wide(code[line + 10] + row * code[line + 11], code[line + 12], width, third_spare)
+            _native(opcode, first, second, third, _numbers(out_address, width))
 
 
 @jit_reassociating
@@ -266,7 +328,13 @@ def _four_dots(a, b, c, d, e):
 
 @jit
 def _partial(program, i, start, width):
-    return carray(_pointer(program.partials[i, 0] + start * program.partials[i, 1]), (width,))
+    place = _integers(program[PARTIALS] + 16 * i, 2)
+    return _numbers(place[0] + start * place[1], width)
+
+
+@jit
+def _value(program, k, width):
+    return _numbers(program[REGISTERS] + 8 * program[STRIDE] * k, width)
 
 
 @jit
@@ -274,7 +342,7 @@ def _products(program, k, start, width, part):
     """One block's Gram matrix, lower triangle, value last; False where an entry is not finite."""
     finite = True
     for i in range(k + 1):
-        row = program.registers[k, :width] if i == k else _partial(program, i, start, width)
+        row = _value(program, k, width) if i == k else _partial(program, i, start, width)
         j = 0
         while j + 3 <= i and j + 3 < k:
             part[i, j], part[i, j + 1], part[i, j + 2], part[i, j + 3] = _four_dots(
@@ -296,19 +364,24 @@ def _products(program, k, start, width, part):
 
 @jit
 def _set_parameters(program, theta):
-    k = len(theta)
-    program.counters[0] += 1
-    program.slots[program.n_constants : program.n_constants + k] = theta
-    _run(program.uniform_code, 0, 1, program.registers[len(program.registers) - 3 :], program.loops)
+    """Counts an evaluation, copies the parameters in and runs the uniform program."""
+    _integers(program[COUNTERS], 1)[0] += 1
+    slots = _numbers(program[PARAMETERS], len(theta))
+    for i in range(len(theta)):
+        slots[i] = theta[i]
+    _call_run(
+        program[RUN], program[UNIFORM_CODE], program[UNIFORM_SIZE], 0, 1, program[SPARE], program[LOOPS]
+    )
 
 
 @jit
 def _residual(program, k, start, width):
     """Runs a block and turns the value into target - value; returns its sum of squares."""
-    registers = program.registers
-    _run(program.row_code, start, width, registers[len(registers) - 3 :], program.loops)
-    value = registers[k, :width]
-    goal = program.target[start : start + width]
+    _call_run(
+        program[RUN], program[ROW_CODE], program[ROW_SIZE], start, width, program[SPARE], program[LOOPS]
+    )
+    value = _value(program, k, width)
+    goal = _numbers(program[TARGET] + 8 * start, width)
     for i in range(width):
         value[i] = goal[i] - value[i]
     return _dot(value, value)
@@ -321,59 +394,54 @@ def _cleared(program, k, start, width):
         row = _partial(program, i, start, width)
         for t in range(width):
             if not np.isfinite(row[t]):
-                if program.partials[i, 1] != 0:
+                if _integers(program[PARTIALS] + 16 * i, 2)[1] != 0:
                     return False
                 row[t] = 0.0
     return True
 
 
-@jit
-def gram(program, theta, out):
-    """Writes the Gram matrix of [derivatives, target - value] over all rows into `out` (k + 1, k + 1).
-
-    Derivatives that are not finite count as zero. Returns False, with infinity in the last entry, where a
-    value is not finite.
-    """
-    k = len(theta)
-    _set_parameters(program, theta)
-    out[:, :] = 0.0
+@cfunc("int64(int64, int64, int64, int64)", cache=True, error_model="numpy")
+def _gram(program_address, theta_address, k, out_address):
+    program = _integers(program_address, FIELDS)
+    out = carray(_pointer(out_address), (k + 1, k + 1))
+    _set_parameters(program, _numbers(theta_address, k))
     part = np.empty((k + 1, k + 1))
-    rows = len(program.target)
-    block = program.registers.shape[1]
+    for i in range(k + 1):
+        for j in range(k + 1):
+            out[i, j] = 0.0
+    rows, block = program[ROWS], program[STRIDE]
     for start in range(0, rows, block):
         width = min(block, rows - start)
-        if not np.isfinite(_residual(program, k, start, width)):
+        good = np.isfinite(_residual(program, k, start, width))
+        if good and not _products(program, k, start, width, part):
+            good = _cleared(program, k, start, width) and _products(program, k, start, width, part)
+        if not good:
             out[k, k] = np.inf
-            return False
-        if not _products(program, k, start, width, part) and not (
-            _cleared(program, k, start, width) and _products(program, k, start, width, part)
-        ):
-            out[k, k] = np.inf
-            return False
+            return 0
         for i in range(k + 1):
             for j in range(i + 1):
                 out[i, j] += part[i, j]
     for i in range(k + 1):
         for j in range(i):
             out[j, i] = out[i, j]
-    return True
+    return 1
 
 
-@jit
-def gradient(program, theta, out):
-    """The mean squared error, infinite where a value is not finite; its gradient (k,) goes to `out`."""
-    k = len(theta)
-    _set_parameters(program, theta)
-    out[:] = 0.0
+@cfunc("float64(int64, int64, int64, int64)", cache=True, error_model="numpy")
+def _gradient(program_address, theta_address, k, out_address):
+    program = _integers(program_address, FIELDS)
+    out = _numbers(out_address, k)
+    _set_parameters(program, _numbers(theta_address, k))
+    for i in range(k):
+        out[i] = 0.0
     total = 0.0
-    rows = len(program.target)
-    block = program.registers.shape[1]
+    rows, block = program[ROWS], program[STRIDE]
     for start in range(0, rows, block):
         width = min(block, rows - start)
         total += _residual(program, k, start, width)
         if not np.isfinite(total):
             return np.inf
-        residual = program.registers[k, :width]
+        residual = _value(program, k, width)
         for i in range(k):
             product = _dot(_partial(program, i, start, width), residual)
             if not np.isfinite(product):
@@ -387,12 +455,31 @@ def gradient(program, theta, out):
 
 
 @jit
+def gram(program, theta, out):
+    """Writes the Gram matrix of [derivatives, target - value] over all rows into `out` (k + 1, k + 1).
+
+    `program` is a handle; `theta` and `out` are contiguous. Derivatives that are not finite count as zero.
+    Returns False, with infinity in the last entry, where a value is not finite.
+    """
+    done = _call_gram(program[GRAM], program.ctypes.data, theta.ctypes.data, len(theta), out.ctypes.data)
+    return done != 0
+
+
+@jit
+def gradient(program, theta, out):
+    """The mean squared error, infinite where a value is not finite; its gradient (k,) goes to `out`."""
+    return _call_gradient(
+        program[GRADIENT], program.ctypes.data, theta.ctypes.data, len(theta), out.ctypes.data
+    )
+
+
+@jit
 def expired(program):
     """Whether the deadline has passed; noted in the counters."""
     moment = np.empty(2, np.int64)
-    _call_clock(program.clock, moment.ctypes.data)
-    if moment[0] + 1e-9 * moment[1] > program.deadline:
-        program.counters[1] = 1
+    _call_clock(program[CLOCK], time.CLOCK_MONOTONIC, moment.ctypes.data)
+    if moment[0] * 1_000_000_000 + moment[1] > program[DEADLINE]:
+        _integers(program[COUNTERS], 2)[1] = 1
         return True
     return False
 
@@ -449,8 +536,7 @@ def _table(
 
 
 def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
-    """A program for `gram`: `features` (features, rows) as from `Tape.features`, contiguous; `target`
-    (rows,).
+    """A program for `gram`: `features` (features, rows) as from `Tape.features`, `target` (rows,).
 
     `deadline` is in the clock of `time.monotonic`. The program owns its scratch space: one per thread.
     """
@@ -460,21 +546,23 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     registers = _aligned((tape.n_registers + 3, width))
     slots = np.zeros(tape.n_uniforms)
     slots[: len(tape.constants)] = tape.constants
+    uniform_code = _table(tape.uniform_program, slots, features, registers, True)
+    row_code = _table(tape.row_program, slots, features, registers, False)
     partials = np.zeros((tape.n_params, 2), dtype=np.int64)
     for i, (kind, index) in enumerate(tape.partials):
         source = features if kind == FEATURE else registers
         partials[i] = (source.ctypes.data + 8 * source.shape[1] * index, 8 if kind == FEATURE else 0)
-    return Program(
-        _table(tape.uniform_program, slots, features, registers, True),
-        _table(tape.row_program, slots, features, registers, False),
-        partials,
-        slots,
-        len(tape.constants),
-        registers,
-        features,
-        target,
-        np.zeros(2, dtype=np.int64),
-        _CLOCK,
-        float(deadline),
-        np.zeros(16, dtype=np.int64),
-    )
+    counters = np.zeros(2, dtype=np.int64)
+    loops = np.zeros(16, dtype=np.int64)
+    handle = np.zeros(FIELDS, dtype=np.int64)
+    handle[[GRAM, GRADIENT, RUN, CLOCK]] = _gram.address, _gradient.address, _run.address, _CLOCK
+    handle[DEADLINE] = int(deadline * 1e9) if math.isfinite(deadline) else np.iinfo(np.int64).max
+    handle[[UNIFORM_CODE, UNIFORM_SIZE]] = uniform_code.ctypes.data, len(uniform_code)
+    handle[[ROW_CODE, ROW_SIZE]] = row_code.ctypes.data, len(row_code)
+    handle[[PARTIALS, COUNTERS, LOOPS]] = partials.ctypes.data, counters.ctypes.data, loops.ctypes.data
+    handle[PARAMETERS] = slots.ctypes.data + 8 * len(tape.constants)
+    handle[[REGISTERS, STRIDE]] = registers.ctypes.data, width
+    handle[SPARE] = registers[tape.n_registers :].ctypes.data
+    handle[[TARGET, ROWS]] = target.ctypes.data, len(target)
+    arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops)
+    return Program(handle, counters, arrays)

@@ -26,6 +26,11 @@ class Program:
     counters: np.ndarray
     deadline: float
 
+    @property
+    def handle(self) -> Program:
+        """What `gram` and its like take: the program itself."""
+        return self
+
 
 def jit(function: Any) -> Any:
     """The function itself: this engine compiles nothing."""

@@ -17,6 +17,15 @@ _PIVOT = 1e-14
 
 
 @jit
+def copy(source, target):
+    """Copies numbers between contiguous arrays of one shape."""
+    # slice assignment would compile a check of shapes with its messages, at a second for every use
+    flat, out = source.ravel(), target.ravel()
+    for i in range(len(flat)):
+        out[i] = flat[i]
+
+
+@jit
 def solve(matrix, right, lower, out):
     """Solves `matrix @ out = right` by Cholesky for a matrix scaled to a diagonal of about one.
 
@@ -108,8 +117,9 @@ def linear_step(g, linear, lower, step):
             part[i, j] = g[index[i], index[j]]
     short = np.zeros(count)
     everything = np.ones(count, np.bool_)
-    removed, least = damped_step(part, everything, 0.0, short.copy(), lower[:count, :count], short)
-    step[:] = 0.0
+    removed, least = damped_step(part, everything, 0.0, np.zeros(count), lower, short)
+    for i in range(k):
+        step[i] = 0.0
     for i in range(count):
         step[index[i]] = short[i]
     return removed, least
@@ -150,8 +160,8 @@ def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
         linear_step(g, linear, lower, step)
         inside = moved(theta, step, low, high, trial)
         if inside and gram(program, trial, g_trial) and g_trial[k, k] < g[k, k]:
-            theta[:] = trial
-            g[:, :] = g_trial
+            copy(trial, theta)
+            copy(g_trial, g)
     damping = 1e-3
     growth = 2.0
     quiet = 0
@@ -172,12 +182,12 @@ def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
             if promised > 0.05 * g_trial[k, k] and g_trial[k, k] - promised < loss:
                 inside = moved(trial, step, low, high, refined)
                 if inside and gram(program, refined, g_refined) and g_refined[k, k] < g_trial[k, k]:
-                    trial[:] = refined
-                    g_trial[:, :] = g_refined
+                    copy(refined, trial)
+                    copy(g_refined, g_trial)
         if better and g_trial[k, k] < loss:
             gain = loss - g_trial[k, k]
-            theta[:] = trial
-            g[:, :] = g_trial
+            copy(trial, theta)
+            copy(g_trial, g)
             ratio = min(gain / promise, 2.0)
             shrink = 1.0 - (2.0 * ratio - 1.0) ** 3
             damping = max(damping * min(max(shrink, 0.1), 2.0), 1e-12)

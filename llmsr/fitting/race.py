@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmsr.expression.engine import expired, jit
-from llmsr.fitting.descent import descend
+from llmsr.fitting.descent import copy, descend
 
 
 @jit
@@ -41,11 +41,11 @@ def kick(program, theta, squares, candidates, linear, low, high, floor, toleranc
         for j in range(candidates.shape[1]):
             if squares <= floor or expired(program):
                 return squares
-            trial[:] = theta
+            copy(theta, trial)
             trial[i] = candidates[i, j]
             g[k, k] = np.inf
             descend(program, trial, linear, low, high, floor, tolerance, iterations, g)
             if g[k, k] < squares:
                 squares = g[k, k]
-                theta[:] = trial
+                copy(trial, theta)
     return squares

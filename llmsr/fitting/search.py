@@ -62,7 +62,7 @@ class Search:
 
     @property
     def late(self) -> bool:
-        return bool(engine.expired(self.full))
+        return bool(engine.expired(self.full.handle))
 
     @property
     def evaluations(self) -> int:
@@ -88,7 +88,7 @@ class Search:
         """Notes `theta` as it is."""
         k = len(theta)
         g = np.empty((k + 1, k + 1))
-        engine.gram(self.full, theta, g)
+        engine.gram(self.full.handle, theta, g)
         self._keep(theta, g[k, k])
 
     def polish(self, theta: np.ndarray, iterations: int) -> None:
@@ -98,7 +98,9 @@ class Search:
         g = np.empty((k + 1, k + 1))
         g[k, k] = np.inf
         floor = 1e-3 * FLOOR * self.data.power
-        ended = descend(self.full, theta, self.linear, -self.high, self.high, floor, 1e-9, iterations, g)
+        ended = descend(
+            self.full.handle, theta, self.linear, -self.high, self.high, floor, 1e-9, iterations, g
+        )
         self._keep(theta, g[k, k])
         if self.best is not None and self.best.squares == g[k, k]:
             self.capped = ended == CAPPED
@@ -106,7 +108,7 @@ class Search:
     def bfgs(self) -> np.ndarray:
         """BFGS from ones on all rows; notes and returns where it stops."""
         theta = np.ones(self.tape.n_params)
-        value = minimise(self.full, theta)
+        value = minimise(self.full.handle, theta)
         self._keep(theta, value * self.data.full.rows)
         return theta
 
@@ -120,7 +122,17 @@ class Search:
         """Where the starts end on the subset, best first; those without a finite end are left out."""
         squares = np.empty(len(thetas))
         tolerance = 1e-3 if iterations < 10 else 1e-5
-        heat(self.subset, thetas, self.linear, low, high, self.subset_floor, tolerance, iterations, squares)
+        heat(
+            self.subset.handle,
+            thetas,
+            self.linear,
+            low,
+            high,
+            self.subset_floor,
+            tolerance,
+            iterations,
+            squares,
+        )
         order = np.argsort(squares, kind="stable")
         return [Candidate(float(squares[i]), thetas[i]) for i in order if np.isfinite(squares[i])]
 
@@ -146,7 +158,7 @@ class Search:
             grid = candidates_at(self.expression, self.linear_params, sample, best)
             before = reached
             reached = kick(
-                self.subset,
+                self.subset.handle,
                 best,
                 reached,
                 grid,
