@@ -39,9 +39,7 @@ def generate(prompt: str, n: int) -> None:
         if turn == 0:
             samples, tokens, started = 0, 0, time.process_time()
         torch.manual_seed(turn)
-        out = model.generate(
-            **inputs, do_sample=True, temperature=0.8, num_return_sequences=n, max_new_tokens=512
-        )
+        out = model.generate(**inputs, **drawing, num_return_sequences=n)
         written = out[:, inputs["input_ids"].shape[1] :]
         samples += n
         tokens += int((written != tokenizer.pad_token_id).sum())
