@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from llmsr.expression import numpy_functions as numpy_
-from llmsr.expression import pointwise, reductions, torch_functions
+from llmsr.expression import (
+    numpy_functions,
+    numpy_making,
+    numpy_shaping,
+    pointwise,
+    reductions,
+    torch_functions,
+)
 from llmsr.expression.names import CONTEXT, native, refused, words
-from llmsr.expression.numpy_functions import kind_of, reduction
+from llmsr.expression.numpy_functions import reduction
+from llmsr.expression.numpy_making import kind_of
 from llmsr.expression.pointwise import Pointwise
 from llmsr.expression.python_functions import (
     BUILTINS,
@@ -43,6 +51,11 @@ def ufuncs(module: str, table: dict[str, tuple[int, Pointwise]]) -> dict[str, An
     return {name: ufunc(f"{module}.{name}", *entry) for name, entry in table.items()}
 
 
+def members(module: ModuleType, names: list[str]) -> dict[str, Callable[..., Any]]:
+    """Functions of one of our modules by numpy's names, which may lack a trailing underscore."""
+    return {name.rstrip("_"): getattr(module, name) for name in names}
+
+
 def natives(module: str, table: dict[str, Callable[..., Any]]) -> dict[str, Any]:
     return {name: native(f"{module}.{name}", function) for name, function in table.items()}
 
@@ -62,24 +75,35 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
 }
 NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **REDUCTIONS,
-    **numpy_.members(
+    **members(
+        numpy_making,
         words(
-            "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange "
-            "linspace stack concatenate column_stack vstack hstack atleast_1d atleast_2d copy ravel "
-            "reshape squeeze expand_dims broadcast_to repeat tile shape ndim size isscalar dot "
-            "matmul_ inner outer polyval vander einsum where select piecewise clip round_ nan_to_num "
-            "isclose errstate"
-        )
+            "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange linspace"
+        ),
     ),
-    "around": numpy_.round_,
-    "asanyarray": numpy_.asarray,
-    "ascontiguousarray": numpy_.asarray,
-    "asfarray": numpy_.asarray,
-    "row_stack": numpy_.vstack,
-    "transpose": numpy_.transposed,
-    "permute_dims": numpy_.transposed,
-    "concat": numpy_.concatenate,
-    "seterr": numpy_.nothing,
+    **members(
+        numpy_shaping,
+        words(
+            "stack concatenate column_stack vstack hstack atleast_1d atleast_2d copy ravel "
+            "reshape squeeze expand_dims broadcast_to repeat tile shape ndim size isscalar"
+        ),
+    ),
+    **members(
+        numpy_functions,
+        words(
+            "dot matmul_ inner outer polyval vander einsum where select piecewise clip round_ "
+            "nan_to_num isclose errstate"
+        ),
+    ),
+    "around": numpy_functions.round_,
+    "asanyarray": numpy_making.asarray,
+    "ascontiguousarray": numpy_making.asarray,
+    "asfarray": numpy_making.asarray,
+    "row_stack": numpy_shaping.vstack,
+    "transpose": numpy_shaping.transposed,
+    "permute_dims": numpy_shaping.transposed,
+    "concat": numpy_shaping.concatenate,
+    "seterr": numpy_functions.nothing,
 }
 MIXING = words(
     "gradient diff ediff1d cumsum cumprod nancumsum cumulative_sum sort argsort partition "
@@ -111,8 +135,8 @@ NUMPY: dict[str, Any] = {
     "random": Module("numpy.random"),
     "c_": Native("np.c_", lambda on, args, kwargs: None),
     "ndarray": refused("np.ndarray", "cannot be called"),
-    "float64": native("np.float64", numpy_.scalar_float),
-    "double": native("np.double", numpy_.scalar_float),
+    "float64": native("np.float64", numpy_functions.scalar_float),
+    "double": native("np.double", numpy_functions.scalar_float),
     "int64": DType("i"),
     "int_": DType("i"),
     "bool_": DType("b"),
@@ -147,7 +171,7 @@ TORCH: dict[str, Any] = {
     "bool": DType("b"),
     "special": Module("torch.special"),
     "nn": Module("torch.nn"),
-    "no_grad": native("torch.no_grad", numpy_.errstate),
+    "no_grad": native("torch.no_grad", numpy_functions.errstate),
     "Tensor": refused("torch.Tensor", "cannot be called"),
 }
 ACTIVATIONS: dict[str, Any] = {
@@ -156,9 +180,9 @@ ACTIVATIONS: dict[str, Any] = {
 }
 MODULES: dict[str, dict[str, Any]] = {
     "numpy": NUMPY,
-    "numpy.linalg": {"norm": native("np.linalg.norm", numpy_.linalg_norm)},
+    "numpy.linalg": {"norm": native("np.linalg.norm", numpy_functions.linalg_norm)},
     "numpy.polynomial": {"polynomial": Module("numpy.polynomial.polynomial")},
-    "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_.polynomial_polyval)},
+    "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_functions.polynomial_polyval)},
     "numpy.random": {},
     "numpy.typing": {},
     "math": MATH,
@@ -173,7 +197,8 @@ MODULES: dict[str, dict[str, Any]] = {
     "typing": {},
     "collections.abc": {},
     "warnings": {
-        name: native(name, numpy_.nothing) for name in ("filterwarnings", "simplefilter", "catch_warnings")
+        name: native(name, numpy_functions.nothing)
+        for name in ("filterwarnings", "simplefilter", "catch_warnings")
     },
 }
 ROOTS: dict[str, Any] = {
@@ -200,12 +225,12 @@ ARRAY_METHODS: dict[str, Native] = {
                 name: NUMPY_FUNCTIONS[name]
                 for name in words("clip dot matmul ravel reshape squeeze transpose copy round repeat")
             },
-            "flatten": numpy_.flatten,
-            "astype": numpy_.astype,
-            "fill": numpy_.fill,
+            "flatten": numpy_shaping.flatten,
+            "astype": numpy_shaping.astype,
+            "fill": numpy_functions.fill,
             "item": array_item,
-            "clone": numpy_.copy,
-            "view": numpy_.reshape,
+            "clone": numpy_shaping.copy,
+            "view": numpy_shaping.reshape,
             **torch_functions.METHODS,
         },
     ),

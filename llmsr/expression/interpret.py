@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmsr.expression.branches import Journal, arrays_in, holds, join, join_stores
-from llmsr.expression.evaluating import SYMBOLS, Evaluating
+from llmsr.expression.evaluating import Evaluating
 from llmsr.expression.functions import HINTS, MODULES
 from llmsr.expression.graph import Graph
 from llmsr.expression.indexing import position, write
 from llmsr.expression.limits import Limits
 from llmsr.expression.names import CONTEXT
+from llmsr.expression.operators import SYMBOLS
 from llmsr.expression.scope import names_of_arguments, names_set_in
 from llmsr.expression.values import (
     SERIALS,

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression.indexing import whole
+from llmsr.expression.indexing import read, whole
 from llmsr.expression.names import native, words
-from llmsr.expression.numpy_functions import asarray, plain
+from llmsr.expression.numpy_functions import round_ as rounded
+from llmsr.expression.numpy_making import asarray, plain
 from llmsr.expression.pointwise import SPECIAL, UFUNCS, Pointwise
 from llmsr.expression.scalars import checked
 from llmsr.expression.values import (
@@ -57,8 +58,6 @@ def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
             raise Refused("a number rounded to too many digits")
         return checked(round(number, ndigits), on.limits)
     on.kindly("round of data")
-    from llmsr.expression.numpy_functions import round_ as rounded
-
     return rounded(on, number, 0 if ndigits is None else ndigits)
 
 
@@ -386,6 +385,4 @@ def array_item(on: Interpreter, a: Any, /) -> Any:
     array = asarray(on, a)
     if array.cells.size != 1 or array.rows is not None:
         raise Refused(".item() of an array with more than one value")
-    from llmsr.expression.indexing import read
-
     return read(on.arrays, array, (0,) * array.ndim) if array.ndim else array

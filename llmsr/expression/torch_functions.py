@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression import numpy_functions as numpy_
-from llmsr.expression import reductions
+from llmsr.expression import numpy_functions, numpy_making, numpy_shaping, reductions
 from llmsr.expression.reductions import Combine, reduce
 from llmsr.expression.values import Array, Refused, RowCount
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def tensor(
     on: Interpreter, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False
 ) -> Array:
-    return numpy_.array(on, data, dtype)
+    return numpy_making.array(on, data, dtype)
 
 
 def along(name: str, combine: Combine) -> Callable[..., Array]:
@@ -47,15 +46,15 @@ def extreme(name: str, op: str, combine: Combine) -> Callable[..., Array]:
 
 
 def clamp(on: Interpreter, input: Any, min: Any = None, max: Any = None) -> Array:
-    return numpy_.clip(on, input, min, max)
+    return numpy_functions.clip(on, input, min, max)
 
 
 def stack(on: Interpreter, tensors: Any, dim: Any = 0, *, axis: Any = None) -> Array:
-    return numpy_.stack(on, tensors, dim if axis is None else axis)
+    return numpy_shaping.stack(on, tensors, dim if axis is None else axis)
 
 
 def cat(on: Interpreter, tensors: Any, dim: Any = 0, *, axis: Any = None) -> Array:
-    return numpy_.concatenate(on, tensors, dim if axis is None else axis)
+    return numpy_shaping.concatenate(on, tensors, dim if axis is None else axis)
 
 
 def sized(make: Callable[..., Array]) -> Callable[..., Array]:
@@ -69,15 +68,15 @@ def sized(make: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def unsqueeze(on: Interpreter, input: Any, dim: Any) -> Array:
-    return numpy_.expand_dims(on, input, dim)
+    return numpy_shaping.expand_dims(on, input, dim)
 
 
 def transpose(on: Interpreter, input: Any, *dims: Any) -> Array:
-    return numpy_.transposed(on, input, *dims)
+    return numpy_shaping.transposed(on, input, *dims)
 
 
 def where(on: Interpreter, condition: Any, input: Any = None, other: Any = None) -> Array:
-    return numpy_.where(on, condition, input, other)
+    return numpy_functions.where(on, condition, input, other)
 
 
 def lerp(on: Interpreter, input: Any, end: Any, weight: Any) -> Any:
@@ -90,9 +89,9 @@ def addcmul(on: Interpreter, input: Any, tensor1: Any, tensor2: Any, *, value: A
 
 def same(on: Interpreter, a: Any, *args: Any, **kwargs: Any) -> Array:
     """detach, double, contiguous: the tensor itself."""
-    array = numpy_.asarray(on, a)
+    array = numpy_making.asarray(on, a)
     if array.kind != "f":
-        return numpy_.cast(on, array, "f")
+        return numpy_making.cast(on, array, "f")
     return array
 
 
@@ -133,7 +132,7 @@ def gelu(on: Interpreter, input: Any, approximate: Any = "none") -> Array:
 
 
 def hardtanh(on: Interpreter, input: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Array:
-    return numpy_.clip(on, input, min_val, max_val)
+    return numpy_functions.clip(on, input, min_val, max_val)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -153,17 +152,17 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "stack": stack,
     "cat": cat,
     "concat": cat,
-    "zeros": sized(numpy_.zeros),
-    "ones": sized(numpy_.ones),
-    "empty": sized(numpy_.empty),
+    "zeros": sized(numpy_making.zeros),
+    "ones": sized(numpy_making.ones),
+    "empty": sized(numpy_making.empty),
     "unsqueeze": unsqueeze,
     "transpose": transpose,
     "t": transpose,
     "where": where,
     "lerp": lerp,
     "addcmul": addcmul,
-    "mv": numpy_.matmul_,
-    "mm": numpy_.matmul_,
+    "mv": numpy_functions.matmul_,
+    "mm": numpy_functions.matmul_,
     "square": lambda on, input: on.binary("*", input, input),
 }
 METHODS: dict[str, Callable[..., Any]] = {
