@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     if _wants_training(argv):
         from llmsr.grpo.run import main as train
 
-        return train([flag for flag in argv if not flag.startswith("--use_rl")])
+        return train(argv)
     run, search, proposer = _settings(argv)
     run_dir = _run_directory(run, search)
     problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
