@@ -16,7 +16,7 @@ from llmsr.report.textfile import write_file
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="llmsr compare",
-        description="Figures of several runs; with --output also a page of curves over samples, seconds, tokens.",
+        description="Figures of several runs; with --output also a page with their curves.",
     )
     parser.add_argument("directories", metavar="DIR", nargs="+", help="directories of runs")
     parser.add_argument(

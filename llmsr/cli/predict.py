@@ -18,8 +18,8 @@ from llmsr.report.recorded import read_run
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="llmsr predict",
-        description="Add the equation's prediction to the rows of a CSV file; columns are matched by name, or by "
-        "order where no name matches.",
+        description="Add the equation's prediction to the rows of a CSV file; columns are matched by name, "
+        "or by order where no name matches.",
     )
     parser.add_argument("directory", metavar="DIR", help="the run's directory")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Charts as inline SVG: lines, steps and points on linear or logarithmic axes; no library, no script.
 
 Colours are the page's style variables (--tone1, --tone2, ...), so that charts follow its light and dark
-theme. A chart is as wide as its place; its text keeps its size because charts are drawn at the width that they are
-shown at (about 360 pixels).
+theme. A chart is as wide as its place; its text keeps its size because charts are drawn at the
+width that they are shown at (about 360 pixels).
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def _progress(history: History) -> str:
     return markup.section(
         "Progress",
         markup.grid(*figures),
-        hint="The best equation so far is the one of least training error; its errors on the other splits are "
-        "only watched.",
+        hint="The best equation so far is the one of least training error; its errors on the other splits "
+        "are only watched.",
     )
 
 

@@ -61,7 +61,7 @@ def _plain(cell: object) -> str:
 
 
 def equation_module(equation: Equation) -> str:
-    """The source of best_equation.py: `equation(*columns)` exact, `rounded(*columns)` as a person writes it."""
+    """The source of best_equation.py: `equation(*columns)` exact, `rounded(*columns)` for reading."""
     columns = ", ".join(equation.expression.columns)
     about = [
         f"An equation for {equation.target} of {columns}, found for the problem {equation.problem.name}.",

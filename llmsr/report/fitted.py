@@ -46,8 +46,8 @@ def fit_section(equation: Equation) -> str:
         "Fit",
         markup.grid(*clouds, *leftovers),
         markup.details("Residuals over each input", markup.grid(*hidden)),
-        hint=f"Up to {POINTS} rows of each split, at equal distances in the file. The residual is predicted minus "
-        "true; a pattern in it is law that the equation misses.",
+        hint=f"Up to {POINTS} rows of each split, at equal distances in the file. The residual is predicted "
+        "minus true; a pattern in it is law that the equation misses.",
     )
 
 

@@ -77,7 +77,7 @@ class Outputs:
         """Write all files and hand back what `result.json` says; `complete` tells whether the run is over.
 
         What a run found is in its archive, so a fault in a file for people must not end the run: it is told
-        on standard error and `report` repeats it. A file that cannot be written is a `UserError` all the same.
+        on standard error and `report` repeats it. A file that cannot be written is a `UserError`.
         """
         try:
             return self.write(totals, complete)

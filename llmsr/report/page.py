@@ -44,8 +44,10 @@ def report_page(
         parts.append(fitted.fit_section(best))
     parts += course_sections(history)
     parts.append(_cost(result, history, settings))
-    parts.append("<footer>NMSE: mean squared error over the variance of the target, on the rows named. Constants "
-                 "are fitted and equations picked on the training rows alone.</footer>")  # fmt: skip
+    parts.append(
+        "<footer>NMSE: mean squared error over the variance of the target, on the rows named. "
+        "Constants are fitted and equations picked on the training rows alone.</footer>"
+    )
     return markup.page(f"{problem.name}: equations found", "".join(parts))
 
 
@@ -77,8 +79,8 @@ def equation_markup(equation: Equation, tidy: bool = True) -> str:
 def _best(equation: Equation, result: Mapping[str, Any]) -> str:
     evaluation = equation.sample.evaluation
     about = (
-        f"Sample {equation.sample.number}, complexity {evaluation.complexity}. Constants are rounded as far as "
-        "the training error allows (1 %, or 1e-10 of NMSE)"
+        f"Sample {equation.sample.number}, complexity {evaluation.complexity}. Constants are rounded as far "
+        "as the training error allows (1 %, or 1e-10 of NMSE)"
     )
     dropped = equation.tidy.dropped
     if dropped:
@@ -161,8 +163,8 @@ def _front(equations: Sequence[Equation], picked: int, history: History) -> str:
             _choices(equations),
         ),
         markup.table(head, rows, picked),
-        hint="Equations that no smaller one beats on the training rows. The score is the gain in log error per unit "
-        "of complexity; complexity counts operators, columns and constants.",
+        hint="Equations that no smaller one beats on the training rows. The score is the gain in log error "
+        "per unit of complexity; complexity counts operators, columns and constants.",
     )
 
 
@@ -211,7 +213,9 @@ def _cost(result: Mapping[str, Any], history: History, settings: Mapping[str, An
         "generated tokens": f"{result['tokens']:,}",
         "fits": f"{result['fits']:,} (equal equations are fitted once)",
         "wall time": duration(history.seconds) if history.seconds else "not recorded",
-        "asking the model": duration(history.generation_seconds),
+        "asking the model": duration(history.generation_seconds)
+        if history.generation_seconds
+        else "not recorded",
         "fitting": f"{duration(history.fit_seconds)} ({duration(history.cpu_seconds)} of CPU)",
     }
     if result["failed_prompts"]:

@@ -21,8 +21,8 @@ def write_predictions(equation: Equation, source: str | Path, output: IO[str]) -
     """Copy the CSV with one more column, the prediction; (rows, rows whose prediction is not finite).
 
     Columns are matched by name, whatever their order; where no name matches, the first columns are taken in
-    the equation's order. A file whose first line is numbers has no header. Memory is bounded by `BLOCK_ROWS`. A
-    prediction that is not finite is an empty cell. `UserError` names the line of a bad cell.
+    the equation's order. A file whose first line is numbers has no header. Memory is bounded.
+    A prediction that is not finite is an empty cell. `UserError` names the line of a bad cell.
     """
     path = Path(source)
     try:

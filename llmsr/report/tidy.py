@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmsr.expression.canonical import canonical
 from llmsr.expression.complexity import tree_sizes
 from llmsr.expression.graph import Expression, Graph, Node, evaluate
 from llmsr.expression.infix import fill
@@ -56,7 +57,7 @@ class Tidy:
 
 
 def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
-    """The tidied equation; its training NMSE is at most 1 % or 1e-10 above the fitted one's, whichever is more."""
+    """The tidied equation; its training NMSE is above the fitted one's by at most 1 % or 1e-10."""
     filled = fill(expression, params)
     everything = _Ruler(train.inputs, train.target)
     fitted = everything.nmse(filled)
@@ -66,11 +67,17 @@ def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
     step = max(1, len(train) // ROWS)
     some = _Ruler(train.inputs[::step], train.target[::step], everything.variance)
     allowed = _allowed(fitted)
-    fewer, dropped = _without_idle_terms(filled, everything, some, allowed)
-    shortened = _shortened(fewer, some)
-    for candidate in (shortened, _shortened(fewer, everything), fewer):
-        reached = everything.nmse(candidate)
-        if reached <= allowed:
+    fewer, dropped = _without_idle_terms(_collected(filled, everything, allowed), everything, some, allowed)
+    fewer = _collected(fewer, everything, allowed)
+    trials = (
+        lambda: _shortened(fewer, some, _allowed(some.nmse(filled))),
+        lambda: _shortened(fewer, everything, allowed),
+        lambda: fewer,
+    )
+    for trial in trials:
+        candidate = trial()
+        reached = everything.nmse(candidate) if candidate is not None else math.inf
+        if candidate is not None and reached <= allowed:
             # a factor of 1 and a sum with 0 are gone once the numbers stand
             final = fill(candidate, ())
             recognised = _recognised(final, everything, allowed)
@@ -80,6 +87,13 @@ def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
 
 def _allowed(nmse: float) -> float:
     return nmse + max(RELATIVE * nmse, ABSOLUTE)
+
+
+def _collected(expression: Expression, ruler: _Ruler, allowed: float) -> Expression:
+    """The canonical form where it is smaller: 0.3*x + 0.5*x is 0.8*x."""
+    form = canonical(expression)
+    smaller = tree_sizes(form)[-1] < tree_sizes(expression)[-1]
+    return form if smaller and ruler.nmse(form) <= allowed else expression
 
 
 class _Ruler:
@@ -120,10 +134,12 @@ def _with(expression: Expression, numbers: dict[int, float]) -> Expression:
     return Expression(tuple(nodes), expression.columns)
 
 
-def _shortened(expression: Expression, ruler: _Ruler) -> Expression:
-    """All numbers to the fewest common digits that the loss allows, then each one further while it lasts."""
+def _shortened(expression: Expression, ruler: _Ruler, allowed: float) -> Expression | None:
+    """All numbers to the fewest common digits that the loss allows, then each one further while it lasts.
+
+    None where not even all digits are allowed.
+    """
     numbers = {i: float(expression.nodes[i].value or 0.0) for i in _numbers(expression)}
-    allowed = _allowed(ruler.nmse(expression))
     current: dict[int, float] = dict(numbers)
     digits = 17
     for common in range(1, 16):
@@ -131,6 +147,9 @@ def _shortened(expression: Expression, ruler: _Ruler) -> Expression:
         if ruler.nmse(_with(expression, rounded)) <= allowed:
             current, digits = rounded, common
             break
+    else:
+        if ruler.nmse(expression) > allowed:
+            return None
     for position in sorted(numbers, key=lambda i: abs(numbers[i])):
         for fewer in range(1, min(digits, 8)):
             shorter = current | {position: _rounded(numbers[position], fewer)}
