@@ -15,6 +15,7 @@ from llmsr.expression import (
     reductions,
     torch_functions,
 )
+from llmsr.expression.math_functions import MATH, factorial
 from llmsr.expression.names import CONTEXT, native, refused, words
 from llmsr.expression.numpy_functions import reduction
 from llmsr.expression.numpy_making import kind_of
@@ -22,11 +23,9 @@ from llmsr.expression.pointwise import Pointwise
 from llmsr.expression.python_functions import (
     BUILTINS,
     LIST_METHODS,
-    MATH,
     NUMBERS,
     TABLE_METHODS,
     array_item,
-    factorial,
     reduce_,
 )
 from llmsr.expression.values import Array, DType, Items, Module, Native, Refused, Table
