@@ -46,6 +46,9 @@ class Proposer(Protocol):
     returns at most `n` completions, fewer only when the source has come to its end. It raises
     `ProposerFailure` for a prompt that failed and `UserError` for what no further prompt will mend (a
     wrong key or model).
+
+    A source that decodes several prompts together has `batch_prompts`, their number, and
+    `propose_many(prompts, n, seeds)`; one that reads a fixed list has `skip(n)`.
     """
 
     name: str

@@ -187,6 +187,9 @@ def _load(config: ProposerConfig, path: str) -> tuple[Any, Any]:
         if loading["missing_keys"]:
             names = ", ".join(sorted(loading["missing_keys"])[:3])
             raise UserError(f"cannot load the model {path}: its files lack weights ({names}, ...)")
+        if device == "cpu" and not _is_large(model):
+            # its products are too small to share, and spinning threads would take the cores from the fits
+            torch.set_num_threads(1)
         return tokenizer, model.to(device, dtype or _cpu_dtype(model)).eval()
     except torch.OutOfMemoryError:
         raise UserError(f"{path} does not fit on {device}: take a smaller model, or --device cpu") from None
@@ -293,5 +296,9 @@ def _cpu_dtype(model: Any) -> Any:
     import torch
 
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    large = sum(parameter.numel() for parameter in model.parameters()) > LARGE_PARAMETERS
-    return torch.bfloat16 if large and (able.get("avx512_bf16") or able.get("amx_bf16")) else torch.float32
+    fast = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.bfloat16 if _is_large(model) and fast else torch.float32
+
+
+def _is_large(model: Any) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) > LARGE_PARAMETERS
