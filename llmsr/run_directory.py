@@ -12,7 +12,19 @@ from typing import Any
 
 from llmsr.errors import UserError
 
-RECORDED = ("llmsr", "numpy", "scipy", "numba", "torch", "transformers", "openai", "vllm", "verl", "ray", "trl")
+RECORDED = (
+    "llmsr",
+    "numpy",
+    "scipy",
+    "numba",
+    "torch",
+    "transformers",
+    "openai",
+    "vllm",
+    "verl",
+    "ray",
+    "trl",
+)
 
 
 def write_configuration(run_dir: Path, settings: dict[str, Any]) -> None:

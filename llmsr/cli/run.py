@@ -65,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
         return train(argv)
     run, search, proposer = _settings(argv)
     run_dir = _run_directory(run, search)
+    if run.resume and not (run_dir / "archive").exists():
+        raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
     problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
     with RunLock(run_dir):
         earlier = _earlier_samples(as_mapping(run, search, proposer), run.resume, run_dir)
@@ -145,8 +147,6 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path) -> l
     """The samples of the run to continue; for a new run, its configuration is written instead."""
     archived = run_dir / "archive"
     if resume:
-        if not archived.exists():
-            raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
         stored = read_yaml(run_dir / "config.yaml")
         changed = [
             k for k, v in settings.items() if k not in FREE_ON_RESUME and k in stored and stored[k] != v
