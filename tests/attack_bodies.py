@@ -514,6 +514,9 @@ TYPES = [
     "    try:\n        y = x if x > 0 else v\n    except ValueError:\n        y = 0 * x\n    return y\n",
     "    try:\n        y = x * math.sqrt(params[0])\n    except ValueError:\n        y = x\n    return y\n",
     "    l = [1]\n    if params[0] > 0:\n        l.append(2)\n    return sum(l) * x\n",
+    "    return x + ((params[0] > 0 or 3) + (params[1] > 0))\n",
+    "    return x // ((params[0] and np.ones_like(x, dtype=int)) // (x > v))\n",
+    "    return x * ([1, 2] * params[0])[0]\n",
     "    a = np.zeros_like(x)\n    b = a if params[0] > 0 else x * 2\n    a += 1\n    return b\n",
 ]
 

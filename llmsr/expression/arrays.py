@@ -303,6 +303,13 @@ class Arrays:
     def power(self, a: Array, b: Array) -> Array:
         return self.arithmetic("**", a, b)
 
+    def choose(self, condition: Array, a: Array, b: Array) -> Array:
+        """One of two values by a condition, where Python would keep the type of the one chosen."""
+        kinds = {a.kind, b.kind}
+        if len(kinds) == 2 and ("b" in kinds or any(x.kind == "i" and not x.scalar for x in (a, b))):
+            raise Refused("a value whose type depends on a condition on data")
+        return self.where(condition, a, b)
+
     def opposite(self, a: int, b: int) -> bool:
         """Whether one mask node is the `not` of the other."""
         nodes = self.graph.nodes

@@ -78,7 +78,7 @@ def join(on: Arrays, condition: Array, a: Any, b: Any) -> Any:
     if a is b or (type(a) is type(b) and isinstance(a, (str, *NUMBERS)) and repr(a) == repr(b)):
         return a
     if isinstance(a, (Array, *NUMBERS)) and isinstance(b, (Array, *NUMBERS)):
-        return on.where(condition, on.lift(a), on.lift(b))
+        return on.choose(condition, on.lift(a), on.lift(b))
     if isinstance(a, (tuple, Items)) and type(a) is type(b) and len(a) == len(b):
         items = [join(on, condition, x, y) for x, y in zip(a, b, strict=True)]
         if not any(isinstance(item, Unbound) for item in items):

@@ -271,7 +271,7 @@ class Operators:
         a, b = self.array(a), self.array(b)
         if a.kind == b.kind == "b":
             return self.arrays.logical(op, a, b)
-        return self.arrays.where(a, b, a) if op == "and" else self.arrays.where(a, a, b)
+        return self.arrays.choose(a, b, a) if op == "and" else self.arrays.choose(a, a, b)
 
     def value_BoolOp(self, node: ast.BoolOp) -> Any:
         op = "and" if isinstance(node.op, ast.And) else "or"
