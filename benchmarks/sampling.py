@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmsr.llm.proposer import ProposerConfig, make_proposer
+from llmsr.llm.choice import make_proposer
+from llmsr.llm.proposer import ProposerConfig
 from llmsr.prompt import Version, build_prompt
 from llmsr.spec import load_spec
 

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
 
 from llmsr.errors import UserError
-from llmsr.llm.proposer import CHAT_INSTRUCTION, ProposerConfig, ProposerFailure, make_proposer
+from llmsr.llm.choice import make_proposer
+from llmsr.llm.proposer import CHAT_INSTRUCTION, ProposerConfig, ProposerFailure
 from llmsr.llm.sampling import Prompt, Sampler
 from llmsr.llm.shared_prefix import ARCHITECTURES, SharedPrefixCache, serves
 from llmsr.llm.transformers_model import TransformersModel, _preface_end

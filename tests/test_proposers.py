@@ -18,13 +18,12 @@ import pytest
 from fake_server import BODY, MODEL, FakeServer
 
 from llmsr.errors import UserError
+from llmsr.llm.choice import chosen_proposer, make_proposer
 from llmsr.llm.proposer import (
     Completion,
     ProposerConfig,
     ProposerFailure,
-    chosen_proposer,
     cut_at_stops,
-    make_proposer,
     scrubbed,
 )
 
@@ -590,7 +589,8 @@ def test_vllm_ends_when_its_parent_is_killed(vllm, tmp_path):
     vllm()
     code = textwrap.dedent("""
         import os, time
-        from llmsr.llm.proposer import ProposerConfig, make_proposer
+        from llmsr.llm.choice import make_proposer
+        from llmsr.llm.proposer import ProposerConfig
         proposer = make_proposer(ProposerConfig(proposer="vllm", model_path="some/model"))
         print(proposer._process.pid, flush=True)
         time.sleep(600)

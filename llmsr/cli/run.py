@@ -18,7 +18,8 @@ from llmsr.evaluator import Evaluator
 from llmsr.evolution.sample_files import write_sample_file
 from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
-from llmsr.llm.proposer import ProposerConfig, make_proposer
+from llmsr.llm.choice import make_proposer
+from llmsr.llm.proposer import ProposerConfig
 from llmsr.problem import Problem, load_problem
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
