@@ -98,7 +98,12 @@ def test_parquet_gives_back_what_was_written(rows, tmp_path):
 def test_details_show_scores_constants_data_and_other_words(problem, pool):
     train, _ = dataset.prompt_rows(problem, pool, 40, 0, seed=0, details=True)
     texts = [text(row) for row in train]
-    for wanted in ("# error on the data (NMSE)", "fitted params used", "# some rows of the data", "# ranges of the data"):
+    for wanted in (
+        "# error on the data (NMSE)",
+        "fitted params used",
+        "# some rows of the data",
+        "# ranges of the data",
+    ):
         assert any(wanted in t for t in texts)
     assert any(not t.startswith(INSTRUCTION) for t in texts)
 

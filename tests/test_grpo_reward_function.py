@@ -60,7 +60,8 @@ def info(**more):
 def test_every_kind_of_answer_gets_its_grade_and_the_same_keys(run_dir):
     with RewardFunction(run_dir) as function:
         scores = {
-            kind: function.compute_score("llmsr/plane", text, "plane", info()) for kind, text in ANSWERS.items()
+            kind: function.compute_score("llmsr/plane", text, "plane", info())
+            for kind, text in ANSWERS.items()
         }
     for kind, score in scores.items():
         assert STATUSES[int(score["status"])] == kind

@@ -57,7 +57,15 @@ def leaves(tree, prefix=""):
 
 def test_what_a_user_sets_arrives(tmp_path):
     plan, config = config_of(
-        tmp_path, epochs=3, batch_size=32, learning_rate=2e-6, rollout_n=4, gpus=2, nnodes=2, kl_coef=0.01, seed=7
+        tmp_path,
+        epochs=3,
+        batch_size=32,
+        learning_rate=2e-6,
+        rollout_n=4,
+        gpus=2,
+        nnodes=2,
+        kl_coef=0.01,
+        seed=7,
     )
     rollout, actor = config["actor_rollout_ref"]["rollout"], config["actor_rollout_ref"]["actor"]
     assert (config["data"]["train_batch_size"], actor["ppo_mini_batch_size"], rollout["n"]) == (32, 32, 4)
@@ -84,11 +92,18 @@ def test_without_divergence_no_reference_model_is_loaded(tmp_path):
 
 
 def test_variables_reach_workers_and_secrets_reach_no_file(tmp_path):
-    environment = {"NCCL_DEBUG": "INFO", "VLLM_LOGGING_LEVEL": "DEBUG", "API_KEY": "secret", "WANDB_API_KEY": "secret"}
+    environment = {
+        "NCCL_DEBUG": "INFO",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "API_KEY": "secret",
+        "WANDB_API_KEY": "secret",
+    }
     plan, config = config_of(tmp_path, environment)
     variables = config["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
     assert (variables["NCCL_DEBUG"], variables["VLLM_LOGGING_LEVEL"]) == ("INFO", "DEBUG")
-    assert "secret" not in write_config(config, plan.run_dir if plan.run_dir.is_dir() else tmp_path).read_text()
+    assert (
+        "secret" not in write_config(config, plan.run_dir if plan.run_dir.is_dir() else tmp_path).read_text()
+    )
 
 
 def test_a_running_cluster_is_not_told_its_size(tmp_path):
@@ -119,7 +134,11 @@ def test_the_child_sees_the_package_and_the_callers_variables(tmp_path, monkeypa
     ("log", "code", "wanted"),
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", 1, "--micro_batch_size 2 (now 8)"),
-        ("ValueError: Free memory on device is less than desired GPU memory utilization", 1, "--gpu_memory_utilization"),
+        (
+            "ValueError: Free memory on device is less than desired GPU memory utilization",
+            1,
+            "--gpu_memory_utilization",
+        ),
         ("ValueError: Total available GPUs 1 is less than total desired GPUs 8", 1, "--gpus"),
         ("", -9, "host memory"),
         ("a\nKeyError: 'x'\nb", 1, "KeyError: 'x'"),
@@ -200,7 +219,9 @@ def test_verls_own_validation_passes(tmp_path, variant):
         "validate_config(config, need_reference_policy(config), False)\n"
         "omega_conf_to_dataclass(config.actor_rollout_ref.rollout)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

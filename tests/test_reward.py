@@ -28,13 +28,17 @@ def test_any_valid_equation_beats_any_failure(shape, nmse, weight, size):
 
 
 def test_failures_are_graded_by_how_far_the_answer_came():
-    grades = [reward(Evaluation(status=s)) for s in ("empty", "syntax", "unsupported", "constant", "nonfinite")]
+    grades = [
+        reward(Evaluation(status=s)) for s in ("empty", "syntax", "unsupported", "constant", "nonfinite")
+    ]
     assert grades == sorted(set(grades))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_empty_answer_is_never_above_a_real_one(shape):
-    assert reward(Evaluation(status="empty"), shape) < reward(valid(math.inf, 10_000), shape, complexity_weight=1.0)
+    assert reward(Evaluation(status="empty"), shape) < reward(
+        valid(math.inf, 10_000), shape, complexity_weight=1.0
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)

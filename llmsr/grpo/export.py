@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,23 +107,49 @@ def compare(base: Mapping[str, Any], trained: Mapping[str, Any], dtype: Any) -> 
 
 
 def merge_adapters(weights: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain weights from those of a PEFT model: W + (alpha / r) B A for every adapted W."""
+    """Plain weights from those of a PEFT model: W + (alpha / r) B A for every adapted W.
+
+    Names may be PEFT's own or, for the base's weights, the plain ones.
+    """
+    if not adapter.get("lora_alpha"):
+        raise ExportFault("the adapters' scale is not recorded; merging would give the base model again")
     scale = float(adapter["lora_alpha"]) / float(adapter["r"])
-    merged: dict[str, Any] = {}
-    used = 0
-    for name, value in weights.items():
-        if "lora_" in name:
-            continue
-        plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        stem = name.removesuffix(".base_layer.weight")
-        down, up = (_adapter_weight(weights, stem, part) for part in ("lora_A", "lora_B"))
-        if stem != name and down is not None and up is not None:
-            value = value.float() + scale * (up.float() @ down.float())
-            used += 1
-        merged[plain] = value
-    pairs = sum("lora_A" in name for name in weights)
-    if used != pairs:
-        raise ExportFault(f"{pairs} adapters were trained, {used} found the weight they belong to")
+    merged = {_plain(name): value for name, value in weights.items() if "lora_" not in name}
+    downs = {_stem(name): value for name, value in weights.items() if ".lora_A" in name}
+    ups = {_stem(name): value for name, value in weights.items() if ".lora_B" in name}
+    for stem, down in downs.items():
+        name = f"{stem}.weight"
+        if stem not in ups or name not in merged:
+            raise ExportFault(f"the adapter of {stem} did not find the weight it belongs to")
+        merged[name] = merged[name].float() + scale * (ups[stem].float() @ down.float())
+    return merged
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def _stem(name: str) -> str:
+    return _plain(name).split(".lora_")[0]
+
+
+def trained_folder(actor: Path) -> Path:
+    """The folder of a checkpoint that holds its weights as safetensors.
+
+    VERL writes one for plain models; the shards of a model with adapters are put together by its own merger, which
+    leaves base and adapter apart.
+    """
+    plain = actor / "huggingface"
+    if any(plain.glob("*.safetensors")):
+        return plain
+    merged = actor / "merged"
+    done = subprocess.run(
+        [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp",
+         "--local_dir", str(actor), "--target_dir", str(merged)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise ExportFault(f"verl.model_merger failed on {actor}: {done.stderr.strip()[-300:]}")
     return merged
 
 
@@ -129,7 +157,7 @@ def read_weights(folder: Path) -> Iterator[tuple[str, Any]]:
     """Name and tensor of all safetensors files of a folder."""
     from safetensors import safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("lora_adapter/*.safetensors"))
     if not files:
         raise ExportFault(f"{folder} holds no safetensors file")
     for path in files:
@@ -165,17 +193,14 @@ def base_dtype(folder: Path) -> Any:
 
 
 def _adapter(trained: Path) -> dict[str, Any]:
-    for path in (trained.parent / "lora_train_meta.json", trained / "adapter_config.json"):
+    for path in (
+        trained.parent / "lora_train_meta.json",
+        trained / "lora_adapter" / "adapter_config.json",
+        trained / "adapter_config.json",
+    ):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
     raise ExportFault(f"{trained} holds LoRA adapters, but nothing tells their rank and scale")
-
-
-def _adapter_weight(weights: Mapping[str, Any], stem: str, part: str) -> Any:
-    for name in (f"{stem}.{part}.default.weight", f"{stem}.{part}.weight"):
-        if name in weights:
-            return weights[name]
-    return None
 
 
 def _check_finite(weights: Mapping[str, Any]) -> None:

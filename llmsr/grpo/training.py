@@ -14,7 +14,7 @@ from llmsr.archive import read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset, summary
-from llmsr.grpo.export import ExportFault, export_final
+from llmsr.grpo.export import ExportFault, export_final, trained_folder
 from llmsr.grpo.memory import format_memory
 from llmsr.grpo.plan import Plan, arithmetic, make_plan
 from llmsr.grpo.pool import build_pool
@@ -158,7 +158,7 @@ def _export(plan: Plan) -> dict[str, Any]:
 
     actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
     try:
-        return export_final(actor / "huggingface", plan.model_path, plan.final)
+        return export_final(trained_folder(actor), plan.model_path, plan.final)
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
 
