@@ -26,6 +26,7 @@ from llmsr.expression.python_functions import (
     NUMBERS,
     TABLE_METHODS,
     array_item,
+    array_list,
     reduce_,
 )
 from llmsr.expression.values import Array, DType, Items, Module, Native, Refused, Table
@@ -90,7 +91,7 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **members(
         numpy_functions,
         words(
-            "dot matmul_ inner outer polyval vander einsum where select piecewise clip round_ "
+            "dot matmul_ inner outer polyval poly1d vander average einsum where select piecewise clip round_ "
             "nan_to_num isclose errstate"
         ),
     ),
@@ -106,9 +107,9 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 MIXING = words(
     "gradient diff ediff1d cumsum cumprod nancumsum cumulative_sum sort argsort partition "
-    "argpartition lexsort roll rot90 flip flipud fliplr convolve correlate interp median "
+    "argpartition lexsort roll rot90 flip flipud fliplr convolve correlate median "
     "nanmedian percentile quantile nanpercentile histogram bincount digitize unique "
-    "searchsorted average nanmean nansum nanstd nanmax nanmin ptp corrcoef cov argmax argmin "
+    "searchsorted nanmean nansum nanstd nanmax nanmin ptp corrcoef cov argmax argmin "
     "argwhere nonzero flatnonzero trapz trapezoid polyfit cross delete insert append resize "
     "take count_nonzero meshgrid choose compress extract place put putmask copyto"
 )
@@ -180,7 +181,10 @@ ACTIVATIONS: dict[str, Any] = {
 MODULES: dict[str, dict[str, Any]] = {
     "numpy": NUMPY,
     "numpy.linalg": {"norm": native("np.linalg.norm", numpy_functions.linalg_norm)},
-    "numpy.polynomial": {"polynomial": Module("numpy.polynomial.polynomial")},
+    "numpy.polynomial": {
+        "Polynomial": native("Polynomial", numpy_functions.polynomial),
+        "polynomial": Module("numpy.polynomial.polynomial"),
+    },
     "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_functions.polynomial_polyval)},
     "numpy.random": {},
     "numpy.typing": {},
@@ -228,12 +232,18 @@ ARRAY_METHODS: dict[str, Native] = {
             "astype": numpy_shaping.astype,
             "fill": numpy_functions.fill,
             "item": array_item,
+            "tolist": array_list,
             "clone": numpy_shaping.copy,
             "view": numpy_shaping.reshape,
             **torch_functions.METHODS,
         },
     ),
 }
-METHODS: dict[type, dict[str, Native]] = {Array: ARRAY_METHODS, Items: LIST_METHODS, Table: TABLE_METHODS}
+METHODS: dict[type, dict[str, Native]] = {
+    Array: ARRAY_METHODS,
+    Items: LIST_METHODS,
+    Table: TABLE_METHODS,
+    Native: {"reduce": native("reduce", numpy_functions.ufunc_reduce)},
+}
 
 __all__ = ["BUILTINS", "CONTEXT", "HINTS", "METHODS", "MODULES", "NUMBERS", "ROOTS"]

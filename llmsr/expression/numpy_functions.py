@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmsr.expression import reductions
 from llmsr.expression.arrays import Arrays, mixes_rows
 from llmsr.expression.indexing import read, whole, write
-from llmsr.expression.names import CONTEXT
+from llmsr.expression.names import CONTEXT, native
 from llmsr.expression.numpy_making import cast, lifted, plain, zeros_like
 from llmsr.expression.reductions import Combine, expand, matmul, norm, reduce, total
-from llmsr.expression.values import Array, Refused
+from llmsr.expression.values import Array, Native, Refused
 
 if TYPE_CHECKING:
     from llmsr.expression.interpret import Interpreter
@@ -25,6 +26,27 @@ def reduction(name: str, combine: Combine) -> Any:
         return reduce(on.arrays, on.array(a), axis, keepdims is True, name, combine)
 
     return function
+
+
+def average(on: Interpreter, a: Any, axis: Any = None) -> Array:
+    return reduce(on.arrays, on.array(a), axis, False, "np.average", reductions.mean)
+
+
+REDUCERS: dict[str, Combine] = {
+    "np.add": reductions.total,
+    "np.multiply": reductions.product,
+    "np.maximum": reductions.greatest,
+    "np.minimum": reductions.smallest,
+    "np.logical_and": reductions.every,
+    "np.logical_or": reductions.some,
+}
+
+
+def ufunc_reduce(on: Interpreter, ufunc: Native, array: Any, axis: Any = 0) -> Array:
+    """`np.add.reduce` and the like."""
+    if ufunc.name not in REDUCERS:
+        raise Refused(f"{ufunc.name}.reduce is not supported")
+    return reduce(on.arrays, on.array(array), axis, False, f"{ufunc.name}.reduce", REDUCERS[ufunc.name])
 
 
 def linalg_norm(on: Interpreter, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Array:
@@ -71,6 +93,18 @@ def polyval(on: Interpreter, p: Any, x: Any) -> Array:
 def polynomial_polyval(on: Interpreter, x: Any, c: Any) -> Array:
     """Horner's rule, lowest power first."""
     return polyval(on, on.items(c)[::-1], x)
+
+
+def poly1d(on: Interpreter, c_or_r: Any) -> Native:
+    """np.poly1d(coefficients), which can be called and nothing more."""
+    coefficients = tuple(on.items(c_or_r))
+    return native("poly1d", lambda on, x: polyval(on, coefficients, x))
+
+
+def polynomial(on: Interpreter, coef: Any) -> Native:
+    """numpy.polynomial.Polynomial(coefficients), likewise; lowest power first."""
+    coefficients = tuple(on.items(coef))[::-1]
+    return native("Polynomial", lambda on, x: polyval(on, coefficients, x))
 
 
 def vander(on: Interpreter, x: Any, N: Any = None, increasing: Any = False) -> Array:

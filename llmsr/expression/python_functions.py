@@ -235,12 +235,16 @@ def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any
     return result
 
 
+def print_(on: Interpreter, *args: Any, **kwargs: Any) -> None:
+    raise Refused("print has no place in an equation")
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs_, "pow": pow_, "round": round_, "sum": sum_, "max": extreme("max", ">"),
     "min": extreme("min", "<"), "len": len_, "range": range_, "enumerate": enumerate_, "zip": zip_,
     "reversed": reversed_, "map": map_, "list": list_, "tuple": tuple_, "dict": dict_, "float": float_,
     "int": int_, "bool": bool_, "all": all_, "any": any_, "sorted": sorted_, "divmod": divmod_,
-    "isinstance": isinstance_, "callable": callable_,
+    "isinstance": isinstance_, "print": print_, "callable": callable_,
 }  # fmt: skip
 BUILTINS: dict[str, Any] = {name: native(name, function) for name, function in FUNCTIONS.items()}
 
@@ -302,6 +306,16 @@ TABLE_METHODS = {
     "keys": native("keys", table_keys),
     "values": native("values", table_values),
 }
+
+
+def array_list(on: Interpreter, a: Any, /) -> Any:
+    """`.tolist()` of an array without rows."""
+    array = asarray(on, a)
+    if array.rows is not None:
+        raise Refused(".tolist() of an array of rows")
+    if array.ndim == 0:
+        return array
+    return on.new_list([array_list(on, item) for item in on.items(array)])
 
 
 def array_item(on: Interpreter, a: Any, /) -> Any:
