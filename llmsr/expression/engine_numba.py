@@ -1,12 +1,13 @@
 """The tape compiled once per machine: an interpreter of instruction tables that calls numpy's own kernels.
 
 Nothing is compiled per expression. The interpreter itself is compiled by numba at first use and kept in
-numba's on-disk cache (beside this file, or in the user's cache folder, or in `NUMBA_CACHE_DIR`). An instruction
-row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`: addresses in bytes, `step` bytes per row of
-the data (8 for a feature, 0 elsewhere), `stride` bytes per element inside a block (0 for a uniform).
+numba's on-disk cache (beside this file, or in the user's cache folder, or in `NUMBA_CACHE_DIR`). An
+instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`: addresses in bytes,
+`step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per element inside a block
+(0 for a uniform).
 
-Compiled callers see a program as a vector of addresses and reach `gram` and `gradient` through them: a call that
-the compiler cannot look into is not copied into every caller, which keeps compilation short.
+Compiled callers see a program as a vector of addresses and reach `gram` and `gradient` through them: a call
+that the compiler cannot look into is not copied into every caller, which keeps compilation short.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ jit_reassociating = njit(cache=True, nogil=True, error_model="numpy", fastmath={
 
 @dataclass(frozen=True)
 class Program:
-    """A tape bound to data: `handle` is what compiled code takes, `arrays` keeps the memory that it points to.
+    """A tape bound to data: `handle` is what compiled code takes, `arrays` keeps the memory that it points
+    to.
 
     `counters`: evaluations, and 1 once the deadline was seen to have passed. One program per thread.
     """

@@ -31,7 +31,8 @@ def minimise(program, theta):
     point = np.empty(n)
     next_slope = np.zeros(n)
     change = np.empty(n)
-    product = np.empty(n)
+    left = np.empty((n, n))
+    middle = np.empty((n, n))
     for _ in range(200 * n):
         steepest = 0.0
         for i in range(n):
@@ -58,20 +59,21 @@ def minimise(program, theta):
         if not np.isfinite(value):
             break
         rho = 1.0 / curvature if curvature != 0.0 else 1000.0
-        # inverse <- (I - rho s y') inverse (I - rho y s') + rho s s'
-        inner = 0.0
-        for i in range(n):
-            total = 0.0
-            for j in range(n):
-                total += inverse[i, j] * change[j]
-            product[i] = total
-        for i in range(n):
-            inner += change[i] * product[i]
+        # (I - rho s y') inverse (I - rho y s') + rho s s', multiplied out as scipy does: a shorter form
+        # would lose other digits, and ill-conditioned runs would end elsewhere
         for i in range(n):
             for j in range(n):
-                inverse[i, j] += (
-                    rho * (1.0 + rho * inner) * direction[i] * direction[j]
-                    - rho * direction[i] * product[j]
-                    - rho * product[i] * direction[j]
-                )
+                left[i, j] = (1.0 if i == j else 0.0) - direction[i] * change[j] * rho
+        for i in range(n):
+            for j in range(n):
+                total = 0.0
+                for t in range(n):
+                    total += inverse[i, t] * left[j, t]
+                middle[i, j] = total
+        for i in range(n):
+            for j in range(n):
+                total = 0.0
+                for t in range(n):
+                    total += left[i, t] * middle[t, j]
+                inverse[i, j] = total + rho * direction[i] * direction[j]
     return value

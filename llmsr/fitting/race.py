@@ -29,6 +29,7 @@ def heat(program, thetas, linear, low, high, floor, tolerance, iterations, squar
 def kick(program, theta, squares, candidates, linear, low, high, floor, tolerance, iterations):
     """Moves one parameter at a time to each of its `candidates` (params, any number) and descends from there.
 
+    Candidates that are not finite are skipped.
     Whatever lowers the sum of squares, `squares` at the start, is kept in `theta`. Returns the sum of
     squares reached.
     """
@@ -41,6 +42,8 @@ def kick(program, theta, squares, candidates, linear, low, high, floor, toleranc
         for j in range(candidates.shape[1]):
             if squares <= floor or expired(program):
                 return squares
+            if not np.isfinite(candidates[i, j]) or candidates[i, j] == theta[i]:
+                continue
             copy(theta, trial)
             trial[i] = candidates[i, j]
             g[k, k] = np.inf

@@ -9,17 +9,19 @@ import numpy as np
 
 from llmsr.expression import engine
 from llmsr.expression.derive import derivatives, linear_params
-from llmsr.expression.graph import Expression, Graph
+from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.expression.tape import Tape, compile_tape
 from llmsr.fitting.dataset import Dataset, View, lay_out
 from llmsr.fitting.descent import CAPPED, descend
 from llmsr.fitting.quasi_newton import minimise
 from llmsr.fitting.race import heat, kick
-from llmsr.fitting.starts import candidates_at, start_bank
+from llmsr.fitting.starts import candidates_at, frequencies_at, start_bank
 from llmsr.problem import Split
 
 FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
+GOOD = 1e-3  # a fall of the loss by this factor through kicks leaves nothing for a scan of frequencies
+HUGE = 1e4
 KICK_ROUNDS = 4
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
 
@@ -38,7 +40,10 @@ class Search:
     def __init__(self, expression: Expression, data: Dataset, deadline: float) -> None:
         self.expression, self.data, self.deadline = expression, data, deadline
         per_row = max(4, MANY_FEATURES // max(1, data.full.rows))
-        self.tape: Tape = compile_tape(derivatives(expression), per_row)
+        derived = derivatives(expression)
+        self.tape: Tape = compile_tape(derived, per_row)
+        # thresholds: the equation depends on them, but its derivative is zero wherever it has one
+        self.steps = np.array([derived.nodes[p] == Node("const", (), 0.0) for p in derived.partials], bool)
         self.linear_params = linear_params(expression)
         self.linear = np.isin(self.tape.params, self.linear_params)
         self.high = np.where(self.linear, 1e14, 1e9)
@@ -150,33 +155,84 @@ class Search:
         first = self._heat(thetas, low, high, 6)[: max(6, len(thetas) // 4)]
         if not first:
             return []
-        ends = self.continued([c.theta for c in first])
+        ends = self.continued([c.theta for c in first]) or first
         best, reached = ends[0].theta.copy(), ends[0].squares
         for _ in range(KICK_ROUNDS):
-            if reached <= self.subset_floor or self.late:
-                break
-            grid = candidates_at(self.expression, self.linear_params, sample, best)
             before = reached
-            reached = kick(
-                self.subset.handle,
-                best,
-                reached,
-                grid,
-                self.linear,
-                -self.high,
-                self.high,
-                self.subset_floor,
-                1e-3,
-                8,
-            )
+            grid = candidates_at(self.expression, self.linear_params, sample, best)
+            reached = self._kicked(self.subset, best, reached, grid, 8)
             if reached > 0.99 * before:
                 break
+        dense = frequencies_at(self.expression, self.linear_params, sample, best)
+        if dense is not None and reached > GOOD * ends[0].squares:
+            reached = self._kicked(self.subset, best, reached, dense, 2)
+        reached = self._stepped(self.subset, best, reached, 0.1)
         return [Candidate(reached, best), *ends] if reached < ends[0].squares else ends
+
+    def _kicked(self, program, theta: np.ndarray, squares: float, grid: np.ndarray, iterations: int) -> float:
+        if self.late:
+            return squares
+        high, floor = self.high, self.subset_floor
+        return float(
+            kick(program.handle, theta, squares, grid, self.linear, -high, high, floor, 1e-3, iterations)
+        )
+
+    def _stepped(self, program, theta: np.ndarray, squares: float, share: float) -> float:
+        """Narrows thresholds in ever finer grids around where they are, moving `theta` in place.
+
+        The first grid spans `share` of the range of what is compared to either side.
+        """
+        if not self.steps.any() or self.late:
+            return squares
+        grid = candidates_at(self.expression, self.linear_params, self.data.sample.columns, theta)
+        span = np.where(self.steps, grid.max(axis=1) - grid.min(axis=1), np.nan)
+        for _ in range(3):
+            around = theta[:, None] + share * span[:, None] * np.linspace(-1.0, 1.0, 12)
+            squares = self._kicked(program, theta, squares, around, 3)
+            share /= 5.0
+        return squares
+
+    def step(self) -> None:
+        """Narrows thresholds of the best candidate on all rows."""
+        best = self.best
+        if best is not None and self.steps.any() and not self.solved:
+            theta = best.theta.copy()
+            squares = self._stepped(self.full, theta, best.squares, 0.02)
+            self._keep(theta, squares)
 
     def continued(self, thetas: list[np.ndarray]) -> list[Candidate]:
         """Where longer descents on the subset, free of the bank's boxes, lead; best first."""
         wide = np.tile(self.high, (len(thetas), 1))
         return self._heat(np.vstack(thetas), -wide, wide, 30)
+
+    def shrink(self) -> None:
+        """Where the best parameters are huge, looks for smaller ones whose loss is equal to `TIE`.
+
+        Along directions in which the loss is flat, parameters run away on train and extrapolate badly. Each
+        round takes the Gauss-Newton step under a ridge worth `TIE` of the loss, as far as the tie allows.
+        """
+        best = self.best
+        if best is None or self.solved or not np.abs(best.theta).max() > HUGE:
+            return
+        limit, theta, k = best.squares * (1.0 + TIE), best.theta.copy(), len(best.theta)
+        g = np.empty((k + 1, k + 1))
+        for _ in range(6):
+            engine.gram(self.full.handle, theta, g)
+            size = np.sqrt(np.maximum(np.diag(g)[:k], 1e-300))
+            ridge = np.where(np.abs(theta) > 1.0, TIE * best.squares / np.maximum(theta * theta, 1.0), 0.0)
+            matrix = g[:k, :k] / np.outer(size, size) + np.diag(ridge / size / size + 1e-14)
+            step = np.linalg.lstsq(matrix, (g[k, :k] - ridge * theta) / size, rcond=1e-15)[0] / size
+            for share in (1.0, 0.9999, 0.99, 0.9, 0.5, 0.2):
+                trial = theta + share * step
+                engine.gram(self.full.handle, trial, g)
+                if g[k, k] <= limit and np.linalg.norm(trial) < np.linalg.norm(theta):
+                    break
+            else:
+                return
+            theta = trial
+            self._keep(theta, g[k, k])
+            if not np.abs(theta).max() > HUGE or self.late:
+                return
 
     def choose(self) -> Candidate | None:
         """The lowest loss; among losses equal to 0.05% the smallest parameters."""
@@ -226,19 +282,20 @@ def search_best(search: Search) -> None:
     ends = search.race(count=10 if m == 1 else 14 if m == 2 else 20)
     polished: list[float] = []
     for end in ends:
-        rival = not polished or polished[0] * 1.001 < end.squares < polished[0] * 1.5
-        if search.late or len(polished) == 2:
+        if search.late or search.solved or len(polished) == 2:
             break
-        if rival:
+        if not polished or polished[0] * 1.001 < end.squares < polished[0] * 1.5:
             search.polish(end.theta, 40)
             polished.append(end.squares)
-            if search.solved:
-                return
-    if search.late:
+    if search.late and search.best is None:
+        search.evaluate(ends[0].theta if ends else ones)
+    if search.late or search.solved:
         return
     for end in search.continued([search.bfgs()]):
         if not polished or end.squares < 0.999 * polished[0]:
             search.polish(end.theta, 40)
+    search.step()
     best = search.best
     if best is not None and search.capped and not search.solved and not search.late:
         search.polish(best.theta, 100)
+    search.shrink()

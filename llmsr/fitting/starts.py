@@ -25,6 +25,7 @@ _EXPONENTS = (2.0, 0.5, 1.0, 3.0, -1.0, 1.5, 4.0, -0.5, -2.0, 0.25)
 _RATES = (1.0, -1.0, 3.0, -3.0, 0.3, -0.3, 10.0, -10.0, 0.1, 30.0)
 _POSITIVE_RATES = (1.0, 10.0, 0.1, 100.0, 3.0, 0.3, 30.0, 1000.0, 0.03, -0.3)
 _PERIODS = (1.0, 0.5, 2.0, 1.5, 3.0, 4.0, 6.0, 0.25, 8.0, 12.0)
+_DENSE_PERIODS = np.arange(0.5, 50.5, 0.5)
 _QUANTILES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.4, 0.6, 0.0, 1.0)
 _SIZES = (1.0, 0.3, 3.0, 0.1, 10.0)
 CANDIDATES = 10
@@ -66,9 +67,32 @@ def candidates_at(
     expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
 ) -> np.ndarray:
     """What every parameter may be where the others are `theta`: shape (params, CANDIDATES)."""
+    return _walk_at(expression, linear, columns, theta).bank().candidates[0]
+
+
+def frequencies_at(
+    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
+) -> np.ndarray | None:
+    """A dense grid for the parameters that are frequencies, nan for the others: shape (params, any number).
+
+    Up to 25 periods over the range of what is multiplied; None where there is no frequency.
+    """
+    walk = _walk_at(expression, linear, columns, theta)
+    walk.bank()
+    if not walk.frequencies:
+        return None
+    grid = np.full((len(theta), len(_DENSE_PERIODS)), np.nan)
+    for param, half in walk.frequencies.items():
+        grid[expression.params.index(param)] = _DENSE_PERIODS * math.pi / half
+    return grid
+
+
+def _walk_at(
+    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
+) -> _Walk:
     walk = _Walk(expression, linear, columns, 1)
     walk.fixed = dict(zip(expression.params, theta, strict=True))
-    return walk.bank().candidates[0]
+    return walk
 
 
 class _Walk:
@@ -77,6 +101,7 @@ class _Walk:
     ) -> None:
         self.expression, self.columns, self.count = expression, columns, count
         self.fixed: dict[int, float] = {}
+        self.frequencies: dict[int, float] = {}
         self.chosen: dict[int, np.ndarray] = {p: np.ones((count, 1)) for p in linear}
         self.grid: dict[int, np.ndarray] = {p: np.ones((count, CANDIDATES)) for p in linear}
         self.linear = frozenset(linear)
@@ -212,7 +237,7 @@ class _Walk:
             return _quantiles(rows)
         if node.op in ("add", "sub"):
             return self._offset(i, node, rows)
-        return self._rate(i, node, slot, rows)
+        return self._rate(i, node, slot, rows, values[node.args[slot]].param)
 
     def _offset(self, i: int, node: Node, rows: np.ndarray) -> np.ndarray:
         centre = -_quantiles(rows) if node.op == "add" else _quantiles(rows)
@@ -221,10 +246,11 @@ class _Walk:
         middle = np.maximum(_middle(rows), 1e-12)
         return np.concatenate([middle * np.array(_SIZES), centre[:, :3]], axis=1)
 
-    def _rate(self, i: int, node: Node, slot: int, rows: np.ndarray) -> np.ndarray:
+    def _rate(self, i: int, node: Node, slot: int, rows: np.ndarray, param: int) -> np.ndarray:
         top = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12)
         if self.trig[i] and node.op == "mul":
             half = np.maximum((rows[:, -1:] - rows[:, :1]) / 2.0, 1e-12)
+            self.frequencies[param] = float(half[0, 0])
             return np.array(_PERIODS) * math.pi / half
         factors = np.array(_RATES)
         if self.positive[i]:
