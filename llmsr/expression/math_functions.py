@@ -34,6 +34,8 @@ def from_math(name: str, arity: int, pointwise: Pointwise) -> Native:
                 raise Refused(f"math.{name} of a constant fails: {error}") from None
         on.kindly(f"math.{name} of data")
         arrays = [number(on, a, f"math.{name}") for a in args]
+        if name in ("floor", "ceil", "trunc") and arrays[0].ndim == 0:
+            raise Refused(f"math.{name} of a parameter gives a Python integer (use np.{name})")
         return pointwise(on.arrays, *(on.arrays.copy(a, "f") if a.kind != "f" else a for a in arrays))
 
     return Native(f"math.{name}", call)

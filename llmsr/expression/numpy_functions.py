@@ -104,6 +104,8 @@ def poly1d(on: Interpreter, c_or_r: Any) -> Native:
 def polynomial(on: Interpreter, coef: Any) -> Native:
     """numpy.polynomial.Polynomial(coefficients), likewise; lowest power first."""
     coefficients = tuple(on.items(coef))[::-1]
+    if not coefficients:
+        raise Refused("Polynomial of nothing")
     return native("Polynomial", lambda on, x: polyval(on, coefficients, x))
 
 

@@ -57,6 +57,8 @@ def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
             raise Refused("a number rounded to too many digits")
         return checked(round(number, ndigits), on.limits)
     on.kindly("round of data")
+    if ndigits is None and on.array(number).ndim == 0:
+        raise Refused("round of a parameter gives a Python integer (use np.round)")
     return rounded(on, number, 0 if ndigits is None else ndigits)
 
 
