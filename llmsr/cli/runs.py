@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from llmsr.report.overview import as_records, format_overview, overview
-from llmsr.report.terminal import plain
+from llmsr.report.text import plain
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from llmsr.report.text import escape
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 40
 MAX_POINTS = 400  # of a line
+SMALLEST, LARGEST = 1e-300, 1e300  # drawn on a logarithmic axis
 MAX_ZONES = 60  # places of a line that tell their values when pointed at
 
 
@@ -93,7 +95,7 @@ def _log_axis(finite: Sequence[float], ticks: int) -> Axis:
     for e in range(low, high + 1):
         if (high - e) % step == 0:
             label = f"{10.0**e:g}" if -3 <= e <= 4 else f"1e{e}"
-            marks.append((10.0**e if e > -308 else 1e-308, label))
+            marks.append((10.0**e, label))
     return Axis(float(low), float(high), True, tuple(marks))
 
 
@@ -152,7 +154,7 @@ def chart(
         f'<text class="label" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text>"
     )
-    name = escape(title or f"{y_label} over {x_label}", quote=True)
+    name = escape(title or f"{y_label} over {x_label}")
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}">'
         f"{''.join(parts)}{labels}</svg>{legend(kept)}"
@@ -181,6 +183,10 @@ def _visible(series: Series, log_x: bool, log_y: bool) -> Series:
         last = chosen[-1]
         chosen = [*(chosen[int(i * stride)] for i in range(MAX_POINTS)), last]
     points = [series.points[i] for i in chosen]
+    if log_y:
+        points = [(x, min(max(y, SMALLEST), LARGEST)) for x, y in points]
+    if log_x:
+        points = [(min(max(x, SMALLEST), LARGEST), y) for x, y in points]
     tips = [series.tips[i] for i in chosen] if series.tips else []
     return Series(series.name, points, series.tone, series.style, tips, series.faint)
 
@@ -242,4 +248,4 @@ def _zones(series: Series, place, right: float, height: int) -> str:  # type: ig
 
 
 def _tip(text: str) -> str:
-    return f' data-tip="{escape(text, quote=True)}"' if text else ""
+    return f' data-tip="{escape(text)}"' if text else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from llmsr.report import markup
@@ -13,6 +12,7 @@ from llmsr.report.course import best_so_far
 from llmsr.report.history import History, history_of
 from llmsr.report.overview import Row, format_overview, row_of
 from llmsr.report.recorded import Recorded, read_run
+from llmsr.report.text import escape
 
 TONES = 6
 

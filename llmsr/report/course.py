@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 
 from llmsr.report import markup
 from llmsr.report.chart import Series, chart, number
 from llmsr.report.history import NEW, REPEATED, History, Improvement
+from llmsr.report.text import escape
 
 STRETCHES = 40
 REASONS = 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.expression import Refusal, parse
@@ -109,7 +110,8 @@ class Equation:
         if (self.sample.evaluation.complexity or 0) > SYMPY_LIMIT or _degree(self.expression) > SYMPY_DEGREE:
             return ""
         try:
-            return str(to_sympy(self.expression, self.params))
+            formula = _by_sympy_names(to_sympy(self.expression, self.params))
+            return str(formula) if _is_real(formula) else ""
         except _SYMPY_ERRORS:
             return ""
 
@@ -126,6 +128,34 @@ class Equation:
         from llmsr.expression.latex import latex_name
 
         return f"{latex_name(self.target)} = {to_latex(expression, params, digits=None)}"
+
+
+def _by_sympy_names(formula: Any) -> Any:
+    """The formula with Min, Max, Mod and floor for undefined functions, so that sympy reads its text.
+
+    Nothing is evaluated, which for Min and Max can take long.
+    """
+    import sympy as sp
+
+    named = {
+        "minimum": lambda a, b: sp.Min(a, b, evaluate=False),
+        "maximum": lambda a, b: sp.Max(a, b, evaluate=False),
+        "fmin": lambda a, b: sp.Min(a, b, evaluate=False),
+        "fmax": lambda a, b: sp.Max(a, b, evaluate=False),
+        "mod": lambda a, b: sp.Mod(a, b, evaluate=False),
+        "floordiv": lambda a, b: sp.floor(a / b, evaluate=False),
+    }
+    present = {f.func.__name__ for f in formula.atoms(sp.core.function.AppliedUndef)}
+    for name in present & named.keys():
+        formula = formula.replace(sp.Function(name), named[name])
+    return formula
+
+
+def _is_real(formula: Any) -> bool:
+    """Whether the formula is free of infinities, intervals and imaginary numbers, which no row can be."""
+    import sympy as sp
+
+    return not formula.has(sp.oo, -sp.oo, sp.zoo, sp.nan, sp.I, sp.AccumBounds)
 
 
 def _degree(expression: Expression) -> float:

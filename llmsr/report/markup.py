@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from llmsr.report.chart import number
+from llmsr.report.text import escape
 
 SPLIT_TONES = {"train": 1, "test_id": 2, "test_ood": 3}
 _TEMPLATE = Path(__file__).with_name("template.html")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from html import escape
 
 from llmsr.expression.graph import Expression, Node
 from llmsr.expression.infix import (
@@ -22,6 +21,7 @@ from llmsr.expression.infix import (
     TooLong,
 )
 from llmsr.expression.show import number_text
+from llmsr.report.text import escape
 
 _GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η",

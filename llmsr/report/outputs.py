@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.evolution.search import Totals
+from llmsr.evolution.totals import Totals
 from llmsr.problem import Problem
 from llmsr.report.equation import Equation
 from llmsr.report.files import equation_module, equation_tex, equations_csv

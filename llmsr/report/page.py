@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from llmsr.problem import Problem
@@ -16,6 +15,7 @@ from llmsr.report.front import RULES, pick
 from llmsr.report.history import History
 from llmsr.report.mathml import to_mathml
 from llmsr.report.recorded import TRAINING
+from llmsr.report.text import escape
 
 CLOUD = 2500  # dots
 CEILING = 1e6  # of the NMSE that is drawn

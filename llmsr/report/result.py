@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmsr.evolution.search import Totals
+from llmsr.evolution.totals import Totals
 from llmsr.problem import Problem
 from llmsr.report.terminal import format_result
 from llmsr.report.textfile import write_file

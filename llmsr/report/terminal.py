@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmsr.report.text import plain
+
 WIDEST = 400  # characters of a line that is not for a terminal
 NARROWEST = 60
-
-
-def plain(text: object) -> str:
-    """The text on one line, without the control characters that a terminal would obey."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", str(text))
 
 
 def line_width() -> int:
