@@ -47,6 +47,7 @@ PARTIALS, PARAMETERS, REGISTERS, SPARE, TARGET, ROWS, STRIDE, COUNTERS, LOOPS = 
 FIELDS = 18
 
 jit = njit(cache=True, nogil=True, error_model="numpy")
+jit_contracting = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 jit_reassociating = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
@@ -153,7 +154,7 @@ def _wide(address, stride, width, spare):
     return row
 
 
-@jit
+@jit_contracting
 def _sine(x, out, shift):
     """sin(x) (`shift` 0) or cos(x) (`shift` 1) to about an ulp; False for huge arguments."""
     # counted, because an integer sum is turned into vector instructions where a maximum is not

@@ -179,8 +179,7 @@ class Graph:
         order = sorted(needed)
         position = {old: new for new, old in enumerate(order)}
         nodes = tuple(
-            self.nodes[i]._replace(args=tuple(position[a] for a in self.nodes[i].args))
-            for i in order
+            self.nodes[i]._replace(args=tuple(position[a] for a in self.nodes[i].args)) for i in order
         )
         return Expression(nodes, columns)
 

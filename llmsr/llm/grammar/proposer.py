@@ -19,7 +19,7 @@ _MAX_PARAMS = re.compile(r"^MAX_NPARAMS\s*=\s*(\d+)", re.MULTILINE)
 class GrammarProposer:
     """Reads from a prompt its signature, number of parameters and equations; knows and learns nothing.
 
-    With equations shown it mostly changes the last ones, as an evolutionary program does; without any it draws
+    With equations shown it mostly changes the last ones, as evolution does; without any it draws
     from the grammar. A token is counted for every word or sign of the text, for want of a tokenizer.
     """
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsr.expression.arrays import EXACT, KINDS, mixes_rows
-from llmsr.expression.indexing import whole
-from llmsr.expression.reductions import expand
-from llmsr.expression.values import UNSET, Array, DType, Native, Refused, RowCount, Store, describe
+from llmsr.expression.reading.arrays import EXACT, KINDS, mixes_rows
+from llmsr.expression.reading.indexing import whole
+from llmsr.expression.reading.reductions import expand
+from llmsr.expression.reading.values import UNSET, Array, DType, Native, Refused, RowCount, Store, describe
 
 if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
+    from llmsr.expression.reading.interpret import Interpreter
 
 KIND_NAMES = {
     "float": "f", "float64": "f", "double": "f", "f8": "f", "d": "f", "int": "i", "int64": "i", "bool": "b",

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.expression.arrays import mixes_rows
-from llmsr.expression.functions import BUILTINS, METHODS, MODULES, ROOTS
 from llmsr.expression.graph import Graph
-from llmsr.expression.indexing import position, read, slice_of
-from llmsr.expression.operators import Operators
-from llmsr.expression.reductions import transpose
-from llmsr.expression.scalars import checked
-from llmsr.expression.scope import names_of_arguments, names_stored
-from llmsr.expression.values import (
+from llmsr.expression.reading.arrays import mixes_rows
+from llmsr.expression.reading.functions import BUILTINS, METHODS, MODULES, ROOTS
+from llmsr.expression.reading.indexing import position, read, slice_of
+from llmsr.expression.reading.operators import Operators
+from llmsr.expression.reading.reductions import transpose
+from llmsr.expression.reading.scalars import checked
+from llmsr.expression.reading.scope import names_of_arguments, names_stored
+from llmsr.expression.reading.values import (
     Array,
     Closure,
     DType,

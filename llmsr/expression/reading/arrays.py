@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Graph
-from llmsr.expression.limits import Limits
-from llmsr.expression.values import Array, Refused, RowCount, Store, describe
+from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.values import Array, Refused, RowCount, Store, describe
 
 KINDS = "bif"
 EXACT = 2.0**53

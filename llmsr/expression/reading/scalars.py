@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llmsr.expression.limits import Limits
-from llmsr.expression.values import Refused
+from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.values import Refused
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from llmsr.expression.values import Native, Refused
+from llmsr.expression.reading.values import Native, Refused
 
 CONTEXT = object()
 """What np.errstate and the like give: good for a with statement and nothing else."""

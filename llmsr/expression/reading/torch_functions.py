@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression import numpy_functions, numpy_making, numpy_shaping, reductions
-from llmsr.expression.reductions import Combine, reduce
-from llmsr.expression.values import Array, Refused, RowCount
+from llmsr.expression.reading import numpy_functions, numpy_making, numpy_shaping, reductions
+from llmsr.expression.reading.reductions import Combine, reduce
+from llmsr.expression.reading.values import Array, Refused, RowCount
 
 if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
+    from llmsr.expression.reading.interpret import Interpreter
 
 
 def tensor(

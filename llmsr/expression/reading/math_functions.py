@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression.indexing import whole
-from llmsr.expression.names import native, words
-from llmsr.expression.pointwise import SPECIAL, UFUNCS, Pointwise
-from llmsr.expression.scalars import checked
-from llmsr.expression.values import (
+from llmsr.expression.reading.indexing import whole
+from llmsr.expression.reading.names import native, words
+from llmsr.expression.reading.pointwise import SPECIAL, UFUNCS, Pointwise
+from llmsr.expression.reading.scalars import checked
+from llmsr.expression.reading.values import (
     Native,
     Refused,
 )
 
 if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
+    from llmsr.expression.reading.interpret import Interpreter
 
-from llmsr.expression.python_functions import NUMBERS, number, sum_
+from llmsr.expression.reading.python_functions import NUMBERS, number, sum_
 
 
 def from_math(name: str, arity: int, pointwise: Pointwise) -> Native:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmsr.expression.arrays import EXACT, KINDS, Arrays, mixes_rows, unset
-from llmsr.expression.values import UNSET, Array, Refused, RowCount, Store
+from llmsr.expression.reading.arrays import EXACT, KINDS, Arrays, mixes_rows, unset
+from llmsr.expression.reading.values import UNSET, Array, Refused, RowCount, Store
 
 
 class Place(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from llmsr.expression.arrays import Arrays
-from llmsr.expression.values import Array, Refused
+from llmsr.expression.reading.arrays import Arrays
+from llmsr.expression.reading.values import Array, Refused
 
 Pointwise = Callable[..., Array]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsr.expression import reductions
-from llmsr.expression.arrays import Arrays, mixes_rows
-from llmsr.expression.indexing import read, whole, write
-from llmsr.expression.names import CONTEXT, native
-from llmsr.expression.numpy_making import cast, lifted, plain, zeros_like
-from llmsr.expression.reductions import Combine, expand, matmul, norm, reduce, total
-from llmsr.expression.values import Array, Native, Refused
+from llmsr.expression.reading import reductions
+from llmsr.expression.reading.arrays import Arrays, mixes_rows
+from llmsr.expression.reading.indexing import read, whole, write
+from llmsr.expression.reading.names import CONTEXT, native
+from llmsr.expression.reading.numpy_making import cast, lifted, plain, zeros_like
+from llmsr.expression.reading.reductions import Combine, expand, matmul, norm, reduce, total
+from llmsr.expression.reading.values import Array, Native, Refused
 
 if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
+    from llmsr.expression.reading.interpret import Interpreter
 
 
 def reduction(name: str, combine: Combine) -> Any:

@@ -6,12 +6,12 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmsr.expression.branches import Journal
-from llmsr.expression.evaluating import Evaluating
 from llmsr.expression.graph import Graph
-from llmsr.expression.limits import Limits
-from llmsr.expression.scope import names_set_in
-from llmsr.expression.values import (
+from llmsr.expression.reading.branches import Journal
+from llmsr.expression.reading.evaluating import Evaluating
+from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.scope import names_set_in
+from llmsr.expression.reading.values import (
     SERIALS,
     Closure,
     Frame,

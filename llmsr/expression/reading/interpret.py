@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from llmsr.expression.branches import Journal, arrays_in, holds, join, join_stores
-from llmsr.expression.calling import BREAK, CONTINUE, NEXT, RETURN, Calling
-from llmsr.expression.functions import HINTS, MODULES
-from llmsr.expression.indexing import position, write
-from llmsr.expression.names import CONTEXT
-from llmsr.expression.operators import SYMBOLS
-from llmsr.expression.scope import names_of_arguments, names_set_in
-from llmsr.expression.values import (
+from llmsr.expression.reading.branches import Journal, arrays_in, holds, join, join_stores
+from llmsr.expression.reading.calling import BREAK, CONTINUE, NEXT, RETURN, Calling
+from llmsr.expression.reading.functions import HINTS, MODULES
+from llmsr.expression.reading.indexing import position, write
+from llmsr.expression.reading.names import CONTEXT
+from llmsr.expression.reading.operators import SYMBOLS
+from llmsr.expression.reading.scope import names_of_arguments, names_set_in
+from llmsr.expression.reading.values import (
     Array,
     Frame,
     Items,

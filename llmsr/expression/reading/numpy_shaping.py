@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression.arrays import mixes_rows
-from llmsr.expression.indexing import read, whole
-from llmsr.expression.numpy_making import array, asarray, cast, kind_of, lifted, shape_of
-from llmsr.expression.reductions import expand, transpose
-from llmsr.expression.values import Array, Refused, RowCount
+from llmsr.expression.reading.arrays import mixes_rows
+from llmsr.expression.reading.indexing import read, whole
+from llmsr.expression.reading.numpy_making import array, asarray, cast, kind_of, lifted, shape_of
+from llmsr.expression.reading.reductions import expand, transpose
+from llmsr.expression.reading.values import Array, Refused, RowCount
 
 if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
+    from llmsr.expression.reading.interpret import Interpreter
 
 
 def stack(on: Interpreter, arrays: Any, axis: Any = 0) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from llmsr.expression import (
+from llmsr.expression.reading import (
     numpy_functions,
     numpy_making,
     numpy_shaping,
@@ -15,12 +15,12 @@ from llmsr.expression import (
     reductions,
     torch_functions,
 )
-from llmsr.expression.math_functions import MATH, factorial
-from llmsr.expression.names import CONTEXT, native, refused, words
-from llmsr.expression.numpy_functions import reduction
-from llmsr.expression.numpy_making import kind_of
-from llmsr.expression.pointwise import Pointwise
-from llmsr.expression.python_functions import (
+from llmsr.expression.reading.math_functions import MATH, factorial
+from llmsr.expression.reading.names import CONTEXT, native, refused, words
+from llmsr.expression.reading.numpy_functions import reduction
+from llmsr.expression.reading.numpy_making import kind_of
+from llmsr.expression.reading.pointwise import Pointwise
+from llmsr.expression.reading.python_functions import (
     BUILTINS,
     LIST_METHODS,
     NUMBERS,
@@ -29,7 +29,7 @@ from llmsr.expression.python_functions import (
     array_list,
     reduce_,
 )
-from llmsr.expression.values import Array, DType, Items, Module, Native, Refused, Table
+from llmsr.expression.reading.values import Array, DType, Items, Module, Native, Refused, Table
 
 
 def ufunc(name: str, arity: int, function: Pointwise) -> Native:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.expression.arrays import Arrays, mixes_rows
-from llmsr.expression.values import Array, Refused, Store
+from llmsr.expression.reading.arrays import Arrays, mixes_rows
+from llmsr.expression.reading.values import Array, Refused, Store
 
 Combine = Callable[[Arrays, list[Array]], Array]
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression.indexing import read, whole
-from llmsr.expression.names import native
-from llmsr.expression.numpy_functions import round_ as rounded
-from llmsr.expression.numpy_making import asarray, plain
-from llmsr.expression.scalars import checked
-from llmsr.expression.values import (
+from llmsr.expression.reading.indexing import read, whole
+from llmsr.expression.reading.names import native
+from llmsr.expression.reading.numpy_functions import round_ as rounded
+from llmsr.expression.reading.numpy_making import asarray, plain
+from llmsr.expression.reading.scalars import checked
+from llmsr.expression.reading.values import (
     Array,
     Closure,
     DType,
@@ -25,7 +25,7 @@ from llmsr.expression.values import (
 )
 
 if TYPE_CHECKING:
-    from llmsr.expression.interpret import Interpreter
+    from llmsr.expression.reading.interpret import Interpreter
 
 NUMBERS = (bool, int, float)
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llmsr.expression.evaluating import column, parameters
 from llmsr.expression.graph import Expression, Graph, GraphTooLarge
-from llmsr.expression.interpret import Interpreter
-from llmsr.expression.limits import Limits
-from llmsr.expression.source_text import statements_of
-from llmsr.expression.values import Array, Refused, Version, describe
+from llmsr.expression.reading.evaluating import column, parameters
+from llmsr.expression.reading.interpret import Interpreter
+from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.source_text import statements_of
+from llmsr.expression.reading.values import Array, Refused, Version, describe
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmsr.expression.arrays import COMPARISONS, Arrays, mixes_rows
 from llmsr.expression.graph import Graph
-from llmsr.expression.indexing import read
-from llmsr.expression.limits import Limits
-from llmsr.expression.reductions import matmul
-from llmsr.expression.scalars import fold
-from llmsr.expression.values import (
+from llmsr.expression.reading.arrays import COMPARISONS, Arrays, mixes_rows
+from llmsr.expression.reading.indexing import read
+from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.reductions import matmul
+from llmsr.expression.reading.scalars import fold
+from llmsr.expression.reading.values import (
     Array,
     DType,
     Frame,

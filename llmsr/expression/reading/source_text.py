@@ -9,8 +9,8 @@ import tokenize
 import unicodedata
 import warnings
 
-from llmsr.expression.limits import Limits
-from llmsr.expression.values import Refused
+from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.values import Refused
 
 FILENAME = "<equation>"
 OPENING, CLOSING = "([{", ")]}"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.expression.arrays import Arrays
-from llmsr.expression.values import (
+from llmsr.expression.reading.arrays import Arrays
+from llmsr.expression.reading.values import (
     SERIALS,
     Array,
     DType,
