@@ -112,7 +112,9 @@ def _curves(compared: Sequence[Compared], over: str, split: str) -> str:
             points = best_so_far(c.history.best, over, end, split)
             tips = [f"{c.row.directory}\n{over} {x:.0f}\nNMSE {y:.3g}" for x, y in points]
             series.append(Series(c.row.directory, points, i % TONES + 1, "step", tips))
-    return chart(series, over, f"NMSE, {split}", log_y=True, whole_x=over != "seconds")
+    end = max((getattr(c.history, over) for c in compared), default=0)
+    label = f"NMSE, {split}"
+    return chart(series, over, label, log_y=True, whole_x=over != "seconds", x_range=(0.0, end))
 
 
 def _new(compared: Sequence[Compared]) -> str:
