@@ -164,6 +164,16 @@ def test_the_tex_file_has_one_equation_in_digits_that_matter():
     assert any(r"\sin\left(x\right)" in line for line in outside)
 
 
+def test_a_very_long_equation_names_its_parts_first():
+    body = "y = params[0]*x\n" + "y = np.sin(y*y + v*y)*y + t*y\n" * 12 + "return y"
+    equation = Equation.of(make_sample(PROBLEM, body, [0.3]), PROBLEM)
+    want = evaluate(equation.expression, ROWS, np.full(10, 0.3))
+    assert "; a = " in equation.text
+    assert agree(read_equation(equation.text), want, steady_rows(equation.expression, [0.3] * 10))
+    assert equation.latex.startswith(r"\begin{aligned} s_{0} &= ")
+    assert r" \\ a &= " in equation.latex
+
+
 def test_the_canonical_form_is_not_what_files_show_unless_it_is_smaller():
     equation = Equation.of(make_sample(PROBLEM, "return params[1]*v + params[0]*x", [2.0, 3.0]), PROBLEM)
     assert equation.text == "a = 3*v + 2*x"

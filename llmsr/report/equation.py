@@ -90,11 +90,11 @@ class Equation:
 
     @cached_property
     def text(self) -> str:
-        return f"{self.target} = {to_text(self.expression, self.params, digits=None)}"
+        return self._text(self.expression, self.params)
 
     @cached_property
     def tidy_text(self) -> str:
-        return f"{self.target} = {to_text(self.tidy.expression, digits=None)}"
+        return self._text(self.tidy.expression, None)
 
     @cached_property
     def latex(self) -> str:
@@ -124,10 +124,19 @@ class Equation:
     def tidy_python(self) -> str:
         return to_numpy_source(self.tidy.expression, "rounded", ())
 
+    def _text(self, expression: Expression, params: tuple[float, ...] | None) -> str:
+        """`target = ...`, behind the intermediate results where the equation is too long for one line."""
+        before, mark, last = to_text(expression, params, digits=None).rpartition("; ")
+        return f"{before}{mark}{self.target} = {last}"
+
     def _latex(self, expression: Expression, params: tuple[float, ...] | None) -> str:
         from llmsr.expression.latex import latex_name
 
-        return f"{latex_name(self.target)} = {to_latex(expression, params, digits=None)}"
+        name, right = latex_name(self.target), to_latex(expression, params, digits=None)
+        if right.startswith(r"\begin{aligned}"):
+            before, _, last = right.rpartition(r" \\ & ")
+            return rf"{before} \\ {name} &= {last}"
+        return f"{name} = {right}"
 
 
 def _by_sympy_names(formula: Any) -> Any:
