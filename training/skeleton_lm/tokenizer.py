@@ -31,8 +31,11 @@ PIECES = "|".join(
         r".",
     )
 )
-# every message's content as it stands: a chat request is the raw prompt
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+# the messages' contents as they stand, so that a chat request is the raw prompt; instructions are for others
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}"
+    "{{ message['content'] }}{% endif %}{% endfor %}"
+)
 
 
 def train(texts: list[str], vocabulary: int):

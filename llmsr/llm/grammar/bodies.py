@@ -58,7 +58,9 @@ def mutate(
     module: str = "np",
     params_name: str = "params",
 ) -> str:
-    """A changed body: one to three random edits, or a combination with `other`, then indented by four spaces.
+    """A changed body: one to three random edits, or a combination with `other`; indented by four spaces.
+
+    With an `other`, the edits start from `body` in two cases of three: give the better one first.
 
     A body that `read_body` cannot read counts as absent; without any readable body a fresh one is drawn.
     """
@@ -71,7 +73,7 @@ def mutate(
     if len(known) == 2 and rng.random() < 0.3:
         tree = edits.combine(rng, known[0], known[1], max_params)
     if tree is None:
-        start = known[0] if len(known) == 1 or rng.random() < 0.35 else known[1]
+        start = known[0] if len(known) == 1 or rng.random() < 0.65 else known[1]
         steps = rng.choices((1, 2, 3), (60, 28, 12))[0]
         tree = edits.vary(rng, start, _inputs(columns, signed), max_params, steps)
     return body_text(tree, columns, style=Style(module), params_name=params_name)
