@@ -10,6 +10,7 @@ Compiled callers see a program as a vector of addresses and reach `gram` and `gr
 that the compiler cannot look into is not copied into every caller, which keeps compilation short.
 """
 
+# mypy: disable-error-code="call-arg, var-annotated"
 from __future__ import annotations
 
 import ctypes
@@ -29,14 +30,14 @@ from llmsr.expression.ufunc_loops import loop_address
 NAME = "numba"
 BLOCK = 512
 WIDTH = 13
-CALL1, CALL2, COPY, WHERE, SIN, COS = 0, 1, 2, 3, 4, 5
+CALL1, CALL2, COPY, WHERE, TRIG = 0, 1, 2, 3, 4
 _NATIVE = {
     name: 6 + i
     for i, name in enumerate(
         ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "isnan", "isinf", "isfinite")
     )
 }
-_NATIVE |= {"copy": COPY, "where": WHERE, "sin": SIN, "cos": COS}
+_NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
 _ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to an integer
 _TRIG_LIMIT = 5.0e5  # beyond it the reduction by three parts of pi/2 loses digits
 
@@ -155,8 +156,8 @@ def _wide(address, stride, width, spare):
 
 
 @jit_contracting
-def _sine(x, out, shift):
-    """sin(x) (`shift` 0) or cos(x) (`shift` 1) to about an ulp; False for huge arguments."""
+def _trig(x, sines, cosines):
+    """sin(x) and cos(x) to about an ulp; False, and nothing done, for huge arguments."""
     # counted, because an integer sum is turned into vector instructions where a maximum is not
     small = 0
     for i in range(len(x)):
@@ -205,10 +206,12 @@ def _sine(x, out, shift):
         half = 0.5 * z
         w = 1.0 - half
         c = w + (((1.0 - w) - half) + z * tail)
-        turns = turns + shift
         quarter = turns - 4.0 * ((turns * 0.25 - 0.375 + _ROUND) - _ROUND)
-        value = c if (quarter == 1.0) | (quarter == 3.0) else s
-        out[i] = -value if quarter >= 2.0 else value
+        odd = (quarter == 1.0) | (quarter == 3.0)
+        sine = c if odd else s
+        cosine = s if odd else c
+        sines[i] = -sine if quarter >= 2.0 else sine
+        cosines[i] = -cosine if (quarter == 1.0) | (quarter == 2.0) else cosine
     return True
 
 
@@ -262,6 +265,21 @@ def _native(opcode, a, b, c, out):
             out[i] = 1.0 if abs(a[i]) < np.inf else 0.0
 
 
+@jit
+def _call_one(loop, data, source, stride, out, width, loops_address):
+    """Calls an inner loop of one argument."""
+    loops = _integers(loops_address, 16)
+    # numpy and scipy loops may advance the pointers that they are given, so these are set every time
+    loops[0] = source
+    loops[1] = out
+    loops[4] = width
+    loops[5] = 1
+    loops[6] = 1
+    loops[8] = stride
+    loops[9] = 8
+    _call_loop(loop, loops_address, loops_address + 32, loops_address + 64, data)
+
+
 @cfunc("void(int64, int64, int64, int64, int64, int64)", cache=True, error_model="numpy")
 def _run(code_address, size, row, width, spare, loops_address):
     """Executes `size` instructions for `width` rows from data row `row`.
@@ -277,26 +295,23 @@ def _run(code_address, size, row, width, spare, loops_address):
         opcode = code[line]
         out_address = code[line + 3]
         a = code[line + 4] + row * code[line + 5]
-        trig = opcode == 4 or opcode == 5
-        if trig:
+        if opcode == 4:
             source = _wide(a, code[line + 6], width, spare)
-            if _sine(source, _numbers(out_address, width), float(opcode - 4)):
-                continue
-        if opcode <= 1 or trig:
-            # numpy and scipy loops may advance the pointers that they are given, so these are set every time
+            sines = out_address if out_address != 0 else second_spare
+            cosines = code[line + 7] if code[line + 7] != 0 else third_spare
+            if not _trig(source, _numbers(sines, width), _numbers(cosines, width)):
+                _call_one(code[line + 1], code[line + 2], a, code[line + 6], sines, width, loops_address)
+                _call_one(code[line + 8], code[line + 9], a, code[line + 6], cosines, width, loops_address)
+        elif opcode == 0:
+            _call_one(code[line + 1], code[line + 2], a, code[line + 6], out_address, width, loops_address)
+        elif opcode == 1:
             loops[0] = a
-            loops[8] = code[line + 6]
-            if opcode == 1:
-                loops[1] = code[line + 7] + row * code[line + 8]
-                loops[2] = out_address
-                loops[9] = code[line + 9]
-                loops[10] = 8
-            else:
-                loops[1] = out_address
-                loops[9] = 8
+            loops[1] = code[line + 7] + row * code[line + 8]
+            loops[2] = out_address
             loops[4] = width
-            loops[5] = 1
-            loops[6] = 1
+            loops[8] = code[line + 6]
+            loops[9] = code[line + 9]
+            loops[10] = 8
             _call_loop(code[line + 1], loops_address, loops_address + 32, loops_address + 64, code[line + 2])
         else:
             first = _wide(a, code[line + 6], width, spare)
@@ -525,8 +540,8 @@ def _table(
         opcode = _NATIVE.get(op)
         if opcode is None:
             opcode = CALL1 if len(args) == 1 else CALL2
-        dst = slot_base + 8 * instruction.dst if uniform else row_base + register_row * instruction.dst
-        line = [opcode, loop, data, dst]
+        base, size = (slot_base, 8) if uniform else (row_base, register_row)
+        line = [opcode, loop, data, base + size * instruction.dst]
         for kind, index in args:
             if kind == REGISTER:
                 line += (row_base + register_row * index, 0, 8)
@@ -534,6 +549,10 @@ def _table(
                 line += (feature_base + feature_row * index, 8, 8)
             else:
                 line += (slot_base + 8 * index, 0, 8 if uniform else 0)
+        if opcode == TRIG:
+            cosine = {"sin": 0, "cos": line[3], "sincos": base + size * instruction.second}[op]
+            line[1:4] = (*_ADDRESSES["sin"], 0 if op == "cos" else line[3])
+            line += (cosine, *_ADDRESSES["cos"])
         table[i, : len(line)] = line
     return table
 
@@ -558,7 +577,8 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     counters = np.zeros(2, dtype=np.int64)
     loops = np.zeros(16, dtype=np.int64)
     handle = np.zeros(FIELDS, dtype=np.int64)
-    handle[[GRAM, GRADIENT, RUN, CLOCK]] = _gram.address, _gradient.address, _run.address, _CLOCK
+    handle[GRAM], handle[GRADIENT], handle[RUN] = _gram.address, _gradient.address, _run.address
+    handle[CLOCK] = _CLOCK
     handle[DEADLINE] = int(deadline * 1e9) if math.isfinite(deadline) else np.iinfo(np.int64).max
     handle[[UNIFORM_CODE, UNIFORM_SIZE]] = uniform_code.ctypes.data, len(uniform_code)
     handle[[ROW_CODE, ROW_SIZE]] = row_code.ctypes.data, len(row_code)

@@ -68,6 +68,10 @@ def run_block(
             if instruction.op == "copy":
                 out[...] = args[0]
                 continue
+            if instruction.op == "sincos":
+                np.sin(args[0], out=out)
+                np.cos(args[0], out=registers[instruction.second, :width])
+                continue
             op = OPS[instruction.op]
             if isinstance(op.kernel, np.ufunc):
                 op.kernel(*args, out=out)

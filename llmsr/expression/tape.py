@@ -25,6 +25,7 @@ class Instruction:
     op: str
     dst: int
     args: tuple[tuple[int, int], ...]
+    second: int = -1  # the place of the cosine, where `op` is "sincos"
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ class Tape:
                 values: dict[int, np.ndarray] = {}
                 for index in needed:
                     node = self.nodes[index]
+                    value: np.ndarray
                     if node.op == "const":
-                        value = np.float64(node.value)  # type: ignore[arg-type]
+                        value = np.asarray(node.value, dtype=np.float64)
                     elif node.op == "column":
-                        value = columns[int(node.value), block]  # type: ignore[arg-type]
+                        value = columns[int(node.value or 0), block]
                     else:
                         value = OPS[node.op].kernel(*(values[a] for a in node.args))
                     values[index] = value
@@ -93,8 +95,7 @@ def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
     Beyond `max_features` column-only results the remaining ones are computed in the row program, which
     bounds memory.
     """
-    nodes = _lowered(derivatives)
-    nodes, root, partials = nodes
+    nodes, root, partials = _lowered(derivatives)
     params = derivatives.params
     kinds = _kinds(nodes)
     return _Assembler(nodes, kinds, root, partials, params, max_features).tape()
@@ -229,12 +230,21 @@ class _Assembler:
             tuple(partials),
         )
 
+    def _twin(self, node: Node, index: int) -> int | None:
+        """The later cosine of a sine's argument, or the reverse: both come out of one reduction."""
+        if node.op not in ("sin", "cos"):
+            return None
+        return self.trig.get((("cos" if node.op == "sin" else "sin"), node.args[0]))
+
     def _row_program(
         self, where: dict[int, tuple[int, int]]
     ) -> tuple[list[Instruction], int, list[tuple[int, int]]]:
         n_outputs = len(self.outputs)
-        last_use: dict[int, int] = {}
         body = [i for i in range(len(self.nodes)) if self.live[i] and self.kinds[i] == REGISTER]
+        last_use: dict[int, int] = {}
+        self.trig = {
+            (self.nodes[i].op, self.nodes[i].args[0]): i for i in body if self.nodes[i].op in ("sin", "cos")
+        }
         for i in body:
             for a in self.nodes[i].args:
                 last_use[a] = i
@@ -250,19 +260,22 @@ class _Assembler:
         for i in body:
             node = self.nodes[i]
             args = tuple(where[a] for a in node.args)
-            if i in target:
-                register = target[i]
-            elif free:
-                register = free.pop()
-            else:
-                register, top = top, top + 1
-            # freed after the result has its place: compiled loops are fast only where they don't write what
-            # they read
+            if i not in where:
+                twin = self._twin(node, i)
+                register, top = _place(i, target, free, top)
+                where[i] = (REGISTER, register)
+                if twin is None:
+                    program.append(Instruction(node.op, register, args))
+                else:
+                    other, top = _place(twin, target, free, top)
+                    where[twin] = (REGISTER, other)
+                    sine, cosine = (register, other) if node.op == "sin" else (other, register)
+                    program.append(Instruction("sincos", sine, args, cosine))
+            # freed after the result has its place: compiled loops are fast only where they don't write
+            # what they read
             for a in set(node.args):
                 if where[a][0] == REGISTER and last_use[a] == i and a not in target:
                     free.append(where[a][1])
-            where[i] = (REGISTER, register)
-            program.append(Instruction(node.op, register, args))
         partials: list[tuple[int, int]] = []
         for register, output in enumerate(self.outputs):
             place = where[output]
@@ -273,3 +286,12 @@ class _Assembler:
             if not is_value:
                 partials.append(place)
         return program, top, partials
+
+
+def _place(node: int, target: dict[int, int], free: list[int], top: int) -> tuple[int, int]:
+    """A register for a node, and the number of registers in use from then on."""
+    if node in target:
+        return target[node], top
+    if free:
+        return free.pop(), top
+    return top, top + 1

@@ -136,11 +136,12 @@ def moved(theta, step, low, high, out):
 
 
 @jit
-def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
+def descend(program, theta, linear, low, high, floor, rival, tolerance, iterations, g):
     """Improves `theta` in place and leaves its Gram matrix in `g`; returns why it stopped.
 
     Stops when the sum of squares is below `floor`, when two steps in a row gain less than `tolerance` of
-    it, after `iterations` trial steps, or at the program's deadline. The sum of squares never rises.
+    it, after `iterations` trial steps, or at the program's deadline; after three steps also where it is far
+    above `rival`. The sum of squares never rises.
     """
     k = len(theta)
     if not gram(program, theta, g):
@@ -157,16 +158,18 @@ def descend(program, theta, linear, low, high, floor, tolerance, iterations, g):
     g_trial = np.empty((k + 1, k + 1))
     g_refined = np.empty((k + 1, k + 1))
     if n_linear > 0:
-        linear_step(g, linear, lower, step)
-        inside = moved(theta, step, low, high, trial)
+        promised, _least = linear_step(g, linear, lower, step)
+        inside = promised > 1e-3 * g[k, k] and moved(theta, step, low, high, trial)
         if inside and gram(program, trial, g_trial) and g_trial[k, k] < g[k, k]:
             copy(trial, theta)
             copy(g_trial, g)
     damping = 1e-3
     growth = 2.0
     quiet = 0
-    for _ in range(iterations):
+    for turn in range(iterations):
         loss = g[k, k]
+        if turn == 3 and loss > 4.0 * rival:
+            return STALLED
         if loss <= floor:
             return CONVERGED
         if expired(program):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.fitting.result import Fit
-from llmsr.problem import Problem, Split
+from llmsr.problem import Problem
+
+if TYPE_CHECKING:
+    from llmsr.fitting.dataset import Dataset
 
 _ROWS_AT_ONCE = 65536
 
@@ -44,15 +48,19 @@ def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: 
     warm_up()
     began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
     form = canonicalize(expression)
-    split = problem.splits["train"]
+    data = dataset_of(problem.splits["train"])
     with np.errstate(all="ignore"):
-        search = Search(form.expression, dataset_of(split), limit)
+        search = Search(form.expression, data, limit)
         _searches()[mode](search)
     chosen = search.choose()
     params = np.ones(max(problem.spec.max_params, max(expression.params, default=-1) + 1))
+    loss = np.nan
     if chosen is not None:
         params[[form.params[p] for p in search.tape.params]] = chosen.theta
-    loss = _train_loss(expression, split, params) if chosen is not None else np.nan
+        loss = chosen.squares / data.full.rows
+        # an overflow on the way can part two forms of one equation: then the text as written decides
+        if not _same_values(expression, params, form.expression, chosen.theta, data):
+            loss = plain_loss(expression, params, data)
     late = bool(search.full.counters[1])
     status, reason = "ok", ""
     if not np.isfinite(loss):
@@ -73,15 +81,26 @@ def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: 
     )
 
 
-def _train_loss(expression: Expression, split: Split, params: np.ndarray) -> float:
-    """The mean squared error by plain numpy on the expression as it was written, in bounded memory."""
-    total = 0.0
-    for start in range(0, len(split.target), _ROWS_AT_ONCE):
+def _same_values(
+    expression: Expression, params: np.ndarray, form: Expression, form_params: np.ndarray, data: Dataset
+) -> bool:
+    """Whether the expression as written gives the canonical form's numbers on a sample of rows."""
+    rows = data.sample.columns.T
+    with np.errstate(all="ignore"):
+        ours, theirs = evaluate(form, rows, form_params), evaluate(expression, rows, params)
+        size = np.abs(theirs).max() + np.sqrt(data.power / data.full.rows)
+        return bool(np.abs(ours - theirs).max() <= 1e-6 * size)
+
+
+def plain_loss(expression: Expression, params: np.ndarray, data: Dataset) -> float:
+    """The mean squared error on all rows by plain numpy, in bounded memory."""
+    view, total = data.full, 0.0
+    for start in range(0, view.rows, _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         with np.errstate(all="ignore"):
-            residual = evaluate(expression, split.inputs[rows], params) - split.target[rows]
+            residual = evaluate(expression, view.columns[:, rows].T, params) - view.target[rows]
             total += float(residual @ residual)
-    return total / len(split.target)
+    return total / view.rows
 
 
 def fit_many(problem: Problem, bodies: Sequence[str], mode: str = "best", deadline: float = 10.0) -> list:

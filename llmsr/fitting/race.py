@@ -21,7 +21,7 @@ def heat(program, thetas, linear, low, high, floor, tolerance, iterations, squar
         squares[i] = np.inf
         if not expired(program):
             g[k, k] = np.inf
-            descend(program, thetas[i], linear, low[i], high[i], floor, tolerance, iterations, g)
+            descend(program, thetas[i], linear, low[i], high[i], floor, np.inf, tolerance, iterations, g)
             squares[i] = g[k, k]
 
 
@@ -47,7 +47,7 @@ def kick(program, theta, squares, candidates, linear, low, high, floor, toleranc
             copy(theta, trial)
             trial[i] = candidates[i, j]
             g[k, k] = np.inf
-            descend(program, trial, linear, low, high, floor, tolerance, iterations, g)
+            descend(program, trial, linear, low, high, floor, squares, tolerance, iterations, g)
             if g[k, k] < squares:
                 squares = g[k, k]
                 copy(trial, theta)

@@ -12,16 +12,17 @@ from llmsr.expression.derive import derivatives, linear_params
 from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.expression.tape import Tape, compile_tape
 from llmsr.fitting.dataset import Dataset, View, lay_out
-from llmsr.fitting.descent import CAPPED, descend
+from llmsr.fitting.descent import descend
 from llmsr.fitting.quasi_newton import minimise
 from llmsr.fitting.race import heat, kick
-from llmsr.fitting.starts import candidates_at, frequencies_at, start_bank
+from llmsr.fitting.starts import candidates_at, start_bank
 from llmsr.problem import Split
 
 FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
-GOOD = 1e-3  # a fall of the loss by this factor through kicks leaves nothing for a scan of frequencies
+GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tried
 HUGE = 1e4
+MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth a second chain of kicks
 KICK_ROUNDS = 4
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
 
@@ -48,7 +49,6 @@ class Search:
         self.linear = np.isin(self.tape.params, self.linear_params)
         self.high = np.where(self.linear, 1e14, 1e9)
         self.candidates: list[Candidate] = []
-        self.capped = False
 
     def _bind(self, view: View):
         return engine.bind(self.tape, self.tape.features(view.columns), view.target, self.deadline)
@@ -96,19 +96,16 @@ class Search:
         engine.gram(self.full.handle, theta, g)
         self._keep(theta, g[k, k])
 
-    def polish(self, theta: np.ndarray, iterations: int) -> None:
-        """Levenberg-Marquardt on all rows from `theta`; sets `capped` where it could go on."""
+    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-7) -> None:
+        """Levenberg-Marquardt on all rows from `theta`."""
         k = len(theta)
         theta = theta.copy()
         g = np.empty((k + 1, k + 1))
         g[k, k] = np.inf
         floor = 1e-3 * FLOOR * self.data.power
-        ended = descend(
-            self.full.handle, theta, self.linear, -self.high, self.high, floor, 1e-9, iterations, g
-        )
+        high = self.high
+        descend(self.full.handle, theta, self.linear, -high, high, floor, np.inf, tolerance, iterations, g)
         self._keep(theta, g[k, k])
-        if self.best is not None and self.best.squares == g[k, k]:
-            self.capped = ended == CAPPED
 
     def bfgs(self) -> np.ndarray:
         """BFGS from ones on all rows; notes and returns where it stops."""
@@ -117,9 +114,13 @@ class Search:
         self._keep(theta, value * self.data.full.rows)
         return theta
 
-    @cached_property
+    @property
+    def subset_power(self) -> float:
+        return self.data.power * self.data.subset.rows / self.data.full.rows
+
+    @property
     def subset_floor(self) -> float:
-        return 1e-3 * FLOOR * self.data.power * self.data.subset.rows / self.data.full.rows
+        return 1e-3 * FLOOR * self.subset_power
 
     def _heat(
         self, thetas: np.ndarray, low: np.ndarray, high: np.ndarray, iterations: int
@@ -156,18 +157,27 @@ class Search:
         if not first:
             return []
         ends = self.continued([c.theta for c in first]) or first
-        best, reached = ends[0].theta.copy(), ends[0].squares
-        for _ in range(KICK_ROUNDS):
-            before = reached
-            grid = candidates_at(self.expression, self.linear_params, sample, best)
-            reached = self._kicked(self.subset, best, reached, grid, 8)
-            if reached > 0.99 * before:
-                break
-        dense = frequencies_at(self.expression, self.linear_params, sample, best)
-        if dense is not None and reached > GOOD * ends[0].squares:
-            reached = self._kicked(self.subset, best, reached, dense, 2)
+        best, reached = self._chain(ends[0], sample)
+        if len(ends) > 1 and self.n_nonlinear >= MANY_NONLINEAR and reached > POOR * self.subset_power:
+            other, there = self._chain(ends[1], sample)
+            if there < reached:
+                best, reached = other, there
         reached = self._stepped(self.subset, best, reached, 0.1)
         return [Candidate(reached, best), *ends] if reached < ends[0].squares else ends
+
+    def _chain(self, start: Candidate, sample: np.ndarray) -> tuple[np.ndarray, float]:
+        """Rounds of kicks on the subset from one end, the last one through a dense grid of frequencies."""
+        best, reached = start.theta.copy(), start.squares
+        dense = None
+        for _ in range(KICK_ROUNDS):
+            before = reached
+            grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
+            reached = self._kicked(self.subset, best, reached, grid, 8)
+            if reached > 0.99 * before or reached <= self.subset_floor:
+                break
+        if dense is not None and reached > GOOD * self.subset_power:
+            reached = self._kicked(self.subset, best, reached, dense, 2)
+        return best, reached
 
     def _kicked(self, program, theta: np.ndarray, squares: float, grid: np.ndarray, iterations: int) -> float:
         if self.late:
@@ -184,7 +194,7 @@ class Search:
         """
         if not self.steps.any() or self.late:
             return squares
-        grid = candidates_at(self.expression, self.linear_params, self.data.sample.columns, theta)
+        grid, _ = candidates_at(self.expression, self.linear_params, self.data.sample.columns, theta)
         span = np.where(self.steps, grid.max(axis=1) - grid.min(axis=1), np.nan)
         for _ in range(3):
             around = theta[:, None] + share * span[:, None] * np.linspace(-1.0, 1.0, 12)
@@ -284,7 +294,7 @@ def search_best(search: Search) -> None:
     for end in ends:
         if search.late or search.solved or len(polished) == 2:
             break
-        if not polished or polished[0] * 1.001 < end.squares < polished[0] * 1.5:
+        if not polished or polished[0] * 1.001 < end.squares < polished[0] * 1.2:
             search.polish(end.theta, 40)
             polished.append(end.squares)
     if search.late and search.best is None:
@@ -296,6 +306,6 @@ def search_best(search: Search) -> None:
             search.polish(end.theta, 40)
     search.step()
     best = search.best
-    if best is not None and search.capped and not search.solved and not search.late:
-        search.polish(best.theta, 100)
+    if best is not None and not search.solved and not search.late:
+        search.polish(best.theta, 100, 1e-10)
     search.shrink()

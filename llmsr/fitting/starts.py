@@ -65,26 +65,20 @@ def start_bank(expression: Expression, linear: tuple[int, ...], columns: np.ndar
 
 def candidates_at(
     expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
-) -> np.ndarray:
-    """What every parameter may be where the others are `theta`: shape (params, CANDIDATES)."""
-    return _walk_at(expression, linear, columns, theta).bank().candidates[0]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What every parameter may be where the others are `theta`: shape (params, CANDIDATES).
 
-
-def frequencies_at(
-    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
-) -> np.ndarray | None:
-    """A dense grid for the parameters that are frequencies, nan for the others: shape (params, any number).
-
-    Up to 25 periods over the range of what is multiplied; None where there is no frequency.
+    Then a dense grid for the parameters that are frequencies, nan for the others, shape (params, any
+    number): up to 25 periods over the range of what is multiplied; None where there is no frequency.
     """
     walk = _walk_at(expression, linear, columns, theta)
-    walk.bank()
+    candidates = walk.bank().candidates[0]
     if not walk.frequencies:
-        return None
-    grid = np.full((len(theta), len(_DENSE_PERIODS)), np.nan)
+        return candidates, None
+    dense = np.full((len(theta), len(_DENSE_PERIODS)), np.nan)
     for param, half in walk.frequencies.items():
-        grid[expression.params.index(param)] = _DENSE_PERIODS * math.pi / half
-    return grid
+        dense[expression.params.index(param)] = _DENSE_PERIODS * math.pi / half
+    return candidates, dense
 
 
 def _walk_at(
