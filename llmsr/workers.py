@@ -2,23 +2,24 @@
 
 A pool of `WorkerPool(n)` starts n Python processes that load a state once and then answer tasks. A task that
 passes its deadline is ended by SIGKILL and its worker replaced; the caller gets a `WorkerFailure`, not an
-exception. Workers run one BLAS/OpenMP thread each, die with their parent, and cannot write into its standard
-output. They limit damage by accident; they are no sandbox against code, which is why nothing that a model
-wrote is ever executed in them.
+exception. Workers run one BLAS/OpenMP thread each, die with their parent together with all that they started,
+are the first to go where memory runs out, do not know the keys of services, and cannot write into the
+parent's standard output. They limit damage by accident; they are no sandbox against code, which is why
+nothing that a model wrote is ever executed in them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import queue
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -26,7 +27,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from llmsr.worker_process import Raised
+
 START_SECONDS = 120.0  # importing numpy and scipy on a busy machine
+TRANSFER_SECONDS = 60.0  # without a byte moving between the processes, while one is being sent a message
+SECRET = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
+"""Names of environment variables that a fit has no use for."""
+END_SECONDS = 10.0  # for a worker to end what it has started
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,6 @@ class WorkerFailure:
 
     kind: str
     reason: str
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """An exception that a task raised in its worker, as text."""
-
-    kind: str
-    text: str
 
 
 @dataclass
@@ -58,8 +57,11 @@ class TaskError(Exception):
 
 
 def single_thread_environment() -> dict[str, str]:
-    """This process's environment with one thread for every numeric library, and the package importable."""
-    environment = dict(os.environ)
+    """This process's environment with one thread for every numeric library, and the package importable.
+
+    Keys and tokens of services stay out of it.
+    """
+    environment = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM"):
         environment[f"{name}_NUM_THREADS"] = "1"
     package_parent = str(Path(__file__).resolve().parent.parent)
@@ -89,6 +91,7 @@ class WorkerPool:
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._start_failure = WorkerFailure("crash", "a worker process could not be started")
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{i}", daemon=True) for i in range(self.size)
         ]
@@ -112,11 +115,11 @@ class WorkerPool:
             return
         self._closed.set()
         for process in list(self._running):
-            _kill(process)
+            _ask_to_end(process)
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=END_SECONDS)
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -141,10 +144,10 @@ class WorkerPool:
                 continue
             if worker is None or worker.process.poll() is not None:
                 worker = self._replace(worker)
-            outcome = worker.run(task) if worker is not None else _start_failure()
+            outcome = worker.run(task) if worker is not None else self._start_failure
             if isinstance(outcome, WorkerFailure):
                 worker = self._discard(worker)
-            if isinstance(outcome, _Raised):
+            if isinstance(outcome, Raised):
                 task.future.set_exception(TaskError(f"{outcome.kind}: {outcome.text}"))
             else:
                 task.future.set_result(outcome)
@@ -153,10 +156,16 @@ class WorkerPool:
     def _start(self) -> _Worker | None:
         worker = _Worker(*self._setup)
         self._running.add(worker.process)
-        if self._closed.is_set() or not worker.ready():
+        if self._closed.is_set():
             self._discard(worker)
             return None
-        return worker
+        ready = worker.ready()
+        if ready is True:
+            return worker
+        self._discard(worker)
+        why = f"{ready.kind}: {ready.text}" if isinstance(ready, Raised) else ready.reason
+        self._start_failure = WorkerFailure("crash", f"a worker process could not be started ({why})")
+        return None
 
     def _replace(self, worker: _Worker | None) -> _Worker | None:
         self._discard(worker)
@@ -169,13 +178,11 @@ class WorkerPool:
             self._running.discard(worker.process)
 
 
-def _start_failure() -> WorkerFailure:
-    return WorkerFailure("crash", "a worker process could not be started")
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """Have the worker end with all that it started, even if somebody has stopped it."""
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            process.send_signal(number)
 
 
 class _Worker:
@@ -183,8 +190,11 @@ class _Worker:
 
     def __init__(self, setup: Callable[..., Any], setup_args: tuple[Any, ...], memory: int | None) -> None:
         ours, theirs = socket.socketpair()
+        limit = struct.pack("ll", int(TRANSFER_SECONDS), 0)  # a stopped process takes and sends no bytes
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmsr.workers", str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-m", "llmsr.worker_process", str(theirs.fileno()), str(os.getpid())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -196,9 +206,9 @@ class _Worker:
         self.connection = Connection(ours.detach())
         self._hello = (setup, setup_args, memory)
 
-    def ready(self) -> bool:
-        """Whether the process came up and made its state."""
-        return self._exchange(self._hello, START_SECONDS) is True
+    def ready(self) -> Any:
+        """True once the process has made its state, or what went wrong."""
+        return self._exchange(self._hello, START_SECONDS)
 
     def run(self, task: _Task) -> Any:
         return self._exchange((task.function, task.args), task.deadline)
@@ -209,6 +219,8 @@ class _Worker:
             if not self.connection.poll(seconds):
                 return WorkerFailure("timeout", f"no result within {seconds:g} s")
             return self.connection.recv()
+        except BlockingIOError:
+            return WorkerFailure("timeout", f"the worker process took no data for {TRANSFER_SECONDS:g} s")
         except (EOFError, OSError):
             return WorkerFailure("crash", f"the worker process died ({self._exit_reason()})")
 
@@ -220,63 +232,10 @@ class _Worker:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def end(self) -> None:
-        _kill(self.process)
+        _ask_to_end(self.process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=END_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.connection.close()
-
-
-# the worker's own side
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    else:
-        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _watch_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
-
-
-def _limit_memory(limit: int | None) -> None:
-    if limit is not None:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def _work(connection: Connection) -> None:
-    setup, setup_args, memory = connection.recv()
-    state = setup(*setup_args)
-    _limit_memory(memory)
-    connection.send(True)
-    while True:
-        try:
-            function, args = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = function(state, *args)
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-            answer = _Raised(type(error).__name__, str(error))
-        connection.send(answer)
-
-
-def main() -> None:
-    """Serve tasks on the inherited socket until the parent closes it."""
-    _die_with_parent(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _work(Connection(int(sys.argv[1])))
-
-
-if __name__ == "__main__":
-    # Under its real name, so that what a worker sends unpickles in the parent.
-    from llmsr import workers
-
-    workers.main()
