@@ -13,7 +13,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
-STEPS_PER_EPOCH = 4
+STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
 FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}
 TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 16, "max_response_length": 128}
 TINY_PARAMETERS = 50e6
@@ -82,7 +82,7 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
     config = replace(config, **chosen)
     if config.prompt_details == "auto":
         config = replace(config, prompt_details="none" if tiny else "mixed")
-    rows = config.prompts or STEPS_PER_EPOCH * config.batch_size
+    rows = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * config.batch_size
     steps_per_epoch = rows // config.batch_size
     config = replace(
         config,

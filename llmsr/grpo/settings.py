@@ -41,7 +41,7 @@ class GrpoConfig:
         None, "answers per prompt, the group (default: 5; 16 for the embedded model)"
     )
     prompts: int | None = option(
-        None, "training prompts; an epoch has prompts // batch_size steps (default: 4 * batch_size)"
+        None, "training prompts; an epoch has prompts // batch_size steps (default: 4 * batch_size; 3 * batch_size for the embedded model)"
     )
     validation_prompts: int = option(16, "prompts that are only validated on")
     prompt_details: str = option(
