@@ -105,7 +105,7 @@ def _line(text: str, start: int, end: int, closed: bool) -> Line:
 
 _STATEMENT = re.compile(
     r"return\b|def\s+\w|for\s+\w|while\b|if\b|with\b|try\s*:|import\s+\w|from\s+[\w.]+\s+import\b|@\w"
-    r"|(?:assert|del|global|nonlocal|pass|raise)\b|[rR](?:\"{3}|'{3})"
+    r"|(?:assert|del|global|nonlocal|pass|raise)\b|[rR](?:\"{3}|'{3})|[A-Za-z_][\w.]*\("
 )
 _ASSIGNMENT = re.compile(r"[^\W\d][^=\n]{0,300}=(?!=)|[(\[*][^=\n]{0,300}=(?!=)")
 _ADJACENT = re.compile(r"\b([^\W\d]\w*)[ \t]+(?=([^\W\d]\w*))")
