@@ -144,28 +144,23 @@ def _limit_memory(limit: int | None) -> None:
 
 
 def _work(connection: Connection) -> None:
-    """Make the state that the first message describes, say so, then answer one task after the other."""
+    """Answer one message after the other: make a state, or run a task on it."""
+    state: Any = None
     try:
-        setup, setup_args, memory = connection.recv()
-        try:
-            state = setup(*setup_args)
-        except Exception as error:  # noqa: BLE001 - handed to the pool, which tells its caller
-            connection.send(Raised(type(error).__name__, str(error)))
-            return
-        _limit_memory(memory)
-        connection.send(True)
         while True:
-            function, args = connection.recv()
-            connection.send(_answer(function, state, args))
+            verb, function, args, *memory = connection.recv()
+            answer: Any = True
+            try:
+                if verb == "make":
+                    state = function(*args)
+                    _limit_memory(*memory)
+                else:
+                    answer = function(state, *args)
+            except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+                answer = Raised(type(error).__name__, str(error))
+            connection.send(answer)
     except (EOFError, ConnectionError):  # the pool has closed its end
         return
-
-
-def _answer(function: Any, state: Any, args: tuple[Any, ...]) -> Any:
-    try:
-        return function(state, *args)
-    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-        return Raised(type(error).__name__, str(error))
 
 
 if __name__ == "__main__":

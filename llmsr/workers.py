@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,15 @@ class _Task:
     args: tuple[Any, ...]
     deadline: float
     future: Future[Any]
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """How a worker makes its state; `memory` limits the process in bytes from then on."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    memory: int | None
 
 
 class TaskError(Exception):
@@ -87,7 +96,7 @@ class WorkerPool:
     ) -> None:
         self.size = max(1, size)
         self.replaced = 0
-        self._setup = (setup, setup_args, memory_bytes)
+        self._setup = _Setup(setup, setup_args, memory_bytes)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -108,6 +117,10 @@ class WorkerPool:
         future: Future[Any] = Future()
         self._tasks.put(_Task(function, args, deadline, future))
         return future
+
+    def renew(self, *setup_args: Any) -> None:
+        """Every worker makes a new state, `setup(*setup_args)`, before its next task, in the same process."""
+        self._setup = replace(self._setup, args=setup_args)
 
     def close(self) -> None:
         """Kill all workers, cancel what waits; safe to call twice."""
@@ -142,11 +155,12 @@ class WorkerPool:
                 break
             if not task.future.set_running_or_notify_cancel():
                 continue
-            if worker is None or worker.process.poll() is not None:
+            if worker is None or worker.process.poll() is not None or worker.make(self._setup) is not True:
                 worker = self._replace(worker)
             outcome = worker.run(task) if worker is not None else self._start_failure
             if isinstance(outcome, WorkerFailure):
-                worker = self._discard(worker)
+                self._discard(worker)
+                worker = None
             if isinstance(outcome, Raised):
                 task.future.set_exception(TaskError(f"{outcome.kind}: {outcome.text}"))
             else:
@@ -154,16 +168,16 @@ class WorkerPool:
         self._discard(worker)
 
     def _start(self) -> _Worker | None:
-        worker = _Worker(*self._setup)
+        worker = _Worker()
         self._running.add(worker.process)
         if self._closed.is_set():
             self._discard(worker)
             return None
-        ready = worker.ready()
-        if ready is True:
+        made = worker.make(self._setup)
+        if made is True:
             return worker
         self._discard(worker)
-        why = f"{ready.kind}: {ready.text}" if isinstance(ready, Raised) else ready.reason
+        why = f"{made.kind}: {made.text}" if isinstance(made, Raised) else made.reason
         self._start_failure = WorkerFailure("crash", f"a worker process could not be started ({why})")
         return None
 
@@ -188,7 +202,7 @@ def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
 class _Worker:
     """The parent's end of one worker process."""
 
-    def __init__(self, setup: Callable[..., Any], setup_args: tuple[Any, ...], memory: int | None) -> None:
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         limit = struct.pack("ll", int(TRANSFER_SECONDS), 0)  # a stopped process takes and sends no bytes
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -204,14 +218,19 @@ class _Worker:
         )
         theirs.close()
         self.connection = Connection(ours.detach())
-        self._hello = (setup, setup_args, memory)
+        self._setup: _Setup | None = None  # by which its state was made
 
-    def ready(self) -> Any:
-        """True once the process has made its state, or what went wrong."""
-        return self._exchange(self._hello, START_SECONDS)
+    def make(self, setup: _Setup) -> Any:
+        """True once the process has the state that `setup` makes, or what went wrong."""
+        if self._setup is setup:
+            return True
+        made = self._exchange(("make", setup.function, setup.args, setup.memory), START_SECONDS)
+        self._setup = setup if made is True else None
+        return made
 
     def run(self, task: _Task) -> Any:
-        return self._exchange((task.function, task.args), task.deadline)
+        """What the task returned, `Raised`, or a `WorkerFailure`."""
+        return self._exchange(("run", task.function, task.args), task.deadline)
 
     def _exchange(self, message: Any, seconds: float) -> Any:
         try:

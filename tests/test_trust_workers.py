@@ -24,6 +24,10 @@ def make_state(value):
     return value
 
 
+def state_of(state):
+    return state
+
+
 def refuse_to_start(value):
     raise OSError("the state cannot be made")
 
@@ -225,3 +229,11 @@ def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, attack):
         assert evaluator.evaluate("return params[0]*v").status == "ok"
         mine = [pid for pid in descendants(me) if pid != me]
     assert all_end(mine)
+
+
+def test_a_renewed_pool_keeps_its_processes_and_has_the_new_state():
+    with WorkerPool(1, make_state, (5,)) as pool:
+        before = {pool.submit(process_ids, deadline=60).result()[0] for _ in range(10)}
+        pool.renew(6)
+        assert {pool.submit(state_of, deadline=60).result() for _ in range(10)} == {6}
+        assert {pool.submit(process_ids, deadline=60).result()[0] for _ in range(10)} <= before
