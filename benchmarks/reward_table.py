@@ -15,7 +15,8 @@ from llmsr.problem import load_problem
 from llmsr.reward import SHAPES, group_rewards, reward
 
 CUBIC = (
-    "    return (params[0] + params[1] * x + params[2] * v + params[3] * x * v + params[4] * x**2 + params[5] * v**2\n"
+    "    return (params[0] + params[1] * x + params[2] * v + params[3] * x * v + params[4] * x**2 + "
+    "params[5] * v**2\n"
     "            + params[6] * x**3 + params[7] * v**3 + params[8] * x**2 * v + params[9] * x * v**2)\n"
 )
 ANSWERS = {

@@ -1,7 +1,7 @@
 """What an answer is worth: an `Evaluation` in, a bounded number out.
 
-Every shape gives a valid equation a value in [0, 1], and failures fixed values below it, graded so that a model which
-cannot yet write a valid equation still feels which way is up:
+Every shape gives a valid equation a value in [0, 1], and failures fixed values below it, graded so that a
+model which cannot yet write a valid equation still feels which way is up:
 
     no text < does not parse < refused < uses no input < no finite fit < any valid equation
 
@@ -66,8 +66,8 @@ def reward(
 ) -> float:
     """The reward of one answer: in [0, 1] if valid, else below 0 by the kind of failure.
 
-    `complexity_weight` is what an equation of 100 operations loses; a valid one never falls below 0. `copy` tells that
-    the prompt showed this very equation.
+    `complexity_weight` is what an equation of 100 operations loses; a valid one never falls below 0.
+    `copy` tells that the prompt showed this very equation.
     """
     if not evaluation.ok:
         return FAILURES.get(evaluation.status, LOWEST)
@@ -92,7 +92,8 @@ def group_rewards(
 
 
 def ranked(rewards: Sequence[float]) -> list[float]:
-    """Positive rewards of one group replaced by their rank, the best 1 and the worst of k 1/k; ties share a mean.
+    """Positive rewards of one group replaced by their rank, the best 1 and the worst of k 1/k; ties share
+    a mean.
 
     Failures and copies (0 and below) keep their values.
     """

@@ -12,13 +12,14 @@ from grpo_problem import write_problem
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from llmsr.archive import read_archive  # noqa: E402
-from llmsr.grpo.export import read_weights  # noqa: E402
-from llmsr.grpo.plan import EMBEDDED  # noqa: E402
+from llmsr.archive import read_archive
+from llmsr.grpo.export import read_weights
+from llmsr.grpo.plan import EMBEDDED
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
-    "--trainer", "local", "--batch_size", "2", "--rollout_n", "3", "--max_response_length", "24", "--workers", "1",
+    "--trainer", "local", "--batch_size", "2", "--rollout_n", "3", "--max_response_length", "24",
+    "--workers", "1",
     "--prompts", "2", "--validation_prompts", "2", "--save_freq", "1", "--keep_checkpoints", "0",
 ]  # fmt: skip
 
@@ -53,7 +54,8 @@ def test_all_promised_files_are_there(finished):
     for path in (
         folder / "grpo_config.yaml", folder / "llmsr_train.parquet", folder / "llmsr_val.parquet",
         folder / "llmsr_reward.py", folder / "result.json", folder / "curve.csv",
-        checkpoints / "global_step_1", checkpoints / "global_step_2", folder / "checkpoints" / "final" / "config.json",
+        checkpoints / "global_step_1", checkpoints / "global_step_2",
+        folder / "checkpoints" / "final" / "config.json",
     ):  # fmt: skip
         assert path.exists(), path
 
@@ -126,14 +128,15 @@ def test_a_second_run_into_the_same_folder_is_refused(finished, problem):
 
 def test_a_dry_run_writes_all_files_and_needs_no_gpu(problem, tmp_path):
     done = run(
-        "--trainer", "verl", "--model_path", str(EMBEDDED), "--dry_run", "--output_dir", str(tmp_path), "--workers", "1",
+        "--trainer", "verl", "--model_path", str(EMBEDDED), "--dry_run", "--output_dir", str(tmp_path),
+        "--workers", "1",
         "--prompts", "8", "--batch_size", "4", "--", "trainer.val_before_train=False", problem=problem,
     )  # fmt: skip
     for name in ("grpo_config.yaml", "llmsr_train.parquet", "llmsr_val.parquet", "llmsr_reward.py"):
         assert (tmp_path / name).is_file()
     assert "python -m verl.trainer.main_ppo --config-path" in done.stdout
     assert done.stdout.count("trainer.val_before_train=False") == 1
-    assert "4 prompts x 16 answers = 64 answers per step" in done.stdout
+    assert "4 prompts x 12 answers = 48 answers per step" in done.stdout
     assert "GiB" in done.stdout
     assert "adv_estimator: grpo" in done.stdout
     assert not (tmp_path / "checkpoints").exists()

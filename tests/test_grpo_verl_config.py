@@ -56,7 +56,7 @@ def leaves(tree, prefix=""):
 
 
 def test_what_a_user_sets_arrives(tmp_path):
-    plan, config = config_of(
+    _, config = config_of(
         tmp_path,
         epochs=3,
         batch_size=32,

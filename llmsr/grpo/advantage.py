@@ -14,8 +14,8 @@ EPSILON = 1e-6
 def group_advantages(rewards: np.ndarray, kind: str = "grpo") -> np.ndarray:
     """Advantages (n,) of the answers to one prompt from their rewards (n,).
 
-    The group's mean is the baseline; `grpo` divides by the group's standard deviation (ddof 1), `drgrpo` does not. A
-    group of equal rewards, or of one answer, teaches nothing: zeros.
+    The group's mean is the baseline; `grpo` divides by the group's standard deviation (ddof 1), `drgrpo`
+    does not. A group of equal rewards, or of one answer, teaches nothing: zeros.
     """
     rewards = np.asarray(rewards, dtype=np.float64)
     if len(rewards) < 2 or np.ptp(rewards) == 0:

@@ -1,7 +1,7 @@
 """From specs and data to parquet: prompts that differ, each with what its reward must know.
 
-A row is what VERL reads: `data_source`, `prompt` (messages), `ability`, `reward_model`, `extra_info`. The local trainer
-reads the same rows.
+A row is what VERL reads: `data_source`, `prompt` (messages), `ability`, `reward_model`, `extra_info`. The
+local trainer reads the same rows.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def prompt_rows(
 ) -> tuple[list[Row], list[Row]]:
     """Training and validation rows of one problem; no two of all these show the same equations.
 
-    `details` adds scores, fitted constants, data rows, column ranges and other wordings. `chat` writes a system
-    message and a user message, else one user message that is the bare text. `tokens` counts the tokens of messages;
-    one that exceeds `max_tokens` shows one equation less, and if that does not help there is a `UserError`.
+    `details` adds scores, fitted constants, data rows, column ranges and other wordings. `chat` writes a
+    system message and a user message, else one user message that is the bare text. `tokens` counts the
+    tokens of messages; one that exceeds `max_tokens` shows one equation less, and if that does not help
+    there is a `UserError`.
     """
     rng = Random(f"prompts {problem.name} {seed}")
     seen: set[tuple[str, ...]] = set()
@@ -69,7 +70,8 @@ def prompt_rows(
                 break
             if len(chosen) == 1:
                 raise UserError(
-                    f"a prompt of {problem.name} has {tokens(messages)} tokens with one earlier equation; raise "
+                    f"a prompt of {problem.name} has {tokens(messages)} tokens with one earlier equation; "
+                    f"raise "
                     f"--max_prompt_length above {max_tokens} or shorten the spec's text"
                 )
             chosen = chosen[1:]
@@ -117,7 +119,8 @@ def _new_choice(
         if _key(chosen) not in seen:
             return chosen
     raise UserError(
-        f"{len(pool)} earlier equations of {name} give no more than {len(seen)} different prompts; lower --prompts"
+        f"{len(pool)} earlier equations of {name} give no more than {len(seen)} different prompts; lower "
+        f"--prompts"
     )
 
 

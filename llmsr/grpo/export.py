@@ -1,7 +1,8 @@
 """checkpoints/final: a complete Hugging Face folder of the trained model, verified before it is called final.
 
-It holds the weights in the base model's number format, its configuration and its tokenizer. Verified means: it loads,
-every weight of the base is there, at least one differs from the base, and none is NaN or infinite.
+It holds the weights in the base model's number format, its configuration and its tokenizer. Verified
+means: it loads, every weight of the base is there, at least one differs from the base, and none is NaN or
+infinite.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ class ExportFault(Exception):
 def export_final(
     trained: Path, base: str, final: Path, *, adapter: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write and verify `final` from the Hugging Face folder `trained` of a checkpoint; what was found comes back.
+    """Write and verify `final` from the Hugging Face folder `trained` of a checkpoint; what was found
+    comes back.
 
     `base` is the model that training began from, a folder or a hub id. Weights with LoRA adapters are merged;
-    `adapter` states their `r` and `lora_alpha` (default: lora_train_meta.json beside `trained`, as VERL writes it).
-    `ExportFault` if the result does not verify; `final` then stays as it was.
+    `adapter` states their `r` and `lora_alpha` (default: lora_train_meta.json beside `trained`, as VERL
+    writes it). `ExportFault` if the result does not verify; `final` then stays as it was.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -78,7 +80,8 @@ def export_final(
 
 
 def compare(base: Mapping[str, Any], trained: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-    """How the trained weights differ from the base's, once rounded to `dtype`; `ExportFault` where they do not.
+    """How the trained weights differ from the base's, once rounded to `dtype`; `ExportFault` where they do
+    not.
 
     A merge that silently wrote the base model again is caught here.
     """
@@ -136,8 +139,8 @@ def _stem(name: str) -> str:
 def trained_folder(actor: Path) -> Path:
     """The folder of a checkpoint that holds its weights as safetensors.
 
-    VERL writes one for plain models; the shards of a model with adapters are put together by its own merger, which
-    leaves base and adapter apart.
+    VERL writes one for plain models; the shards of a model with adapters are put together by its own
+    merger, which leaves base and adapter apart.
     """
     plain = actor / "huggingface"
     if any(plain.glob("*.safetensors")):
@@ -167,7 +170,7 @@ def read_weights(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def local_folder(model: str) -> Path:
-    """The folder of a model's files; a hub id is looked up in the local cache, and fetched if it is not there."""
+    """The folder of a model's files; a hub id's is in the local cache, fetched if it is not yet."""
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download

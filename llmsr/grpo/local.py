@@ -1,9 +1,9 @@
 """GRPO in one process, on a CPU or one small GPU: the loop that VERL runs on clusters, on a page.
 
-A step: prompts in their seeded order, a group of answers to each, rewards, advantages within the group, and one AdamW
-update of the clipped-free policy gradient (each answer is used once, by the policy that wrote it, so the ratio of
-GRPO's objective is one) with the k3 estimate of the divergence from the starting model. Tokens weigh alike (`grpo`), or
-by a constant (`drgrpo`).
+A step: prompts in their seeded order, a group of answers to each, rewards, advantages within the group,
+and one AdamW update of the clipped-free policy gradient (each answer is used once, by the policy that
+wrote it, so the ratio of GRPO's objective is one) with the k3 estimate of the divergence from the starting
+model. Tokens weigh alike (`grpo`), or by a constant (`drgrpo`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GRADIENT_CLIP = 1.0
 
 
 class LocalTrainer:
-    """Trains `plan.model_path` on the rows of a parquet file; `train` goes from the last checkpoint to the end."""
+    """Trains `plan.model_path` on the rows of a parquet file, from the last checkpoint to the end."""
 
     def __init__(
         self,
@@ -111,7 +111,8 @@ class LocalTrainer:
         return [self.rows[i] for i in order[place * size : (place + 1) * size]]
 
     def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[list[int]], list[Answer]]:
-        """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the weights."""
+        """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the
+        weights."""
         config = self.plan.config
         encoded = [self.prompt_tokens.encode(row["prompt"]) for row in rows]
         prompts = [tokens for tokens, _ in encoded]

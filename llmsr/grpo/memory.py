@@ -63,7 +63,8 @@ def format_memory(plan: Plan, gpu_bytes: float | None) -> list[str]:
     lines = [
         f"GPU memory while updating, per GPU: {estimate.update / GIB:.1f} GiB (training state "
         f"{estimate.training_state / GIB:.1f}, reference {estimate.reference / GIB:.1f}, activations "
-        f"{estimate.pass_activations / GIB:.1f}, logits of {plan.micro_batch_size} answers {estimate.logits / GIB:.1f})"
+        f"{estimate.pass_activations / GIB:.1f}, logits of {plan.micro_batch_size} answers "
+        f"{estimate.logits / GIB:.1f})"
     ]
     share = config.gpu_memory_utilization
     resting = (estimate.training_state + estimate.reference + CONTEXT) / GIB

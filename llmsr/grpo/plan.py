@@ -1,4 +1,4 @@
-"""What the flags of a training run come to: trainer, model, batch arithmetic, and every default that was chosen."""
+"""What the flags of a training run come to: trainer, model, batch arithmetic, every default."""
 
 from __future__ import annotations
 
@@ -6,28 +6,42 @@ import importlib.util
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
 STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
 FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}
-TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 16, "max_response_length": 128}
+TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 12, "max_response_length": 128}
 TINY_PARAMETERS = 50e6
+
+
+@dataclass(frozen=True)
+class Settled(GrpoConfig):
+    """Settings of which none is open."""
+
+    batch_size: int = 1
+    learning_rate: float = 1e-6
+    rollout_n: int = 2
+    max_response_length: int = 1
+    save_freq: int = 1
+    test_freq: int = 0
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """A run in full: no setting is open. `notes` are sentences about what was chosen for the user.
 
-    `rows` training prompts make `steps_per_epoch` steps of `answers_per_step` answers; `parameters` is the model's
-    size, None where it is not known without the network.
+    `rows` training prompts make `steps_per_epoch` steps of `answers_per_step` answers; `parameters` is the
+    model's size, None where it is not known without the network.
     """
 
-    config: GrpoConfig
+    config: Settled
     trainer: str
     model_path: str
     tiny: bool
@@ -56,7 +70,8 @@ class Plan:
 
 
 def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
-    """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot work."""
+    """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot
+    work."""
     notes: list[str] = []
     trainer = config.trainer
     if trainer == "auto":
@@ -76,37 +91,38 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
     tiny = parameters is not None and parameters < TINY_PARAMETERS
     defaults = TINY_SIZE if tiny else FULL_SIZE
     chosen = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    if tiny and chosen:
+    if tiny and chosen and parameters is not None:
         listed = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
         notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
-    config = replace(config, **chosen)
-    if config.prompt_details == "auto":
-        config = replace(config, prompt_details="none" if tiny else "mixed")
-    rows = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * config.batch_size
-    steps_per_epoch = rows // config.batch_size
-    config = replace(
-        config,
-        prompts=rows,
-        save_freq=config.save_freq or max(1, steps_per_epoch),
-        test_freq=max(1, steps_per_epoch) if config.test_freq is None else config.test_freq,
-        lora_alpha=config.lora_alpha or (2 * config.lora_rank or None),
-        gradient_checkpointing=(parameters is None or parameters > 0.5e9)
-        if config.gradient_checkpointing is None
-        else config.gradient_checkpointing,
-        resume=config.resume,
+    plain = {**as_mapping(config), **chosen}
+    rows = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * int(plain["batch_size"])
+    steps_per_epoch = rows // int(plain["batch_size"])
+    details = config.prompt_details
+    settled = Settled(
+        **plain
+        | {
+            "prompts": rows,
+            "prompt_details": ("none" if tiny else "mixed") if details == "auto" else details,
+            "save_freq": config.save_freq or max(1, steps_per_epoch),
+            "test_freq": max(1, steps_per_epoch) if config.test_freq is None else config.test_freq,
+            "lora_alpha": config.lora_alpha or (2 * config.lora_rank or None),
+            "gradient_checkpointing": parameters is None or parameters > 0.5e9
+            if config.gradient_checkpointing is None
+            else config.gradient_checkpointing,
+        }
     )
     plan = Plan(
-        config=config,
+        config=settled,
         trainer=trainer,
         model_path=model_path,
         tiny=tiny,
-        run_dir=Path(config.output_dir or f"llmsr_grpo_outputs/{config.label}").resolve(),
+        run_dir=Path(settled.output_dir or f"llmsr_grpo_outputs/{settled.label}").resolve(),
         rows=rows,
         steps_per_epoch=steps_per_epoch,
-        steps=config.epochs * steps_per_epoch,
-        answers_per_step=config.batch_size * config.rollout_n,
-        micro_batch_size=config.micro_batch_size or _micro_batch(config, parameters, trainer),
-        attention=_attention(config),
+        steps=settled.epochs * steps_per_epoch,
+        answers_per_step=settled.batch_size * settled.rollout_n,
+        micro_batch_size=settled.micro_batch_size or _micro_batch(settled, parameters, trainer),
+        attention=_attention(settled),
         parameters=parameters,
         notes=tuple(notes),
     )
@@ -120,14 +136,15 @@ def arithmetic(plan: Plan) -> list[str]:
     lines = [
         f"{plan.rows} prompts / {config.batch_size} per step = {plan.steps_per_epoch} steps per epoch; "
         f"{config.epochs} epochs = {plan.steps} steps",
-        f"{config.batch_size} prompts x {config.rollout_n} answers = {plan.answers_per_step} answers per step; "
+        f"{config.batch_size} prompts x {config.rollout_n} answers = {plan.answers_per_step} answers per "
+        f"step; "
         f"{plan.steps * plan.answers_per_step} in all",
         f"one update per step on all {plan.answers_per_step} answers",
     ]
     if plan.trainer == "verl":
         lines.append(
-            f"{plan.answers_per_step} answers / {plan.n_gpus} GPUs = {plan.answers_per_step // plan.n_gpus} per GPU, "
-            f"in passes of {plan.micro_batch_size}"
+            f"{plan.answers_per_step} answers / {plan.n_gpus} GPUs = "
+            f"{plan.answers_per_step // plan.n_gpus} per GPU, in passes of {plan.micro_batch_size}"
         )
     return lines
 
@@ -161,7 +178,7 @@ def _absolute(model_path: str) -> str:
     return os.path.abspath(expanded) if os.path.isdir(expanded) else model_path
 
 
-def _micro_batch(config: GrpoConfig, parameters: float | None, trainer: str) -> int:
+def _micro_batch(config: Settled, parameters: float | None, trainer: str) -> int:
     """Answers per GPU and pass: powers of two, since the logits of a pass are what fills the memory."""
     if trainer == "local":
         return config.rollout_n  # one group: more together only pads more and leaves the caches
@@ -182,7 +199,8 @@ def _check(plan: Plan) -> None:
     config = plan.config
     if plan.rows < config.batch_size:
         raise UserError(
-            f"{plan.rows} prompts do not fill one step of --batch_size {config.batch_size}: raise --prompts to at "
+            f"{plan.rows} prompts do not fill one step of --batch_size {config.batch_size}: raise "
+            f"--prompts to at "
             f"least {config.batch_size}, or lower --batch_size"
         )
     if plan.trainer != "verl":
@@ -198,11 +216,13 @@ def _check(plan: Plan) -> None:
     if plan.answers_per_step % plan.n_gpus:
         step = plan.n_gpus
         raise UserError(
-            f"--batch_size {config.batch_size} x --rollout_n {config.rollout_n} = {plan.answers_per_step} answers do "
+            f"--batch_size {config.batch_size} x --rollout_n {config.rollout_n} = {plan.answers_per_step} "
+            f"answers do "
             f"not divide evenly among {plan.n_gpus} GPUs: use a --batch_size that is a multiple of {step}"
         )
     if config.gpus % config.tensor_parallel:
         raise UserError(
-            f"--tensor_parallel {config.tensor_parallel} must divide --gpus {config.gpus}, since an engine stays "
+            f"--tensor_parallel {config.tensor_parallel} must divide --gpus {config.gpus}, since an engine "
+            f"stays "
             "within a node"
         )

@@ -1,6 +1,7 @@
 """A language model as a policy: answers drawn from it, and their log-probabilities with a gradient.
 
-Both read each prompt once for all of its answers, which is most of the work when prompts are long and answers short.
+Both read each prompt once for all of its answers, which is most of the work when prompts are long and
+answers short.
 """
 
 from __future__ import annotations
@@ -50,12 +51,14 @@ def draw_answers(
         for tokens, seed, preface in zip(prompts, seeds, prefaces or [0] * len(prompts), strict=True)
     ]
     end = min(end_tokens) if end_tokens else None
-    answers = []
+    answers: list[Answer] = []
     for number, samples in enumerate(sampler.sample(asked)):
         for one in samples:
             finished = one.reason == "stop"
-            ended = finished and end is not None and not over(one.tokens)
-            answers.append(Answer([*one.tokens, end] if ended else one.tokens, number, finished))
+            tokens = list(one.tokens)
+            if finished and end is not None and not over(tokens):
+                tokens.append(end)
+            answers.append(Answer(tokens, number, finished))
     return answers
 
 
@@ -64,7 +67,8 @@ def log_probabilities(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, entropy and mask, each (answers, tokens), of answers as `draw_answers` gives them.
 
-    Prompts are padded on the right and their padding is masked out behind them, so that no row attends to nothing.
+    Prompts are padded on the right and their padding is masked out behind them, so that no row attends to
+    nothing.
     """
     device = model.device
     lengths = torch.tensor([len(tokens) for tokens in prompts], device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from llmsr.sample import Sample
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One training step as its trainer saw it; `phases` maps a phase's name to seconds, `seconds` is the whole."""
+    """One training step as its trainer saw it; `phases` are seconds by name, `seconds` the whole."""
 
     step: int
     reward: float
@@ -45,13 +46,15 @@ class ArchiveTail:
 
 
 class Progress:
-    """Prints a line per step; `steps` is how many there will be, `first` the first that this process trains."""
+    """Prints a line per step; `steps` is how many there will be, `first` the first that this process
+    trains."""
 
     def __init__(self, run_dir: Path, steps: int, first: int = 1, stream: IO[str] | None = None) -> None:
         self.steps = steps
         self.stream = stream or sys.stderr
         self._tail = ArchiveTail(run_dir)
         self._best: Sample | None = None
+        self._least = math.inf
         self._waiting: list[Sample] = [s for s in self._keep_best(self._tail.new()) if (s.step or 0) >= first]
         self._started = time.monotonic()
         self._first = first
@@ -66,8 +69,8 @@ class Progress:
     def _keep_best(self, samples: list[Sample]) -> list[Sample]:
         for sample in samples:
             value = sample.evaluation.nmse.get("train") if sample.evaluation.ok else None
-            if value is not None and (self._best is None or value < self._best.evaluation.nmse["train"]):
-                self._best = sample
+            if value is not None and value < self._least:
+                self._least, self._best = value, sample
         return samples
 
     def _line(self, metrics: StepMetrics, answers: list[Sample]) -> str:

@@ -1,7 +1,8 @@
-"""The reward as a trainer calls it: text of one answer in, a number and flags out, and the answer into the archive.
+"""The reward as a trainer calls it: text of one answer in, a number and flags out, and the answer into the
+archive.
 
-Thread-safe, and never an exception: whatever goes wrong is the lowest reward with `status` saying why. Each process
-that calls it makes one Evaluator per problem on first use, and its own file in the archive.
+Thread-safe, and never an exception: whatever goes wrong is the lowest reward with `status` saying why.
+Each process that calls it makes one Evaluator per problem on first use, and its own file in the archive.
 """
 
 from __future__ import annotations

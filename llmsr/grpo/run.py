@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from llmsr.config import add_options, resolve
-from llmsr.grpo.training import train
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.summary import format_curve, format_summary
+from llmsr.grpo.training import train
 
 EXAMPLES = """examples:
   python main.py --use_rl                                         on this machine, whatever it has

@@ -26,7 +26,7 @@ from llmsr.problem import SPLITS, STAND_IN, Problem, load_problem
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
-_REWARD_FILE = '''"""The reward function of this run, as VERL calls it: one answer in, its score and flags out.
+_REWARD_FILE = '''"""The reward function of this run, as VERL calls it: one answer in, score and flags out.
 
 Everything it needs lies beside it; the folder may be moved, and LLMSR_RUN_DIR names another one.
 """

@@ -38,15 +38,18 @@ class GrpoConfig:
         None, "learning rate of AdamW (default: 1e-6; 5e-5 for the embedded model)"
     )
     rollout_n: int | None = option(
-        None, "answers per prompt, the group (default: 5; 16 for the embedded model)"
+        None, "answers per prompt, the group (default: 5; 12 for the embedded model)"
     )
     prompts: int | None = option(
-        None, "training prompts; an epoch has prompts // batch_size steps (default: 4 * batch_size; 3 * batch_size for the embedded model)"
+        None,
+        "training prompts; an epoch has prompts // batch_size steps (default: 4 * batch_size; 3 * batch_size "
+        "for the embedded model)",
     )
     validation_prompts: int = option(16, "prompts that are only validated on")
     prompt_details: str = option(
         "auto",
-        "what prompts show beside earlier equations: mixed (scores, fitted constants, data rows, column ranges, in "
+        "what prompts show beside earlier equations: mixed (scores, fitted constants, data rows, column "
+        "ranges, in "
         "several wordings), none, or auto (none for the embedded model, which knows one form only)",
         choices=("auto", "mixed", "none"),
     )
@@ -89,7 +92,8 @@ class GrpoConfig:
     )
     chat_template: str = option(
         "auto",
-        "how a prompt is put to the model: model (its own chat template), plain (the bare text), auto (model where "
+        "how a prompt is put to the model: model (its own chat template), plain (the bare text), auto "
+        "(model where "
         "it has one)",
         choices=("auto", "model", "plain"),
     )
@@ -129,14 +133,16 @@ class GrpoConfig:
             if value is not None and not value > 0:
                 raise UserError(f"--{name} must be positive, it is {value}")
         for name in (
-            "lora_rank", "kl_coef", "entropy_coef", "complexity_weight", "workers", "keep_checkpoints", "test_freq",
+            "lora_rank", "kl_coef", "entropy_coef", "complexity_weight", "workers", "keep_checkpoints",
+            "test_freq",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise UserError(f"--{name} must not be negative, it is {value}")
         if self.rollout_n is not None and self.rollout_n < 2:
             raise UserError(
-                f"--rollout_n must be at least 2, since an answer is judged within its group; it is {self.rollout_n}"
+                f"--rollout_n must be at least 2, since an answer is judged within its group; it is "
+                f"{self.rollout_n}"
             )
         if not 0 < self.gpu_memory_utilization < 1:
             raise UserError(

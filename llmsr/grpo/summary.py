@@ -19,8 +19,8 @@ SHOWN_POINTS = 12
 def curve(samples: Sequence[Sample], answers_per_step: int) -> list[dict[str, Any]]:
     """One point per step: answers so far, mean reward, shares of valid and distinct ones, best error so far.
 
-    `distinct` counts equations that no earlier answer of the run had, over the step's answers. The best is the one of
-    least training error; its errors on the other splits stand beside it.
+    `distinct` counts equations that no earlier answer of the run had, over the step's answers. The best is
+    the one of least training error; its errors on the other splits stand beside it.
     """
     training = [sample for sample in samples if sample.proposer == "policy"]
     points: list[dict[str, Any]] = []
@@ -114,7 +114,8 @@ def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
 def format_summary(found: Mapping[str, Any]) -> str:
     """The outcome for one problem as a person reads it."""
     lines = [
-        f"{found['problem']}: {found['samples']} answers, {found['valid']} valid, {found['distinct']} distinct equations"
+        f"{found['problem']}: {found['samples']} answers, {found['valid']} valid, {found['distinct']} "
+        f"distinct equations"
     ]
     if found["note"]:
         lines.append(f"note: {found['note']}")

@@ -1,7 +1,8 @@
 """Our settings in VERL's words: the only module that knows VERL's configuration keys (version 0.9.1).
 
-The file that `write_config` makes names VERL's own `ppo_trainer` as its default and states every key that a run of ours
-decides; `python -m verl.trainer.main_ppo --config-path DIR --config-name grpo_config` takes it as it is.
+The file that `write_config` makes names VERL's own `ppo_trainer` as its default and states every key that
+a run of ours decides; `python -m verl.trainer.main_ppo --config-path DIR --config-name grpo_config` takes
+it as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ PASSED_ON = (
     "PYTORCH_CUDA_ALLOC_CONF", "WANDB_MODE", "CUDA_HOME",
 )  # fmt: skip
 
-# A Ray node must offer the CPUs that VERL's own processes ask for: three for the GPU worker and controller each,
+# A Ray node must offer the CPUs that VERL's own processes ask for: three for the GPU worker and controller
+# each,
 # one per storage unit, and one to spare; they mostly wait, so there may be fewer real cores.
 RAY_CPUS_PER_GPU = 3
 RAY_CPUS_BESIDE = 6
@@ -38,7 +40,8 @@ def verl_config(
 ) -> dict[str, Any]:
     """The whole configuration as nested plain data.
 
-    `template` takes the place of the model's own chat template. VERL's file logger writes to `metrics_path`. `environment` are this shell's variables.
+    `template` takes the place of the model's own chat template. VERL's file logger writes to
+    `metrics_path`. `environment` are this shell's variables.
     """
     config = plan.config
     lora = config.lora_rank > 0

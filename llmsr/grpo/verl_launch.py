@@ -1,7 +1,7 @@
 """Starts VERL as a child process, watches it, and says in one sentence what went wrong.
 
-Ray is VERL's: a cluster named by RAY_ADDRESS is joined, otherwise VERL starts one that ends with it. Nothing here stops
-Ray or any process that it did not start.
+Ray is VERL's: a cluster named by RAY_ADDRESS is joined, otherwise VERL starts one that ends with it.
+Nothing here stops Ray or any process that it did not start.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def check_model(model_path: str) -> None:
             AutoConfig.from_pretrained(model_path)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot find the model {model_path}: check the name, log in to the hub if it is private, or give a "
+                f"cannot find the model {model_path}: check the name, log in to the hub if it is private, "
+                f"or give a "
                 f"local folder as --model_path ({str(error).splitlines()[0][:200]})"
             ) from None
 
@@ -144,11 +145,13 @@ def explain_failure(plan: Plan, log: Path, code: int) -> str:
         return f"the GPU ran out of memory: {out_of_memory_advice(plan)}; the log is {log}"
     if "less than desired GPU memory utilization" in text:
         return (
-            f"vLLM found less free GPU memory than --gpu_memory_utilization {plan.config.gpu_memory_utilization} asks "
+            f"vLLM found less free GPU memory than --gpu_memory_utilization "
+            f"{plan.config.gpu_memory_utilization} asks "
             f"for: another process uses the GPU, or lower the flag; the log is {log}"
         )
     if re.search(r"Total available GPUs .* is less than total desired GPUs", text):
-        return f"the Ray cluster has fewer GPUs than --gpus {plan.config.gpus} x --nnodes {plan.config.nnodes}; the log is {log}"
+        asked = f"--gpus {plan.config.gpus} x --nnodes {plan.config.nnodes}"
+        return f"the Ray cluster has fewer GPUs than {asked}; the log is {log}"
     if code in (-signal.SIGKILL, 137):
         return (
             f"VERL was killed, most likely for host memory: lower --workers or free memory; the log is {log}"

@@ -1,6 +1,7 @@
 """What VERL loads from us into its trainer process: a replay buffer that polls faster, and rank advantages.
 
-VERL imports this file by its path (`trainer.v1.sampler.custom_sampler`); it needs verl, so nothing else imports it.
+VERL imports this file by its path (`trainer.v1.sampler.custom_sampler`); it needs verl, so nothing else
+imports it.
 """
 
 from __future__ import annotations

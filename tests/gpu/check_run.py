@@ -1,4 +1,5 @@
-"""Check a finished VERL run: every answer archived once, the reward rising, the exported model loadable by vLLM.
+"""Check a finished VERL run: every answer archived once, the reward rising, the exported model loadable by
+vLLM.
 
 python tests/gpu/check_run.py RUN --steps 30 --rising --vllm
 """
