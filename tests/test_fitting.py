@@ -271,3 +271,17 @@ def test_ties_prefer_small_parameters() -> None:
     noise = np.random.default_rng(3).normal(size=2000)
     found = fitted("return params[0]*x/(params[1] + x**2)", inputs, 2 * inputs[:, 0] + 0.3 * noise)
     assert np.abs(found.params).max() < 1e6
+
+
+def test_many_rows_cost_no_more_than_their_share() -> None:
+    body = "return params[0]*np.sin(params[1]*x + params[2]) + params[3]*v**3"
+
+    def seconds(rows: int) -> float:
+        inputs = cloud(rows)
+        noise = np.random.default_rng(1).normal(size=rows)
+        found = fitted(body, inputs, np.sin(2 * inputs[:, 0]) + 0.1 * noise, seconds=60.0)
+        assert found.status == "ok"
+        assert found.loss == pytest.approx(0.01, rel=0.1)
+        return found.cpu_seconds
+
+    assert seconds(400_000) < 40 * min(seconds(10_000) for _ in range(3))

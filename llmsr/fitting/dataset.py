@@ -39,6 +39,10 @@ class Dataset:
     sample: View
     power: float
 
+    def part(self, rows: int) -> Dataset:
+        """A data set of so many strided rows."""
+        return _arranged(_strided(self.full, rows))
+
 
 def _strided(view: View, rows: int) -> View:
     if view.rows <= rows:
@@ -50,7 +54,11 @@ def _strided(view: View, rows: int) -> View:
 def lay_out(split: Split) -> Dataset:
     """The data set of a split."""
     target = np.ascontiguousarray(split.target, dtype=np.float64)
-    full = View(np.ascontiguousarray(split.inputs.T, dtype=np.float64), target)
+    return _arranged(View(np.ascontiguousarray(split.inputs.T, dtype=np.float64), target))
+
+
+def _arranged(full: View) -> Dataset:
+    target = full.target
     deviation = target - target.mean()
     power = float(deviation @ deviation) or float(target @ target) or 1.0
     return Dataset(full, _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS), power)

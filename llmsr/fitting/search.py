@@ -24,6 +24,7 @@ GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tr
 HUGE = 1e4
 MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth a second chain of kicks
 KICK_ROUNDS = 4
+MANY_ROWS, PART_ROWS = 65536, 16384
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
 
 
@@ -49,6 +50,7 @@ class Search:
         self.linear = np.isin(self.tape.params, self.linear_params)
         self.high = np.where(self.linear, 1e14, 1e9)
         self.candidates: list[Candidate] = []
+        self.borrowed = 0.0  # evaluations of a search on part of the rows, in passes over all
 
     def _bind(self, view: View):
         return engine.bind(self.tape, self.tape.features(view.columns), view.target, self.deadline)
@@ -74,7 +76,7 @@ class Search:
         """Passes over all rows, those over the subset counted by their share."""
         share = self.data.subset.rows / self.data.full.rows
         small = 0 if self.subset is self.full else int(self.subset.counters[0])
-        return int(self.full.counters[0]) + int(np.ceil(small * share))
+        return int(self.full.counters[0]) + int(np.ceil(small * share + self.borrowed))
 
     @property
     def best(self) -> Candidate | None:
@@ -278,7 +280,23 @@ def search_bfgs(search: Search) -> None:
 
 
 def search_best(search: Search) -> None:
-    """Levenberg-Marquardt from ones, BFGS from ones and polished, then the bank; stops when solved."""
+    """The bank and its kicks, BFGS from ones, each polished by Levenberg-Marquardt; stops when solved.
+
+    All ones is one of the starts. Where there are more than `MANY_ROWS` rows all this happens on a strided
+    part of them, and its best ends are polished on all rows; only where none of them is finite there does
+    the whole search run on all rows.
+    """
+    if search.data.full.rows > MANY_ROWS:
+        part = Search(search.expression, search.data.part(PART_ROWS), search.deadline)
+        search_best(part)
+        search.borrowed += part.evaluations * PART_ROWS / search.data.full.rows
+        ends = sorted(part.candidates, key=lambda c: c.squares)
+        for end in [c for c in (part.choose(), *ends[:2]) if c is not None]:
+            if search.best is None or not search.late:
+                search.polish(end.theta, 20)
+        if search.best is not None:
+            search.shrink()
+            return
     ones = np.ones(search.tape.n_params)
     if not search.tape.n_params:
         search.evaluate(ones)

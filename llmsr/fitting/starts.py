@@ -118,6 +118,9 @@ class _Walk:
         values: list[np.ndarray | _Pending] = []
         with np.errstate(all="ignore"):
             for i, node in enumerate(nodes):
+                # what comes after the last parameter has its candidates decides nothing any more
+                if len(self.chosen) == len(self.expression.params):
+                    break
                 values.append(self._value(i, node, values))
             for value in values:
                 if isinstance(value, _Pending):
