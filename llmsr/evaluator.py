@@ -9,19 +9,22 @@ The parent keeps the fits by canonical form: equal equations are fitted once.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import os
 import tempfile
 import textwrap
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmsr.completion import MAX_TEXT
 from llmsr.expression.graph import Expression
 from llmsr.problem import Problem
 from llmsr.sample import Evaluation, finite_or_none
@@ -100,7 +103,8 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     if state.as_written:
         # the spec's own optimiser sees the operations in the order that the author wrote
         order = tuple(range(spec.max_params))
-        return Skeleton(body, expression, order, form.hash, size, repr(expression.nodes))
+        key = hashlib.sha256(repr(expression.nodes).encode()).hexdigest()
+        return Skeleton(body, expression, order, form.hash, size, key)
     return Skeleton(body, form.expression, form.params, form.hash, size, form.hash)
 
 
@@ -163,6 +167,13 @@ class Evaluator:
         self._fits: OrderedDict[str, Future[Evaluation | WorkerFailure]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def take(self, problem: Problem, fitter: str = "best", fit_timeout: float = 10.0) -> None:
+        """Go on with another problem in the same warm workers; nothing may be in flight."""
+        self.problem = problem
+        self.fit_timeout = fit_timeout
+        self._fits.clear()
+        self.pool.renew(_State(problem, fitter, fit_timeout))
+
     def evaluate(self, completion: str, versions: Mapping[str, str] | None = None) -> Evaluation:
         """The evaluation of one completion; waits for it. `versions`: name to body of what it may call."""
         return self.submit(completion, versions).result()
@@ -170,6 +181,10 @@ class Evaluator:
     def submit(self, completion: str, versions: Mapping[str, str] | None = None) -> Future[Evaluation]:
         """A future of the completion's evaluation."""
         result: Future[Evaluation] = Future()
+        if len(completion) > MAX_TEXT:
+            reason = f"the answer has {len(completion)} characters, more than {MAX_TEXT}"
+            result.set_result(Evaluation(status="too_large", reason=reason))
+            return result
         reading = self.pool.submit(read, completion, dict(versions or {}), deadline=READ_SECONDS)
         reading.add_done_callback(lambda done: _chain(done, result, lambda value: self._fit(value, result)))
         return result
@@ -240,9 +255,14 @@ def _load(state: _State) -> _State:
     import llmsr.expression.latex
     import llmsr.fitting.metrics  # noqa: F401
 
-    if not state.as_written:
+    global _warm
+    if not state.as_written and not _warm:
         _warm_up(state.problem)
+        _warm = True
     return state
+
+
+_warm = False
 
 
 def _warm_up(problem: Problem) -> None:
@@ -257,9 +277,30 @@ def _warm_up(problem: Problem) -> None:
     few = Split(problem.train.inputs[:64], problem.train.target[:64])
     name = problem.spec.columns[0]
     equation = parse(f"return params[0] * np.sin(params[1] * {name}) + params[2]", problem.spec.columns)
-    with open(Path(tempfile.gettempdir()) / f"llmsr-compiling-{os.getuid()}", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone():
         fit(equation, replace(problem, splits={"train": few}), deadline=START_SECONDS)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """While open, no other process of this user is here; a lock that is not to be had is done without."""
+    path = Path(tempfile.gettempdir()) / f"llmsr-compiling-{os.getuid()}"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:  # somebody else's file, or no room
+        yield
+        return
+    end = time.monotonic() + START_SECONDS / 2
+    try:
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _chain(done: Future[Any], result: Future[Evaluation], then: Callable[[Any], None]) -> None:

@@ -1,10 +1,16 @@
-"""`python -m llmsr score`: fit and score given function bodies, one JSON line in, one out, in order."""
+"""`python -m llmsr score`: fit and score given function bodies, one JSON line in, one out, in order.
+
+Any bytes are an answer's worth: a line that is too long, no UTF-8, no JSON or no object with a body gets its
+failure and a null for the id where that cannot be told. Only blank lines are passed over.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +25,8 @@ from llmsr.problem import load_problem
 from llmsr.sample import Evaluation
 
 IN_FLIGHT = 64  # lines read ahead of the oldest one without a result
+MAX_LINE = 2**26  # characters; a longer line is passed over up to its end
+MAX_ITEMS = 100_000  # of a line's JSON; each takes far more memory than it has characters
 
 EXAMPLES = """examples:
   python -m llmsr score --problem_name oscillator1 --input bodies.jsonl --output scores.jsonl
@@ -57,32 +65,51 @@ def main(argv: Sequence[str]) -> int:
             Evaluator(problem, settings.fitter, settings.fit_timeout, settings.workers)
         )
         for record in score_lines(evaluator, lines):
-            output.write(json.dumps(record) + "\n")
-            output.flush()
+            _write(output, record, settings.output)
     return 0
 
 
 def score_lines(evaluator: Evaluator, lines: IO[str]) -> Iterator[dict[str, Any]]:
     """One record per input line, in their order; a line that is no JSON object with a body is a failure."""
-    waiting: deque[tuple[Any, Future[Evaluation] | Evaluation]] = deque()
-    for line in lines:
-        if line.strip():
-            waiting.append(_submit(evaluator, line))
-        while len(waiting) >= IN_FLIGHT:
-            yield _record(*waiting.popleft())
-    while waiting:
-        yield _record(*waiting.popleft())
+    waiting: deque[tuple[int, Any, Future[Evaluation] | Evaluation]] = deque()
+    characters = 0
+    while line := lines.readline(MAX_LINE + 1):
+        if not line.isspace():
+            waiting.append((len(line), *_submit(evaluator, line, lines)))
+            characters += len(line)
+        while waiting and (len(waiting) >= IN_FLIGHT or characters > MAX_LINE):
+            size, identity, pending = waiting.popleft()
+            characters -= size
+            yield _record(identity, pending)
+    for _, identity, pending in waiting:
+        yield _record(identity, pending)
 
 
-def _submit(evaluator: Evaluator, line: str) -> tuple[Any, Future[Evaluation] | Evaluation]:
+def _submit(evaluator: Evaluator, line: str, lines: IO[str]) -> tuple[Any, Future[Evaluation] | Evaluation]:
+    if len(line) > MAX_LINE:
+        while line and not line.endswith("\n"):
+            line = lines.readline(MAX_LINE)
+        return None, Evaluation(
+            status="too_large", reason=f"the input line has more than {MAX_LINE} characters"
+        )
+    if len(line) > MAX_ITEMS and _items(line) > MAX_ITEMS:
+        return None, Evaluation(
+            status="too_large", reason=f"the input line's JSON has more than {MAX_ITEMS} items"
+        )
     try:
-        given = json.loads(line)
+        given = json.loads(line.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
         return None, Evaluation(status="syntax", reason=f"the input line is no JSON: {error}")
     if not isinstance(given, dict) or not isinstance(given.get("body"), str):
         identity = given.get("id") if isinstance(given, dict) else None
         return identity, Evaluation(status="empty", reason='the input line has no text under "body"')
     return given.get("id"), evaluator.submit(given["body"])
+
+
+def _items(line: str) -> int:
+    """About how many values the line's JSON has: what separates them, outside of strings."""
+    bare = re.sub(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', "", line)
+    return sum(bare.count(mark) for mark in ",[{")
 
 
 def _record(identity: Any, pending: Future[Evaluation] | Evaluation) -> dict[str, Any]:
@@ -107,11 +134,27 @@ def _record(identity: Any, pending: Future[Evaluation] | Evaluation) -> dict[str
     }
 
 
+def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
+    try:
+        text = json.dumps(record, allow_nan=False)
+    except (ValueError, RecursionError):  # an id that JSON's readers differ about: Infinity, or nested deeply
+        text = json.dumps(record | {"id": None})
+    try:
+        output.write(text + "\n")
+        output.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
 def _opened(path: str, mode: str, standard: IO[str]) -> contextlib.AbstractContextManager[IO[str]]:
     if path == "-":
+        if mode == "r" and isinstance(standard, io.TextIOWrapper):
+            standard.reconfigure(encoding="utf-8", errors="replace", newline="\n")
         return contextlib.nullcontext(standard)
     try:
-        return open(path, mode, encoding="utf-8", errors="replace")
+        return open(path, mode, encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         verb = "read" if mode == "r" else "write"
         raise UserError(f"cannot {verb} {path}: {error.strerror}") from None
