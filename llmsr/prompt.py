@@ -42,13 +42,16 @@ def indent_body(body: str) -> str:
     return textwrap.indent(textwrap.dedent(body.strip("\n")), "    ").rstrip() + "\n"
 
 
-def build_prompt(spec: Spec, versions: Sequence[Version]) -> str:
+def build_prompt(spec: Spec, versions: Sequence[Version], notes: Sequence[str] = ()) -> str:
     """The text that a proposer continues with a function body.
 
-    `versions` come in ascending order of score. The last line is the header of the next version, so that
+    `versions` come in ascending order of score; `notes` are lines that stand as comments above them. The last
+    line is the header of the next version, so that
     what follows is its body, indented by four spaces.
     """
     parts = [f"{INSTRUCTION}\n\n{spec.preface.strip()}\n"]
+    if notes:
+        parts.append("".join(f"# {note}\n" for note in notes))
     parts += [_header(spec, i) + indent_body(version.body) for i, version in enumerate(versions)]
     parts.append(_header(spec, len(versions)))
     return "\n\n".join(parts)

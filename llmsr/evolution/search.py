@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from llmsr.archive import Archive
+from llmsr.context import Known, notes, read_context
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.islands import Islands
@@ -27,10 +27,17 @@ from llmsr.evolution.settings import SearchSettings
 from llmsr.evolution.totals import Totals, score_of
 from llmsr.llm.proposer import Completion, Proposer, ProposerFailure
 from llmsr.problem import Problem
-from llmsr.prompt import build_prompt, version_bodies
+from llmsr.prompt import Version, build_prompt, version_bodies
 from llmsr.sample import Evaluation, Sample
 
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
+RECENT_REFUSALS = 40
+
+
+class Recorder(Protocol):
+    """Where samples go, each once and in their order; an `Archive` keeps them on disk."""
+
+    def append(self, sample: Sample) -> None: ...
 
 
 class Observer(Protocol):
@@ -47,6 +54,7 @@ class _Asked:
     draw: Draw
     count: int
     seed: int
+    refusals: tuple[str, ...] = ()
 
 
 _Received = list[list[tuple[Completion, Future[Evaluation]]]]
@@ -64,6 +72,7 @@ class Search:
     """One search over one problem.
 
     `run` returns the totals; `earlier` are the archived samples of the run to be continued, in their order.
+    `seeds` are bodies that the populations begin with beside the spec's own.
     Interrupting `run` (KeyboardInterrupt) loses only what was still in flight.
     """
 
@@ -72,10 +81,11 @@ class Search:
         problem: Problem,
         proposer: Proposer,
         evaluator: Evaluator,
-        archive: Archive,
+        archive: Recorder,
         settings: SearchSettings,
         observers: Iterable[Observer] = (),
         earlier: Iterable[Sample] = (),
+        seeds: Sequence[str] = (),
     ) -> None:
         self.problem = problem
         self.proposer = proposer
@@ -92,7 +102,11 @@ class Search:
             raise UserError(
                 f"{problem.spec.path}: its evaluate fails on its own equation: {self.seed_evaluation.reason}"
             )
-        self.population = make_population(settings, _seeds(self.seed_evaluation))
+        begun = [self.seed_evaluation, *(evaluator.evaluate(body) for body in seeds)]
+        self.seeds = [evaluation for evaluation in begun if evaluation.ok]
+        self.population = make_population(settings, [member_of(0, evaluation) for evaluation in self.seeds])
+        self._context = read_context(settings.context)
+        self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         elapsed = 0.0
         for sample in earlier:
@@ -143,7 +157,7 @@ class Search:
             self._wanted -= count
             draw = self.population.draw(np.random.default_rng([self.settings.seed, 0, number]))
             seed = int(np.random.SeedSequence([self.settings.seed, 2, number]).generate_state(1)[0])
-            prompts.append(_Asked(number, draw, count, seed))
+            prompts.append(_Asked(number, draw, count, seed, tuple(self._refusals)))
         if prompts[-1].number < self._last_archived:
             received: Future[_Received] = Future()
             received.set_result([[] for _ in prompts])
@@ -154,7 +168,10 @@ class Search:
     def _propose(self, prompts: list[_Asked]) -> _Received:
         """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
         versions = [[member.version() for member in asked.draw.members] for asked in prompts]
-        texts = [build_prompt(self.problem.spec, shown) for shown in versions]
+        texts = [
+            build_prompt(self.problem.spec, shown, self._notes(asked, shown))
+            for asked, shown in zip(prompts, versions, strict=True)
+        ]
         if self.group_size > 1:
             seeds = [asked.seed for asked in prompts]
             answers = self.proposer.propose_many(texts, self.settings.samples_per_prompt, seeds)
@@ -166,6 +183,10 @@ class Search:
             new = completions[self._archived(asked) : asked.count]
             received.append([(c, self.evaluator.submit(c.text, names)) for c in new])
         return received
+
+    def _notes(self, asked: _Asked, shown: list[Version]) -> tuple[str, ...]:
+        names = list(version_bodies(self.problem.spec, shown))
+        return notes(self._context, Known(self.problem, names, shown, asked.refusals))
 
     def _archived(self, asked: _Asked) -> int:
         """How many of a prompt's completions need not be evaluated again."""
@@ -208,6 +229,8 @@ class Search:
         self.totals.add(sample)
         if sample.evaluation.ok:
             self.population.add(member_of(sample.number, sample.evaluation), sample.island)
+        elif sample.evaluation.reason:
+            self._refusals.append(sample.evaluation.reason)
         self.population.end_of_sample(self.totals.samples)
         for observe in self.observers:
             observe(sample, self.totals)
@@ -251,7 +274,3 @@ def member_of(number: int, evaluation: Evaluation) -> Member:
         complexity=evaluation.complexity or 0,
         params=evaluation.params,
     )
-
-
-def _seeds(evaluation: Evaluation) -> list[Member]:
-    return [member_of(0, evaluation)] if evaluation.ok else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmsr.config import option
+from llmsr.context import CONTEXTS, read_context
 from llmsr.errors import UserError
 
 
@@ -39,7 +40,13 @@ class SearchSettings:
         "prompts in flight, each drawn without the others' samples; 0: what the proposer serves, plus one",
     )
 
+    context: str = option(
+        "none",
+        "what prompts tell beside earlier equations, a comma list of " + ", ".join(CONTEXTS),
+    )
+
     def __post_init__(self) -> None:
+        read_context(self.context)
         for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
