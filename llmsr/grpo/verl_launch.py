@@ -35,9 +35,15 @@ def cuda_devices() -> list[float]:
         import torch
     except ImportError:
         return []
-    if not torch.cuda.is_available():
+    if not torch.cuda.device_count():  # asks the driver, and leaves nothing on the GPU
         return []
-    return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count())]
+    # reading a device's size opens it, which would hold memory there for as long as this process lives
+    code = (
+        "import torch; c = torch.cuda\n"
+        "print(*[c.get_device_properties(i).total_memory for i in range(c.device_count())])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return [float(word) for word in done.stdout.split()] if done.returncode == 0 else []
 
 
 def preflight(plan: Plan, devices: Sequence[float]) -> None:
