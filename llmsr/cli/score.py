@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import re
 import sys
 from collections import deque
@@ -145,6 +146,7 @@ def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # closing would try once more
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
