@@ -20,6 +20,8 @@ from typing import Any
 from llmsr.errors import UserError
 from llmsr.sample import Sample
 
+BLOCK = 2**20
+
 
 class Archive:
     """The writer of one file of a run's archive; `append` is thread-safe."""
@@ -67,9 +69,16 @@ class Archive:
         self.close()
 
     def _drop_unfinished_line(self) -> int:
-        content = self.path.read_bytes()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
+        """Remove what stands behind the last line end; the file's length is what is returned."""
+        size = end = os.fstat(self._file).st_size
+        while end:
+            begin = max(0, end - BLOCK)
+            found = os.pread(self._file, end - begin, begin).rfind(b"\n")
+            if found >= 0:
+                end = begin + found + 1
+                break
+            end = begin
+        if end < size:
             os.ftruncate(self._file, end)
         return end
 
@@ -87,7 +96,7 @@ def read_archive(run_dir: str | Path) -> list[Sample]:
                     break
                 try:
                     samples.append(Sample.from_record(_object(line)))
-                except (ValueError, TypeError) as error:
+                except (ValueError, TypeError, RecursionError) as error:
                     raise UserError(
                         f"{path}, line {number} is no sample ({error}); remove that line to go on"
                     ) from None
@@ -96,6 +105,6 @@ def read_archive(run_dir: str | Path) -> list[Sample]:
 
 def _object(line: str) -> dict[str, Any]:
     record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError("expected a JSON object")
+    if not isinstance(record, dict) or not isinstance(record.get("number"), int):
+        raise ValueError("expected a JSON object with a number")
     return record

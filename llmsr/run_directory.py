@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,38 @@ RECORDED = (
 
 
 def write_configuration(run_dir: Path, settings: dict[str, Any]) -> None:
-    """Write the resolved settings (`config.yaml`) and the versions they ran with (`versions.json`)."""
+    """Write the resolved settings (`config.yaml`) and the versions they ran with (`versions.json`).
+
+    Each file stands whole or not at all.
+    """
     import yaml
 
+    texts = {
+        "versions.json": json.dumps(_versions(), indent=2) + "\n",
+        "config.yaml": yaml.safe_dump(settings, sort_keys=False),
+    }
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        (run_dir / "versions.json").write_text(json.dumps(_versions(), indent=2) + "\n", encoding="utf-8")
+        for name, text in texts.items():
+            temporary = run_dir / f"{name}.part"
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, run_dir / name)
     except OSError as error:
         raise UserError(f"cannot write to {run_dir}: {error.strerror}") from None
+
+
+def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they may be written down: a URL's user, password and query are left out."""
+    return {
+        name: _bare_url(value) if isinstance(value, str) and "://" in value else value
+        for name, value in settings.items()
+    }
+
+
+def _bare_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _versions() -> dict[str, str]:

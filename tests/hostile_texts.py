@@ -1,4 +1,4 @@
-"""Hostile texts without end, by class, for `score` and the parser, each as long and as deep as it is drawn."""
+"""Hostile texts without end, by class, for `score` and the parser, of any length and depth."""
 
 from __future__ import annotations
 

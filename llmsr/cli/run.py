@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from llmsr.problem import Problem, load_problem
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
-from llmsr.run_directory import RunLock, write_configuration
+from llmsr.run_directory import RunLock, without_secrets, write_configuration
 from llmsr.sample import Sample
 
 EXAMPLES = """examples:
@@ -70,9 +71,10 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
     problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
     with RunLock(run_dir):
-        earlier = _earlier_samples(as_mapping(run, search, proposer), run.resume, run_dir)
+        settings = without_secrets(as_mapping(run, search, proposer))
+        earlier = _earlier_samples(settings, run.resume, run_dir)
         result, interrupted = _search(run, search, proposer, run_dir, problem, earlier)
-    print(json.dumps(result, indent=2) if run.json else format_result(result))
+    _print(json.dumps(result, indent=2) if run.json else format_result(result), run_dir)
     print(f"everything is in {run_dir}", file=sys.stderr)
     return 130 if interrupted else 0
 
@@ -91,7 +93,7 @@ def _search(
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
         archive = stack.enter_context(Archive(run_dir))
-        outputs = Outputs(run_dir, problem, as_mapping(run, search, proposer_config))
+        outputs = Outputs(run_dir, problem, without_secrets(as_mapping(run, search, proposer_config)))
         observers: list[Any] = [stack.enter_context(Progress(search.budget)), outputs]
         if run.sample_files:
             observers.append(lambda sample, totals: write_sample_file(run_dir, problem.spec, sample))
@@ -104,6 +106,20 @@ def _search(
             outputs.finish(engine.totals, complete=False)
             raise
     return outputs.finish(engine.totals, complete=not interrupted), interrupted
+
+
+def _print(result: str, run_dir: Path) -> None:
+    try:
+        print(result, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the interpreter's end tries once more
+        raise UserError(
+            f"cannot write to standard output: {error.strerror}; the result is in {run_dir}"
+        ) from None
 
 
 def _wants_training(argv: Sequence[str]) -> bool:

@@ -98,7 +98,9 @@ class Search:
         self.groups_ahead = math.ceil(prompts_ahead / self.group_size)
         self.totals = Totals()
         self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
-        if self.seed_evaluation.status == "error":
+        if self.seed_evaluation.status == "crash":  # a worker lost to somebody else must not change the run
+            self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
+        if self.seed_evaluation.status in ("error", "crash"):
             raise UserError(
                 f"{problem.spec.path}: its evaluate fails on its own equation: {self.seed_evaluation.reason}"
             )
