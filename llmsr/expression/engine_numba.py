@@ -576,16 +576,28 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
         partials[i] = (source.ctypes.data + 8 * source.shape[1] * index, 8 if kind == FEATURE else 0)
     counters = np.zeros(2, dtype=np.int64)
     loops = np.zeros(16, dtype=np.int64)
-    handle = np.zeros(FIELDS, dtype=np.int64)
-    handle[GRAM], handle[GRADIENT], handle[RUN] = _gram.address, _gradient.address, _run.address
-    handle[CLOCK] = _CLOCK
-    handle[DEADLINE] = int(deadline * 1e9) if math.isfinite(deadline) else np.iinfo(np.int64).max
-    handle[[UNIFORM_CODE, UNIFORM_SIZE]] = uniform_code.ctypes.data, len(uniform_code)
-    handle[[ROW_CODE, ROW_SIZE]] = row_code.ctypes.data, len(row_code)
-    handle[[PARTIALS, COUNTERS, LOOPS]] = partials.ctypes.data, counters.ctypes.data, loops.ctypes.data
-    handle[PARAMETERS] = slots.ctypes.data + 8 * len(tape.constants)
-    handle[[REGISTERS, STRIDE]] = registers.ctypes.data, width
-    handle[SPARE] = registers[tape.n_registers :].ctypes.data
-    handle[[TARGET, ROWS]] = target.ctypes.data, len(target)
+    handle = np.array(
+        [
+            _gram.address,
+            _gradient.address,
+            _run.address,
+            _CLOCK,
+            int(deadline * 1e9) if math.isfinite(deadline) else np.iinfo(np.int64).max,
+            uniform_code.ctypes.data,
+            len(uniform_code),
+            row_code.ctypes.data,
+            len(row_code),
+            partials.ctypes.data,
+            slots.ctypes.data + 8 * len(tape.constants),
+            registers.ctypes.data,
+            registers[tape.n_registers :].ctypes.data,
+            target.ctypes.data,
+            len(target),
+            width,
+            counters.ctypes.data,
+            loops.ctypes.data,
+        ],
+        dtype=np.int64,
+    )
     arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops)
     return Program(handle, counters, arrays)

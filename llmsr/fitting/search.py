@@ -12,7 +12,7 @@ from llmsr.expression.derive import derivatives, linear_params
 from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.expression.tape import Tape, compile_tape
 from llmsr.fitting.dataset import Dataset, View, lay_out
-from llmsr.fitting.descent import descend
+from llmsr.fitting.descent import CAPPED, descend
 from llmsr.fitting.quasi_newton import minimise
 from llmsr.fitting.race import heat, kick
 from llmsr.fitting.starts import candidates_at, start_bank
@@ -98,8 +98,8 @@ class Search:
         engine.gram(self.full.handle, theta, g)
         self._keep(theta, g[k, k])
 
-    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-7) -> None:
-        """Levenberg-Marquardt on all rows from `theta`."""
+    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-7) -> bool:
+        """Levenberg-Marquardt on all rows from `theta`; whether it was still under way when it was stopped."""
         k = len(theta)
         theta = theta.copy()
         g = np.empty((k + 1, k + 1))
@@ -125,11 +125,10 @@ class Search:
         return 1e-3 * FLOOR * self.subset_power
 
     def _heat(
-        self, thetas: np.ndarray, low: np.ndarray, high: np.ndarray, iterations: int
+        self, thetas: np.ndarray, low: np.ndarray, high: np.ndarray, iterations: int, tolerance: float
     ) -> list[Candidate]:
         """Where the starts end on the subset, best first; those without a finite end are left out."""
         squares = np.empty(len(thetas))
-        tolerance = 1e-3 if iterations < 10 else 1e-5
         heat(
             self.subset.handle,
             thetas,
@@ -155,7 +154,7 @@ class Search:
         thetas = np.vstack([np.ones(self.tape.n_params), bank.starts])
         high = np.vstack([self.high, bank.high])
         low = np.vstack([-self.high, bank.low])
-        first = self._heat(thetas, low, high, 6)[: max(6, len(thetas) // 4)]
+        first = self._heat(thetas, low, high, 6, 1e-3)[: max(6, len(thetas) // 4)]
         if not first:
             return []
         ends = self.continued([c.theta for c in first]) or first
@@ -165,15 +164,18 @@ class Search:
             if there < reached:
                 best, reached = other, there
         reached = self._stepped(self.subset, best, reached, 0.1)
+        for end in self.continued([best], 100, 1e-7):
+            best, reached = end.theta, end.squares
         return [Candidate(reached, best), *ends] if reached < ends[0].squares else ends
 
     def _chain(self, start: Candidate, sample: np.ndarray) -> tuple[np.ndarray, float]:
         """Rounds of kicks on the subset from one end, the last one through a dense grid of frequencies."""
         best, reached = start.theta.copy(), start.squares
-        dense = None
-        for _ in range(KICK_ROUNDS):
+        grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
+        for turn in range(KICK_ROUNDS):
+            if turn and reached < 0.5 * before:
+                grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
             before = reached
-            grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
             reached = self._kicked(self.subset, best, reached, grid, 8)
             if reached > 0.99 * before or reached <= self.subset_floor:
                 break
@@ -212,10 +214,12 @@ class Search:
             squares = self._stepped(self.full, theta, best.squares, 0.02)
             self._keep(theta, squares)
 
-    def continued(self, thetas: list[np.ndarray]) -> list[Candidate]:
+    def continued(
+        self, thetas: list[np.ndarray], iterations: int = 30, tolerance: float = 1e-5
+    ) -> list[Candidate]:
         """Where longer descents on the subset, free of the bank's boxes, lead; best first."""
         wide = np.tile(self.high, (len(thetas), 1))
-        return self._heat(np.vstack(thetas), -wide, wide, 30)
+        return self._heat(np.vstack(thetas), -wide, wide, iterations, tolerance)
 
     def shrink(self) -> None:
         """Where the best parameters are huge, looks for smaller ones whose loss is equal to `TIE`.
@@ -324,6 +328,10 @@ def search_best(search: Search) -> None:
             search.polish(end.theta, 40)
     search.step()
     best = search.best
-    if best is not None and not search.solved and not search.late:
-        search.polish(best.theta, 100, 1e-10)
+    if best is None or search.solved or search.late:
+        return
+    if search.polish(best.theta, 20, 1e-10):
+        # a long valley: most of the way is gone on the subset, where steps are cheap
+        for end in search.continued([min(search.candidates, key=lambda c: c.squares).theta], 200, 1e-9):
+            search.polish(end.theta, 30, 1e-10)
     search.shrink()

@@ -228,8 +228,10 @@ class _Walk:
         if isinstance(other, _Pending) or other.shape[1] == 1:
             return self._plain(_PLAIN)
         rows = np.broadcast_to(other, (self.count, other.shape[1]))
-        rows = np.sort(np.where(np.isfinite(rows), rows, np.nan), axis=1)
-        rows = np.nan_to_num(rows, nan=1.0, posinf=1e6, neginf=-1e6)
+        finite = np.isfinite(rows)
+        if not finite.all():
+            rows = np.where(finite, rows, 1.0)
+        rows = np.sort(rows, axis=1)
         if node.op in _COMPARISONS or node.op in _EXTREMES:
             return _quantiles(rows)
         if node.op in ("add", "sub"):
