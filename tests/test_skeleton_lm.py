@@ -209,7 +209,7 @@ def test_no_law_among_generated_bodies() -> None:
 
 @pytest.mark.slow
 def test_no_canonical_form_of_a_law_among_generated_bodies() -> None:
-    """Without the filter's own normal form: the package's canonical hash, under every order of the columns."""
+    """Without the filter: by the package's canonical hash, under every order of the columns."""
     hashes = set()
     for columns, law in LAWS.items():
         free = iter(range(20))
