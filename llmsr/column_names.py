@@ -72,3 +72,19 @@ def _latin(letter: str) -> str:
         return " "
     spelled = {"LAMDA": "LAMBDA"}.get(greek[2], greek[2])
     return spelled.lower() if greek[1] == "SMALL" else spelled.capitalize()
+
+
+def with_labels(text: str, names: Sequence[str], labels: Sequence[str]) -> str:
+    """The text of an equation with every identifier that differs from its label replaced by the label.
+
+    A label that is no identifier stands between backticks, as in pandas' `eval`.
+    """
+    shown = {
+        name: label if label.isidentifier() else f"`{label}`"
+        for name, label in zip(names, labels, strict=True)
+        if name != label
+    }
+    if not shown:
+        return text
+    pattern = "|".join(sorted(map(re.escape, shown), key=len, reverse=True))
+    return re.sub(rf"\b({pattern})\b(?!\()", lambda found: shown[found[1]], text)
