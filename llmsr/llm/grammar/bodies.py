@@ -115,8 +115,8 @@ def _root(statement: ast.stmt, names: dict[str, Tree], params_name: str, body: s
     tree = _read(statement.value, names, params_name)  # type: ignore[attr-defined]
     uses: dict[int, int] = {}
     _count_tags(tree, uses)
-    tree = edits.tidy(_untag(tree, {tag for tag, count in uses.items() if count == 1}))
-    return tree if tree is None or edits.size(tree) <= 3 * edits.MAX_NODES else None
+    tidied = edits.tidy(_untag(tree, {tag for tag, count in uses.items() if count == 1}))
+    return tidied if tidied is None or edits.size(tidied) <= 3 * edits.MAX_NODES else None
 
 
 def _count_tags(tree: Tree, uses: dict[int, int]) -> None:

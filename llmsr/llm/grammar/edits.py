@@ -331,15 +331,15 @@ _MUTATE = _edit(
 def _apply(rng: Random, tree: Tree, inputs: Inputs, most: int, table: tuple[list, list], steps: int) -> Tree:
     start = key(tree)
     for _ in range(20):
-        changed: Tree | None = tree
+        changed = tree
         for _ in range(steps):
             edited = tidy(rng.choices(table[0], table[1])[0](rng, changed, inputs))
             if edited is not None and size(edited) <= MAX_NODES and forms.tame(edited, inputs.signed):
                 changed = edited
-        changed = limit_params(rng, changed, most)
-        if changed is not None and key(changed) != start:
-            return changed
-    return tree
+        limited = limit_params(rng, changed, most)
+        if limited is not None and key(limited) != start:
+            return limited
+    return limit_params(rng, tree, most) or tree
 
 
 def damage(rng: Random, tree: Tree, inputs: Inputs, most: int, steps: int = 1) -> Tree:

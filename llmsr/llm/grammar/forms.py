@@ -8,14 +8,15 @@ composition of the two; a factor comes from textbooks of many fields: polynomial
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import NamedTuple
 
 from llmsr.llm.grammar.tree import ONE, P, Tree, add, children, mul, variables
 
 
-class Inputs(NamedTuple):
+@dataclass(frozen=True)
+class Inputs:
     """What the grammar may know of the columns; only their number is needed.
 
     `signed` numbers those that can be negative. `kinds` names the sort of quantity of each (a key of `KINDS`,
