@@ -168,7 +168,7 @@ def per_call(work: Callable[[], object], repeat: int = 200) -> float:
 
 
 def own_seconds(op: str, sample: np.ndarray) -> float:
-    """Seconds per number of one function: numpy's kernel, or the engine's own sine and cosine, on 512 numbers."""
+    """Seconds per number of one function: numpy's kernel, or the engine's own sine with cosine."""
     out, other = np.empty_like(sample), np.empty_like(sample)
     if op == "sin" and engine.NAME == "numba":
         from llmsr.expression.engine_numba import _trig
@@ -222,7 +222,7 @@ def show_inner(problems: dict[str, Problem]) -> None:
             "transcendental",
             engine.NAME,
             "numpy engine",
-            "its transcendentals at numpy's exp",
+            "its transcendentals alone",
             "copying its inputs",
             "ns per instruction and row",
         ],

@@ -22,7 +22,7 @@ FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
 GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tried
 HUGE = 1e4
-MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth a second chain of kicks
+MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth more chains of kicks
 KICK_ROUNDS = 4
 MANY_ROWS, PART_ROWS = 65536, 16384
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
@@ -99,15 +99,18 @@ class Search:
         self._keep(theta, g[k, k])
 
     def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-7) -> bool:
-        """Levenberg-Marquardt on all rows from `theta`; whether it was still under way when it was stopped."""
+        """Levenberg-Marquardt on all rows from `theta`; whether it was stopped on its way."""
         k = len(theta)
         theta = theta.copy()
         g = np.empty((k + 1, k + 1))
         g[k, k] = np.inf
         floor = 1e-3 * FLOOR * self.data.power
         high = self.high
-        descend(self.full.handle, theta, self.linear, -high, high, floor, np.inf, tolerance, iterations, g)
+        ended = descend(
+            self.full.handle, theta, self.linear, -high, high, floor, np.inf, tolerance, iterations, g
+        )
         self._keep(theta, g[k, k])
+        return ended == CAPPED
 
     def bfgs(self) -> np.ndarray:
         """BFGS from ones on all rows; notes and returns where it stops."""
@@ -159,8 +162,10 @@ class Search:
             return []
         ends = self.continued([c.theta for c in first]) or first
         best, reached = self._chain(ends[0], sample)
-        if len(ends) > 1 and self.n_nonlinear >= MANY_NONLINEAR and reached > POOR * self.subset_power:
-            other, there = self._chain(ends[1], sample)
+        for end in ends[1:3] if self.n_nonlinear >= MANY_NONLINEAR else []:
+            if reached <= POOR * self.subset_power:
+                break
+            other, there = self._chain(end, sample)
             if there < reached:
                 best, reached = other, there
         reached = self._stepped(self.subset, best, reached, 0.1)
@@ -171,14 +176,17 @@ class Search:
     def _chain(self, start: Candidate, sample: np.ndarray) -> tuple[np.ndarray, float]:
         """Rounds of kicks on the subset from one end, the last one through a dense grid of frequencies."""
         best, reached = start.theta.copy(), start.squares
+        if self.n_nonlinear == 1 and reached <= GOOD * self.subset_power:
+            # the bank has been at all candidates of the only parameter
+            return best, reached
         grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
-        for turn in range(KICK_ROUNDS):
-            if turn and reached < 0.5 * before:
-                grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
+        for _ in range(KICK_ROUNDS if self.n_nonlinear > 1 else 0):
             before = reached
             reached = self._kicked(self.subset, best, reached, grid, 8)
             if reached > 0.99 * before or reached <= self.subset_floor:
                 break
+            if reached < 0.5 * before:
+                grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
         if dense is not None and reached > GOOD * self.subset_power:
             reached = self._kicked(self.subset, best, reached, dense, 2)
         return best, reached
