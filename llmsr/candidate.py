@@ -39,7 +39,7 @@ class Candidate:
         return self.sample.evaluation.params or ()
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """The prediction for inputs of shape (rows, columns), in bounded memory; not finite where undefined."""
+        """The prediction for inputs of shape (rows, columns), in blocks; not finite where undefined."""
         predicted = np.empty(len(inputs))
         params = np.asarray(self.params)
         for start in range(0, len(inputs), BLOCK_ROWS):
@@ -62,7 +62,10 @@ class Candidate:
         )
 
     def sympy(self, exact: bool) -> Any:
-        """The right-hand side over real symbols with the user's names; ValueError where sympy cannot say it."""
+        """The right-hand side over real symbols with the user's names.
+
+        ValueError where sympy cannot say it.
+        """
         if (self.sample.evaluation.complexity or 0) > SYMPY_LIMIT:
             raise ValueError(f"the equation is larger than complexity {SYMPY_LIMIT}, too large for sympy")
         expression, params = self._form(exact)

@@ -326,17 +326,9 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     def _choices(self) -> dict[str, Any]:
         """The parameters that another run would have to share for its samples to be this one's."""
-        free = (
-            "budget",
-            "n_jobs",
-            "output_dir",
-            "verbose",
-            "selection",
-            "within",
-            "random_state",
-            "proposer",
-        )
-        return {k: v for k, v in sorted(self.get_params(deep=False).items()) if k not in free}
+        free = ("budget", "n_jobs", "output_dir", "verbose", "selection", "within", "random_state")
+        chosen = self.get_params(deep=False).items()
+        return {k: str(v) for k, v in sorted(chosen) if k not in free}
 
     # ---- what a fit leaves
 

@@ -1,4 +1,4 @@
-"""The files of a search that was begun from Python: what `main.py` would leave, readable by `show` and `report`."""
+"""The files of a search that was begun from Python, for the verbs `show` and `report` like those of a run."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Labels:
     def of(
         cls, columns: Sequence[object], target: object, description: str, units: Words, meanings: Words
     ) -> Labels:
-        """Labels with units and meanings by name, or in the order of the columns; UserError for unknown names."""
+        """Labels with units and meanings by name, or in the columns' order; UserError for unknown names."""
         names = tuple(str(column) for column in columns)
         twice = doubles(names)
         if twice:
@@ -72,7 +72,7 @@ def _by_name(words: Words, names: Sequence[str], kind: str) -> dict[str, str]:
 def table_problem(
     inputs: np.ndarray, target: np.ndarray, labels: Labels, max_params: int | None = None
 ) -> Problem:
-    """The problem of `inputs` (rows, columns) and `target` (rows,), float64 and finite, all in its train split."""
+    """The problem whose train split is `inputs` (rows, columns) and `target` (rows,), float64 and finite."""
     quantities, wanted = labels.quantities()
     text = spec_text(quantities, wanted, labels.description, max_params)
     spec = parse_spec(text, "the generated spec")

@@ -1,6 +1,6 @@
 """Workers and local models that stay warm in this process, so that the next fit need not start them again.
 
-What is lent is its borrower's alone until it is handed back. A child process made by fork begins with nothing.
+What is lent is its borrower's alone until it is handed back. A child made by fork begins with nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def lent_evaluator(problem: Problem, fitter: str, fit_timeout: float, workers: i
 
 @contextlib.contextmanager
 def lent_proposer(config: ProposerConfig) -> Iterator[Proposer]:
-    """The proposer of a configuration; a model in this process stays loaded and may have several borrowers."""
+    """The proposer of a configuration; a model in this process stays loaded and may be shared."""
     if chosen_proposer(config) not in ("skeleton-lm", "transformers"):
         with contextlib.closing(make_proposer(config)) as proposer:
             yield proposer

@@ -18,6 +18,7 @@ from llmsr.errors import UserError
 # verb: (module with `main(argv) -> int`, one line of help)
 VERBS = {
     "run": ("llmsr.cli.run", "search for equations, or train with --use_rl (also: python main.py)"),
+    "new": ("llmsr.cli.new", "make a problem from your own CSV file"),
     "score": ("llmsr.cli.score", "fit and score given function bodies, one JSON line each"),
     "show": ("llmsr.cli.show", "print the front and the best equation of a run"),
     "report": ("llmsr.cli.report", "write a run's report.html and equation files anew"),
