@@ -1,8 +1,6 @@
 """Find equations: `python main.py --help`."""
 
-import sys
-
-from llmsr.cli import main
+from llmsr.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -1,8 +1,6 @@
 """`python -m llmsr` and the `llmsr` command."""
 
-import sys
-
-from llmsr.cli import main
+from llmsr.cli import program as main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

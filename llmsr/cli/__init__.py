@@ -6,12 +6,15 @@ results so far. Results go to standard output, progress and errors to standard e
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from llmsr.errors import UserError
 
@@ -49,6 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def program() -> NoReturn:
+    """The whole program: `main`, then the end of the process.
+
+    After an interruption or an error it ends at once, although a thread may still wait for a service.
+    """
+    code = main()
+    if code == 0:
+        sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

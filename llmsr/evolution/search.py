@@ -18,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
+from llmsr.completion import MAX_TEXT
 from llmsr.context import Known, notes, read_context
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
@@ -214,7 +215,7 @@ class Search:
     def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
         return Sample(
             number=self.totals.samples + 1,
-            completion=completion.text,
+            completion=completion.text[:MAX_TEXT],
             evaluation=evaluation,
             prompt=asked.number,
             island=asked.draw.island,
