@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import ctypes
 import os
 import shutil
@@ -42,7 +43,7 @@ class VLLMServer:
     def __init__(self, config: ProposerConfig, *, start_seconds: float = START_SECONDS) -> None:
         if not config.model_path:
             raise UserError("--proposer vllm needs --model_path MODEL")
-        program = shutil.which("vllm", path=_path_with_venv())
+        program = _program()
         if program is None:
             raise UserError(
                 "vllm is not installed: pip install -r requirements-gpu.txt, or take another --proposer"
@@ -52,7 +53,7 @@ class VLLMServer:
         self._log, self.log_path = os.fdopen(handle, "w+b"), Path(path)
         port = _free_port()
         base = f"http://127.0.0.1:{port}"
-        self._process = _start(_command(program, config, port), self._log)
+        self._process = _start([*program, *_arguments(config, port)], self._log)
         atexit.register(self.close)
         try:
             self._wait_until_healthy(f"{base}/health", start_seconds)
@@ -127,8 +128,8 @@ class VLLMServer:
         self._log.close()
 
 
-def _command(program: str, config: ProposerConfig, port: int) -> list[str]:
-    command = [program, "serve", str(config.model_path), "--host", "127.0.0.1", "--port", str(port)]
+def _arguments(config: ProposerConfig, port: int) -> list[str]:
+    command = ["serve", str(config.model_path), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", SERVED_NAME]
     if config.dtype != "auto":
         command += ["--dtype", config.dtype]
@@ -184,9 +185,15 @@ def _group_lives(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _path_with_venv() -> str:
-    """PATH, and where this Python's own programs are: an environment need not be activated."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+def _program() -> list[str] | None:
+    """How to run vllm: the program on PATH or beside this Python, else the package by its module."""
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    found = shutil.which("vllm", path=places)
+    if found is not None:
+        return [found]
+    if importlib.util.find_spec("vllm") is not None:
+        return [sys.executable, "-m", "vllm.entrypoints.cli.main"]
+    return None
 
 
 def _free_port() -> int:
