@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
