@@ -511,7 +511,9 @@ def _clock_address() -> int:
 
 
 _ADDRESSES: dict[str, tuple[int, int]] = {
-    name: loop_address(op.kernel) for name, op in OPS.items() if name not in _NATIVE or name in ("sin", "cos")
+    name: loop_address(op.kernel)  # type: ignore[arg-type]
+    for name, op in OPS.items()
+    if name not in _NATIVE or name in ("sin", "cos")
 }
 _CLOCK = _clock_address()
 

@@ -229,6 +229,22 @@ class Search:
         wide = np.tile(self.high, (len(thetas), 1))
         return self._heat(np.vstack(thetas), -wide, wide, iterations, tolerance)
 
+    def promising(self, end: Candidate, polished: list[float]) -> bool:
+        """Whether an end on the subset may beat what is known on all rows; `polished`: ends that were tried.
+
+        An end that passes a pole between two rows of the subset is excellent there and useless on all rows, so
+        rivals are measured by the subset's loss of what is best on all rows too.
+        """
+        if any(abs(end.squares - other) <= 1e-3 * other for other in polished):
+            return False
+        best = self.best
+        if best is None or not polished:
+            return True
+        k = len(best.theta)
+        g = np.empty((k + 1, k + 1))
+        engine.gram(self.subset.handle, best.theta, g)
+        return bool(end.squares < max(1.2 * polished[0], g[k, k]))
+
     def shrink(self) -> None:
         """Where the best parameters are huge, looks for smaller ones whose loss is equal to `TIE`.
 
@@ -322,9 +338,9 @@ def search_best(search: Search) -> None:
     ends = search.race(count=10 if m == 1 else 14 if m == 2 else 20)
     polished: list[float] = []
     for end in ends:
-        if search.late or search.solved or len(polished) == 2:
+        if search.late or search.solved or len(polished) == 3:
             break
-        if not polished or polished[0] * 1.001 < end.squares < polished[0] * 1.2:
+        if search.promising(end, polished):
             search.polish(end.theta, 40)
             polished.append(end.squares)
     if search.late and search.best is None:
@@ -332,7 +348,7 @@ def search_best(search: Search) -> None:
     if search.late or search.solved:
         return
     for end in search.continued([search.bfgs()]):
-        if not polished or end.squares < 0.999 * polished[0]:
+        if search.promising(end, polished):
             search.polish(end.theta, 40)
     search.step()
     best = search.best
