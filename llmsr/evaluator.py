@@ -164,7 +164,7 @@ class Evaluator:
         self.fit_timeout = fit_timeout
         state = _State(problem, fitter, fit_timeout)
         self.pool = WorkerPool(workers or os.cpu_count() or 1, _load, (state,), memory_bytes=MEMORY_BYTES)
-        self._fits: OrderedDict[str, Future[Evaluation | WorkerFailure]] = OrderedDict()
+        self._fits: OrderedDict[str, Future[Evaluation | WorkerFailure] | Evaluation] = OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, problem: Problem, fitter: str = "best", fit_timeout: float = 10.0) -> None:
@@ -216,6 +216,9 @@ class Evaluator:
                 )
                 if len(self._fits) > CACHED_FITS:
                     self._fits.popitem(last=False)
+        if isinstance(fitting, Evaluation):
+            self._finish(skeleton, fitting, first, result)
+            return
         fitting.add_done_callback(
             lambda done: _chain(done, result, lambda value: self._finish(skeleton, value, first, result))
         )
@@ -229,8 +232,16 @@ class Evaluator:
     ) -> None:
         if isinstance(fitted, WorkerFailure):
             with self._lock:  # a worker's death may be no fault of the skeleton's: the next one tries again
-                self._fits.pop(skeleton.key, None)
+                if first:
+                    self._fits.pop(skeleton.key, None)
+            if fitted.kind == "crash" and not first:
+                self._fit(skeleton, result)
+                return
             fitted = Evaluation(status=fitted.kind, reason=fitted.reason)
+        elif first:
+            with self._lock:  # a future would keep alive all that waited for it
+                if skeleton.key in self._fits:
+                    self._fits[skeleton.key] = fitted
         params = fitted.params
         if params is not None:
             own = [1.0] * self.problem.spec.max_params
