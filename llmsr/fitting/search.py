@@ -232,8 +232,8 @@ class Search:
     def promising(self, end: Candidate, polished: list[float]) -> bool:
         """Whether an end on the subset may beat what is known on all rows; `polished`: ends that were tried.
 
-        An end that passes a pole between two rows of the subset is excellent there and useless on all rows, so
-        rivals are measured by the subset's loss of what is best on all rows too.
+        An end that passes a pole between two rows of the subset is excellent there and useless on all rows,
+        so rivals are measured by the subset's loss of what is best on all rows too.
         """
         if any(abs(end.squares - other) <= 1e-3 * other for other in polished):
             return False
