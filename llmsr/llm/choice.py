@@ -48,9 +48,10 @@ def make_proposer(config: ProposerConfig) -> Proposer:
     from llmsr.llm.transformers_model import TransformersModel
 
     if name == "skeleton-lm":
-        return TransformersModel(
-            config, path=str(Path(__file__).with_name("skeleton_lm")), name="skeleton-lm"
-        )
+        from llmsr.llm.known_names import KnownNames
+
+        path = str(Path(__file__).with_name("skeleton_lm"))
+        return KnownNames(TransformersModel(config, path=path, name="skeleton-lm"))
     return TransformersModel(config, path=_needed(config.model_path, name, "--model_path MODEL"))
 
 
