@@ -268,6 +268,17 @@ def test_a_killed_search_resumes_as_if_it_had_not_stopped(tmp_path, replay_file)
     assert len(list((tmp_path / "killed" / "samples").glob("samples_*.json"))) == 60
 
 
+@pytest.mark.slow
+def test_the_embedded_model_gives_the_same_archive_twice(tmp_path):
+    archives = []
+    for name in ("first", "second"):
+        argv = ["--budget", "48", "--workers", "1", "--seed", "3", "--log_path", str(tmp_path / name)]
+        subprocess.run([sys.executable, "main.py", *argv], cwd=ROOT, check=True, capture_output=True)
+        archives.append(without_times(read_archive(tmp_path / name)))
+    assert len(archives[0]) == 48
+    assert archives[0] == archives[1]
+
+
 def test_ctrl_c_ends_with_the_results_so_far(tmp_path):
     endless = write_replay(tmp_path / "texts.jsonl", completions(200_000))
     process = subprocess.Popen(
