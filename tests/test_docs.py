@@ -1,0 +1,68 @@
+"""The tutorial does what it says: its commands and its Python run in order, on a smaller budget."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", TUTORIAL, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    return [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+def run(arguments, folder):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def with_small_budget(command):
+    words = shlex.split(command)
+    assert words.pop(0) == "python"
+    if words[0] == "main.py":
+        words[0] = str(ROOT / "main.py")
+        words += ["--budget", "24", "--workers", "1"]
+    return words
+
+
+def test_the_way_to_latex_has_three_commands():
+    assert [command.split()[1:4] for command in commands()] == [
+        ["-m", "llmsr", "new"],
+        ["main.py", "--problem_name", "ride"],
+        ["-m", "llmsr", "show"],
+    ]
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_from_data_to_latex(tmp_path):
+    data, estimator = blocks("python")
+    run(["-c", data], tmp_path)
+    made, _, shown = (run(with_small_budget(command), tmp_path) for command in commands())
+    assert "power from speed, slope" in made
+    assert "python main.py --problem_name ride" in made
+    assert "power = " in shown
+    latex = (tmp_path / "logs" / "ride" / "best_equation.tex").read_text()
+    assert re.search(r"\\begin\{equation\}\s+\\mathrm\{power\} = ", latex)
+    told = run(["-c", re.sub(r"budget=\d+", "budget=16", estimator)], tmp_path)
+    assert r"\mathrm{power\ (W)} = " in told
+
+
+def test_every_flag_of_the_tutorial_exists():
+    flags = set(re.findall(r"`?(--[a-z_]+)", TUTORIAL))
+    source = "".join(path.read_text() for path in (ROOT / "llmsr").rglob("*.py"))
+    for flag in flags - {"--help"}:
+        assert re.search(rf"^    {flag[2:]}: .*= option\(|\"{flag}\"", source, re.MULTILINE), flag
