@@ -1,0 +1,271 @@
+"""SymbolicRegressor: scikit-learn's contract, true figures and forms, nothing left behind."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from replays import completions
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from llmsr import SymbolicRegressor, warm
+from llmsr.cli import main
+from llmsr.llm.proposer import Completion
+
+ROOT = Path(__file__).parent.parent
+
+
+class Drawing:
+    """A quick proposer for tests: bodies of the two columns x and v, by the seed alone."""
+
+    name = "drawing"
+    parallel_prompts = 1
+
+    def __init__(self):
+        self.asked = []
+
+    def propose(self, prompt, n, seed):
+        self.asked.append(prompt)
+        return [Completion(text, 5, "stop") for text in completions(n, seed)]
+
+    def close(self):
+        raise AssertionError("the proposer is the user's to close")
+
+
+@pytest.fixture(scope="module")
+def data():
+    X = pd.DataFrame(np.random.default_rng(0).uniform(-1, 1, (200, 2)), columns=["x", "v"])
+    return X, (0.8 * np.sin(X.x) - 0.5 * X.v**3 + 0.1).rename("a")
+
+
+def regressor(**options):
+    return SymbolicRegressor(**({"budget": 24, "proposer": Drawing(), "random_state": 0} | options))
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return regressor(budget=60).fit(*data)
+
+
+def test_importing_the_package_does_not_import_scikit_learn():
+    program = "import sys, llmsr; assert not {'sklearn', 'pandas', 'numba'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_the_default_estimator_keeps_scikit_learns_contract():
+    check_estimator(SymbolicRegressor())
+
+
+@pytest.mark.slow
+def test_the_embedded_model_finds_an_equation_of_columns_with_any_name():
+    draw = np.random.default_rng(0)
+    X = pd.DataFrame({"Temp (K)": draw.uniform(1, 3, 300), "minutes": draw.uniform(0, 2, 300)})
+    y = 2.5 * np.exp(-0.7 * X["Temp (K)"]) * X.minutes + 0.3 * X.minutes**2
+    first, second = (SymbolicRegressor(budget=48, random_state=1).fit(X, y) for _ in range(2))
+    assert first.score(X, y) > 0.99
+    assert first.text(exact=True) == second.text(exact=True)
+
+
+def test_the_seed_decides_the_result_and_the_number_of_workers_does_not(data):
+    texts = [
+        regressor(random_state=seed, n_jobs=jobs).fit(*data).text(exact=True)
+        for seed, jobs in ((0, 1), (0, 2), (1, 1))
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+def test_the_table_is_a_front_and_its_figures_are_true(data, fitted):
+    X, y = data
+    table = fitted.equations_
+    assert (np.diff(table.complexity) > 0).all()
+    assert (np.diff(table.loss) < 0).all()
+    assert table.picked.sum() == 1
+    assert table.picked[fitted.best_index_]
+    row = table.loc[fitted.best_index_]
+    assert np.isclose(row.loss, np.mean((fitted.predict(X) - y) ** 2), rtol=1e-9)
+    assert np.isclose(1 - row.nmse, fitted.score(X, y), rtol=1e-9)
+
+
+def test_every_form_of_every_equation_agrees_with_the_data(data, fitted):
+    import sympy
+
+    X, y = data
+    for index, row in fitted.equations_.iterrows():
+        formula = fitted.sympy(index, exact=True)
+        value = sympy.lambdify(sympy.symbols("x v", real=True), formula, "numpy")(X.x, X.v)
+        assert np.isclose(np.mean((value - y) ** 2), row.loss, rtol=1e-6, atol=1e-20)
+        text = fitted.text(index, exact=True)
+        assert text.startswith("a = ")
+        names = {"x": X.x, "v": X.v} | {f: getattr(np, f) for f in ("sin", "cos", "exp", "tanh", "abs")}
+        assert np.isclose(np.mean((eval(text[4:], names) - y) ** 2), row.loss, rtol=1e-6, atol=1e-20)
+        assert fitted.latex(index).startswith("a = ")
+
+
+def test_selection_rules_choose_from_the_front(data, fitted):
+    accurate = regressor(budget=60, selection="accuracy").fit(*data)
+    simplest = regressor(budget=60, selection="simplest", within=1e9).fit(*data)
+    assert accurate.best_index_ == len(accurate.equations_) - 1
+    assert simplest.best_index_ == 0
+    assert accurate.equations_.exact.tolist() == fitted.equations_.exact.tolist()
+
+
+def test_a_pickle_predicts_the_same_and_holds_no_training_rows(data, fitted):
+    X, _ = data
+    packed = pickle.dumps(fitted)
+    assert np.array_equal(pickle.loads(packed).predict(X), fitted.predict(X))
+    larger = pd.concat([X] * 50, ignore_index=True)
+    many = regressor(budget=60).fit(larger, pd.concat([data[1]] * 50, ignore_index=True))
+    assert len(pickle.dumps(many)) < 2 * len(packed)
+    assert len(packed) < larger.to_numpy().nbytes
+
+
+def test_refit_keeps_the_form_and_finds_the_constants_of_new_rows(data):
+    X, y = data
+    model = regressor(budget=60, selection="accuracy").fit(X, y)
+    before, form, score = model.text(), model.expression_, model.score(X, y)
+    model.refit(X, 3 * y)
+    assert np.isclose(model.score(X, 3 * y), score, atol=1e-4)
+    assert model.expression_ == form
+    assert model.text() != before
+
+
+def test_a_warm_fit_on_the_same_rows_is_one_longer_search(data):
+    whole = regressor(budget=32).fit(*data)
+    parts = regressor(budget=16, warm_start=True).fit(*data).fit(*data)
+    assert parts.n_samples_ == whole.n_samples_ == 32
+    assert parts.equations_.exact.tolist() == whole.equations_.exact.tolist()
+
+
+def test_a_warm_fit_on_other_rows_begins_with_the_last_front(data):
+    X, y = data
+    model = regressor(budget=60, warm_start=True).fit(X, y)
+    best = model.equations_.iloc[-1]
+    body = model._front[-1].sample.evaluation.body
+    model.set_params(budget=4).fit(X[:150], y[:150])
+    assert any(body.strip() in prompt for prompt in model.proposer.asked)
+    assert model.n_samples_ == 4
+    assert model.equations_.loss.min() <= 1.001 * best.loss
+
+
+def test_it_works_in_a_pipeline_and_in_cross_validation(data):
+    pipeline = make_pipeline(StandardScaler().set_output(transform="pandas"), regressor())
+    scores = cross_val_score(pipeline, *data, cv=3)
+    assert (scores > 0.9).all()
+    assert clone(pipeline).named_steps["symbolicregressor"].budget == 24
+
+
+def test_names_that_are_no_identifiers_come_back_in_every_form(data):
+    X, y = data
+
+    class Renamed(Drawing):
+        def propose(self, prompt, n, seed):
+            super().propose(prompt, n, seed)
+            return [Completion("    return params[0]*np.sin(x_2) + params[1]*c_1st", 5, "stop")] * n
+
+    names = ["x 2", "1st"]
+    model = regressor(proposer=Renamed(), selection="accuracy")
+    model.fit(
+        X.to_numpy(), y, feature_names=names, target_name="a/b", units={"x 2": "m"}, meanings={"1st": "speed"}
+    )
+    assert "`x 2`" in model.text()
+    assert model.text().startswith("`a/b` = ")
+    assert r"\mathrm{x\ 2}" in model.latex()
+    assert {str(symbol) for symbol in model.sympy().free_symbols} <= set(names)
+    assert "x_2: x 2 in m, one number per row." in model.proposer.asked[0]
+    assert "c_1st: speed, one number per row." in model.proposer.asked[0]
+
+
+def test_of_many_columns_the_strongest_are_shown():
+    X = np.random.default_rng(0).normal(size=(150, 40))
+    proposer = Drawing()
+    model = regressor(budget=4, max_columns=3, proposer=proposer).fit(X, 5 * X[:, 31] + X[:, 7] ** 2)
+    assert {7, 31} <= set(model.columns_)
+    assert "x31: np.ndarray" in proposer.asked[0]
+    assert "x5: " not in proposer.asked[0]
+    assert model.predict(X).shape == (150,)
+
+
+def test_a_target_that_does_not_vary_gives_a_constant():
+    X = np.arange(20.0).reshape(10, 2)
+    model = regressor().fit(X, np.full(10, 2.5))
+    assert (model.predict(X + 1) == 2.5).all()
+    assert model.text() == "y = 2.5"
+    assert model.latex() == "y = 2.5"
+    assert len(model.equations_) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"budget": 0}, "budget"),
+        ({"budget": 2.5}, "budget"),
+        ({"search": "island"}, "search must be one of"),
+        ({"selection": "nicest"}, "unknown selection"),
+        ({"fitter": "magic"}, "fitter must be one of"),
+        ({"proposer": "gpt"}, "proposer must be one of"),
+        ({"proposer_options": {"temprature": 1}}, "did you mean temperature"),
+        ({"search_options": {"contxt": "scores"}}, "did you mean context"),
+        ({"search_options": {"seed": 1}}, "random_state"),
+        ({"max_columns": 0}, "max_columns"),
+    ],
+)
+def test_bad_parameters_are_value_errors_with_a_sentence(data, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        regressor(**options).fit(*data)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"feature_names": ["x"]}, "1 feature_names for 2 columns"),
+        ({"feature_names": ["x", "x"]}, "stands twice"),
+        ({"units": {"q": "m"}}, "'q', which is no column"),
+        ({"meanings": ["one"]}, "one text per column"),
+    ],
+)
+def test_bad_words_are_value_errors_with_a_sentence(data, words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        regressor().fit(*data, **words)
+
+
+def test_a_fit_writes_nothing_unless_asked(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    regressor().fit(*data)
+    assert os.listdir(tmp_path) == []
+
+
+def test_output_dir_holds_a_run_that_the_verbs_read(data, tmp_path, capsys):
+    model = regressor(output_dir=tmp_path / "run").fit(*data)
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert main(["show", str(tmp_path / "run")]) == 0
+    assert "24 samples" in capsys.readouterr().out
+    assert model.latex() in (tmp_path / "run" / "best_equation.tex").read_text()
+    with pytest.raises(RuntimeError, match="already holds a run"):
+        regressor(output_dir=tmp_path / "run", random_state=1).fit(*data)
+
+
+def test_context_reaches_the_prompts(data):
+    model = regressor(search_options={"context": "columns,scores"}).fit(*data, units={"v": "m/s"})
+    assert "# v (v in m/s): " in model.proposer.asked[0]
+    assert "# equation_v0: mean squared error" in model.proposer.asked[-1]
+
+
+def test_workers_stay_warm_between_fits_and_are_gone_after_release(data):
+    regressor().fit(*data)
+    (evaluator,) = warm._idle
+    threads = list(evaluator.pool._threads)
+    regressor(random_state=5).fit(*data)
+    assert warm._idle == [evaluator]
+    warm.release()
+    assert warm._idle == []
+    assert not any(thread.is_alive() for thread in threads)
