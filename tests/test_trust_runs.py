@@ -189,3 +189,18 @@ def test_a_full_standard_output_is_a_sentence_and_the_result_is_on_disk(tmp_path
 )
 def test_what_is_written_down_of_a_url_has_no_secret(given, written):
     assert without_secrets({"api_base": given, "n": 3}) == {"api_base": written, "n": 3}
+
+
+def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path, replay):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(tmp_path / "run", replay, BUDGET),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0
+    assert "best equation" in done.stdout
+    assert len(read_archive(tmp_path / "run")) == BUDGET

@@ -60,11 +60,13 @@ def program() -> NoReturn:
     After an interruption or an error it ends at once, although a thread may still wait for a service.
     """
     code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # what could not be written now will not be written later
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if code == 0:
         sys.exit(0)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
     atexit._run_exitfuncs()
     os._exit(code)
 
@@ -74,4 +76,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(f"llmsr: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"llmsr: {sentence}", file=sys.stderr)

@@ -75,7 +75,8 @@ def main(argv: Sequence[str]) -> int:
         earlier = _earlier_samples(settings, run.resume, run_dir)
         result, interrupted = _search(run, search, proposer, run_dir, problem, earlier)
     _print(json.dumps(result, indent=2) if run.json else format_result(result), run_dir)
-    print(f"everything is in {run_dir}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"everything is in {run_dir}", file=sys.stderr)
     return 130 if interrupted else 0
 
 

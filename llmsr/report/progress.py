@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -35,7 +36,8 @@ class Progress:
             self._live.update(self._line(totals, now))
         elif improved or now - self._last_line >= PLAIN_SECONDS or totals.samples == self.budget:
             self._last_line = now
-            print(self._line(totals, now), file=self.stream, flush=True)
+            with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
+                print(self._line(totals, now), file=self.stream, flush=True)
 
     def __enter__(self) -> Progress:
         if self._live is not None:
