@@ -33,7 +33,7 @@ from llmsr.workers import START_SECONDS, WorkerFailure, WorkerPool
 READ_SECONDS = 10.0  # reading is bounded by design; this is for what we did not foresee
 GRACE_SECONDS = 5.0  # between a fit's own deadline and the worker's death
 MEMORY_BYTES = 8 * 2**30
-CACHED_FITS = 20_000
+CACHED_FITS = 10_000
 SHOWN_CHARACTERS = 2_000  # a longer body is shown to later prompts as our own regenerated source
 
 
@@ -78,8 +78,7 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     if isinstance(found, NoBody):
         return Evaluation(status=found.kind, reason=found.reason)
     columns, params_name = spec.columns, spec.params_name
-    renamed = found.arguments is not None and len(found.arguments) == len(columns) + 1
-    if renamed:
+    if found.arguments is not None and len(found.arguments) == len(columns) + 1:
         columns, params_name = found.arguments[:-1], found.arguments[-1]
     parsed = parse(
         found.text,
@@ -216,6 +215,8 @@ class Evaluator:
                 )
                 if len(self._fits) > CACHED_FITS:
                     self._fits.popitem(last=False)
+            else:
+                self._fits.move_to_end(skeleton.key)
         if isinstance(fitting, Evaluation):
             self._finish(skeleton, fitting, first, result)
             return
@@ -266,30 +267,12 @@ def _load(state: _State) -> _State:
     import llmsr.expression.latex
     import llmsr.fitting.metrics  # noqa: F401
 
-    global _warm
-    if not state.as_written and not _warm:
-        _warm_up(state.problem)
-        _warm = True
+    if not state.as_written:
+        from llmsr.fitting.search import warm_up
+
+        with _alone():  # so that the other processes find what the first one compiled
+            warm_up()
     return state
-
-
-_warm = False
-
-
-def _warm_up(problem: Problem) -> None:
-    """Fit a small equation to a few rows; on a new machine this compiles the engine, half a minute of work.
-
-    One process at a time, so that the others find what the first one compiled.
-    """
-    from llmsr.expression import parse
-    from llmsr.fitting import fit
-    from llmsr.problem import Split
-
-    few = Split(problem.train.inputs[:64], problem.train.target[:64])
-    name = problem.spec.columns[0]
-    equation = parse(f"return params[0] * np.sin(params[1] * {name}) + params[2]", problem.spec.columns)
-    with _alone():
-        fit(equation, replace(problem, splits={"train": few}), deadline=START_SECONDS)
 
 
 @contextlib.contextmanager
