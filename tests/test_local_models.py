@@ -15,7 +15,7 @@ from llmsr.llm.choice import make_proposer
 from llmsr.llm.proposer import CHAT_INSTRUCTION, ProposerConfig, ProposerFailure
 from llmsr.llm.sampling import Prompt, Sampler
 from llmsr.llm.shared_prefix import ARCHITECTURES, SharedPrefixCache, serves
-from llmsr.llm.transformers_model import TransformersModel, _preface_end
+from llmsr.llm.transformers_model import TransformersModel, preface_end
 
 VOCABULARY = 260
 END = 256
@@ -289,8 +289,8 @@ def test_chat_without_a_template_is_a_user_error(directory):
 
 
 def test_the_preface_ends_behind_the_first_functions_docstring():
-    assert PROMPT[: _preface_end(PROMPT)].endswith('"""Fits."""')
-    assert _preface_end("no function here") == 0
+    assert PROMPT[: preface_end(PROMPT)].endswith('"""Fits."""')
+    assert preface_end("no function here") == 0
 
 
 # ---- models that cannot be had

@@ -44,7 +44,7 @@ class LocalTrainer:
         on_step: Callable[[StepMetrics], None] = lambda metrics: None,
     ) -> None:
         from llmsr.llm.proposer import ProposerConfig
-        from llmsr.llm.transformers_model import _load
+        from llmsr.llm.transformers_model import load_model
 
         self.plan = plan
         self.rows, self.validation = list(rows), list(validation)
@@ -54,7 +54,7 @@ class LocalTrainer:
         settings = ProposerConfig(
             device=config.device, dtype="float32", trust_remote_code=config.trust_remote_code
         )
-        self.tokenizer, self.model = _load(settings, plan.model_path)
+        self.tokenizer, self.model = load_model(settings, plan.model_path)
         self.reference = copy.deepcopy(self.model).requires_grad_(False) if config.kl_coef else None
         self.prompt_tokens = PromptTokens(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)

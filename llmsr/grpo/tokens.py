@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmsr.llm.proposer import STOPS
-from llmsr.llm.transformers_model import _end_tokens as end_tokens
-from llmsr.llm.transformers_model import _is_chat, _preface_end
+from llmsr.llm.transformers_model import end_tokens, is_chat, preface_end
 
 __all__ = ["PromptTokens", "end_tokens", "stop_test"]
 
@@ -22,7 +21,7 @@ class PromptTokens:
 
     def __init__(self, tokenizer: Any, chat_template: str = "auto") -> None:
         self.tokenizer = tokenizer
-        self.plain = chat_template == "plain" or (chat_template == "auto" and not _is_chat(tokenizer))
+        self.plain = chat_template == "plain" or (chat_template == "auto" and not is_chat(tokenizer))
         self._begins = self.plain and _adds_first_token(tokenizer)
 
     @property
@@ -48,7 +47,7 @@ class PromptTokens:
         tokens = list(encoded["input_ids"])
         if not fast:
             return tokens, 0
-        boundary = _preface_end(text)
+        boundary = preface_end(text)
         preface = sum(end <= boundary for _, end in encoded["offset_mapping"])
         return tokens, min(preface, len(tokens) - 1)
 

@@ -71,9 +71,9 @@ def preflight(plan: Plan, devices: Sequence[float]) -> None:
 
 def check_model(model_path: str) -> None:
     """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
-    from llmsr.llm.transformers_model import _check_path
+    from llmsr.llm.transformers_model import check_path
 
-    _check_path(model_path)
+    check_path(model_path)
     if not Path(model_path).is_dir():
         from transformers import AutoConfig
 

@@ -46,9 +46,9 @@ class TransformersModel:
         self.name = name or f"transformers:{Path(path).name if Path(path).exists() else path}"
         self.batch_prompts = config.parallel_prompts or BATCH_PROMPTS
         self._lock = threading.Lock()
-        self._tokenizer, model = _load(config, path)
+        self._tokenizer, model = load_model(config, path)
         self._room = getattr(model.config, "max_position_embeddings", None) or 2**31
-        self._chat = config.api_mode == "chat" or (config.api_mode == "auto" and _is_chat(self._tokenizer))
+        self._chat = config.api_mode == "chat" or (config.api_mode == "auto" and is_chat(self._tokenizer))
         if config.api_mode == "chat" and not self._tokenizer.chat_template:
             raise UserError(f"{path} has no chat template: use --api_mode completion")
         self._ends_line: dict[int, bool] = {}
@@ -61,7 +61,7 @@ class TransformersModel:
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_tokens,
-            end_tokens=_end_tokens(model, self._tokenizer),
+            end_tokens=end_tokens(model, self._tokenizer),
             is_over=(lambda tokens: False) if self._chat else self._stops,
         )
 
@@ -110,7 +110,7 @@ class TransformersModel:
         tokens = list(encoded["input_ids"])
         if not fast:
             return tokens, 0
-        boundary = _preface_end(text)
+        boundary = preface_end(text)
         preface = sum(end <= boundary for _, end in encoded["offset_mapping"])
         return tokens, min(preface, len(tokens) - 1)
 
@@ -133,7 +133,7 @@ class TransformersModel:
         return known
 
 
-def _preface_end(text: str) -> int:
+def preface_end(text: str) -> int:
     """Where what all prompts of a problem share ends: behind the first docstring of a function.
 
     Any value is right; this one saves most.
@@ -143,7 +143,7 @@ def _preface_end(text: str) -> int:
     return closing + 3 if closing >= 0 else 0
 
 
-def _is_chat(tokenizer: Any) -> bool:
+def is_chat(tokenizer: Any) -> bool:
     """Whether a chat template adds anything to a message: one that does not belongs to a base model."""
     if not tokenizer.chat_template:
         return False
@@ -152,7 +152,8 @@ def _is_chat(tokenizer: Any) -> bool:
     return text.replace(tokenizer.bos_token or "\0", "").strip() != "A"
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids of all tokens that end an answer, as the model's configurations and its tokenizer name them."""
     values = [
         getattr(owner, "eos_token_id", None) for owner in (model.generation_config, model.config, tokenizer)
     ]
@@ -160,15 +161,18 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(end for ends in lists for end in ends if end is not None)
 
 
-def _load(config: ProposerConfig, path: str) -> tuple[Any, Any]:
-    """Tokenizer and model; UserError when they cannot be had."""
+def load_model(config: ProposerConfig, path: str) -> tuple[Any, Any]:
+    """Tokenizer and model of a directory or hub id, on the configured device and ready to sample from.
+
+    Raises UserError when they cannot be had. On a CPU a small model sets torch to one thread.
+    """
     try:
         import torch
         import transformers
         from safetensors import SafetensorError
     except ImportError as error:
         raise UserError(f"the package {error.name} is missing: pip install torch transformers") from None
-    _check_path(path)
+    check_path(path)
     device = _device(config.device)
     shown = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
@@ -245,7 +249,7 @@ def _advice(error: Exception) -> str:
     return told
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
     """UserError for what can only be a directory and is none; the nearest name beside it is suggested."""
     directory = Path(path).expanduser()
     if directory.is_dir():
