@@ -22,13 +22,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmsr.completion import MAX_TEXT
 from llmsr.expression.graph import Expression
 from llmsr.problem import Problem
 from llmsr.sample import Evaluation, finite_or_none
-from llmsr.workers import START_SECONDS, WorkerFailure, WorkerPool
+from llmsr.workers import START_SECONDS, WorkerFailure, WorkerPool, parse_workers
+
+if TYPE_CHECKING:
+    from llmsr.ray_workers import RayPool
 
 READ_SECONDS = 10.0  # reading is bounded by design; this is for what we did not foresee
 GRACE_SECONDS = 5.0  # between a fit's own deadline and the worker's death
@@ -153,16 +156,17 @@ class Evaluator:
     """Evaluates completions of one problem in a pool of warm workers; thread-safe.
 
     `fitter` is a fit mode, `fit_timeout` the seconds that one fit may take, `workers` the number of
-    processes (0: one per core). Nothing that a completion contains raises here or harms this process.
+    processes (0: one per core) or "ray" for all CPUs of a Ray cluster. Nothing that a completion contains
+    raises here or harms this process.
     """
 
     def __init__(
-        self, problem: Problem, fitter: str = "best", fit_timeout: float = 10.0, workers: int = 0
+        self, problem: Problem, fitter: str = "best", fit_timeout: float = 10.0, workers: int | str = 0
     ) -> None:
         self.problem = problem
         self.fit_timeout = fit_timeout
         state = _State(problem, fitter, fit_timeout)
-        self.pool = WorkerPool(workers or os.cpu_count() or 1, _load, (state,), memory_bytes=MEMORY_BYTES)
+        self.pool = _start_pool(parse_workers(workers), state)
         self._fits: OrderedDict[str, Future[Evaluation | WorkerFailure] | Evaluation] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -259,6 +263,14 @@ class Evaluator:
         if not first:
             evaluation = replace(evaluation, evaluations=0, fit_seconds=0.0, cpu_seconds=0.0)
         result.set_result(evaluation)
+
+
+def _start_pool(workers: int | str, state: _State) -> WorkerPool | RayPool:
+    if workers == "ray":
+        from llmsr.ray_workers import RayPool
+
+        return RayPool(None, _load, (state,), memory_bytes=MEMORY_BYTES)
+    return WorkerPool(int(workers) or os.cpu_count() or 1, _load, (state,), memory_bytes=MEMORY_BYTES)
 
 
 def _load(state: _State) -> _State:

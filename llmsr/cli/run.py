@@ -27,6 +27,7 @@ from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
 from llmsr.run_directory import RunLock, without_secrets, write_configuration
 from llmsr.sample import Sample
+from llmsr.workers import parse_workers
 
 EXAMPLES = """examples:
   python main.py                                             the embedded model on oscillator1, offline
@@ -54,10 +55,13 @@ class RunSettings:
     run_id: str | None = option(None, "name of the run (default: <search>-seed<seed>)")
     fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
     fit_timeout: float = option(10.0, "seconds that one fit may take")
-    workers: int = option(0, "processes that fit; 0: one per core")
+    workers: str = option("0", "processes that fit; 0: one per core; ray: on the cluster at RAY_ADDRESS")
     resume: bool = option(False, "continue the run in log_path")
     sample_files: bool = option(True, "also write samples/samples_<n>.json, one per sample")
     json: bool = option(False, "print the result as JSON")
+
+    def __post_init__(self) -> None:
+        parse_workers(self.workers)
 
 
 def main(argv: Sequence[str]) -> int:

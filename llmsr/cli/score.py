@@ -24,6 +24,7 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem import load_problem
 from llmsr.sample import Evaluation
+from llmsr.workers import parse_workers
 
 IN_FLIGHT = 64  # lines read ahead of the oldest one without a result
 MAX_LINE = 2**26  # characters; a longer line is passed over up to its end
@@ -45,8 +46,11 @@ class ScoreSettings:
     input: str = option("-", 'JSON lines {"id": ..., "body": ...}; - is standard input')
     output: str = option("-", "one JSON line per input line; - is standard output")
     fitter: str = option("best", "fit mode", choices=("best", "bfgs", "reference"))
-    workers: int = option(0, "worker processes; 0: one per core")
+    workers: str = option("0", "worker processes; 0: one per core; ray: on the cluster at RAY_ADDRESS")
     fit_timeout: float = option(10.0, "seconds that one fit may take")
+
+    def __post_init__(self) -> None:
+        parse_workers(self.workers)
 
 
 def main(argv: Sequence[str]) -> int:

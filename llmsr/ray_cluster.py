@@ -1,0 +1,97 @@
+"""The Ray cluster that this process's pools share: joined at RAY_ADDRESS, or started and ended here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmsr.errors import UserError
+from llmsr.workers import SECRET, single_thread_environment
+
+CONNECT_SECONDS = 10.0
+STORE_BYTES = 256 * 2**20  # of a cluster of our own; the problem is the largest thing in it
+
+_lock = threading.Lock()
+_pools = 0
+_joined = False  # by us: to be left when the last pool closes
+_own = False  # started by us
+
+
+def join_cluster() -> tuple[Any, bool]:
+    """Ray's module, connected, and whether the cluster is one of our own on this machine."""
+    global _pools, _joined, _own
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--workers ray needs the package ray: pip install ray") from None
+    with _lock:
+        if not ray.is_initialized():
+            address = os.environ.get("RAY_ADDRESS") or "local"
+            _own, _joined = address == "local", True
+            _connect(ray, address)
+        _pools += 1
+        return ray, _own
+
+
+def _connect(ray: Any, address: str) -> None:
+    """UserError where nobody answers; Ray itself would wait long and end the process in some cases."""
+    ours: dict[str, Any] = {}
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ours = {"num_cpus": os.cpu_count(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    elif address != "auto":
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or 6379), CONNECT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): "
+                "start one, or unset RAY_ADDRESS to have one on this machine"
+            ) from None
+    main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **ours)
+    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
+        raise UserError(f"cannot use the Ray cluster {address}: {one_line(error)}") from None
+    finally:
+        for number, handler in handlers.items():
+            if main_thread and handler is not None:
+                signal.signal(number, handler)  # how a run ends is not Ray's to say
+
+
+def leave_cluster() -> None:
+    """Disconnect when the last pool has closed; a cluster of our own ends with that, no other does."""
+    global _pools, _joined, _own
+    import ray
+
+    with _lock:
+        _pools -= 1
+        if _pools == 0 and _joined:
+            ray.shutdown()
+            _joined = _own = False
+
+
+def runtime_environment(own: bool) -> dict[str, Any]:
+    """One thread for every numeric library, no keys of services, and the package where it is not yet."""
+    ours = single_thread_environment()
+    variables = {name: value for name, value in ours.items() if name.endswith("_NUM_THREADS")}
+    variables |= {name: "" for name in os.environ if SECRET.search(name)}
+    if own:
+        return {"env_vars": variables | {"PYTHONPATH": ours["PYTHONPATH"]}}
+    return {
+        "env_vars": variables,
+        "py_modules": [str(Path(__file__).resolve().parent)],
+        "excludes": ["**/*.safetensors", "**/__pycache__"],
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text on one line, at most 300 characters of it."""
+    return " ".join(str(error).split())[:300]
