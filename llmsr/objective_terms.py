@@ -28,7 +28,8 @@ class Symbol:
     squares, sum_squares, loss (the mean of squares); minimum (what minimize returned), best_loss and
     best_params (its fields), negative (minus best_loss), finite (a test of best_loss: +1 true when it is
     finite, -1 true when not). Else: number, text, nothing (None), n_rows, range, list_of_ones, array_of_ones,
-    module, builtin, method, unknown. `detail` tells apart columns, numbers, module paths, and the params of a prediction.
+    module, builtin, method, unknown. `detail` tells apart columns, numbers, module paths, and the params of a
+    prediction.
     """
 
     kind: str

@@ -26,7 +26,7 @@ from llmsr.evolution.islands import Islands
 from llmsr.evolution.population import BestOfN, Draw, Member, Population, SequentialBestOfN
 from llmsr.evolution.settings import SearchSettings
 from llmsr.evolution.totals import Totals, score_of
-from llmsr.llm.proposer import Completion, Proposer, ProposerFailure
+from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.problem import Problem
 from llmsr.prompt import Version, build_prompt, version_bodies
 from llmsr.sample import Evaluation, Sample
@@ -94,7 +94,7 @@ class Search:
         self.archive = archive
         self.settings = settings
         self.observers = list(observers)
-        self.group_size = getattr(proposer, "batch_prompts", 1)
+        self.group_size = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
         prompts_ahead = settings.lookahead or self.group_size * (proposer.parallel_prompts + 1)
         self.groups_ahead = math.ceil(prompts_ahead / self.group_size)
         self.totals = Totals()
@@ -153,7 +153,7 @@ class Search:
 
     def _ask(self, first: int, submit: Callable[..., Future[_Received]]) -> _Group:
         """Draw the next prompts and send them off, unless the archive has all that they brought."""
-        prompts = []
+        prompts: list[_Asked] = []
         while len(prompts) < self.group_size and self._wanted > 0:
             number = first + len(prompts)
             count = min(self.settings.samples_per_prompt, self._wanted)
@@ -175,7 +175,7 @@ class Search:
             build_prompt(self.problem.spec, shown, self._notes(asked, shown))
             for asked, shown in zip(prompts, versions, strict=True)
         ]
-        if self.group_size > 1:
+        if isinstance(self.proposer, BatchProposer):
             seeds = [asked.seed for asked in prompts]
             answers = self.proposer.propose_many(texts, self.settings.samples_per_prompt, seeds)
         else:

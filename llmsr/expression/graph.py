@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -26,7 +26,7 @@ class Op(NamedTuple):
     """What an operation computes on float64 arrays; booleans are the numbers 0.0 and 1.0."""
 
     arity: int
-    kernel: Callable[..., np.ndarray]
+    kernel: Callable[..., Any]
     boolean: bool = False
 
 
@@ -211,16 +211,15 @@ def evaluate(expression: Expression, inputs: np.ndarray, params: np.ndarray) -> 
 
     `inputs` has shape (rows, columns), `params` at least as many entries as the largest parameter index.
     """
-    values: list[np.ndarray] = []
+    values: list[Any] = []
     with np.errstate(all="ignore"):
         for node in expression.nodes:
             if node.op == "const":
-                value = np.float64(node.value)  # type: ignore[arg-type]
+                values.append(np.float64(node.value))  # type: ignore[arg-type]
             elif node.op == "column":
-                value = inputs[:, int(node.value)]  # type: ignore[arg-type]
+                values.append(inputs[:, int(node.value)])  # type: ignore[arg-type, index]
             elif node.op == "param":
-                value = np.float64(params[int(node.value)])  # type: ignore[arg-type]
+                values.append(np.float64(params[int(node.value)]))  # type: ignore[arg-type]
             else:
-                value = OPS[node.op].kernel(*(values[a] for a in node.args))
-            values.append(value)
+                values.append(OPS[node.op].kernel(*(values[a] for a in node.args)))
     return np.broadcast_to(np.asarray(values[-1], dtype=np.float64), (len(inputs),))

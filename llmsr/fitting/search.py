@@ -230,7 +230,7 @@ class Search:
         return self._heat(np.vstack(thetas), -wide, wide, iterations, tolerance)
 
     def promising(self, end: Candidate, polished: list[float]) -> bool:
-        """Whether an end on the subset may beat what is known on all rows; `polished`: ends that were tried.
+        """Whether an end on the subset may beat what is known on all rows; `polished`: ends tried so far.
 
         An end that passes a pole between two rows of the subset is excellent there and useless on all rows,
         so rivals are measured by the subset's loss of what is best on all rows too.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llmsr.config import option
 
@@ -45,8 +46,7 @@ class Proposer(Protocol):
     `ProposerFailure` for a prompt that failed and `UserError` for what no further prompt will mend (a
     wrong key or model).
 
-    A source that decodes several prompts together has `batch_prompts`, their number, and
-    `propose_many(prompts, n, seeds)`; one that reads a fixed list has `skip(n)`.
+    A source that reads a fixed list also has `skip(n)`.
     """
 
     name: str
@@ -55,6 +55,17 @@ class Proposer(Protocol):
     def propose(self, prompt: str, n: int, seed: int) -> list[Completion]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class BatchProposer(Proposer, Protocol):
+    """A source that decodes `batch_prompts` prompts together, for less than one after the other."""
+
+    batch_prompts: int
+
+    def propose_many(
+        self, prompts: Sequence[str], n: int, seeds: Sequence[int]
+    ) -> list[list[Completion]]: ...
 
 
 @dataclass(frozen=True)
