@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from llmsr.candidate import Candidate
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
 from llmsr.expression.graph import Graph
 from llmsr.fitting import MODES
@@ -27,7 +26,8 @@ from llmsr.report.front import Front, pick, scores
 from llmsr.report.tidy import Tidy, tidy
 from llmsr.sample import Evaluation, Sample
 from llmsr.table_problem import Labels, Words, strongest_columns, table_problem
-from llmsr.warm import lent_evaluator, lent_proposer
+from llmsr.table_search import Asked, search_table
+from llmsr.warm import lent_evaluator
 
 PROMPTS = 4  # decoded together by a model in this process, each round seeing the results of the one before
 
@@ -169,40 +169,26 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         if np.ptp(y) == 0:
             self._keep_constant(problem, labels, float(y[0]))
             return self
-        with _as_runtime_error(), contextlib.ExitStack() as stack:
-            evaluator = stack.enter_context(
-                lent_evaluator(problem, self.fitter, self.fit_timeout, self._workers())
-            )
-            if isinstance(self.proposer, str):
-                proposer = stack.enter_context(lent_proposer(proposer_config))
-            else:
-                proposer = self.proposer
-            record = _Record()
-            observers: list[Any] = []
-            if self.verbose > 0:
-                from llmsr.report.progress import Progress
-
-                observers.append(stack.enter_context(Progress(settings.budget)))
-            if self.output_dir is not None:
-                from llmsr.run_files import RunFiles
-
-                described = {"fitter": self.fitter, "fit_timeout": self.fit_timeout}
-                record.files = stack.enter_context(
-                    RunFiles(self.output_dir, problem, settings, proposer_config, described, earlier)
+        with _as_runtime_error():
+            found = search_table(
+                Asked(
+                    problem,
+                    settings,
+                    proposer_config,
+                    proposer=None if isinstance(self.proposer, str) else self.proposer,
+                    fitter=self.fitter,
+                    fit_timeout=self.fit_timeout,
+                    workers=self._workers(),
+                    earlier=earlier,
+                    seeds=seeds,
+                    directory=self.output_dir,
+                    progress=self.verbose > 0,
                 )
-                observers.append(record.files.observe)
-            engine = Search(problem, proposer, evaluator, record, settings, observers, earlier, seeds)
-            begun = [Sample(0, "", seed) for seed in engine.seeds]
-            if record.files is not None:
-                record.files.begin(begun)
-            totals = engine.run()
-            if record.files is not None:
-                record.files.finish(totals)
-        samples = [*earlier, *record.samples]
-        self._keep(problem, labels, [*begun, *samples])
-        self.n_samples_ = totals.samples
+            )
+        self._keep(problem, labels, [*found.begun, *found.samples])
+        self.n_samples_ = len(found.samples)
         if self.warm_start:
-            self._last_fit = (digest, samples, seeds, settings.seed)
+            self._last_fit = (digest, found.samples, seeds, settings.seed)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -385,19 +371,6 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
 
 _ANY = Sample(0, "", Evaluation("ok", complexity=1, score=-1.0, train_mse=1.0))
-
-
-class _Record:
-    """The samples of a search, in memory and, where asked for, in a run's files."""
-
-    def __init__(self) -> None:
-        self.samples: list[Sample] = []
-        self.files: Any = None
-
-    def append(self, sample: Sample) -> None:
-        self.samples.append(sample)
-        if self.files is not None:
-            self.files.append(sample)
 
 
 @contextlib.contextmanager
