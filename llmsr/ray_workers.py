@@ -46,11 +46,11 @@ class RayPool:
         *,
         memory_bytes: int | None = None,
     ) -> None:
-        self._ray, own = join_cluster()
+        self._ray = join_cluster()
         self.size = max(1, size or int(self._ray.cluster_resources().get("CPU", 1)))
         self.replaced = 0
         self._actors = self._ray.remote(_Actor).options(
-            num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=runtime_environment(own)
+            num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=runtime_environment()
         )
         self._setup = _Setup(setup, self._stored(setup_args), memory_bytes)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -161,21 +161,24 @@ class RayPool:
             # others at work: a full cluster is worth the wait
             if self._closed.is_set() or (not self._live and time.monotonic() - begin > START_SECONDS):
                 self._discard(worker)
-                return self._failed(f"the cluster gave no CPU within {START_SECONDS:g} s")
+                self._note_failure(f"the cluster gave no CPU within {START_SECONDS:g} s")
+                return None
         try:
             worker.node = self._ray.get(hello)
         except self._ray.exceptions.RayError as error:
             self._discard(worker)
-            return self._failed(one_line(error))
+            self._note_failure(one_line(error))
+            return None
         with self._lock:
             self._live += 1
         made = worker.make(self._setup)
         if made is True:
             return worker
         self._discard(worker)
-        return self._failed(f"{made.kind}: {made.text}" if isinstance(made, Raised) else made.reason)
+        self._note_failure(f"{made.kind}: {made.text}" if isinstance(made, Raised) else made.reason)
+        return None
 
-    def _failed(self, why: str) -> None:
+    def _note_failure(self, why: str) -> None:
         self._start_failure = WorkerFailure("crash", f"a Ray worker could not be started ({why})")
 
     def _discard(self, worker: _Worker) -> None:

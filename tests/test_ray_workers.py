@@ -25,6 +25,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+SETTLE_SECONDS = 0.5
+
 BODIES = [
     "return params[0] * np.sin(x) + params[1] * v",
     "return params[0] * x + params[1] * x**3 + params[2]",
@@ -69,6 +71,11 @@ def leave_once(state, path):
 
 def variables(state):
     return os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("SOME_API_KEY")
+
+
+def nap(state, number):
+    time.sleep(1.5)
+    return state + number
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +169,28 @@ def test_a_running_cluster_is_joined_and_left_running(tmp_path):
             told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
             assert told.stdout.split() == ["1", "2"], told.stderr
         process.stdin.close()
+
+
+@pytest.mark.slow
+def test_a_node_that_is_gone_costs_no_task():
+    """On a cluster of two nodes, whose second one is killed while it works."""
+    code = textwrap.dedent("""
+        import os, sys, test_ray_workers as t
+        from ray.cluster_utils import Cluster
+        from llmsr.ray_workers import RayPool
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        node = cluster.add_node(num_cpus=2)
+        os.environ["RAY_ADDRESS"] = cluster.address
+        with RayPool(None, t.make_state, (40,)) as pool:
+            tasks = [pool.submit(t.nap, i, deadline=20) for i in range(9)]
+            tasks[0].result(120)
+            t.time.sleep(t.SETTLE_SECONDS)
+            cluster.remove_node(node, allow_graceful=False)
+            print(pool.size, *[task.result(120) for task in tasks], flush=True)
+        cluster.shutdown()
+    """)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert told.stdout.split() == ["3", *[str(40 + i) for i in range(9)]], told.stderr
 
 
 def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys):
