@@ -11,8 +11,6 @@ What cannot be survived is the loss of the node that this process itself runs on
 from __future__ import annotations
 
 import queue
-import resource
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmsr.ray_actor import RayActor
 from llmsr.ray_cluster import join_cluster, leave_cluster, one_line, runtime_environment
 from llmsr.worker_process import Raised
 from llmsr.workers import END_SECONDS, START_SECONDS, TaskError, WorkerFailure
@@ -49,7 +48,7 @@ class RayPool:
         self._ray = join_cluster()
         self.size = max(1, size or int(self._ray.cluster_resources().get("CPU", 1)))
         self.replaced = 0
-        self._actors = self._ray.remote(_Actor).options(
+        self._actors = self._ray.remote(RayActor).options(
             num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=runtime_environment()
         )
         self._setup = _Setup(setup, self._stored(setup_args), memory_bytes)
@@ -289,36 +288,3 @@ class _Worker:
 
     def _node_is_there(self) -> bool:
         return any(node["NodeID"] == self.node and node["Alive"] for node in self._ray.nodes())
-
-
-class _Actor:
-    """What runs in the cluster: a state, and one task after the other on it."""
-
-    def __init__(self) -> None:
-        self._state: Any = None
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
-
-    def hello(self) -> str:
-        """The id of the node that this is."""
-        import ray
-
-        return ray.get_runtime_context().get_node_id()
-
-    def make(self, function: Callable[..., Any], memory: int | None, *args: Any) -> Any:
-        try:
-            self._state = function(*args)
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-            return Raised(type(error).__name__, str(error))
-        if memory is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        return True
-
-    def run(self, deadline: float, function: Callable[..., Any], *args: Any) -> Any:
-        # the kernel ends the process, whatever it is busy with, and whether or not the network is well
-        signal.setitimer(signal.ITIMER_REAL, deadline)
-        try:
-            return function(self._state, *args)
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-            return Raised(type(error).__name__, str(error))
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -88,6 +88,12 @@ def pool():
     assert not ray.is_initialized()
 
 
+def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    assert main(["score", "--workers", "ray", "--input", os.devnull]) == 2
+    assert "unset RAY_ADDRESS" in capsys.readouterr().err
+
+
 def test_the_evaluator_finds_the_same_on_ray_as_locally(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     problem = load_problem("oscillator1")
@@ -191,11 +197,3 @@ def test_a_node_that_is_gone_costs_no_task():
     """)
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert told.stdout.split() == ["3", *[str(40 + i) for i in range(9)]], told.stderr
-
-
-def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys):
-    if ray.is_initialized():
-        pytest.skip("another test holds a cluster")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    assert main(["score", "--workers", "ray", "--input", os.devnull]) == 2
-    assert "unset RAY_ADDRESS" in capsys.readouterr().err
