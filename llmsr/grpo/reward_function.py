@@ -190,24 +190,27 @@ def next_numbers(run_dir: Path, training: bool) -> tuple[int, int]:
     """The next sample number of the run, and the count of training answers so far, this one included.
 
     Shared by all processes through a locked file, so that samples are numbered in the order they were scored.
+    The file keeps its width and is written in one call, so that no moment finds it empty.
     """
-    path = Path(run_dir) / "archive" / "counter"
-    with open(path, "a+", encoding="utf-8") as file:
+    file = os.open(Path(run_dir) / "archive" / "counter", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        number, trained = (int(word) for word in (file.read() or "0 0").split())
+        number, trained = (int(word) for word in (os.pread(file, 64, 0) or b"0 0").split())
         number, trained = number + 1, trained + training
-        file.seek(0)
-        file.truncate()
-        file.write(f"{number} {trained}")
-        file.flush()
-        return number, trained
+        os.pwrite(file, _counter(number, trained), 0)
+    finally:
+        os.close(file)
+    return number, trained
 
 
 def set_numbers(run_dir: Path, number: int, trained: int) -> None:
     """Continue the numbering after sample `number` and `trained` training answers."""
     (Path(run_dir) / "archive").mkdir(parents=True, exist_ok=True)
-    (Path(run_dir) / "archive" / "counter").write_text(f"{number} {trained}", encoding="utf-8")
+    (Path(run_dir) / "archive" / "counter").write_bytes(_counter(number, trained))
+
+
+def _counter(number: int, trained: int) -> bytes:
+    return f"{number:020d} {trained:020d}".encode()
 
 
 def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:
