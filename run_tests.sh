@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv on first use and runs the checks and the tests. Arguments are passed on to pytest.
+# Makes .venv on first use and runs the checks and the tests but the slow ones. Arguments are passed on to pytest:
+#   ./run_tests.sh -m slow    what takes longer: kills and resumes, the estimator contract, the embedded model
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/venv.sh
