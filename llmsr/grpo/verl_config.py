@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.grpo.plan import Plan
+from llmsr.grpo.run_files import write_text
 
 VERL_VERSION = "0.9.1"
 VLLM_VERSION = "0.24.0"
@@ -168,9 +169,7 @@ def write_config(config: Mapping[str, Any], run_dir: Path) -> Path:
     import yaml
 
     path = run_dir / f"{CONFIG_NAME}.yaml"
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, width=110), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, yaml.safe_dump(dict(config), sort_keys=False, width=110))
     return path
 
 
