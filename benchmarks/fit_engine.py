@@ -30,10 +30,10 @@ from scipy import optimize  # noqa: E402
 
 from llmsr.expression import Refusal, engine, parse  # noqa: E402
 from llmsr.expression.derive import derivatives  # noqa: E402
-from llmsr.expression.tape import compile_tape  # noqa: E402
+from llmsr.expression.engines.tape import compile_tape  # noqa: E402
 from llmsr.fitting import Fit, fit  # noqa: E402
 from llmsr.fitting.search import warm_up  # noqa: E402
-from llmsr.problem import Problem, Split, load_problem  # noqa: E402
+from llmsr.problem.loading import Problem, Split, load_problem  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 TRUTHS = {"oscillator1": 2, "oscillator2": 1, "bactgrow": 2}
@@ -171,7 +171,7 @@ def own_seconds(op: str, sample: np.ndarray) -> float:
     """Seconds per number of one function: numpy's kernel, or the engine's own sine with cosine."""
     out, other = np.empty_like(sample), np.empty_like(sample)
     if op == "sin" and engine.NAME == "numba":
-        from llmsr.expression.engine_numba import _trig
+        from llmsr.expression.engines.numba_engine import _trig
 
         return _loop_seconds(lambda: _trig(sample, out, other)) / len(sample)
     return _loop_seconds(lambda: getattr(np, op)(sample, out=out)) / len(sample)
@@ -184,7 +184,7 @@ def _loop_seconds(work: Callable[[], object]) -> float:
 
 def show_inner(problems: dict[str, Problem]) -> None:
     """One loss and Jacobian beside what its parts must take at least."""
-    from llmsr.expression import engine_numpy
+    from llmsr.expression.engines import numpy_engine
 
     rows = []
     sample = np.random.default_rng(0).uniform(0.5, 1.5, 512)
@@ -199,8 +199,8 @@ def show_inner(problems: dict[str, Problem]) -> None:
         theta, g = np.full(k, 1.01), np.empty((k + 1, k + 1))
         program = engine.bind(tape, features, problem.train.target)
         mine = per_call(lambda p=program, t=theta, o=g: engine.gram(p.handle, t, o))
-        plain = engine_numpy.bind(tape, features, problem.train.target)
-        numpy_seconds = per_call(lambda p=plain, t=theta, o=g: engine_numpy.gram(p, t, o))
+        plain = numpy_engine.bind(tape, features, problem.train.target)
+        numpy_seconds = per_call(lambda p=plain, t=theta, o=g: numpy_engine.gram(p, t, o))
         hard = [i.op for i in tape.row_program if i.op in unit]
         floor = count * sum(unit[op] for op in hard)
         stream = np.empty_like(features)
@@ -254,7 +254,7 @@ def scipy_least_squares(body: str, problem: Problem) -> float:
 def torch_bfgs(body: str, problem: Problem) -> float:
     import torch
 
-    from llmsr.expression.source import callable_for
+    from llmsr.expression.writing.source import callable_for
 
     equation = callable_for(parse(body, problem.spec.columns), "torch")
     columns = [torch.from_numpy(np.ascontiguousarray(c)) for c in problem.train.inputs.T]

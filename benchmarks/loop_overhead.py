@@ -28,7 +28,7 @@ from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.grammar import random_body
 from llmsr.llm.replay import Replay
-from llmsr.problem import Problem, load_problem
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.sample import Sample
 
 HERE = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from llmsr.evaluator import Evaluator
-from llmsr.problem import load_problem
+from llmsr.problem.loading import load_problem
 from llmsr.reward import SHAPES, group_rewards, reward
 
 CUBIC = (

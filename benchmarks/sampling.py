@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from llmsr.llm.choice import make_proposer
 from llmsr.llm.proposer import ProposerConfig
 from llmsr.prompt import Version, build_prompt
-from llmsr.spec import load_spec
+from llmsr.spec.reading import load_spec
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 3

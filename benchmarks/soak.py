@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests" / "support")]
 
 from attack_soak import below, resident_mb  # noqa: E402
 from replays import TERMS  # noqa: E402
@@ -62,7 +62,7 @@ def main() -> int:
     from llmsr.evolution.search import Search
     from llmsr.evolution.settings import SearchSettings
     from llmsr.llm.replay import Replay
-    from llmsr.problem import load_problem
+    from llmsr.problem.loading import load_problem
     from llmsr.report.outputs import Outputs
 
     problem = load_problem("oscillator1", None, str(ROOT / "data"))

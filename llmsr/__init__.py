@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmsr.estimator import SymbolicRegressor
+    from llmsr.estimator.regressor import SymbolicRegressor
 
 __version__ = "0.1.0"
 __all__ = ["SymbolicRegressor", "__version__"]
@@ -13,7 +13,7 @@ __all__ = ["SymbolicRegressor", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "SymbolicRegressor":  # scikit-learn is imported on first use
-        from llmsr.estimator import SymbolicRegressor
+        from llmsr.estimator.regressor import SymbolicRegressor
 
         return SymbolicRegressor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.expression import Refusal, parse
 from llmsr.expression.graph import evaluate
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 
 if TYPE_CHECKING:
     from llmsr.prompt import Version

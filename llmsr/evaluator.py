@@ -24,14 +24,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmsr.completion import MAX_TEXT
+from llmsr.completion.answer import MAX_TEXT
 from llmsr.expression.graph import Expression
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation, finite_or_none
-from llmsr.workers import START_SECONDS, WorkerFailure, WorkerPool, parse_workers
+from llmsr.workers.pool import START_SECONDS, WorkerFailure, WorkerPool, parse_workers
 
 if TYPE_CHECKING:
-    from llmsr.ray_workers import RayPool
+    from llmsr.workers.ray_pool import RayPool
 
 READ_SECONDS = 10.0  # reading is bounded by design; this is for what we did not foresee
 GRACE_SECONDS = 5.0  # between a fit's own deadline and the worker's death
@@ -71,7 +71,7 @@ class _State:
 
 def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleton | Evaluation:
     """The skeleton that a completion holds, or the failure that it is."""
-    from llmsr.completion import NoBody, read_completion
+    from llmsr.completion.answer import NoBody, read_completion
     from llmsr.expression import Refusal, parse
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
@@ -111,7 +111,7 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
 
 
 def _regenerated_body(expression: Expression, params_name: str) -> str:
-    from llmsr.expression.source import to_numpy_source
+    from llmsr.expression.writing.source import to_numpy_source
 
     body = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
     return body if params_name == "params" else f"params = {params_name}\n{body}"
@@ -119,8 +119,8 @@ def _regenerated_body(expression: Expression, params_name: str) -> str:
 
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
     """The skeleton's fitted constants and its errors on every split."""
-    from llmsr.expression.latex import to_latex
-    from llmsr.expression.show import to_text
+    from llmsr.expression.writing.latex import to_latex
+    from llmsr.expression.writing.line import to_text
     from llmsr.fitting import fit
     from llmsr.fitting.metrics import split_nmse
 
@@ -267,7 +267,7 @@ class Evaluator:
 
 def _start_pool(workers: int | str, state: _State) -> WorkerPool | RayPool:
     if workers == "ray":
-        from llmsr.ray_workers import RayPool
+        from llmsr.workers.ray_pool import RayPool
 
         return RayPool(None, _load, (state,), memory_bytes=MEMORY_BYTES)
     return WorkerPool(int(workers) or os.cpu_count() or 1, _load, (state,), memory_bytes=MEMORY_BYTES)
@@ -275,8 +275,8 @@ def _start_pool(workers: int | str, state: _State) -> WorkerPool | RayPool:
 
 def _load(state: _State) -> _State:
     """Import and compile in the worker, before its first deadline runs, all that a task needs."""
-    import llmsr.completion
-    import llmsr.expression.latex
+    import llmsr.completion.answer
+    import llmsr.expression.writing.latex
     import llmsr.fitting.metrics  # noqa: F401
 
     if not state.as_written:

@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
+from llmsr.files import write_file
 
 RECORDED = (
     "llmsr",
@@ -40,14 +40,8 @@ def write_configuration(run_dir: Path, settings: dict[str, Any]) -> None:
         "versions.json": json.dumps(_versions(), indent=2) + "\n",
         "config.yaml": yaml.safe_dump(settings, sort_keys=False),
     }
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            temporary = run_dir / f"{name}.part"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, run_dir / name)
-    except OSError as error:
-        raise UserError(f"cannot write to {run_dir}: {error.strerror}") from None
+    for name, text in texts.items():
+        write_file(run_dir / name, text)
 
 
 def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:

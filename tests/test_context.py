@@ -11,10 +11,10 @@ from llmsr.evaluator import Evaluator
 from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.proposer import Completion
-from llmsr.problem import Problem, Split
+from llmsr.problem.loading import Problem, Split
 from llmsr.prompt import Version, build_prompt
-from llmsr.spec import parse_spec
-from llmsr.spec_text import Quantity, spec_text
+from llmsr.spec.reading import parse_spec
+from llmsr.spec.writing import Quantity, spec_text
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from llmsr import SymbolicRegressor, warm
+from llmsr import SymbolicRegressor
 from llmsr.cli import main
+from llmsr.estimator import warm
 from llmsr.llm.proposer import Completion
 
 ROOT = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llmsr.evaluator import Evaluator
-from llmsr.problem import load_problem
+from llmsr.problem.loading import load_problem
 
 TRUTH = """    # a whole law, every constant free
     return params[0]*np.sin(x) - params[1]*v**3 - params[2]*x**3 - params[3]*x*v - x*np.cos(params[4]*x)

@@ -24,7 +24,7 @@ from llmsr.evolution.population import Member
 from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.choice import make_proposer
 from llmsr.llm.proposer import ProposerConfig, ProposerFailure
-from llmsr.problem import load_problem
+from llmsr.problem.loading import load_problem
 from llmsr.reward import reward
 from llmsr.sample import Evaluation
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmsr.files import write_file
 from llmsr.report.comparison import compare, comparison_page, format_comparison
 from llmsr.report.overview import as_records
-from llmsr.report.textfile import write_file
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmsr.config import add_options, option, read_yaml, resolve
 from llmsr.errors import UserError
-from llmsr.new_problem import Made, NewProblem, make_problem
+from llmsr.problem.new_problem import Made, NewProblem, make_problem
 
 EXAMPLE = """example:
   python -m llmsr new --name mine --csv data.csv --target y --description "what the data are"

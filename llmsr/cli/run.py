@@ -21,13 +21,13 @@ from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.choice import make_proposer
 from llmsr.llm.proposer import ProposerConfig
-from llmsr.problem import Problem, load_problem
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
 from llmsr.run_directory import RunLock, without_secrets, write_configuration
 from llmsr.sample import Sample
-from llmsr.workers import parse_workers
+from llmsr.workers.pool import parse_workers
 
 EXAMPLES = """examples:
   python main.py                                             the embedded model on oscillator1, offline

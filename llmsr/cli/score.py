@@ -22,9 +22,9 @@ from typing import IO, Any
 from llmsr.config import add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.problem import load_problem
+from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation
-from llmsr.workers import parse_workers
+from llmsr.workers.pool import parse_workers
 
 IN_FLIGHT = 64  # lines read ahead of the oldest one without a result
 MAX_LINE = 2**26  # characters; a longer line is passed over up to its end

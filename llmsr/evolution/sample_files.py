@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from llmsr.errors import UserError
+from llmsr.files import write_file
 from llmsr.prompt import indent_body
 from llmsr.sample import Sample
-from llmsr.spec import Spec
+from llmsr.spec.reading import Spec
 
 
 def write_sample_file(run_dir: Path, spec: Spec, sample: Sample) -> None:
@@ -34,9 +34,6 @@ def write_sample_file(run_dir: Path, spec: Spec, sample: Sample) -> None:
         "expression": evaluation.expression or None,
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; continue with --resume") from None
+        write_file(path, json.dumps(content, indent=1) + "\n")
+    except UserError as error:
+        raise UserError(f"{error}; continue with --resume") from None

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmsr.completion import MAX_TEXT
+from llmsr.completion.answer import MAX_TEXT
 from llmsr.context import Known, notes, read_context
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
@@ -27,7 +27,7 @@ from llmsr.evolution.population import BestOfN, Draw, Member, Population, Sequen
 from llmsr.evolution.settings import SearchSettings
 from llmsr.evolution.totals import Totals, score_of
 from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerFailure
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 from llmsr.prompt import Version, build_prompt, version_bodies
 from llmsr.sample import Evaluation, Sample
 

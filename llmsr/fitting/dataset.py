@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsr.problem import Split
+from llmsr.problem.loading import Split
 
 SUBSET_ROWS = 256
 SAMPLE_ROWS = 64

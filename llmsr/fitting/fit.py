@@ -10,7 +10,7 @@ import numpy as np
 
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.fitting.result import Fit
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 
 if TYPE_CHECKING:
     from llmsr.fitting.dataset import Dataset
@@ -40,8 +40,8 @@ def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: 
         from llmsr.fitting.reference import fit_reference
 
         return fit_reference(expression, problem, deadline)
-    from llmsr.expression import engine
     from llmsr.expression.canonical import canonicalize
+    from llmsr.expression.engines import chosen as engine
     from llmsr.fitting.dataset import dataset_of
     from llmsr.fitting.search import Search, warm_up
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.problem import Problem, Split, nmse
+from llmsr.problem.loading import Problem, Split, nmse
 
 
 def predict(expression: Expression, params: Sequence[float], split: Split) -> np.ndarray:

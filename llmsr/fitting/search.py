@@ -7,16 +7,16 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from llmsr.expression import engine
 from llmsr.expression.derive import derivatives, linear_params
+from llmsr.expression.engines import chosen as engine
+from llmsr.expression.engines.tape import Tape, compile_tape
 from llmsr.expression.graph import Expression, Graph, Node
-from llmsr.expression.tape import Tape, compile_tape
 from llmsr.fitting.dataset import Dataset, View, lay_out
 from llmsr.fitting.descent import CAPPED, descend
 from llmsr.fitting.quasi_newton import minimise
 from llmsr.fitting.race import heat, kick
 from llmsr.fitting.starts import candidates_at, start_bank
-from llmsr.problem import Split
+from llmsr.problem.loading import Split
 
 FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win

@@ -19,7 +19,7 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.grpo.pool import Example
 from llmsr.llm.proposer import chat_messages
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 from llmsr.prompt import INSTRUCTION, Version, build_prompt, version_bodies
 
 WORDINGS = (

@@ -11,7 +11,7 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.llm.grammar import mutate, random_body
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation
 
 MAX_BODY = 400  # characters; longer ones leave the model no room

@@ -21,8 +21,9 @@ from typing import Any
 
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
+from llmsr.files import write_file
 from llmsr.grpo.plan import Plan
-from llmsr.problem import SPLITS, STAND_IN, Problem, load_problem
+from llmsr.problem.loading import SPLITS, STAND_IN, Problem, load_problem
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
@@ -64,9 +65,9 @@ def write_run_files(plan: Plan, problems: list[Problem]) -> None:
         "answers_per_step": plan.answers_per_step,
         "steps": plan.steps,
     }
-    write_text(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
+    write_file(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
     package = os.path.relpath(PACKAGE_PARENT, run_dir)
-    write_text(run_dir / "llmsr_reward.py", _REWARD_FILE.format(package=package))
+    write_file(run_dir / "llmsr_reward.py", _REWARD_FILE.format(package=package))
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
@@ -83,18 +84,11 @@ def load_run_problem(run_dir: Path, name: str) -> Problem:
     return load_problem(name, folder.resolve() / name / "specification.txt", folder.resolve())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def _copy_problem(problem: Problem, data_dir: Path, target: Path) -> None:
     folder = target / problem.name
     rows = folder / STAND_IN if problem.synthetic else folder
     rows.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "specification.txt", problem.spec.text)
+    write_file(folder / "specification.txt", problem.spec.text)
     source = (
         data_dir
         if data_dir.is_absolute() or (data_dir / problem.name).is_dir()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmsr.grpo.run_files import write_text
+from llmsr.files import write_file
 from llmsr.sample import Sample
 
 SHOWN_POINTS = 12
@@ -91,7 +91,7 @@ def write_curve(points: Sequence[Mapping[str, Any]], path: Path) -> None:
     writer = csv.DictWriter(text, list(points[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(points)
-    write_text(path, text.getvalue())
+    write_file(path, text.getvalue())
 
 
 def format_curve(points: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from llmsr.archive import read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.files import write_file
 from llmsr.grpo import dataset, summary
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
 from llmsr.grpo.memory import format_memory
@@ -20,11 +21,11 @@ from llmsr.grpo.plan import Plan, arithmetic, make_plan
 from llmsr.grpo.pool import build_pool
 from llmsr.grpo.progress import Progress
 from llmsr.grpo.reward_function import RewardFunction, set_numbers
-from llmsr.grpo.run_files import write_run_files, write_text
+from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.grpo.verl_config import command, verl_config, write_config
-from llmsr.grpo.verl_launch import cuda_devices, preflight, train_with_verl
-from llmsr.problem import Problem, load_problem
+from llmsr.grpo.verl.config import command, verl_config, write_config
+from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.run_directory import RunLock
 
 
@@ -73,7 +74,7 @@ def say(sentence: str) -> None:
 
 def _finished_steps(plan: Plan) -> int:
     """Steps to go on from; the archive's numbering is set behind what is there."""
-    from llmsr.grpo.local import last_step
+    from llmsr.grpo.local.trainer import last_step
 
     samples = read_archive(plan.run_dir)
     done = last_step(plan.checkpoints) or 0
@@ -119,7 +120,7 @@ def _encoder(plan: Plan) -> Any:
     from transformers import AutoTokenizer
 
     from llmsr.grpo.tokens import PromptTokens
-    from llmsr.grpo.verl_launch import check_model
+    from llmsr.grpo.verl.launch import check_model
 
     try:
         check_model(plan.model_path)
@@ -145,7 +146,7 @@ def _metrics_path(plan: Plan) -> Path:
 
 
 def _train_locally(plan: Plan, progress: Progress) -> None:
-    from llmsr.grpo.local import LocalTrainer
+    from llmsr.grpo.local.trainer import LocalTrainer
 
     rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
     validation = dataset.read_parquet(plan.run_dir / "llmsr_val.parquet")
@@ -154,7 +155,7 @@ def _train_locally(plan: Plan, progress: Progress) -> None:
 
 
 def _export(plan: Plan) -> dict[str, Any]:
-    from llmsr.grpo.local import last_step
+    from llmsr.grpo.local.trainer import last_step
 
     actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
     try:
@@ -175,7 +176,7 @@ def _report(plan: Plan, problems: Sequence[Problem]) -> dict[str, Any]:
         own = [s for s in samples if s.proposer == "policy" and problem_of.get(s.prompt) == problem.name]
         found.append(summary.summary(problem.name, problem.target, problem.note, own))
     outcome = {"trainer": plan.trainer, "base_model": plan.model_path, "problems": found, "curve": points}
-    write_text(plan.run_dir / "result.json", json.dumps(outcome, indent=2) + "\n")
+    write_file(plan.run_dir / "result.json", json.dumps(outcome, indent=2) + "\n")
     return outcome
 
 

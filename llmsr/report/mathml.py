@@ -6,7 +6,7 @@ import math
 import re
 
 from llmsr.expression.graph import Expression, Node
-from llmsr.expression.infix import (
+from llmsr.expression.writing.infix import (
     AND,
     ATOM,
     COMPARE,
@@ -20,7 +20,7 @@ from llmsr.expression.infix import (
     Piece,
     TooLong,
 )
-from llmsr.expression.show import number_text
+from llmsr.expression.writing.line import number_text
 from llmsr.report.text import escape
 
 _GREEK = {

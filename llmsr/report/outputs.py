@@ -15,14 +15,14 @@ from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.evolution.totals import Totals
-from llmsr.problem import Problem
+from llmsr.files import write_file
+from llmsr.problem.loading import Problem
 from llmsr.report.equation import Equation
 from llmsr.report.files import equation_module, equation_tex, equations_csv
 from llmsr.report.front import Front, pick, scores
 from llmsr.report.history import History
 from llmsr.report.recorded import SEARCH, Recorded
 from llmsr.report.result import front_of, result_of, write_result
-from llmsr.report.textfile import write_file
 from llmsr.sample import Sample
 
 EVERY_SECONDS = 20.0  # between two refreshes while the run goes on

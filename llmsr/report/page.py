@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmsr.problem import Problem
+from llmsr.problem.loading import Problem
 from llmsr.report import fitted, markup
 from llmsr.report.chart import Series, chart, number
 from llmsr.report.course import course_sections

@@ -11,7 +11,7 @@ from typing import Any
 from llmsr.archive import read_archive
 from llmsr.config import read_yaml
 from llmsr.errors import UserError
-from llmsr.problem import Problem, load_problem
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.sample import Sample
 
 SEARCH, TRAINING = "search", "grpo"

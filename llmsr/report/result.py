@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsr.evolution.totals import Totals
-from llmsr.problem import Problem
+from llmsr.files import write_file
+from llmsr.problem.loading import Problem
 from llmsr.report.terminal import format_result
-from llmsr.report.textfile import write_file
 from llmsr.sample import Sample
 
 __all__ = ["format_result", "front_of", "result_of", "write_result"]

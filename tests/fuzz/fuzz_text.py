@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 SLOW_SECONDS = 10.0  # what a worker gives to reading a text
 COLUMNS = ("x", "v")
@@ -20,12 +20,12 @@ COLUMNS = ("x", "v")
 
 def check_text(text: str) -> str:
     """What became of a text: "ok" or the kind of its failure; AssertionError for a broken promise."""
-    from llmsr.completion import NoBody, read_completion
+    from llmsr.completion.answer import NoBody, read_completion
     from llmsr.expression import Refusal, parse
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
-    from llmsr.expression.latex import to_latex
-    from llmsr.expression.show import to_text
+    from llmsr.expression.writing.latex import to_latex
+    from llmsr.expression.writing.line import to_text
 
     began = time.monotonic()
     found = read_completion(text)
@@ -56,11 +56,11 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["llmsr", "ast"]):
-        import llmsr.completion
+        import llmsr.completion.answer
         import llmsr.expression.canonical
         import llmsr.expression.complexity
-        import llmsr.expression.latex
-        import llmsr.expression.show  # noqa: F401
+        import llmsr.expression.writing.latex
+        import llmsr.expression.writing.line  # noqa: F401
 
     from attack_bodies import ATTACKS
     from replays import completions

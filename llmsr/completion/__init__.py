@@ -1,0 +1,1 @@
+"""From what a model answers to the text of one function body."""

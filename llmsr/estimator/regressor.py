@@ -1,0 +1,390 @@
+"""`SymbolicRegressor`: the search as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from llmsr.config import resolve
+from llmsr.errors import UserError
+from llmsr.estimator.search import Asked, search_table
+from llmsr.estimator.warm import lent_evaluator
+from llmsr.evolution.settings import SearchSettings
+from llmsr.expression.graph import Graph
+from llmsr.fitting import MODES
+from llmsr.llm.proposer import Proposer, ProposerConfig
+from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_problem
+from llmsr.problem.loading import Problem
+from llmsr.report.candidate import Candidate
+from llmsr.report.equation import expression_of
+from llmsr.report.front import Front, pick, scores
+from llmsr.report.tidy import Tidy, tidy
+from llmsr.sample import Evaluation, Sample
+
+PROMPTS = 4  # decoded together by a model in this process, each round seeing the results of the one before
+
+
+class SymbolicRegressor(RegressorMixin, BaseEstimator):
+    """Finds a closed-form equation for y by a language model's proposals and fitted constants.
+
+    Without a word about models it uses the embedded one, offline, on the CPU. A larger `budget` finds better
+    equations: the default is meant for first looks and cross-validation.
+
+    Parameters
+    ----------
+    budget : int, default=64
+        Completions to ask the model for in one `fit`.
+    search : {"islands", "best_of_n", "sequential_best_of_n"}, default="islands"
+        What the prompts show of earlier equations.
+    selection : {"best", "accuracy", "simplest", "aic", "mdl"}, default="best"
+        Which equation of the front predicts, see `llmsr.report.front.pick`.
+    within : float, default=0.5
+        With "simplest": how far above the lowest loss, as a share of it.
+    fitter : {"best", "bfgs", "reference"}, default="best"
+        How constants are fitted.
+    fit_timeout : float, default=10.0
+        Seconds that the fit of one equation may take. Only a fit that reaches it depends on the clock.
+    max_params : int or None, default=None
+        Constants of an equation at most; None: 10, more for more than nine columns.
+    max_columns : int, default=20
+        Columns that the model is shown at most; of more, those that a random forest uses most are taken.
+    proposer : str or object, default="auto"
+        Where completions come from, a name of `llmsr.llm.proposer.PROPOSERS` or an object with `propose`.
+    proposer_options : dict or None, default=None
+        Fields of `ProposerConfig`, such as model_path, api_base, api_model, temperature.
+    search_options : dict or None, default=None
+        Fields of `SearchSettings`, such as islands, samples_per_prompt, context.
+    n_jobs : int or None, default=None
+        Processes that fit equations; None is 1, -1 all cores. The result does not depend on it.
+    random_state : int, RandomState or None, default=None
+        Decides every draw. On one machine equal seeds give equal equations.
+    warm_start : bool, default=False
+        Go on from the last `fit`: on equal data as if the budget had been larger, on other data with its
+        front as additional first equations.
+    output_dir : str, path or None, default=None
+        Write a run's files there: archive, result.json, equations.csv, report.html. None writes nothing.
+    verbose : int, default=0
+        Above 0 progress is told on standard error.
+
+    Attributes
+    ----------
+    equations_ : DataFrame
+        The front of complexity against loss, ascending in complexity, the pick marked.
+    best_index_ : int
+        The row of `equations_` that predicts.
+    expression_ : Expression
+        Its graph, of the columns numbered by `columns_`.
+    params_ : tuple of float
+        Its fitted constants.
+    columns_ : ndarray of int
+        The columns of X that the model was shown.
+    n_samples_ : int
+        Completions asked for, those of earlier warm fits included.
+    n_features_in_, feature_names_in_
+        As in all of scikit-learn.
+
+    Training rows are not kept. Workers and the model stay warm between fits; `llmsr.estimator.warm.release`
+    ends them.
+    """
+
+    def __init__(
+        self,
+        budget: int = 64,
+        *,
+        search: str = "islands",
+        selection: str = "best",
+        within: float = 0.5,
+        fitter: str = "best",
+        fit_timeout: float = 10.0,
+        max_params: int | None = None,
+        max_columns: int = 20,
+        proposer: str | Proposer = "auto",
+        proposer_options: Mapping[str, Any] | None = None,
+        search_options: Mapping[str, Any] | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        output_dir: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.budget = budget
+        self.search = search
+        self.selection = selection
+        self.within = within
+        self.fitter = fitter
+        self.fit_timeout = fit_timeout
+        self.max_params = max_params
+        self.max_columns = max_columns
+        self.proposer = proposer
+        self.proposer_options = proposer_options
+        self.search_options = search_options
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.output_dir = output_dir
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        feature_names: Sequence[str] | None = None,
+        target_name: str | None = None,
+        description: str = "",
+        units: Words = None,
+        meanings: Words = None,
+    ) -> SymbolicRegressor:
+        """Search for equations of y in the columns of X, and return self.
+
+        X has shape (rows, columns), y (rows,). Names come from `feature_names`, a DataFrame's columns or are
+        x0, x1, ...; they need not be identifiers. `description` tells the model what the data are;
+        `units` and `meanings` map names, the target's included, to texts, or list them in order.
+        ValueError for bad input, RuntimeError where the model cannot be asked or nothing was found.
+        """
+        target_name = target_name or getattr(y, "name", None) or "y"
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
+        y = np.asarray(y, dtype=np.float64)
+        with _as_value_error():
+            labels = self._labels(feature_names, target_name, description, units, meanings)
+            self._check_parameters()
+            proposer_config = self._proposer_config()
+            with np.errstate(over="ignore"):
+                if not np.isfinite(np.var(y)):
+                    raise UserError("the variance of y overflows; rescale y")
+            digest = self._digest(X, y, labels) if self.warm_start else ""
+            earlier, seeds = self._begun_with(digest)
+            if not earlier:
+                self.columns_ = self._shown_columns(X, y)
+            labels = labels.chosen(self.columns_.tolist())
+            problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
+            settings = self._settings(len(earlier))
+        if np.ptp(y) == 0:
+            self._keep_constant(problem, labels, float(y[0]))
+            return self
+        with _as_runtime_error():
+            found = search_table(
+                Asked(
+                    problem,
+                    settings,
+                    proposer_config,
+                    proposer=None if isinstance(self.proposer, str) else self.proposer,
+                    fitter=self.fitter,
+                    fit_timeout=self.fit_timeout,
+                    workers=self._workers(),
+                    earlier=earlier,
+                    seeds=seeds,
+                    directory=self.output_dir,
+                    progress=self.verbose > 0,
+                )
+            )
+        self._keep(problem, labels, [*found.begun, *found.samples])
+        self.n_samples_ = len(found.samples)
+        if self.warm_start:
+            self._last_fit = (digest, found.samples, seeds, settings.seed)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The equation's values for X, shape (rows,); nan or inf in rows where it is not defined."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._best.predict(X[:, self.columns_])
+
+    def refit(self, X: Any, y: Any) -> SymbolicRegressor:
+        """Fit the constants of all equations of the front to new data and return self; the pick stays."""
+        check_is_fitted(self)
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
+        labels = Labels(self._best.labels, self._best.target)
+        problem = table_problem(X[:, self.columns_], np.asarray(y, dtype=np.float64), labels, self._n_params)
+        with lent_evaluator(problem, self.fitter, self.fit_timeout, self._workers()) as evaluator:
+            asked = [evaluator.submit(c.sample.evaluation.body) for c in self._front]
+            found = [future.result() for future in asked]
+        chosen = found[self.best_index_]
+        if not chosen.ok:
+            raise ValueError(f"the equation cannot be fitted to these data: {chosen.reason}")
+        kept = [i for i, evaluation in enumerate(found) if evaluation.ok]
+        front = [replace(self._front[i].sample, evaluation=found[i]) for i in kept]
+        self._set_front(problem, self._best.labels, front, kept.index(self.best_index_))
+        return self
+
+    def latex(self, index: int | None = None, *, exact: bool = False) -> str:
+        """The equation in LaTeX, the target's name included; its constants rounded unless `exact`.
+
+        `index` is a row of `equations_`, None the pick.
+        """
+        return self._candidate(index).latex(exact)
+
+    def sympy(self, index: int | None = None, *, exact: bool = False) -> Any:
+        """The right-hand side as a sympy expression over real symbols named like the columns."""
+        return self._candidate(index).sympy(exact)
+
+    def text(self, index: int | None = None, *, exact: bool = False) -> str:
+        """The equation on one line, such as `y = 0.8*sin(x0) - 0.5*x1**3`."""
+        return self._candidate(index).text(exact)
+
+    @property
+    def equations_(self) -> Any:
+        """The front as a DataFrame, one row per equation; `picked` marks the one that predicts."""
+        check_is_fitted(self)
+        import pandas as pd
+
+        table = pd.DataFrame([candidate.row for candidate in self._front])
+        table["picked"] = np.arange(len(table)) == self.best_index_
+        return table
+
+    # ---- what a fit is asked to do
+
+    def _check_parameters(self) -> None:
+        if self.fitter not in MODES:
+            raise UserError(f"fitter must be one of {', '.join(MODES)}; got {self.fitter!r}")
+        if not self.fit_timeout > 0:
+            raise UserError(f"fit_timeout must be positive, got {self.fit_timeout!r}")
+        if self.max_columns < 1:
+            raise UserError(f"max_columns must be at least 1, got {self.max_columns!r}")
+        if self.max_params is not None and self.max_params < 1:
+            raise UserError(f"max_params must be at least 1, got {self.max_params!r}")
+        pick([_ANY], self.selection, within=self.within)
+
+    def _labels(
+        self, names: Sequence[str] | None, target: str, description: str, units: Words, meanings: Words
+    ) -> Labels:
+        if names is None:
+            names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{i}" for i in range(self.n_features_in_)]
+        if len(names) != self.n_features_in_:
+            raise UserError(f"{len(names)} feature_names for {self.n_features_in_} columns; name each once")
+        return Labels.of(names, target, description, units, meanings)
+
+    def _proposer_config(self) -> ProposerConfig:
+        named = self.proposer if isinstance(self.proposer, str) else "auto"
+        given = {"proposer": named, **(self.proposer_options or {})}
+        return resolve(ProposerConfig, given=given)[0]
+
+    def _settings(self, done: int) -> SearchSettings:
+        given = {"search": self.search, "lookahead": PROMPTS, **(self.search_options or {})}
+        for taken in ("budget", "seed"):
+            if taken in (self.search_options or {}):
+                raise UserError(f"give {taken} as {'random_state' if taken == 'seed' else taken} of its own")
+        if not isinstance(self.budget, int | np.integer) or self.budget < 1:
+            raise UserError(f"budget must be a whole number of at least 1, got {self.budget!r}")
+        seed = self._last_fit[-1] if done else self._drawn_seed()
+        given |= {"budget": int(self.budget) + done, "seed": seed}
+        return resolve(SearchSettings, given=given)[0]
+
+    def _drawn_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _workers(self) -> int:
+        from joblib import effective_n_jobs
+
+        return effective_n_jobs(self.n_jobs)
+
+    def _shown_columns(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if X.shape[1] <= self.max_columns:
+            return np.arange(X.shape[1])
+        return strongest_columns(X, y, self.max_columns, self._drawn_seed())
+
+    # ---- warm start
+
+    def _begun_with(self, digest: str) -> tuple[list[Sample], tuple[str, ...]]:
+        """The samples that this fit continues, and the bodies that it begins with beside the spec's."""
+        if not self.warm_start or not hasattr(self, "_front"):
+            return [], ()
+        known, samples, seeds, _ = getattr(self, "_last_fit", ("", [], (), 0))
+        if known == digest:
+            return samples, seeds
+        return [], tuple(c.sample.evaluation.body for c in self._front if c.sample.number)
+
+    def _digest(self, X: np.ndarray, y: np.ndarray, labels: Labels) -> str:
+        """Equal for fits of which the later one can go on with the samples of the earlier one."""
+        digest = hashlib.sha256(repr((X.shape, labels, self._choices())).encode())
+        for array in (X, y):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _choices(self) -> dict[str, Any]:
+        """The parameters that another run would have to share for its samples to be this one's."""
+        free = ("budget", "n_jobs", "output_dir", "verbose", "selection", "within", "random_state")
+        chosen = self.get_params(deep=False).items()
+        return {k: str(v) for k, v in sorted(chosen) if k not in free}
+
+    # ---- what a fit leaves
+
+    def _keep(self, problem: Problem, labels: Labels, samples: Sequence[Sample]) -> None:
+        front = Front()
+        for sample in samples:
+            front.add(sample)
+        if not front.members:
+            raise RuntimeError("no equation was found that is finite on all rows; raise the budget")
+        expressions = [expression_of(sample, problem.spec) for sample in front.members]
+        chosen = pick(
+            front.members,
+            self.selection,
+            within=self.within,
+            rows=len(problem.train),
+            constants=[len(expression.params) for expression in expressions],
+        )
+        self._set_front(problem, labels.columns, front.members, chosen)
+
+    def _set_front(
+        self, problem: Problem, labels: tuple[str, ...], front: Sequence[Sample], chosen: int
+    ) -> None:
+        self._front = []
+        for sample, score in zip(front, scores(front), strict=True):
+            expression = expression_of(sample, problem.spec)
+            neat = tidy(expression, sample.evaluation.params or (), problem.train)
+            self._front.append(Candidate(sample, expression, neat, labels, problem.target, score))
+        self._n_params = problem.spec.max_params
+        self._choose(chosen)
+
+    def _keep_constant(self, problem: Problem, labels: Labels, value: float) -> None:
+        """The only equation of a target that does not vary."""
+        graph = Graph()
+        expression = graph.expression(graph.const(value), problem.spec.columns)
+        evaluation = Evaluation(
+            "ok", body=f"return {value!r}", complexity=1, params=(), score=-0.0, train_mse=0.0
+        )
+        neat = Tidy(expression, 0.0, exact=True)
+        sample = Sample(0, "", evaluation)
+        self._front = [Candidate(sample, expression, neat, labels.columns, problem.target)]
+        self._n_params = problem.spec.max_params
+        self.n_samples_ = 0
+        self._choose(0)
+
+    def _choose(self, chosen: int) -> None:
+        self.best_index_ = chosen
+        self._best = self._front[chosen]
+        self.expression_ = self._best.expression
+        self.params_ = self._best.params
+
+    def _candidate(self, index: int | None) -> Candidate:
+        check_is_fitted(self)
+        return self._best if index is None else self._front[index]
+
+
+_ANY = Sample(0, "", Evaluation("ok", complexity=1, score=-1.0, train_mse=1.0))
+
+
+@contextlib.contextmanager
+def _as_value_error() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _as_runtime_error() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise RuntimeError(str(error)) from None

@@ -1,0 +1,84 @@
+"""Workers and local models that stay warm in this process, so that the next fit need not start them again.
+
+What is lent is its borrower's alone until it is handed back. A child made by fork begins with nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+from llmsr.evaluator import Evaluator
+from llmsr.llm.choice import chosen_proposer, make_proposer
+from llmsr.llm.proposer import Proposer, ProposerConfig
+from llmsr.problem.loading import Problem
+
+MODELS = 2  # local models that stay loaded
+
+_lock = threading.Lock()
+_idle: list[Evaluator] = []  # at most one: its processes hold memory
+_models: dict[ProposerConfig, Proposer] = {}
+
+
+@contextlib.contextmanager
+def lent_evaluator(problem: Problem, fitter: str, fit_timeout: float, workers: int) -> Iterator[Evaluator]:
+    """An evaluator of the problem; its workers stay for the next borrower unless the borrower fails."""
+    evaluator = None
+    with _lock:
+        if _idle and _idle[0].pool.size == workers:
+            evaluator = _idle.pop()
+    if evaluator is None:
+        evaluator = Evaluator(problem, fitter, fit_timeout, workers)
+    else:
+        evaluator.take(problem, fitter, fit_timeout)
+    try:
+        yield evaluator
+    except BaseException:
+        evaluator.close()  # something may still be in flight
+        raise
+    with _lock:
+        dropped = _idle[:]
+        _idle[:] = [evaluator]
+    for other in dropped:
+        other.close()
+
+
+@contextlib.contextmanager
+def lent_proposer(config: ProposerConfig) -> Iterator[Proposer]:
+    """The proposer of a configuration; a model in this process stays loaded and may be shared."""
+    if chosen_proposer(config) not in ("skeleton-lm", "transformers"):
+        with contextlib.closing(make_proposer(config)) as proposer:
+            yield proposer
+        return
+    with _lock:
+        model = _models.pop(config, None) or make_proposer(config)
+        _models[config] = model
+        while len(_models) > MODELS:
+            _models.pop(next(iter(_models))).close()
+    yield model
+
+
+def release() -> None:
+    """End the idle workers and drop the loaded models."""
+    with _lock:
+        evaluators, models = _idle[:], list(_models.values())
+        _idle.clear()
+        _models.clear()
+    for evaluator in evaluators:
+        evaluator.close()
+    for model in models:
+        model.close()
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+    _models.clear()
+
+
+atexit.register(release)
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,1 @@
+"""Tapes of array operations and the engines that evaluate them."""

@@ -1,0 +1,1 @@
+"""GRPO in one process, for machines without a cluster."""

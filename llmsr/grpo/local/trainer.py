@@ -1,0 +1,242 @@
+"""GRPO in one process, on a CPU or one small GPU: the loop that VERL runs on clusters, on a page.
+
+A step: prompts in their seeded order, a group of answers to each, rewards, advantages within the group,
+and one AdamW update of the clipped-free policy gradient (each answer is used once, by the policy that
+wrote it, so the ratio of GRPO's objective is one) with the k3 estimate of the divergence from the starting
+model. Tokens weigh alike (`grpo`), or by a constant (`drgrpo`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+import torch
+
+from llmsr.errors import UserError
+from llmsr.files import write_file
+from llmsr.grpo.advantage import batch_advantages
+from llmsr.grpo.dataset import Row
+from llmsr.grpo.local.policy import Answer, draw_answers, log_probabilities
+from llmsr.grpo.plan import Plan
+from llmsr.grpo.progress import StepMetrics
+from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.tokens import PromptTokens, end_tokens, stop_test
+
+ANSWERS_TOGETHER = 256  # answers that are drawn at once
+GRADIENT_CLIP = 1.0
+
+
+class LocalTrainer:
+    """Trains `plan.model_path` on the rows of a parquet file, from the last checkpoint to the end."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        rows: Sequence[Row],
+        validation: Sequence[Row],
+        reward_function: RewardFunction,
+        on_step: Callable[[StepMetrics], None] = lambda metrics: None,
+    ) -> None:
+        from llmsr.llm.proposer import ProposerConfig
+        from llmsr.llm.transformers_model import load_model
+
+        self.plan = plan
+        self.rows, self.validation = list(rows), list(validation)
+        self.reward_function = reward_function
+        self.on_step = on_step
+        config = plan.config
+        settings = ProposerConfig(
+            device=config.device, dtype="float32", trust_remote_code=config.trust_remote_code
+        )
+        self.tokenizer, self.model = load_model(settings, plan.model_path)
+        self.reference = copy.deepcopy(self.model).requires_grad_(False) if config.kl_coef else None
+        self.prompt_tokens = PromptTokens(self.tokenizer, config.chat_template)
+        self.end_tokens = end_tokens(self.model, self.tokenizer)
+        self.is_over = stop_test(self.tokenizer) if self.prompt_tokens.plain and not plan.tiny else None
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=0.01
+        )
+        self.step = self._resume() if config.resume else 0
+
+    def train(self) -> None:
+        """Every step that is left, with checkpoints and validations as planned."""
+        config = self.plan.config
+        metrics_path = self.plan.run_dir / "metrics" / "local.jsonl"
+        metrics_path.parent.mkdir(parents=True, exist_ok=True)
+        while self.step < self.plan.steps:
+            self.step += 1
+            metrics = self.one_step()
+            last = self.step == self.plan.steps
+            if config.test_freq and (last or self.step % config.test_freq == 0):
+                metrics = _with(metrics, validation=self.validate())
+            with open(metrics_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics.__dict__) + "\n")
+            if last or self.step % config.save_freq == 0:
+                self.save()
+            self.on_step(metrics)
+
+    def one_step(self) -> StepMetrics:
+        """Answers, rewards, one update."""
+        config, started = self.plan.config, time.monotonic()
+        rows = self.batch(self.step)
+        prompts, answers = self.answers(rows, config.rollout_n, f"step {self.step}")
+        drawn = time.monotonic()
+        scores = self.scores(rows, answers)
+        scored = time.monotonic()
+        rewards = [score["score"] for score in scores]
+        groups = [answer.prompt for answer in answers]
+        advantages = batch_advantages(rewards, groups, config.advantage, rank=config.reward == "rank")
+        extra = self.update(prompts, answers, torch.as_tensor(advantages, dtype=torch.float32))
+        ended = time.monotonic()
+        return StepMetrics(
+            step=self.step,
+            reward=sum(rewards) / len(rewards),
+            seconds=ended - started,
+            phases={"answers": drawn - started, "reward": scored - drawn, "update": ended - scored},
+            extra=extra,
+        )
+
+    def batch(self, step: int) -> list[Row]:
+        """The prompts of a step: every epoch has its own seeded order and uses no row twice."""
+        epoch, place = divmod(step - 1, self.plan.steps_per_epoch)
+        order = list(range(len(self.rows)))
+        Random(f"epoch {epoch} {self.plan.config.seed}").shuffle(order)
+        size = self.plan.config.batch_size
+        return [self.rows[i] for i in order[place * size : (place + 1) * size]]
+
+    def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[list[int]], list[Answer]]:
+        """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the
+        weights."""
+        config = self.plan.config
+        encoded = [self.prompt_tokens.encode(row["prompt"]) for row in rows]
+        prompts = [tokens for tokens, _ in encoded]
+        draw = Random(f"{occasion} {config.seed}")
+        seeds = [draw.getrandbits(62) for _ in prompts]
+        together = max(1, ANSWERS_TOGETHER // n)
+        answers: list[Answer] = []
+        for first in range(0, len(prompts), together):
+            part = slice(first, first + together)
+            drawn = draw_answers(
+                self.model, prompts[part], n, seeds[part],
+                temperature=config.temperature, max_tokens=config.max_response_length,
+                end_tokens=self.end_tokens, is_over=self.is_over, prefaces=[p for _, p in encoded[part]],
+            )  # fmt: skip
+            answers += [Answer(a.tokens, a.prompt + first, a.finished) for a in drawn]
+        return prompts, answers
+
+    def scores(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[dict[str, float]]:
+        """The reward function's word on every answer."""
+        begun = [
+            self.reward_function.begin(
+                self.tokenizer.decode(
+                    answer.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                ),
+                rows[answer.prompt]["reward_model"]["ground_truth"],
+                rows[answer.prompt]["extra_info"],
+                tokens=len(answer.tokens),
+            )
+            for answer in answers
+        ]
+        return [self.reward_function.finish(pending) for pending in begun]
+
+    def update(
+        self, prompts: Sequence[list[int]], answers: Sequence[Answer], advantages: torch.Tensor
+    ) -> dict[str, float]:
+        """One AdamW step on all answers; the mean entropy, divergence and gradient norm come back."""
+        config, n = self.plan.config, self.plan.config.rollout_n
+        total = sum(len(answer.tokens) for answer in answers)
+        # tokens weigh alike, or every answer is divided by the longest possible one
+        weight = 1 / total if config.advantage == "grpo" else 1 / (len(answers) * config.max_response_length)
+        sums = {"entropy": 0.0, "kl": 0.0}
+        together = max(1, self.plan.micro_batch_size // n)
+        self.optimizer.zero_grad(set_to_none=True)
+        for first in range(0, len(prompts), together):
+            part, group = slice(first, first + together), slice(first * n, (first + together) * n)
+            chosen = answers[group]
+            if not any(answer.tokens for answer in chosen):
+                continue
+            logged, entropy, mask = log_probabilities(
+                self.model, prompts[part], chosen, n, config.temperature
+            )
+            gain = advantages[group].to(logged.device)[:, None]
+            objective = gain * torch.exp(logged - logged.detach()) + config.entropy_coef * entropy
+            if self.reference is not None:
+                with torch.no_grad():
+                    base, _, _ = log_probabilities(
+                        self.reference, prompts[part], chosen, n, config.temperature
+                    )
+                gap = base - logged
+                divergence = torch.exp(gap) - gap - 1
+                objective = objective - config.kl_coef * divergence
+                sums["kl"] += float((divergence.detach() * mask).sum())
+            sums["entropy"] += float((entropy.detach() * mask).sum())
+            (-(objective * mask).sum() * weight).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        means = {name: value / max(total, 1) for name, value in sums.items()}
+        return {**means, "gradient": float(norm)}
+
+    def validate(self) -> float:
+        """The mean reward of one answer to each validation prompt."""
+        _, answers = self.answers(self.validation, 1, f"validation {self.step}")
+        scores = self.scores(self.validation, answers)
+        return sum(score["score"] for score in scores) / max(1, len(scores))
+
+    def save(self) -> None:
+        """A checkpoint as VERL lays it out: global_step_N/actor/huggingface and what resuming needs."""
+        folder = self.plan.checkpoints / f"global_step_{self.step}"
+        actor = folder / "actor"
+        try:
+            self.model.save_pretrained(actor / "huggingface")
+            self.tokenizer.save_pretrained(actor / "huggingface")
+            torch.save(
+                {"step": self.step, "optimizer": self.optimizer.state_dict()}, actor / "local_state.pt"
+            )
+            write_file(self.plan.checkpoints / "latest_checkpointed_iteration.txt", str(self.step))
+        except OSError as error:
+            raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from None
+        keep = self.plan.config.keep_checkpoints
+        for step in saved_steps(self.plan.checkpoints)[:-keep] if keep else []:
+            shutil.rmtree(self.plan.checkpoints / f"global_step_{step}")
+
+    def _resume(self) -> int:
+        step = last_step(self.plan.checkpoints)
+        if step is None:
+            return 0
+        actor = self.plan.checkpoints / f"global_step_{step}" / "actor"
+        if not (actor / "local_state.pt").is_file():
+            raise UserError(
+                f"{actor} was not written by the local trainer; resume with the trainer that began the run"
+            )
+        from transformers import AutoModelForCausalLM
+
+        saved = AutoModelForCausalLM.from_pretrained(actor / "huggingface", dtype=torch.float32)
+        self.model.load_state_dict(saved.state_dict())
+        state = torch.load(actor / "local_state.pt", weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The steps that have a checkpoint, ascending."""
+    names = [path.name.removeprefix("global_step_") for path in checkpoints.glob("global_step_*")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def last_step(checkpoints: Path) -> int | None:
+    """The step of the last complete checkpoint, None where there is none."""
+    path = checkpoints / "latest_checkpointed_iteration.txt"
+    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _with(metrics: StepMetrics, **extra: float) -> StepMetrics:
+    return StepMetrics(
+        metrics.step, metrics.reward, metrics.seconds, metrics.phases, {**metrics.extra, **extra}
+    )

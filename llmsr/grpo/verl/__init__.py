@@ -1,0 +1,1 @@
+"""VERL: the only place that knows its configuration keys and how it is run."""

@@ -1,0 +1,196 @@
+"""Starts VERL as a child process, watches it, and says in one sentence what went wrong.
+
+Ray is VERL's: a cluster named by RAY_ADDRESS is joined, otherwise VERL starts one that ends with it.
+Nothing here stops Ray or any process that it did not start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from llmsr.errors import UserError
+from llmsr.grpo.memory import out_of_memory_advice
+from llmsr.grpo.plan import Plan
+from llmsr.grpo.progress import StepMetrics, read_verl_metrics
+from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command
+
+POLL_SECONDS = 1.0
+STOP_SECONDS = 30.0
+INSTALL = "pip install -r requirements-gpu.txt"
+
+
+def cuda_devices() -> list[float]:
+    """The memory in bytes of each CUDA device that this process may use."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    if not torch.cuda.device_count():  # asks the driver, and leaves nothing on the GPU
+        return []
+    # reading a device's size opens it, which would hold memory there for as long as this process lives
+    code = (
+        "import torch; c = torch.cuda\n"
+        "print(*[c.get_device_properties(i).total_memory for i in range(c.device_count())])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return [float(word) for word in done.stdout.split()] if done.returncode == 0 else []
+
+
+def preflight(plan: Plan, devices: Sequence[float]) -> None:
+    """Refuse, in one sentence, what would fail minutes later; with RAY_ADDRESS the GPUs may be elsewhere."""
+    cluster = bool(os.environ.get("RAY_ADDRESS"))
+    for package, wanted in (("verl", VERL_VERSION), ("vllm", VLLM_VERSION)):
+        found = _version(package)
+        if found is None:
+            raise UserError(f"--trainer verl needs {package} {wanted}, which is not installed: {INSTALL}")
+        if found != wanted:
+            raise UserError(f"--trainer verl needs {package} {wanted}, found {found}: {INSTALL}")
+    if importlib.util.find_spec("transfer_queue") is None:
+        raise UserError(f"verl {VERL_VERSION} cannot train without TransferQueue: {INSTALL}")
+    if not cluster:
+        if not devices:
+            raise UserError("--trainer verl needs a CUDA device and none is visible; use --trainer local")
+        if plan.config.nnodes > 1:
+            raise UserError("--nnodes above 1 needs a running Ray cluster: set RAY_ADDRESS to its head node")
+        if len(devices) < plan.config.gpus:
+            raise UserError(
+                f"--gpus {plan.config.gpus} asks for more than the {len(devices)} GPUs that are visible"
+            )
+    check_model(plan.model_path)
+
+
+def check_model(model_path: str) -> None:
+    """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
+    from llmsr.llm.transformers_model import check_path
+
+    check_path(model_path)
+    if not Path(model_path).is_dir():
+        from transformers import AutoConfig
+
+        try:
+            AutoConfig.from_pretrained(model_path)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot find the model {model_path}: check the name, log in to the hub if it is private, "
+                f"or give a "
+                f"local folder as --model_path ({str(error).splitlines()[0][:200]})"
+            ) from None
+
+
+def train_with_verl(
+    plan: Plan, overrides: Sequence[str], metrics_path: Path, on_step: Callable[[StepMetrics], None]
+) -> None:
+    """Run VERL to its end; its output goes to logs/, every finished step to `on_step`.
+
+    `UserError` if it fails; KeyboardInterrupt ends it first.
+    """
+    log = plan.run_dir / "logs" / f"verl-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"VERL's output goes to {log}", file=sys.stderr)
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command(plan.run_dir, overrides),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=child_environment(plan, metrics_path),
+            start_new_session=True,  # so that Ctrl-C reaches it once, from here
+        )
+        offset = 0
+        try:
+            while True:
+                code = process.poll()
+                for behind, metrics in read_verl_metrics(metrics_path, offset):
+                    on_step(metrics)
+                    offset = behind
+                if code is not None:
+                    break
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            _stop(process)
+            raise
+    if code != 0:
+        raise UserError(explain_failure(plan, log, code))
+
+
+def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
+    """This shell's environment, with what VERL's processes need beside it."""
+    environment = dict(os.environ)
+    package_parent = str(Path(__file__).resolve().parents[3])
+    paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    quiet = {
+        "HYDRA_FULL_ERROR": "1",
+        "PYTHONUNBUFFERED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    return {
+        **quiet,
+        **environment,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "LLMSR_RUN_DIR": str(plan.run_dir),
+        "VERL_FILE_LOGGER_PATH": str(metrics_path),
+    }
+
+
+def explain_failure(plan: Plan, log: Path, code: int) -> str:
+    """One sentence about a VERL run that ended with `code`, from its log."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if re.search(r"OutOfMemoryError|CUDA out of memory|No available memory for the cache blocks", text):
+        return f"the GPU ran out of memory: {out_of_memory_advice(plan)}; the log is {log}"
+    if "less than desired GPU memory utilization" in text:
+        return (
+            f"vLLM found less free GPU memory than --gpu_memory_utilization "
+            f"{plan.config.gpu_memory_utilization} asks "
+            f"for: another process uses the GPU, or lower the flag; the log is {log}"
+        )
+    if re.search(r"Total available GPUs .* is less than total desired GPUs", text):
+        asked = f"--gpus {plan.config.gpus} x --nnodes {plan.config.nnodes}"
+        return f"the Ray cluster has fewer GPUs than {asked}; the log is {log}"
+    if code in (-signal.SIGKILL, 137):
+        return (
+            f"VERL was killed, most likely for host memory: lower --workers or free memory; the log is {log}"
+        )
+    return f"VERL ended with exit code {code}: {_last_error(text)}; the log is {log}"
+
+
+def _last_error(text: str) -> str:
+    """The last line that names an exception."""
+    lines = [line.strip() for line in text.splitlines()]
+    errors = [line for line in lines if re.search(r"\b\w*(Error|Exception)\b\s*:", line)]
+    told = errors[-1] if errors else next((line for line in reversed(lines) if line), "it said nothing")
+    return re.sub(r"\x1b\[[0-9;]*m", "", told)[:300]
+
+
+def _version(package: str) -> str | None:
+    if importlib.util.find_spec(package) is None:
+        return None
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "an unknown version"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the child: it closes its own Ray when interrupted; its session is killed if it does not."""
+    for number, seconds in (
+        (signal.SIGINT, STOP_SECONDS),
+        (signal.SIGTERM, STOP_SECONDS),
+        (signal.SIGKILL, 5.0),
+    ):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return

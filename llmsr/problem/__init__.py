@@ -1,0 +1,1 @@
+"""A problem: its columns and splits, read from CSV files or made of arrays."""

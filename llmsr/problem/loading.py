@@ -1,0 +1,178 @@
+"""A problem: a spec and the data it is about, read from CSV files."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmsr.errors import UserError
+from llmsr.problem.table import read_table
+from llmsr.spec.reading import Spec, load_spec
+
+SPLITS = ("train", "test_id", "test_ood")
+STAND_IN = "synthetic"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one file: `inputs` (rows, columns) and `target` (rows,), float64 and contiguous."""
+
+    inputs: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A spec with its data; `splits` has "train", and "test_id" and "test_ood" where their files exist.
+
+    `synthetic` tells that the rows are a stand-in for measured data that is not there; `note` is then the
+    sentence to show beside every result, and empty otherwise.
+    """
+
+    name: str
+    spec: Spec
+    target: str
+    splits: Mapping[str, Split]
+    synthetic: bool = False
+    note: str = ""
+
+    @property
+    def train(self) -> Split:
+        return self.splits["train"]
+
+
+def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str | Path = "data") -> Problem:
+    """The problem called `name`: its spec and `<data_dir>/<name>/{train,test_id,test_ood}.csv`.
+
+    Without `spec_path` the spec is `specs/specification_<name>_numpy.txt`. Relative paths start at the
+    working directory, else at the project's own folder. The last column is the target; the others are the
+    inputs, in the order of the equation's arguments. Where `train.csv` is absent and a folder `synthetic`
+    holds a stand-in, that one is read and `synthetic` is True. `UserError` on any fault, with the file's name
+    and what to do.
+    """
+    if not re.fullmatch(r"[\w][\w.-]*", name):
+        raise UserError(f"'{name}' is no problem name; use the name of a folder under {data_dir}.")
+    data_dir = _locate(data_dir)
+    default_spec = _locate("specs") / f"specification_{name}_numpy.txt"
+    folder = data_dir / name
+    if not folder.is_dir() or (spec_path is None and not default_spec.is_file()):
+        raise UserError(_unknown(name, data_dir, default_spec, folder.is_dir(), spec_path is not None))
+    spec = load_spec(default_spec if spec_path is None else _locate(spec_path))
+
+    source, synthetic = _source(folder)
+    splits: dict[str, Split] = {}
+    header: tuple[str, ...] | None = None
+    for split in SPLITS:
+        path = source / f"{split}.csv"
+        if path.is_file():
+            names, rows = read_table(path)
+            if header is None:
+                _match_header(names, spec, path)
+                header = names
+            elif names != header:
+                raise UserError(
+                    f"{path}: its columns are {', '.join(names)} but train.csv has {', '.join(header)}; "
+                    "give all files the same header."
+                )
+            splits[split] = _split(rows, names, path)
+    assert header is not None
+    note = ""
+    if synthetic:
+        note = (
+            f"{name}: these rows are a synthetic stand-in, not the measured data; "
+            f"put the measured CSV files into {folder} to use them."
+        )
+    return Problem(name, spec, header[-1], splits, synthetic, note)
+
+
+def nmse(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Mean squared error over the variance (ddof 0) of `target`, both of shape (rows,).
+
+    A non-finite prediction gives nan and is never dropped; a square that overflows gives inf.
+    """
+    prediction = np.asarray(prediction, dtype=np.float64)
+    if not np.isfinite(prediction).all():
+        return float("nan")
+    with np.errstate(over="ignore"):
+        return float(np.mean((prediction - target) ** 2) / np.var(target))
+
+
+def _locate(path: str | Path) -> Path:
+    path = Path(path)
+    if path.exists() or path.is_absolute() or not (_ROOT / path).exists():
+        return path
+    return _ROOT / path
+
+
+def _source(folder: Path) -> tuple[Path, bool]:
+    """The folder to read and whether it is the stand-in."""
+    if (folder / "train.csv").is_file():
+        return folder, False
+    others = sorted(p.name for p in folder.glob("*.csv"))
+    if (folder / STAND_IN / "train.csv").is_file() and not set(others) & {f"{s}.csv" for s in SPLITS}:
+        return folder / STAND_IN, True
+    has = f"the folder has {', '.join(others[:5])}" if others else "the folder has no CSV file"
+    raise UserError(
+        f"{folder / 'train.csv'}: no such file ({has}); put the training rows there, the inputs "
+        "first and the target last."
+    )
+
+
+def _match_header(names: tuple[str, ...], spec: Spec, path: Path) -> None:
+    inputs = names[:-1]
+    wants = f"{spec.function_name}({', '.join(spec.columns)}, {spec.params_name}) in {spec.path}"
+    if len(inputs) != len(spec.columns):
+        raise UserError(
+            f"{path}: {len(inputs)} input columns and the target ({', '.join(names)}), but {wants} takes "
+            f"{len(spec.columns)} inputs; make them match."
+        )
+    if inputs != spec.columns and set(spec.columns) <= set(names):
+        raise UserError(
+            f"{path}: its columns are {', '.join(names)} but {wants} wants the inputs in the order "
+            f"{', '.join(spec.columns)} and the target last; reorder one of them."
+        )
+
+
+def _split(rows: np.ndarray, names: tuple[str, ...], path: Path) -> Split:
+    target = np.ascontiguousarray(rows[:, -1])
+    if target.min() == target.max():
+        raise UserError(
+            f"{path}: the target {names[-1]} is {target[0]:g} in every row; give data in which it varies."
+        )
+    with np.errstate(over="ignore", under="ignore"):
+        variance = np.var(target)
+    if not 0 < variance < np.inf:
+        raise UserError(
+            f"{path}: the variance of the target {names[-1]} is {variance:g}; rescale the column."
+        )
+    return Split(np.ascontiguousarray(rows[:, :-1]), target)
+
+
+def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bool) -> str:
+    folders = {p.name for p in data_dir.iterdir() if p.is_dir()} if data_dir.is_dir() else set()
+    specs = {
+        m[1]
+        for p in spec.parent.glob("specification_*")
+        if (m := re.match(r"specification_(.+)_(?:numpy|torch)\.txt", p.name))
+    }
+    near = difflib.get_close_matches(name, sorted((folders | specs) - {name}), 3, 0.4)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif folders | specs:
+        hint = f"known: {', '.join(sorted(folders | specs))}."
+    else:
+        hint = "give the folder that holds it with --data_dir."
+    if has_data:
+        return f"{spec}: no such spec for problem '{name}'; write it, or name one with --spec_path, or {hint}"
+    if own_spec or spec.is_file():
+        return f"Problem '{name}' has no data: no folder {data_dir / name}; {hint}"
+    return f"Unknown problem '{name}': neither {data_dir / name} nor {spec} exists; {hint}"

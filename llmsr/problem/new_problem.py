@@ -1,0 +1,252 @@
+"""A problem folder and its spec from a user's CSV file, ready for `python main.py --problem_name NAME`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from llmsr.errors import UserError
+from llmsr.problem.column_names import identifiers
+from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
+from llmsr.spec.writing import Quantity, spec_text
+
+FEWEST_ROWS = 10
+MANY_COLUMNS = 20
+IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
+
+
+@dataclass(frozen=True)
+class NewProblem:
+    """What is asked for. `units` and `meanings` map columns, the target included, to texts.
+
+    `inputs` are the columns to use, () for all but the target and those of `ignore`. `ood` is a condition
+    such as "temp>300", several of them joined by commas: rows that meet one are the out-of-range test.
+    """
+
+    name: str
+    csv: str
+    target: str
+    description: str = ""
+    inputs: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    ood: str = ""
+    test_share: float = 0.2
+    max_rows: int = 100_000
+    max_params: int | None = None
+    drop_missing: bool = False
+    seed: int = 0
+    data_dir: str = "data"
+    spec_dir: str = "specs"
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """The problem that was made, where it lies, and what the user should know, one sentence each."""
+
+    problem: Problem
+    folder: Path
+    spec_path: Path
+    notices: tuple[str, ...]
+
+
+def make_problem(asked: NewProblem) -> Made:
+    """Write `<data_dir>/<name>/{train,test_id,test_ood}.csv` and the spec; UserError on bad input."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", asked.name):
+        raise UserError(f"{asked.name!r} cannot name a problem; use letters, digits, _ and -")
+    if not 0 < asked.test_share < 1:
+        raise UserError(f"--test_share must lie between 0 and 1, it is {asked.test_share:g}")
+    if asked.max_rows < FEWEST_ROWS:
+        raise UserError(f"--max_rows must be at least {FEWEST_ROWS}, it is {asked.max_rows}")
+    folder = Path(asked.data_dir) / asked.name
+    spec_path = Path(asked.spec_dir) / f"specification_{asked.name}_numpy.txt"
+    if not asked.force:
+        for path in (spec_path, folder):
+            if path.exists():
+                raise UserError(f"{path} exists already; choose another --name, or add --force to replace it")
+    names = _used_names(asked)
+    conditions = [_condition(text, names, asked.csv) for text in asked.ood.split(",") if text.strip()]
+
+    def group_of(rows: np.ndarray) -> dict[str, np.ndarray]:
+        outside = np.zeros(len(rows), dtype=bool)
+        for position, test, bound in conditions:
+            outside |= _TESTS[test](rows[:, position], bound)
+        return {IN_RANGE: ~outside, OUT_OF_RANGE: outside}
+
+    table = read_raw(asked.csv, set(names).__contains__, group_of, asked.max_rows, asked.seed)
+    _check_cells(table, asked)
+    return _write(asked, table, folder, spec_path, bool(conditions))
+
+
+# ---- what the file offers
+
+
+def _used_names(asked: NewProblem) -> list[str]:
+    """The columns to read, in the file's order."""
+    names, _ = read_header(asked.csv)
+    wanted = [(asked.target, "--target"), *((n, "--inputs") for n in asked.inputs)]
+    wanted += [(n, "--ignore") for n in asked.ignore]
+    wanted += [(n, "units") for n in asked.units] + [(n, "meanings") for n in asked.meanings]
+    for name, where in wanted:
+        if name not in names:
+            raise UserError(f"{asked.csv}: no column {name!r} ({where}); {_nearest(name, names)}")
+    inputs = [n for n in names if n != asked.target and n not in asked.ignore]
+    if asked.inputs:
+        inputs = [n for n in inputs if n in asked.inputs]
+    if not inputs:
+        raise UserError(f"{asked.csv}: no input column is left beside the target {asked.target}")
+    return [n for n in names if n == asked.target or n in inputs]
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    if not near:
+        near = [other for other in names if other.lower() == name.lower()]
+    return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:12])}"
+
+
+_TESTS = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
+
+
+def _condition(text: str, names: Sequence[str], path: str) -> tuple[int, str, float]:
+    """The column's position, the comparison and the bound of a condition such as temp>300."""
+    found = re.fullmatch(r"\s*([^<>=]+?)\s*(>=|<=|>|<)\s*([^<>=]+?)\s*", text)
+    try:
+        bound = float(found[3]) if found else float("nan")
+    except ValueError:
+        bound = float("nan")
+    if not found or not np.isfinite(bound):
+        raise UserError(f"--ood {text.strip()!r} is no condition; write it like temp>300")
+    if found[1] not in names:
+        raise UserError(f"{path}: no column {found[1]!r} (--ood); {_nearest(found[1], names)}")
+    return names.index(found[1]), found[2], bound
+
+
+def _check_cells(table: RawTable, asked: NewProblem) -> None:
+    path = table.path
+    texts = [column for column in table.columns if column.texts]
+    if texts:
+        raise UserError(f"{path}: {_text_fault(texts, asked.target)}")
+    complete = sum(table.found.values())
+    missing = table.rows - complete
+    if missing and not asked.drop_missing:
+        where = ", ".join(f"{c.name}: {c.missing}" for c in table.columns if c.missing)
+        raise UserError(
+            f"{path}: {missing} of {table.rows} rows have a missing or infinite value ({where}); "
+            "add --drop_missing to leave these rows out"
+        )
+    if complete < FEWEST_ROWS:
+        what = "complete rows" if missing else "rows"
+        raise UserError(f"{path}: {complete} {what} are too few; give at least {FEWEST_ROWS}")
+    target = next(column for column in table.columns if column.name == asked.target)
+    if target.low == target.high:
+        raise UserError(f"{path}: the target {target.name} is {target.low:g} in every row")
+    for group, rows in ((IN_RANGE, FEWEST_ROWS), (OUT_OF_RANGE, 2)):
+        if asked.ood and table.found[group] < rows:
+            ranges = ", ".join(f"{c.name} from {c.low:g} to {c.high:g}" for c in table.columns)
+            raise UserError(
+                f"--ood {asked.ood!r} leaves {table.found[group]} rows {group}, {rows} are needed; "
+                f"the data have {ranges}"
+            )
+
+
+def _text_fault(texts: Sequence[Column], target: str) -> str:
+    first = texts[0]
+    where = f"column {first.name!r} is not numeric (line {first.first_line} has {first.first_text!r})"
+    if re.fullmatch(r"-?\d+,\d+", first.first_text):
+        return f"{where}; write decimal points instead of commas"
+    if first.name == target:
+        return f"{where}; the target must be numbers"
+    if len(texts) > 1:
+        where = f"columns {', '.join(repr(c.name) for c in texts)} are not numeric; of these {where}"
+    ignored = ",".join(column.name for column in texts)
+    return f"{where}; give numbers, or leave out what is text with --ignore {ignored!r}"
+
+
+# ---- what is written
+
+
+def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, has_ood: bool) -> Made:
+    notices = []
+    constant = [c.name for c in table.columns if c.low == c.high]
+    if constant:
+        notices.append(f"left out, the same in every row: {', '.join(constant)}")
+    labels = [name for name in table.names if name != asked.target and name not in constant]
+    if not labels:
+        raise UserError(f"{table.path}: every input column is the same in every row")
+    positions = [table.names.index(name) for name in (*labels, asked.target)]
+    quantities = _quantities([*labels, asked.target], asked, notices)
+    complete = sum(table.found.values())
+    if complete < table.rows:
+        notices.append(f"left out, with a missing value: {table.rows - complete} of {table.rows} rows")
+    for group, rows in table.groups.items():
+        if len(rows) < table.found[group]:
+            notices.append(
+                f"of {table.found[group]} rows {group} an even sample of {len(rows)} is used (--max_rows)"
+            )
+    if len(labels) > MANY_COLUMNS:
+        notices.append(f"{len(labels)} inputs are many for a model to read; name the likely ones by --inputs")
+    inside = table.groups[IN_RANGE][:, positions]
+    tested = np.zeros(len(inside), dtype=bool)
+    count = max(2, round(asked.test_share * len(inside)))
+    tested[np.random.default_rng([asked.seed, 1]).permutation(len(inside))[:count]] = True
+    splits = {"train": inside[~tested], "test_id": inside[tested]}
+    if has_ood:
+        splits["test_ood"] = table.groups[OUT_OF_RANGE][:, positions]
+    for name, rows in splits.items():
+        if not len(rows) or np.ptp(rows[:, -1]) == 0:
+            raise UserError(
+                f"{table.path}: the target has one value in all {len(rows)} rows of {name}; "
+                "give more rows or another --test_share or --ood"
+            )
+    text = spec_text(quantities[:-1], quantities[-1], asked.description, asked.max_params)
+    _write_files(folder, spec_path, [q.name for q in quantities], splits, text)
+    problem = load_problem(asked.name, spec_path.absolute(), Path(asked.data_dir).absolute())
+    return Made(problem, folder, spec_path, tuple(notices))
+
+
+def _quantities(labels: Sequence[str], asked: NewProblem, notices: list[str]) -> list[Quantity]:
+    """The columns as the spec names them; a unit in brackets behind a name is taken for its unit."""
+    bare, units = list(labels), {}
+    for i, label in enumerate(labels):
+        found = re.fullmatch(r"(.*\S)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))", label)
+        if found:
+            bare[i], units[label] = found[1], (found[2] or found[3]).strip()
+    if len(set(bare)) < len(bare):
+        bare, units = list(labels), {}
+    names = identifiers(bare)
+    changed = [f"{label} is {name}" for label, name in zip(labels, names, strict=True) if label != name]
+    if changed:
+        notices.append(f"names in the spec and in equations: {'; '.join(changed)}")
+    made = []
+    for label, plain, name in zip(labels, bare, names, strict=True):
+        meaning = asked.meanings.get(label) or (plain if plain != name else "")
+        made.append(Quantity(name, meaning, asked.units.get(label) or units.get(label, "")))
+    return made
+
+
+def _write_files(
+    folder: Path, spec_path: Path, names: Sequence[str], splits: Mapping[str, np.ndarray], text: str
+) -> None:
+    import pandas as pd
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        spec_path.parent.mkdir(parents=True, exist_ok=True)
+        for split in ("train", "test_id", "test_ood"):
+            path = folder / f"{split}.csv"
+            if split in splits:
+                pd.DataFrame(splits[split], columns=list(names)).to_csv(path, index=False)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier problem of this name
+        spec_path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from None

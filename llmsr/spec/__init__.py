@@ -1,0 +1,1 @@
+"""Spec files: reading LLM-SR's format, knowing its usual objective, writing new ones."""

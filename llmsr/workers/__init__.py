@@ -1,0 +1,1 @@
+"""Worker processes with deadlines, on this machine or on a Ray cluster."""

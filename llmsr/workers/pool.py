@@ -1,0 +1,274 @@
+"""Warm worker processes with hard deadlines: a hang or a crash costs one task, never the run.
+
+A pool of `WorkerPool(n)` starts n Python processes that load a state once and then answer tasks. A task that
+passes its deadline is ended by SIGKILL and its worker replaced; the caller gets a `WorkerFailure`, not an
+exception. Workers run one BLAS/OpenMP thread each, die with their parent together with all that they started,
+are the first to go where memory runs out, do not know the keys of services, and cannot write into the
+parent's standard output. They limit damage by accident; they are no sandbox against code, which is why
+nothing that a model wrote is ever executed in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from llmsr.errors import UserError
+from llmsr.workers.process import Raised
+
+START_SECONDS = 120.0  # importing numpy and scipy on a busy machine
+TRANSFER_SECONDS = 60.0  # without a byte moving between the processes, while one is being sent a message
+SECRET = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
+"""Names of environment variables that a fit has no use for."""
+MAX_WORKERS = 1024
+END_SECONDS = 10.0  # for a worker to end what it has started
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """Why a task has no result: kind is `timeout` (killed at its deadline) or `crash` (the process died)."""
+
+    kind: str
+    reason: str
+
+
+@dataclass
+class _Task:
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    deadline: float
+    future: Future[Any]
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """How a worker makes its state; `memory` limits the process in bytes from then on."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    memory: int | None
+
+
+class TaskError(Exception):
+    """A task raised in its worker: a fault of this program, with the original's type and text."""
+
+
+def single_thread_environment() -> dict[str, str]:
+    """This process's environment with one thread for every numeric library, and the package importable.
+
+    Keys and tokens of services stay out of it.
+    """
+    environment = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM"):
+        environment[f"{name}_NUM_THREADS"] = "1"
+    package_parent = str(Path(__file__).resolve().parents[2])
+    paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    return environment
+
+
+def parse_workers(text: int | str) -> int | str:
+    """The number of processes that `--workers` asks for (0: one per core), or "ray"; else a UserError."""
+    told = str(text).strip().lower()
+    if told == "ray":
+        return told
+    if not (told.isascii() and told.isdigit() and int(told) <= MAX_WORKERS):
+        raise UserError(
+            f"--workers must be a number from 0 (one per core) to {MAX_WORKERS}, or ray; got {text!r}"
+        )
+    return int(told)
+
+
+class WorkerPool:
+    """`size` processes that run `function(state, *args)`; each makes `state = setup(*setup_args)` once.
+
+    Functions must be importable (module level) and arguments picklable. Thread-safe. Use as a context
+    manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        setup: Callable[..., Any],
+        setup_args: tuple[Any, ...] = (),
+        *,
+        memory_bytes: int | None = None,
+    ) -> None:
+        self.size = max(1, size)
+        self.replaced = 0
+        self._setup = _Setup(setup, setup_args, memory_bytes)
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._start_failure = WorkerFailure("crash", "a worker process could not be started")
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"worker-{i}", daemon=True) for i in range(self.size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
+        """A future of the function's value or of a `WorkerFailure`; `deadline` in seconds from its start.
+
+        The future raises `TaskError` if the function raised, and is cancelled when the pool closes first.
+        """
+        if self._closed.is_set():
+            raise RuntimeError("the worker pool is closed")
+        future: Future[Any] = Future()
+        self._tasks.put(_Task(function, args, deadline, future))
+        return future
+
+    def renew(self, *setup_args: Any) -> None:
+        """Every worker makes a new state, `setup(*setup_args)`, before its next task, in the same process."""
+        self._setup = replace(self._setup, args=setup_args)
+
+    def close(self) -> None:
+        """Kill all workers, cancel what waits; safe to call twice."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for process in list(self._running):
+            _ask_to_end(process)
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(timeout=END_SECONDS)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # one thread per worker: it starts the process, feeds it, and replaces it when it is lost
+
+    def _serve(self) -> None:
+        worker: _Worker | None = None
+        while True:
+            if worker is None and not self._closed.is_set():
+                worker = self._start()
+            task = self._tasks.get()
+            if task is None or self._closed.is_set():
+                if task is not None:
+                    task.future.cancel()
+                    continue
+                break
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            if worker is None or worker.process.poll() is not None or worker.make(self._setup) is not True:
+                worker = self._replace(worker)
+            outcome = worker.run(task) if worker is not None else self._start_failure
+            if isinstance(outcome, WorkerFailure):
+                self._discard(worker)
+                worker = None
+            if isinstance(outcome, Raised):
+                task.future.set_exception(TaskError(f"{outcome.kind}: {outcome.text}"))
+            else:
+                task.future.set_result(outcome)
+        self._discard(worker)
+
+    def _start(self) -> _Worker | None:
+        worker = _Worker()
+        self._running.add(worker.process)
+        if self._closed.is_set():
+            self._discard(worker)
+            return None
+        made = worker.make(self._setup)
+        if made is True:
+            return worker
+        self._discard(worker)
+        why = f"{made.kind}: {made.text}" if isinstance(made, Raised) else made.reason
+        self._start_failure = WorkerFailure("crash", f"a worker process could not be started ({why})")
+        return None
+
+    def _replace(self, worker: _Worker | None) -> _Worker | None:
+        self._discard(worker)
+        self.replaced += 1
+        return self._start()
+
+    def _discard(self, worker: _Worker | None) -> None:
+        if worker is not None:
+            worker.end()
+            self._running.discard(worker.process)
+
+
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """Have the worker end with all that it started, even if somebody has stopped it."""
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            process.send_signal(number)
+
+
+class _Worker:
+    """The parent's end of one worker process."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        limit = struct.pack("ll", int(TRANSFER_SECONDS), 0)  # a stopped process takes and sends no bytes
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llmsr.workers.process", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=single_thread_environment(),
+            start_new_session=True,
+        )
+        theirs.close()
+        self.connection = Connection(ours.detach())
+        self._setup: _Setup | None = None  # by which its state was made
+
+    def make(self, setup: _Setup) -> Any:
+        """True once the process has the state that `setup` makes, or what went wrong."""
+        if self._setup is setup:
+            return True
+        made = self._exchange(("make", setup.function, setup.args, setup.memory), START_SECONDS)
+        self._setup = setup if made is True else None
+        return made
+
+    def run(self, task: _Task) -> Any:
+        """What the task returned, `Raised`, or a `WorkerFailure`."""
+        return self._exchange(("run", task.function, task.args), task.deadline)
+
+    def _exchange(self, message: Any, seconds: float) -> Any:
+        try:
+            self.connection.send(message)
+            if not self.connection.poll(seconds):
+                return WorkerFailure("timeout", f"no result within {seconds:g} s")
+            return self.connection.recv()
+        except BlockingIOError:
+            return WorkerFailure("timeout", f"the worker process took no data for {TRANSFER_SECONDS:g} s")
+        except (EOFError, OSError):
+            return WorkerFailure("crash", f"the worker process died ({self._exit_reason()})")
+
+    def _exit_reason(self) -> str:
+        try:
+            code = self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            return "no exit code"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def end(self) -> None:
+        _ask_to_end(self.process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=END_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.connection.close()

@@ -1,0 +1,135 @@
+"""Prompts differ, validation is apart, no column is lost, and a row says what its reward must know."""
+
+import json
+
+import pytest
+from grpo_problem import write_problem
+
+from llmsr.errors import UserError
+from llmsr.evaluator import Evaluator
+from llmsr.grpo import dataset
+from llmsr.grpo.pool import build_pool
+from llmsr.problem.loading import load_problem
+from llmsr.prompt import INSTRUCTION
+
+N_TRAIN, N_VALIDATION = 40, 8
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory):
+    spec, data = write_problem(tmp_path_factory.mktemp("problem"))
+    return load_problem("plane", spec, data)
+
+
+@pytest.fixture(scope="module")
+def pool(problem):
+    with Evaluator(problem, workers=1) as evaluator:
+        return build_pool(problem, evaluator, 12, seed=0)
+
+
+@pytest.fixture(scope="module")
+def rows(problem, pool):
+    return dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=0, chat=False)
+
+
+def text(row):
+    return row["prompt"][-1]["content"]
+
+
+def test_the_pool_is_valid_distinct_and_ascends_in_score(pool):
+    assert len({example.evaluation.canonical for example in pool}) == len(pool) == 12
+    errors = [example.nmse for example in pool]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_all_prompts_differ_and_validation_shares_none(rows):
+    train, validation = rows
+    assert len(train) == N_TRAIN
+    assert len(validation) == N_VALIDATION
+    assert len({text(row) for row in train + validation}) == N_TRAIN + N_VALIDATION
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_gives_others(problem, pool, rows):
+    again = dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=0, chat=False)
+    other = dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=1, chat=False)
+    assert again == rows
+    assert other != rows
+
+
+def test_every_column_is_in_the_signature_that_is_to_be_completed():
+    problem = load_problem("oscillator2")
+    with Evaluator(problem, workers=1) as evaluator:
+        pool = build_pool(problem, evaluator, 1, seed=0)
+    (row,), _ = dataset.prompt_rows(problem, pool, 1, 0, seed=0)
+    header = text(row).rsplit("def ", 1)[1]
+    assert header.startswith("equation_v")
+    for column in ("t:", "x:", "v:", "params:"):
+        assert column in header
+
+
+def test_later_versions_are_better_than_earlier_ones(rows):
+    for row in rows[0]:
+        errors = json.loads(row["extra_info"]["shown_nmse"])
+        assert errors == sorted(errors, reverse=True)
+
+
+def test_the_row_names_every_shown_equation_for_inlining_and_for_copies(rows, problem):
+    for row in rows[0]:
+        info = row["extra_info"]
+        versions = json.loads(info["versions"])
+        assert list(versions) == [f"equation_v{i}" for i in range(len(versions))]
+        assert len(json.loads(info["shown"])) == len(versions) >= 1
+        assert all(body.strip() in text(row) for body in versions.values())
+
+
+def test_the_fields_that_verl_reads_are_there(rows):
+    for row in rows[0] + rows[1]:
+        assert set(row) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
+        assert row["prompt"][-1]["role"] == "user"
+        assert isinstance(row["reward_model"]["ground_truth"], str)
+
+
+def test_parquet_gives_back_what_was_written(rows, tmp_path):
+    dataset.write_parquet(rows[0], tmp_path / "rows.parquet")
+    assert dataset.read_parquet(tmp_path / "rows.parquet") == rows[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_details_show_scores_constants_data_and_other_words(problem, pool):
+    train, _ = dataset.prompt_rows(problem, pool, 40, 0, seed=0, details=True)
+    texts = [text(row) for row in train]
+    for wanted in (
+        "# error on the data (NMSE)",
+        "fitted params used",
+        "# some rows of the data",
+        "# ranges of the data",
+    ):
+        assert any(wanted in t for t in texts)
+    assert any(not t.startswith(INSTRUCTION) for t in texts)
+
+
+def test_without_details_the_prompt_is_the_one_form_that_the_search_uses(rows):
+    assert all(text(row).startswith(INSTRUCTION) for row in rows[0])
+    assert not any("# error" in text(row) for row in rows[0])
+
+
+def test_a_prompt_that_is_too_long_shows_less_and_then_is_refused(problem, pool):
+    def length(messages):
+        return messages[-1]["content"].count("def equation_v")
+
+    train, _ = dataset.prompt_rows(problem, pool, 6, 0, 0, tokens=length, max_tokens=2)
+    assert {length(row["prompt"]) for row in train} == {2}
+    with pytest.raises(UserError, match="--max_prompt_length"):
+        dataset.prompt_rows(problem, pool, 6, 0, 0, tokens=length, max_tokens=1)
+
+
+def test_more_prompts_than_the_pool_can_tell_apart_are_refused(problem, pool):
+    with pytest.raises(UserError, match="--prompts"):
+        dataset.prompt_rows(problem, pool[:2], 10, 0, seed=0)
+
+
+def test_mixing_keeps_every_row_and_numbers_them_anew(rows):
+    train, validation = rows
+    together = dataset.mixed([train, validation], seed=3)
+    assert sorted(map(text, together)) == sorted(map(text, train + validation))
+    assert [row["extra_info"]["index"] for row in together] == list(range(len(together)))

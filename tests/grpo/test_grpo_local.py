@@ -1,0 +1,164 @@
+"""Training without a GPU, from flags to a model on disk."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from grpo_problem import write_problem
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from llmsr.archive import read_archive
+from llmsr.grpo.export import read_weights
+from llmsr.grpo.plan import EMBEDDED
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "--trainer", "local", "--batch_size", "2", "--rollout_n", "3", "--max_response_length", "24",
+    "--workers", "1",
+    "--prompts", "2", "--validation_prompts", "2", "--save_freq", "1", "--keep_checkpoints", "0",
+]  # fmt: skip
+
+
+def run(*flags, problem=None, check=True):
+    where = []
+    if problem is not None:
+        where = ["--problem_name", "plane", "--spec_path", problem[0], "--data_dir", problem[1]]
+    done = subprocess.run(
+        [sys.executable, "main.py", "--use_rl", *where, *flags],
+        cwd=ROOT, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory):
+    return write_problem(tmp_path_factory.mktemp("problem"))
+
+
+@pytest.fixture(scope="module")
+def finished(problem, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    done = run(*SMALL, "--epochs", "2", "--output_dir", str(folder), problem=problem)
+    return folder, done
+
+
+def test_all_promised_files_are_there(finished):
+    folder, _ = finished
+    checkpoints = folder / "checkpoints" / "llm_sr_grpo" / "llmsr_grpo_plane"
+    for path in (
+        folder / "grpo_config.yaml", folder / "llmsr_train.parquet", folder / "llmsr_val.parquet",
+        folder / "llmsr_reward.py", folder / "result.json", folder / "curve.csv",
+        checkpoints / "global_step_1", checkpoints / "global_step_2",
+        folder / "checkpoints" / "final" / "config.json",
+    ):  # fmt: skip
+        assert path.exists(), path
+
+
+def test_what_was_chosen_is_said_aloud(finished):
+    _, done = finished
+    assert "skeleton-lm" in done.stderr
+    assert "step 2/2" in done.stderr
+
+
+def test_every_answer_is_archived_once(finished):
+    folder, _ = finished
+    samples = read_archive(folder)
+    training = [sample for sample in samples if sample.proposer == "policy"]
+    assert len(training) == 2 * 6
+    assert [sample.number for sample in samples] == list(range(1, len(samples) + 1))
+    assert [sample.step for sample in training] == [1] * 6 + [2] * 6
+    assert all(sample.tokens > 0 for sample in training)
+
+
+def test_the_report_tells_the_archive(finished):
+    folder, done = finished
+    result = json.loads((folder / "result.json").read_text())
+    points = list(csv.DictReader((folder / "curve.csv").open()))
+    training = [sample for sample in read_archive(folder) if sample.proposer == "policy"]
+    assert [int(point["samples"]) for point in points] == [6, 12]
+    assert float(points[0]["reward"]) == pytest.approx(sum(s.reward for s in training[:6]) / 6)
+    (found,) = result["problems"]
+    assert found["valid"] == sum(s.evaluation.ok for s in training)
+    errors = [s.evaluation.nmse["train"] for s in training if s.evaluation.ok]
+    assert (found["best"] or {"nmse": {"train": None}})["nmse"]["train"] == min(errors, default=None)
+    assert found["best"] is None or found["best"]["equation"] in done.stdout
+
+
+def test_the_final_model_differs_from_its_base_and_can_be_trained_on(finished, problem, tmp_path):
+    folder, _ = finished
+    final = folder / "checkpoints" / "final"
+    base, trained = dict(read_weights(EMBEDDED)), dict(read_weights(final))
+    assert any((base[name] != trained[name]).any() for name in base)
+    run(
+        *SMALL,
+        "--epochs",
+        "1",
+        "--model_path",
+        str(final),
+        "--output_dir",
+        str(tmp_path / "next"),
+        problem=problem,
+    )
+    assert (tmp_path / "next" / "checkpoints" / "final" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_an_uninterrupted_one(finished, problem, tmp_path):
+    folder, _ = finished
+    run(*SMALL, "--epochs", "1", "--output_dir", str(tmp_path), problem=problem)
+    run(*SMALL, "--epochs", "2", "--resume", "--output_dir", str(tmp_path), problem=problem)
+    whole = dict(read_weights(folder / "checkpoints" / "final"))
+    parts = dict(read_weights(tmp_path / "checkpoints" / "final"))
+    assert all((whole[name] == parts[name]).all() for name in whole)
+    assert _answers(tmp_path) == _answers(folder)
+
+
+def test_a_second_run_into_the_same_folder_is_refused(finished, problem):
+    folder, _ = finished
+    done = run(*SMALL, "--output_dir", str(folder), problem=problem, check=False)
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+
+
+def test_a_dry_run_writes_all_files_and_needs_no_gpu(problem, tmp_path):
+    done = run(
+        "--trainer", "verl", "--model_path", str(EMBEDDED), "--dry_run", "--output_dir", str(tmp_path),
+        "--workers", "1",
+        "--prompts", "8", "--batch_size", "4", "--", "trainer.val_before_train=False", problem=problem,
+    )  # fmt: skip
+    for name in ("grpo_config.yaml", "llmsr_train.parquet", "llmsr_val.parquet", "llmsr_reward.py"):
+        assert (tmp_path / name).is_file()
+    assert "python -m verl.trainer.main_ppo --config-path" in done.stdout
+    assert done.stdout.count("trainer.val_before_train=False") == 1
+    assert "4 prompts x 12 answers = 48 answers per step" in done.stdout
+    assert "GiB" in done.stdout
+    assert "adv_estimator: grpo" in done.stdout
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        (["--trainer", "verl"], "verl"),
+        (["--model_path", "./no/such/model"], "no model directory"),
+        (["--problem_name", "oscilator1"], "oscillator1"),
+        (["--", "trainer.total_epochs=1"], "VERL's"),
+        (["--trainer", "verl", "--batch_size", "3", "--gpus", "2"], "--batch_size"),
+        (["--rollouts", "3"], "unrecognized"),
+    ],
+)
+def test_troubles_are_one_sentence_and_exit_code_two(flags, wanted, tmp_path):
+    done = run("--output_dir", str(tmp_path / "run"), *flags, check=False)
+    assert done.returncode == 2
+    assert wanted in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _answers(folder):
+    return [(s.completion, s.reward) for s in read_archive(folder) if s.proposer == "policy"]

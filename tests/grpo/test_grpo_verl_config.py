@@ -1,0 +1,251 @@
+"""The configuration that VERL gets: complete, ours, and accepted by VERL where it is installed."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmsr.grpo.memory import format_memory
+from llmsr.grpo.plan import EMBEDDED, make_plan
+from llmsr.grpo.progress import read_verl_metrics
+from llmsr.grpo.settings import GrpoConfig
+from llmsr.grpo.verl.config import command, verl_config, write_config
+from llmsr.grpo.verl.launch import child_environment, explain_failure
+
+needs_verl = pytest.mark.skipif(
+    importlib.util.find_spec("verl") is None or importlib.util.find_spec("hydra") is None,
+    reason="verl is not installed (tests/grpo/verl_requirements.txt)",
+)
+
+# keys that VERL reads although its own default configuration does not name them
+BEYOND_DEFAULTS = {
+    "actor_rollout_ref.model.override_config.attn_implementation",
+    "ray_kwargs.ray_init.include_dashboard",
+    *(f"ray_kwargs.ray_init.runtime_env.env_vars.{name}" for name in (
+        "PYTHONPATH", "LLMSR_RUN_DIR", "VERL_FILE_LOGGER_PATH", "NCCL_DEBUG"
+    )),
+}  # fmt: skip
+
+VARIANTS = {
+    "plain": {},
+    "lora": {"lora_rank": 16},
+    "rank": {"reward": "rank", "advantage": "drgrpo"},
+    "no reference": {"kl_coef": 0.0, "test_freq": 0},
+    "eight": {"gpus": 8, "offload": True, "tensor_parallel": 2},
+    "embedded": {"model_path": str(EMBEDDED)},
+}
+
+
+def config_of(folder, environment=None, **settings):
+    plan = make_plan(GrpoConfig(trainer="verl", output_dir=str(folder), **settings), cuda=True)
+    given = {"NCCL_DEBUG": "INFO"} if environment is None else environment
+    return plan, verl_config(plan, template=None, metrics_path=folder / "m.jsonl", environment=given)
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_what_a_user_sets_arrives(tmp_path):
+    _, config = config_of(
+        tmp_path,
+        epochs=3,
+        batch_size=32,
+        learning_rate=2e-6,
+        rollout_n=4,
+        gpus=2,
+        nnodes=2,
+        kl_coef=0.01,
+        seed=7,
+    )
+    rollout, actor = config["actor_rollout_ref"]["rollout"], config["actor_rollout_ref"]["actor"]
+    assert (config["data"]["train_batch_size"], actor["ppo_mini_batch_size"], rollout["n"]) == (32, 32, 4)
+    assert (actor["optim"]["lr"], actor["kl_loss_coef"], actor["use_kl_loss"]) == (2e-6, 0.01, True)
+    trainer = config["trainer"]
+    assert (trainer["n_gpus_per_node"], trainer["nnodes"], trainer["total_epochs"]) == (2, 2, 3)
+    assert trainer["default_local_dir"].endswith("checkpoints/llm_sr_grpo/llmsr_grpo_oscillator1")
+    assert config["data"]["seed"] == 7
+
+
+def test_no_network_is_needed_by_default(tmp_path):
+    _, config = config_of(tmp_path)
+    assert config["trainer"]["logger"] == ["console", "file"]
+
+
+def test_the_file_logger_is_never_lost_since_progress_reads_it(tmp_path):
+    _, config = config_of(tmp_path, logger="wandb")
+    assert config["trainer"]["logger"] == ["wandb", "file"]
+
+
+def test_without_divergence_no_reference_model_is_loaded(tmp_path):
+    _, config = config_of(tmp_path, kl_coef=0.0)
+    assert config["actor_rollout_ref"]["actor"]["use_kl_loss"] is False
+
+
+def test_variables_reach_workers_and_secrets_reach_no_file(tmp_path):
+    environment = {
+        "NCCL_DEBUG": "INFO",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "API_KEY": "secret",
+        "WANDB_API_KEY": "secret",
+    }
+    plan, config = config_of(tmp_path, environment)
+    variables = config["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
+    assert (variables["NCCL_DEBUG"], variables["VLLM_LOGGING_LEVEL"]) == ("INFO", "DEBUG")
+    assert (
+        "secret" not in write_config(config, plan.run_dir if plan.run_dir.is_dir() else tmp_path).read_text()
+    )
+
+
+def test_a_running_cluster_is_not_told_its_size(tmp_path):
+    _, alone = config_of(tmp_path, {})
+    _, joined = config_of(tmp_path, {"RAY_ADDRESS": "10.0.0.1:6379"})
+    assert "num_cpus" in alone["ray_kwargs"]["ray_init"]
+    assert "num_cpus" not in joined["ray_kwargs"]["ray_init"]
+
+
+def test_overrides_stand_last(tmp_path):
+    words = command(tmp_path, ["trainer.total_epochs=1"])
+    assert words[1:3] == ["-m", "verl.trainer.main_ppo"]
+    assert words[-1] == "trainer.total_epochs=1"
+
+
+def test_the_child_sees_the_package_and_the_callers_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCCL_DEBUG", "TRACE")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    plan, _ = config_of(tmp_path)
+    environment = child_environment(plan, tmp_path / "m.jsonl")
+    assert environment["NCCL_DEBUG"] == "TRACE"
+    assert environment["HYDRA_FULL_ERROR"] == "0"
+    assert str(Path(__file__).resolve().parents[2]) in environment["PYTHONPATH"].split(os.pathsep)
+    assert "HF_HUB_OFFLINE" not in environment or os.environ.get("HF_HUB_OFFLINE")
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "wanted"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", 1, "--micro_batch_size 2 (now 8)"),
+        (
+            "ValueError: Free memory on device is less than desired GPU memory utilization",
+            1,
+            "--gpu_memory_utilization",
+        ),
+        ("ValueError: Total available GPUs 1 is less than total desired GPUs 8", 1, "--gpus"),
+        ("", -9, "host memory"),
+        ("a\nKeyError: 'x'\nb", 1, "KeyError: 'x'"),
+    ],
+)
+def test_a_failure_is_one_sentence_with_the_log(tmp_path, log, code, wanted):
+    plan, _ = config_of(tmp_path, micro_batch_size=8)
+    path = tmp_path / "verl.log"
+    path.write_text(log)
+    sentence = explain_failure(plan, path, code)
+    assert wanted in sentence
+    assert str(path) in sentence
+    assert "\n" not in sentence
+
+
+def test_memory_is_estimated_or_said_to_be_unknown(tmp_path):
+    plan, _ = config_of(tmp_path)
+    assert "GiB" in format_memory(plan, None)[0]
+    assert "more than the GPU has" in " ".join(format_memory(plan, 16 * 2**30))
+    assert "no estimate" in format_memory(replace(plan, parameters=None), None)[0]
+
+
+def test_verls_own_metrics_are_read_line_by_line(tmp_path):
+    path = tmp_path / "verl.jsonl"
+    assert list(read_verl_metrics(path)) == []
+    whole = '{"step": 1, "data": {"critic/score/mean": 0.25, "timing_s/step": 8.0, "timing_s/gen": 2.0}}\n'
+    path.write_text('{"step": 0, "data": {"val-core/x": 1.0}}\n' + whole + '{"step": 2, "da')
+    ((offset, metrics),) = read_verl_metrics(path)
+    assert (metrics.step, metrics.reward, metrics.seconds) == (1, 0.25, 8.0)
+    assert metrics.phases == {"answers": 2.0}
+    assert list(read_verl_metrics(path, offset)) == []
+
+
+@needs_verl
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_verl_knows_every_key_and_accepts_the_file_as_it_is(tmp_path, variant):
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    plan, config = config_of(tmp_path, **VARIANTS[variant])
+    write_config(config, tmp_path)
+    folder = str(Path(importlib.util.find_spec("verl").origin).parent / "trainer" / "config")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(folder, version_base=None):
+        known = set(leaves(OmegaConf.to_container(compose("ppo_trainer"), resolve=False)))
+    ours = set(leaves({k: v for k, v in config.items() if k not in ("hydra", "defaults")}))
+    assert ours - known <= BEYOND_DEFAULTS
+
+    done = subprocess.run(
+        [*command(tmp_path, ["trainer.total_epochs=99"]), "--cfg", "job", "--resolve"],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resolved = yaml.safe_load(done.stdout)
+    assert resolved["trainer"]["total_epochs"] == 99
+    for path in ours - {"trainer.total_epochs"}:
+        assert _at(resolved, path) == _at(config, path), path
+    assert resolved["actor_rollout_ref"]["rollout"]["prompt_length"] == plan.config.max_prompt_length
+
+
+@needs_verl
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_verls_own_validation_passes(tmp_path, variant):
+    _, config = config_of(tmp_path, **VARIANTS[variant])
+    write_config(config, tmp_path)
+    code = (
+        "import sys\n"
+        "from hydra import compose, initialize_config_dir\n"
+        "from verl.trainer.ppo.utils import need_critic, need_reference_policy\n"
+        "from verl.utils.config import omega_conf_to_dataclass, validate_config\n"
+        "with initialize_config_dir(sys.argv[1], version_base=None):\n"
+        "    config = compose('grpo_config')\n"
+        "assert not need_critic(config)\n"
+        "config.actor_rollout_ref.model.lora_rank = 0  # its check imports vllm\n"
+        "validate_config(config, need_reference_policy(config), False)\n"
+        "omega_conf_to_dataclass(config.actor_rollout_ref.rollout)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@needs_verl
+def test_rank_advantages_are_registered_with_verl():
+    pytest.importorskip("transfer_queue")
+    import numpy as np
+    import torch
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+    from verl.utils.import_utils import load_extern_object
+
+    from llmsr.grpo.verl.config import PLUGIN
+
+    assert load_extern_object(str(PLUGIN), "PromptReplayBuffer").__name__ == "PromptReplayBuffer"
+    rewards = torch.tensor([[0.0, 0.1], [0.0, 0.2], [-1.0, 0.0]])
+    mask = torch.tensor([[1, 1], [1, 1], [1, 0]])
+    advantages, _ = get_adv_estimator_fn("llmsr_rank_drgrpo")(
+        token_level_rewards=rewards, response_mask=mask, index=np.array(["a"] * 3, dtype=object)
+    )
+    assert advantages[:, 0].tolist() == pytest.approx([1 / 3, 5 / 6, -7 / 6])
+    assert advantages[2, 1] == 0
+
+
+def _at(tree, path):
+    for key in path.split("."):
+        tree = tree[key]
+    return tree

@@ -1,0 +1,154 @@
+"""The verbs about runs: what they print, and one clear sentence for what cannot be."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from replays import completions, write_replay
+from report_cases import write_text
+
+from llmsr.cli import main
+from llmsr.cli.run import main as run
+from llmsr.report.recorded import read_run
+
+ROOT = Path(__file__).parents[2]
+FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two short searches."""
+    base = tmp_path_factory.mktemp("runs")
+    texts = write_replay(base / "texts.jsonl", completions(40))
+    for seed in (0, 1):
+        argv = ["--replay_path", str(texts), "--budget", "40", "--workers", "1", "--sample_files", "false"]
+        assert run([*argv, "--seed", str(seed), "--log_path", str(base / f"seed{seed}")]) == 0
+    return base
+
+
+def test_a_search_leaves_all_files(runs):
+    for name in FILES:
+        assert (runs / "seed0" / name).stat().st_size > 100, name
+    result = json.loads((runs / "seed0" / "result.json").read_text())
+    assert result["finished"]
+    assert result["best"]["sample"] in [entry["sample"] for entry in result["front"]]
+    assert result["pick"] in result["front"]
+    assert result["seconds"] > 0
+
+
+def test_report_writes_the_same_files_again(runs, capsys):
+    before = {name: (runs / "seed1" / name).read_text() for name in FILES}
+    for name in FILES:
+        (runs / "seed1" / name).unlink()
+    assert main(["report", str(runs / "seed1")]) == 0
+    assert "best equation (sample" in capsys.readouterr().out
+    for name in FILES:
+        assert (runs / "seed1" / name).read_text() == before[name], name
+
+
+def test_show_marks_the_pick_and_writes_nothing(runs, capsys):
+    stamps = {p: p.stat().st_mtime_ns for p in (runs / "seed0").iterdir()}
+    assert main(["show", str(runs / "seed0")]) == 0
+    out = capsys.readouterr().out
+    assert sum(line.startswith(">") for line in out.splitlines()) == 1
+    assert "NMSE (mean squared error" in out
+    assert stamps == {p: p.stat().st_mtime_ns for p in (runs / "seed0").iterdir()}
+    assert main(["show", str(runs / "seed0"), "--json", "--select", "simplest", "--within", "1e9"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["pick"] == result["front"][0]
+
+
+def test_runs_is_a_table_of_searches_and_training_runs(runs, tmp_path, capsys):
+    training = tmp_path / "all" / "grpo"
+    settings = {
+        "problem_name": "oscillator1",
+        "learning_rate": 1e-6,
+        "batch_size": 4,
+        "rollout_n": 8,
+        "epochs": 2,
+    }
+    write_text(training / "run.json", json.dumps({"settings": settings, "trainer": "local"}))
+    archived = (runs / "seed0" / "archive" / "search.jsonl").read_text().splitlines()
+    records = [json.loads(line) | {"proposer": "policy", "step": 1, "reward": 0.5} for line in archived[:10]]
+    records += [json.loads(archived[11]) | {"proposer": "validation", "number": 11}]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    write_text(training / "archive" / "reward-host-1.jsonl", lines)
+    (tmp_path / "all" / "seed0").symlink_to(runs / "seed0")
+    (tmp_path / "all" / "broken" / "archive").mkdir(parents=True)
+    assert main(["runs", str(training.parent)]) == 0
+    captured = capsys.readouterr()
+    assert "1e-06" in captured.out
+    assert "rollouts" in captured.out
+    assert "broken" in captured.err
+    assert main(["runs", str(runs), "--json", "--sort", "train"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["samples"] for row in rows] == [40, 40]
+    assert len(read_run(training)[0].samples) == 10  # answers to validation prompts are not counted
+
+
+def test_compare_prints_figures_and_writes_one_page(runs, tmp_path, capsys):
+    page = tmp_path / "compare.html"
+    assert main(["compare", str(runs / "seed0"), str(runs / "seed1"), "--output", str(page)]) == 0
+    assert "seed1" in capsys.readouterr().out
+    text = page.read_text()
+    assert "over tokens" in text
+    assert "over seconds" in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_predict_matches_columns_by_name_or_order(runs, tmp_path, capsys):
+    by_name = write_text(tmp_path / "name.csv", "note,v,x\nfirst,0.5,0.25\nsecond,-0.5,1.0\n")
+    by_order = write_text(tmp_path / "order.csv", "p,q\n0.25,0.5\n1.0,-0.5\n")
+    bare = write_text(tmp_path / "bare.csv", "0.25,0.5\n1.0,-0.5\n")
+    found = []
+    for path in (by_name, by_order, bare):
+        assert main(["predict", str(runs / "seed0"), "--csv", str(path)]) == 0
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        found.append([float(row["a_predicted"]) for row in rows])
+    assert found[0] == found[1] == found[2]
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(runs / "seed0"), "--csv", str(by_name), "--output", str(out)]) == 0
+    assert out.read_text().startswith("note,v,x,a_predicted\nfirst,0.5,0.25,")
+    program = "import best_equation as b; print(b.equation(0.25, 0.5))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=runs / "seed0", capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) == pytest.approx(found[0][0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [("", "empty"), ("x,v\n", "no rows"), ("x,w\n1,2\n", "no column v"), ("x,v\n1,two\n", "line 2"),
+     ("x,v\n1\n", "line 2"), ("1\n2\n", "columns")],
+)  # fmt: skip
+def test_predict_says_what_is_wrong_with_the_table(runs, tmp_path, capsys, content, word):
+    path = write_text(tmp_path / "bad.csv", content)
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(runs / "seed0"), "--csv", str(path), "--output", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert word in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("verb", ["report", "show", "runs", "compare", "predict"])
+def test_a_bad_directory_is_one_sentence(verb, tmp_path, capsys):
+    more = ["--csv", "x.csv"] if verb == "predict" else []
+    for directory in (tmp_path / "nothing", tmp_path):
+        assert main([verb, str(directory), *more]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert str(directory) in said
+
+
+def test_an_archive_of_another_spec_is_one_sentence(runs, tmp_path, capsys):
+    for name in ("config.yaml", "archive"):
+        (tmp_path / name).symlink_to(runs / "seed0" / name)
+    (tmp_path / "config.yaml").unlink()
+    write_text(tmp_path / "config.yaml", "problem_name: bactgrow\n")
+    assert main(["show", str(tmp_path)]) == 2
+    assert "spec" in capsys.readouterr().err
