@@ -65,6 +65,7 @@ class Sample:
     but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
     it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions,
     `elapsed` the seconds from the run's begin to this record, pauses between runs and resumes left out.
+    `problem` names the problem where one run holds several; `step` and `reward` belong to training.
     """
 
     number: int
@@ -81,6 +82,7 @@ class Sample:
     duplicate_of: int | None = None
     step: int | None = None
     reward: float | None = None
+    problem: str = ""
 
     def to_record(self) -> dict[str, Any]:
         """A flat mapping for JSON: the provenance and the evaluation side by side."""

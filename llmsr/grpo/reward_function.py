@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -161,8 +162,10 @@ class RewardFunction:
                 prompt=int(info.get("index") or 0),
                 proposer="policy" if training else "validation",
                 tokens=pending.tokens,
+                elapsed=round(time.time() - self.settings["began"], 3),
                 step=step,
                 reward=value,
+                problem=str(info.get("problem") or ""),
             )
         )
 

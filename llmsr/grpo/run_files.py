@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,11 @@ compute_score = compute_score_of(RUN_DIR)
 '''
 
 
-def write_run_files(plan: Plan, problems: list[Problem]) -> None:
-    """Write what does not depend on prompts or trainer: run.json, problems/ and llmsr_reward.py."""
+def write_run_files(plan: Plan, problems: list[Problem], elapsed: float = 0.0) -> None:
+    """Write what does not depend on prompts or trainer: run.json, problems/ and llmsr_reward.py.
+
+    `elapsed` are the seconds that the run took before it was resumed.
+    """
     run_dir = plan.run_dir
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -64,6 +68,7 @@ def write_run_files(plan: Plan, problems: list[Problem]) -> None:
         "problems": [problem.name for problem in problems],
         "answers_per_step": plan.answers_per_step,
         "steps": plan.steps,
+        "began": time.time() - elapsed,  # for the record of samples alone
     }
     write_file(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
     package = os.path.relpath(PACKAGE_PARENT, run_dir)

@@ -44,8 +44,8 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if plan.trainer == "verl" and not config.dry_run:
         preflight(plan, devices)
     with RunLock(plan.run_dir):
-        finished = _finished_steps(plan)
-        write_run_files(plan, problems)
+        finished, elapsed = _finished(plan)
+        write_run_files(plan, problems, elapsed)
         template = _write_prompts(plan, problems)
         metrics_path = _metrics_path(plan)
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
@@ -72,8 +72,8 @@ def say(sentence: str) -> None:
     print(f"llmsr: {sentence}", file=sys.stderr, flush=True)
 
 
-def _finished_steps(plan: Plan) -> int:
-    """Steps to go on from; the archive's numbering is set behind what is there."""
+def _finished(plan: Plan) -> tuple[int, float]:
+    """(steps, seconds) to go on from; the archive's numbering is set behind what is there."""
     from llmsr.grpo.local.trainer import last_step
 
     samples = read_archive(plan.run_dir)
@@ -87,7 +87,7 @@ def _finished_steps(plan: Plan) -> int:
     if not plan.config.dry_run:
         last = max((sample.number for sample in samples), default=0)
         set_numbers(plan.run_dir, last, done * plan.answers_per_step)
-    return done
+    return done, max((sample.elapsed for sample in samples), default=0.0)
 
 
 def _write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:

@@ -64,7 +64,7 @@ def read_run(directory: str | Path) -> list[Recorded]:
         return [Recorded(directory, directory, mode, settings, names[0], samples)]
     by_problem: dict[str, list[Sample]] = {name: [] for name in names}
     for sample in samples:
-        by_problem.setdefault(getattr(sample, "problem", "") or names[0], []).append(sample)
+        by_problem.setdefault(sample.problem or names[0], []).append(sample)
     return [
         Recorded(directory, directory / "results" / name, mode, settings, name, found)
         for name, found in by_problem.items()
