@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         )
     if given.problem is not None and given.problem not in runs:
         raise UserError(f"{given.directory} has no problem {given.problem!r}; it has {', '.join(runs)}")
-    outputs, _ = outputs_of(runs[given.problem] if given.problem else next(iter(runs.values())), given.select)
+    outputs, _ = outputs_of(runs[given.problem or next(iter(runs))], rule=given.select)
     equations = outputs.equations()
     picked = outputs.picked(equations)
     if picked is None:

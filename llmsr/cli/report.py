@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from llmsr.config import add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.report.front import RULES
-from llmsr.report.outputs import outputs_of
+from llmsr.report.outputs import outputs_of, write_run
 from llmsr.report.recorded import read_run
 from llmsr.report.terminal import format_result
 
@@ -50,14 +51,13 @@ def _each_problem(verb: str, about: str, argv: Sequence[str]) -> int:
     given = vars(parser.parse_args(argv))
     directory = given.pop("directory")
     (settings,) = resolve(ReportSettings, given=given)
-    results = []
-    for run in read_run(directory):
-        outputs, totals = outputs_of(run, settings.select, settings.within)
-        if verb == "show":
-            results.append(outputs.result(totals))
-            continue
-        results.append(outputs.finish(totals))
-        print(f"written to {run.output}: report.html and the equations", file=sys.stderr)
+    runs = [outputs_of(run, rule=settings.select, within=settings.within) for run in read_run(directory)]
+    if verb == "report":
+        whole = write_run(Path(directory), runs)
+        results = whole.get("problems") or [whole]
+        print(f"written to {directory}: report.html and the equations", file=sys.stderr)
+    else:
+        results = [outputs.result(totals) for outputs, totals in runs]
     if settings.json:
         print(json.dumps(results[0] if len(results) == 1 else results, indent=2))
     else:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from llmsr.config import add_options, resolve
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.grpo.summary import format_curve, format_summary
 from llmsr.grpo.training import train
+from llmsr.report.learning import format_curve
+from llmsr.report.result import format_result
 
 EXAMPLES = """examples:
   python main.py --use_rl                                         on this machine, whatever it has
@@ -42,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(outcome, indent=2))
         return 0
     print(format_curve(outcome["curve"]))
-    for found in outcome["problems"]:
+    for found in outcome.get("problems") or [outcome]:
         print()
-        print(format_summary(found))
+        print(format_result(found))
     model = outcome["model"]
     print(f"\ntrained model: {model['path']} ({model['changed']} of {model['weights']} weights changed)")
     print(f"next: --model_path {model['path']} --problem_name ANOTHER", file=sys.stderr)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmsr.archive import read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.files import write_file
-from llmsr.grpo import dataset, summary
+from llmsr.grpo import dataset
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
 from llmsr.grpo.memory import format_memory
 from llmsr.grpo.plan import Plan, arithmetic, make_plan
 from llmsr.grpo.pool import build_pool
-from llmsr.grpo.progress import Progress
+from llmsr.grpo.progress import Progress, StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, set_numbers
 from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
+from llmsr.grpo.summary import Findings
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
 from llmsr.problem.loading import Problem, load_problem
@@ -55,15 +54,25 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             return {}
         for line in arithmetic(plan):
             say(line)
-        progress = Progress(plan.run_dir, plan.steps, finished + 1)
+        progress, findings, complete = (
+            Progress(plan.run_dir, plan.steps, finished + 1),
+            Findings(plan.run_dir),
+            False,
+        )
+
+        def on_step(metrics: StepMetrics) -> None:
+            progress(metrics)
+            findings.refresh()
+
         try:
             if plan.trainer == "verl":
-                train_with_verl(plan, overrides, metrics_path, progress)
+                train_with_verl(plan, overrides, metrics_path, on_step)
             else:
-                _train_locally(plan, progress)
+                _train_locally(plan, on_step)
+            complete = True
             export = _export(plan)
         finally:  # an interrupted run reports what it found
-            outcome = _report(plan, problems)
+            outcome = findings.finish(complete)
     return {**outcome, "model": export}
 
 
@@ -145,13 +154,13 @@ def _metrics_path(plan: Plan) -> Path:
     return folder / f"verl-{number}.jsonl"
 
 
-def _train_locally(plan: Plan, progress: Progress) -> None:
+def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
     from llmsr.grpo.local.trainer import LocalTrainer
 
     rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
     validation = dataset.read_parquet(plan.run_dir / "llmsr_val.parquet")
     with RewardFunction(plan.run_dir, plan.config.workers or os.cpu_count()) as reward_function:
-        LocalTrainer(plan, rows, validation, reward_function, progress).train()
+        LocalTrainer(plan, rows, validation, reward_function, on_step).train()
 
 
 def _export(plan: Plan) -> dict[str, Any]:
@@ -162,22 +171,6 @@ def _export(plan: Plan) -> dict[str, Any]:
         return export_final(trained_folder(actor), plan.model_path, plan.final)
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
-
-
-def _report(plan: Plan, problems: Sequence[Problem]) -> dict[str, Any]:
-    """result.json, curve.csv and curve-<problem>.csv from the archive; the outcome comes back."""
-    samples = read_archive(plan.run_dir)
-    rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
-    problem_of = {row["extra_info"]["index"]: row["extra_info"]["problem"] for row in rows}
-    points = summary.curve(samples, plan.answers_per_step)
-    summary.write_curve(points, plan.run_dir / "curve.csv")
-    found = []
-    for problem in problems:
-        own = [s for s in samples if s.proposer == "policy" and problem_of.get(s.prompt) == problem.name]
-        found.append(summary.summary(problem.name, problem.target, problem.note, own))
-    outcome = {"trainer": plan.trainer, "base_model": plan.model_path, "problems": found, "curve": points}
-    write_file(plan.run_dir / "result.json", json.dumps(outcome, indent=2) + "\n")
-    return outcome
 
 
 def _dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:

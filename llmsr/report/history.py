@@ -29,7 +29,7 @@ class Improvement:
 
 @dataclass
 class Step:
-    """The samples of one training step."""
+    """The samples of one training step; `best_so_far` is the run's best at its end, by the run's own loss."""
 
     samples: int = 0
     valid: int = 0
@@ -37,6 +37,7 @@ class Step:
     reward: float = 0.0
     rewarded: int = 0
     best_nmse: float | None = None
+    best_so_far: Improvement | None = None
 
     @property
     def mean_reward(self) -> float | None:
@@ -132,8 +133,7 @@ class History:
             key = (status, "other reasons")
         self.reasons[key] += 1
 
-    @staticmethod
-    def _add_to_step(step: Step, sample: Sample, kind: int, nmse: float | None) -> None:
+    def _add_to_step(self, step: Step, sample: Sample, kind: int, nmse: float | None) -> None:
         step.samples += 1
         step.valid += kind != FAILED
         step.new += kind == NEW
@@ -142,6 +142,7 @@ class History:
             step.rewarded += 1
         if nmse is not None and (step.best_nmse is None or nmse < step.best_nmse):
             step.best_nmse = nmse
+        step.best_so_far = self.best[-1] if self.best else None
 
 
 def history_of(samples: Sequence[Sample]) -> History:

@@ -1,6 +1,7 @@
 """The files of a run's result, written and refreshed while it goes on.
 
     result.json  equations.csv  best_equation.py  best_equation.tex  report.html
+    curve.csv                     of a training run
 
 Nothing here decides anything for the run: it only watches, so the clock may say when files are refreshed.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,21 @@ from llmsr.report.equation import Equation
 from llmsr.report.files import equation_module, equation_tex, equations_csv
 from llmsr.report.front import Front, pick, scores
 from llmsr.report.history import History
-from llmsr.report.recorded import SEARCH, Recorded
+from llmsr.report.learning import curve_csv, learning_curve
+from llmsr.report.recorded import SEARCH, TRAINING, Recorded
 from llmsr.report.result import front_of, result_of, write_result
 from llmsr.sample import Sample
 
 EVERY_SECONDS = 20.0  # between two refreshes while the run goes on
+IDLE_SECONDS = 120.0  # the same while the front stays as it is
 COST_SHARE = 0.05  # of the run's time that refreshes may take
 
 
 class Outputs:
     """Observes a run and keeps its files up to date; `finish` writes them a last time.
 
-    Files are refreshed when the front has a new member, at most every `every_seconds`, and never more often
-    than lets all refreshes together take a twentieth of the time.
+    Files are refreshed when the front has a new member, at most every `every_seconds`, else every
+    IDLE_SECONDS, and never more often than lets all refreshes together take a twentieth of the time.
     """
 
     def __init__(
@@ -62,8 +65,12 @@ class Outputs:
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
         self.add(sample)
-        if self._changed and time.monotonic() >= self._next:
-            began = time.monotonic()
+        self.refresh(totals)
+
+    def refresh(self, totals: Totals) -> None:
+        """Write the files if it is time for that."""
+        began = time.monotonic()
+        if began >= self._next + (0.0 if self._changed else IDLE_SECONDS):
             self.finish(totals, complete=False)
             ended = time.monotonic()
             self._next = ended + max(self._every_seconds, (ended - began) / COST_SHARE)
@@ -127,6 +134,8 @@ class Outputs:
         if picked is not None:
             write_file(self.output / "best_equation.py", equation_module(equations[picked]))
             write_file(self.output / "best_equation.tex", equation_tex(equations[picked]))
+        if result.get("curve"):
+            write_file(self.output / "curve.csv", curve_csv(result["curve"]))
         page = report_page(result, self.history, self.problem, self.settings, self.mode, equations, picked)
         write_file(self.output / "report.html", page)
         return result
@@ -135,26 +144,42 @@ class Outputs:
         self, totals: Totals, finished: bool, equations: list[Equation], picked: int | None
     ) -> dict[str, Any]:
         history = self.history
-        return (
-            result_of(self.problem, totals)
-            | front_of(equations, picked, self.rule)
-            | {
-                "mode": self.mode,
-                "finished": finished,
-                "seconds": round(history.seconds, 3),
-                "generation_seconds": round(history.generation_seconds, 3),
-                "fits": history.fits,
-                "fit_seconds": round(history.fit_seconds, 3),
-                "cpu_seconds": round(history.cpu_seconds, 3),
+        result = result_of(self.problem, totals) | front_of(equations, picked, self.rule)
+        result |= {
+            "mode": self.mode,
+            "finished": finished,
+            "seconds": round(history.seconds, 3),
+            "generation_seconds": round(history.generation_seconds, 3),
+            "fits": history.fits,
+            "fit_seconds": round(history.fit_seconds, 3),
+            "cpu_seconds": round(history.cpu_seconds, 3),
+        }
+        if self.mode == TRAINING:
+            result |= {
+                "trainer": self.settings.get("trainer"),
+                "base_model": self.settings.get("model_path"),
+                "curve": learning_curve([history]),
             }
-        )
+        return result
 
 
-def outputs_of(run: Recorded, rule: str = "best", within: float = 0.5) -> tuple[Outputs, Totals]:
+def outputs_of(run: Recorded, **options: Any) -> tuple[Outputs, Totals]:
     """The outputs of a recorded run and its totals, ready to be written or looked at."""
-    outputs = Outputs(run.output, run.problem(), run.settings, mode=run.mode, rule=rule, within=within)
+    outputs = Outputs(run.output, run.problem(), run.settings, mode=run.mode, **options)
     totals = Totals()
     for sample in run.samples:
         outputs.add(sample)
         totals.add(sample)
     return outputs, totals
+
+
+def write_run(
+    directory: Path, runs: Sequence[tuple[Outputs, Totals]], complete: bool = True
+) -> dict[str, Any]:
+    """Write all files of a run and hand back what its `result.json` says; `runs` are its problems."""
+    results = [outputs.finish(totals, complete) for outputs, totals in runs]
+    if len(runs) == 1:
+        return results[0]
+    from llmsr.report.several import write_several
+
+    return write_several(directory, [outputs for outputs, _ in runs], results)

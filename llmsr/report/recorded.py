@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,24 @@ def read_run(directory: str | Path) -> list[Recorded]:
         raise UserError(f"{directory} holds no run (it has no folder archive){hint}")
     mode, settings = read_settings(directory)
     samples = [s for s in read_archive(directory) if s.proposer != VALIDATION]
+    return by_problem(directory, mode, settings, samples)
+
+
+def by_problem(
+    directory: Path, mode: str, settings: Mapping[str, Any], samples: Sequence[Sample]
+) -> list[Recorded]:
+    """A run and its samples once per problem; of several, each has a folder of its own below `results`."""
     names = [name.strip() for name in str(settings.get("problem_name") or "").split(",") if name.strip()]
     if not names:
         raise UserError(f"{directory} does not tell its problem: neither config.yaml nor run.json names one")
     if len(names) == 1:
-        return [Recorded(directory, directory, mode, settings, names[0], samples)]
-    by_problem: dict[str, list[Sample]] = {name: [] for name in names}
+        return [Recorded(directory, directory, mode, settings, names[0], list(samples))]
+    own: dict[str, list[Sample]] = {name: [] for name in names}
     for sample in samples:
-        by_problem.setdefault(sample.problem or names[0], []).append(sample)
+        own.setdefault(sample.problem or names[0], []).append(sample)
     return [
         Recorded(directory, directory / "results" / name, mode, settings, name, found)
-        for name, found in by_problem.items()
+        for name, found in own.items()
     ]
 
 

@@ -60,7 +60,7 @@ def main() -> int:
         "seconds_per_step": sum(m.seconds for m in late) / len(late),
         "phases": {name: round(seconds, 3) for name, seconds in phases.items()},
         "fit_seconds_per_answer": fits,
-        "best": json.loads((options.run / "result.json").read_text())["problems"][0]["best"],
+        "best": json.loads((options.run / "result.json").read_text())["best"],
     }
     print(json.dumps(report, indent=2))
     if options.vllm:

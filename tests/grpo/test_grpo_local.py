@@ -53,7 +53,7 @@ def test_all_promised_files_are_there(finished):
     checkpoints = folder / "checkpoints" / "llm_sr_grpo" / "llmsr_grpo_plane"
     for path in (
         folder / "grpo_config.yaml", folder / "llmsr_train.parquet", folder / "llmsr_val.parquet",
-        folder / "llmsr_reward.py", folder / "result.json", folder / "curve.csv",
+        folder / "llmsr_reward.py", folder / "result.json", folder / "curve.csv", folder / "report.html",
         checkpoints / "global_step_1", checkpoints / "global_step_2",
         folder / "checkpoints" / "final" / "config.json",
     ):  # fmt: skip
@@ -83,11 +83,12 @@ def test_the_report_tells_the_archive(finished):
     training = [sample for sample in read_archive(folder) if sample.proposer == "policy"]
     assert [int(point["samples"]) for point in points] == [6, 12]
     assert float(points[0]["reward"]) == pytest.approx(sum(s.reward for s in training[:6]) / 6)
-    (found,) = result["problems"]
-    assert found["valid"] == sum(s.evaluation.ok for s in training)
+    assert result["curve"][1]["samples"] == 12
+    assert result["finished"]
+    assert result["valid"] == sum(s.evaluation.ok for s in training)
     errors = [s.evaluation.nmse["train"] for s in training if s.evaluation.ok]
-    assert (found["best"] or {"nmse": {"train": None}})["nmse"]["train"] == min(errors, default=None)
-    assert found["best"] is None or found["best"]["equation"] in done.stdout
+    assert (result["best"] or {"nmse": {"train": None}})["nmse"]["train"] == min(errors, default=None)
+    assert result["pick"] is None or result["pick"]["rounded"]["equation"] in done.stdout
 
 
 def test_the_final_model_differs_from_its_base_and_can_be_trained_on(finished, problem, tmp_path):
