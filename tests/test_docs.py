@@ -66,3 +66,9 @@ def test_every_flag_of_the_tutorial_exists():
     source = "".join(path.read_text() for path in (ROOT / "llmsr").rglob("*.py"))
     for flag in flags - {"--help"}:
         assert re.search(rf"^    {flag[2:]}: .*= option\(|\"{flag}\"", source, re.MULTILINE), flag
+
+
+def test_the_reference_of_flags_is_up_to_date():
+    made = run([str(ROOT / "scripts" / "flags.py")], ROOT)
+    hint = "run: python scripts/flags.py > docs/flags.md"
+    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == made, hint

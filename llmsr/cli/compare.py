@@ -13,7 +13,8 @@ from llmsr.report.comparison import compare, comparison_page, format_comparison
 from llmsr.report.overview import as_records
 
 
-def main(argv: Sequence[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `compare`."""
     parser = argparse.ArgumentParser(
         prog="llmsr compare",
         description="Figures of several runs; with --output also a page with their curves.",
@@ -23,7 +24,11 @@ def main(argv: Sequence[str]) -> int:
         "--output", metavar="FILE", help="write a page of curves and figures, such as compare.html"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    given = parser().parse_args(argv)
     compared = compare(given.directories)
     if given.output:
         write_file(Path(given.output), comparison_page(compared))

@@ -51,12 +51,17 @@ class NewSettings:
     json: bool = option(False, "print what was made as JSON")
 
 
-def main(argv: Sequence[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `new`."""
     parser = argparse.ArgumentParser(
         prog="llmsr new", description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser, NewSettings)
-    (given,) = resolve(NewSettings, given=vars(parser.parse_args(argv)))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    (given,) = resolve(NewSettings, given=vars(parser().parse_args(argv)))
     made = make_problem(_asked(given))
     print(json.dumps(_described(made), indent=2) if given.json else _told(made, given))
     return 0

@@ -15,7 +15,8 @@ from llmsr.report.prediction import write_predictions
 from llmsr.report.recorded import read_run
 
 
-def main(argv: Sequence[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `predict`."""
     parser = argparse.ArgumentParser(
         prog="llmsr predict",
         description="Add the equation's prediction to the rows of a CSV file; columns are matched by name, "
@@ -32,7 +33,11 @@ def main(argv: Sequence[str]) -> int:
         "--select", choices=RULES, default="best", help="which equation of the front (default: best)"
     )
     parser.add_argument("--problem", metavar="NAME", help="which problem, where the run has several")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    given = parser().parse_args(argv)
     runs = {run.problem_name: run for run in read_run(given.directory)}
     if given.problem is None and len(runs) > 1:
         raise UserError(

@@ -1,4 +1,4 @@
-"""`python -m llmsr report DIR` writes a run's files anew; `show DIR` prints its front and best equation."""
+"""`python -m llmsr report DIR`: a run's files written anew from its archive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmsr.report.outputs import outputs_of, write_run
 from llmsr.report.recorded import read_run
 from llmsr.report.terminal import format_result
 
-SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see the docs)"
+SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,31 @@ class ReportSettings:
             raise UserError(f"--within must not be negative, it is {self.within}")
 
 
+def parser(
+    verb: str = "report",
+    about: str = "Write result.json, equations.csv, best_equation.* and report.html anew.",
+) -> argparse.ArgumentParser:
+    """The flags of `report`, and of verbs like it."""
+    made = argparse.ArgumentParser(prog=f"llmsr {verb}", description=about)
+    made.add_argument("directory", metavar="DIR", help="the run's directory (--log_path or --output_dir)")
+    add_options(made, ReportSettings)
+    return made
+
+
+def settings_of(given: argparse.Namespace) -> tuple[Path, ReportSettings]:
+    """The run's directory and what was asked of it."""
+    values = vars(given)
+    directory = Path(values.pop("directory"))
+    return directory, resolve(ReportSettings, given=values)[0]
+
+
 def main(argv: Sequence[str]) -> int:
-    """Write all files of a run from its archive."""
-    return _each_problem(
-        "report", "Write result.json, equations.csv, best_equation.* and report.html anew.", argv
-    )
-
-
-def show(argv: Sequence[str]) -> int:
-    """Print a run's front and its best equation; nothing is written."""
-    return _each_problem("show", "Print the front and the best equation of a run.", argv)
-
-
-def _each_problem(verb: str, about: str, argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"llmsr {verb}", description=about)
-    parser.add_argument("directory", metavar="DIR", help="the run's directory (--log_path or --output_dir)")
-    add_options(parser, ReportSettings)
-    given = vars(parser.parse_args(argv))
-    directory = given.pop("directory")
-    (settings,) = resolve(ReportSettings, given=given)
+    directory, settings = settings_of(parser().parse_args(argv))
     runs = [outputs_of(run, rule=settings.select, within=settings.within) for run in read_run(directory)]
-    if verb == "report":
-        whole = write_run(Path(directory), runs)
-        results = whole.get("problems") or [whole]
-        print(f"written to {directory}: report.html and the equations", file=sys.stderr)
-    else:
-        results = [outputs.result(totals) for outputs, totals in runs]
+    whole = write_run(directory, runs)
+    print(f"written to {directory}: report.html and the equations", file=sys.stderr)
     if settings.json:
-        print(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+        print(json.dumps(whole, indent=2))
     else:
-        print("\n\n".join(format_result(result) for result in results))
+        print("\n\n".join(format_result(result) for result in whole.get("problems") or [whole]))
     return 0

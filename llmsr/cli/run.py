@@ -133,7 +133,8 @@ def _wants_training(argv: Sequence[str]) -> bool:
     return parser.parse_known_args(argv)[0].use_rl
 
 
-def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, ProposerConfig]:
+def parser() -> argparse.ArgumentParser:
+    """The flags of a search."""
     parser = argparse.ArgumentParser(
         prog="main.py",
         usage="python main.py [--flag value ...]",
@@ -143,7 +144,11 @@ def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, Propose
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, help="train by GRPO instead")
     add_options(parser, RunSettings, SearchSettings, ProposerConfig)
-    given = vars(parser.parse_args(argv))
+    return parser
+
+
+def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, ProposerConfig]:
+    given = vars(parser().parse_args(argv))
     path = given.pop("config")
     given.pop("use_rl")
     if given.get("resume") and path is None and given.get("log_path"):

@@ -11,7 +11,8 @@ from llmsr.report.overview import as_records, format_overview, overview
 from llmsr.report.text import plain
 
 
-def main(argv: Sequence[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `runs`."""
     parser = argparse.ArgumentParser(
         prog="llmsr runs",
         description="A table over all runs below DIR, one line per run and problem.",
@@ -21,7 +22,11 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--sort", choices=("run", "train", "ood"), default="run", help="order of the lines")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    given = parser().parse_args(argv)
     rows, faults = overview(given.directory)
     if given.sort != "run":
         split = "train" if given.sort == "train" else "test_ood"

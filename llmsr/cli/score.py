@@ -53,7 +53,8 @@ class ScoreSettings:
         parse_workers(self.workers)
 
 
-def main(argv: Sequence[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `score`."""
     parser = argparse.ArgumentParser(
         prog="llmsr score",
         usage="python -m llmsr score [--flag value ...]",
@@ -61,7 +62,11 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options(parser, ScoreSettings)
-    (settings,) = resolve(ScoreSettings, given=vars(parser.parse_args(argv)))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    (settings,) = resolve(ScoreSettings, given=vars(parser().parse_args(argv)))
     problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_opened(settings.input, "r", sys.stdin))

@@ -23,16 +23,21 @@ EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """Train, print the outcome, and return the exit code."""
-    own, overrides = _split(argv)
+def parser() -> argparse.ArgumentParser:
+    """The flags of a training run."""
     parser = argparse.ArgumentParser(
         prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     parser.add_argument("--use_rl", nargs="?", help=argparse.SUPPRESS)
     add_options(parser, GrpoConfig)
-    given = vars(parser.parse_args(own))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train, print the outcome, and return the exit code."""
+    own, overrides = _split(argv)
+    given = vars(parser().parse_args(own))
     path = given.pop("config")
     given.pop("use_rl")
     (config,) = resolve(GrpoConfig, given=given, path=path)
