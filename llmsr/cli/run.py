@@ -22,6 +22,7 @@ from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.choice import make_proposer
 from llmsr.llm.proposer import ProposerConfig
 from llmsr.problem.loading import Problem, load_problem
+from llmsr.report.dashboards import DASHBOARDS, Dashboards, read_dashboards
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
@@ -40,7 +41,7 @@ EXAMPLES = """examples:
 
 # what may differ between a run and its continuation
 FREE_ON_RESUME = frozenset(
-    {"budget", "workers", "resume", "log_path", "json", "device", "timeout", "retries"}
+    {"budget", "workers", "resume", "log_path", "json", "device", "timeout", "retries", "logger"}
 )
 
 
@@ -58,10 +59,14 @@ class RunSettings:
     workers: str = option("0", "processes that fit; 0: one per core; ray: on the cluster at RAY_ADDRESS")
     resume: bool = option(False, "continue the run in log_path")
     sample_files: bool = option(True, "also write samples/samples_<n>.json, one per sample")
+    logger: str = option(
+        "none", "comma-separated: " + ", ".join(DASHBOARDS) + "; or none (see docs/tutorial.md)"
+    )
     json: bool = option(False, "print the result as JSON")
 
     def __post_init__(self) -> None:
         parse_workers(self.workers)
+        read_dashboards(self.logger)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,8 +103,11 @@ def _search(
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
         archive = stack.enter_context(Archive(run_dir))
-        outputs = Outputs(run_dir, problem, without_secrets(as_mapping(run, search, proposer_config)))
+        settings = without_secrets(as_mapping(run, search, proposer_config))
+        outputs = Outputs(run_dir, problem, settings)
         observers: list[Any] = [stack.enter_context(Progress(search.budget)), outputs]
+        if dashboards := read_dashboards(run.logger):
+            observers.append(stack.enter_context(Dashboards(dashboards, run_dir, settings)))
         if run.sample_files:
             observers.append(lambda sample, totals: write_sample_file(run_dir, problem.spec, sample))
         engine = Search(problem, proposer, evaluator, archive, search, observers, earlier)

@@ -24,6 +24,15 @@ class StepMetrics:
     phases: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, float] = field(default_factory=dict)
 
+    def figures(self) -> dict[str, float]:
+        """All of it by tags, for a dashboard."""
+        return {
+            "train/reward": self.reward,
+            **{f"train/{name}": value for name, value in self.extra.items()},
+            "seconds/step": self.seconds,
+            **{f"seconds/{name}": seconds for name, seconds in self.phases.items()},
+        }
+
 
 class ArchiveTail:
     """The samples that were appended to a run's archive since the last look."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.archive import read_archive
+from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
@@ -25,6 +26,7 @@ from llmsr.grpo.summary import Findings
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
 from llmsr.problem.loading import Problem, load_problem
+from llmsr.report.dashboards import DASHBOARDS, Dashboards
 from llmsr.run_directory import RunLock
 
 
@@ -54,11 +56,8 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             return {}
         for line in arithmetic(plan):
             say(line)
-        progress, findings, complete = (
-            Progress(plan.run_dir, plan.steps, finished + 1),
-            Findings(plan.run_dir),
-            False,
-        )
+        progress, findings = Progress(plan.run_dir, plan.steps, finished + 1), Findings(plan.run_dir)
+        complete = False
 
         def on_step(metrics: StepMetrics) -> None:
             progress(metrics)
@@ -159,8 +158,17 @@ def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
 
     rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
     validation = dataset.read_parquet(plan.run_dir / "llmsr_val.parquet")
-    with RewardFunction(plan.run_dir, plan.config.workers or os.cpu_count()) as reward_function:
-        LocalTrainer(plan, rows, validation, reward_function, on_step).train()
+    chosen = [name for name in plan.config.loggers if name in DASHBOARDS]
+    with (
+        Dashboards(chosen, plan.run_dir, as_mapping(plan.config)) as dashboards,
+        RewardFunction(plan.run_dir, plan.config.workers or os.cpu_count()) as reward_function,
+    ):
+
+        def watched(metrics: StepMetrics) -> None:
+            on_step(metrics)
+            dashboards.log(metrics.figures(), metrics.step)
+
+        LocalTrainer(plan, rows, validation, reward_function, watched).train()
 
 
 def _export(plan: Plan) -> dict[str, Any]:
@@ -175,8 +183,6 @@ def _export(plan: Plan) -> dict[str, Any]:
 
 def _dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:
     import yaml
-
-    from llmsr.config import as_mapping
 
     parts = [
         "# settings",
