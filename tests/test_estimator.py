@@ -61,9 +61,29 @@ def test_importing_the_package_does_not_import_scikit_learn():
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
+def test_scikit_learns_contract_is_kept_with_a_quick_proposer():
+    check_estimator(SymbolicRegressor(budget=8, proposer="grammar"))
+
+
 @pytest.mark.slow
 def test_the_default_estimator_keeps_scikit_learns_contract():
     check_estimator(SymbolicRegressor())
+
+
+def test_a_local_model_is_not_asked_the_same_twice():
+    class Counting(Drawing):
+        batch_prompts = 2
+
+        def propose_many(self, prompts, n, seeds):
+            return [self.propose(prompt, n, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+
+    model = warm.Remembering(Counting())
+    first = model.propose_many(["p", "q"], 2, [1, 2])
+    assert model.propose_many(["p", "q"], 2, [1, 2]) == first
+    assert len(model.inner.asked) == 2
+    assert model.propose_many(["p", "q"], 2, [2, 1]) != first
+    assert model.propose_many(["p", "q"], 3, [1, 2]) != first
+    assert len(model.inner.asked) == 6
 
 
 @pytest.mark.slow

@@ -16,10 +16,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.estimator.search import Asked, search_table
-from llmsr.estimator.warm import lent_evaluator
+from llmsr.estimator.warm import LOCAL, lent_evaluator
 from llmsr.evolution.settings import SearchSettings
 from llmsr.expression.graph import Graph
 from llmsr.fitting import MODES
+from llmsr.llm.choice import chosen_proposer
 from llmsr.llm.proposer import Proposer, ProposerConfig
 from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_problem
 from llmsr.problem.loading import Problem
@@ -29,7 +30,9 @@ from llmsr.report.front import Front, pick, scores
 from llmsr.report.tidy import Tidy, tidy
 from llmsr.sample import Evaluation, Sample
 
-PROMPTS = 4  # decoded together by a model in this process, each round seeing the results of the one before
+# A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
+# results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.
+PROMPTS, SAMPLES = 3, 8
 
 
 class SymbolicRegressor(RegressorMixin, BaseEstimator):
@@ -40,8 +43,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    budget : int, default=64
-        Completions to ask the model for in one `fit`.
+    budget : int, default=48
+        Completions to ask the model for in one `fit`; 48 take one to three CPU seconds.
     search : {"islands", "best_of_n", "sequential_best_of_n"}, default="islands"
         What the prompts show of earlier equations.
     selection : {"best", "accuracy", "simplest", "aic", "mdl"}, default="best"
@@ -97,7 +100,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        budget: int = 64,
+        budget: int = 48,
         *,
         search: str = "islands",
         selection: str = "best",
@@ -266,11 +269,14 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     def _proposer_config(self) -> ProposerConfig:
         named = self.proposer if isinstance(self.proposer, str) else "auto"
-        given = {"proposer": named, **(self.proposer_options or {})}
-        return resolve(ProposerConfig, given=given)[0]
+        config = resolve(ProposerConfig, given={"proposer": named, **(self.proposer_options or {})})[0]
+        if config.parallel_prompts is None and chosen_proposer(config) in LOCAL:
+            config = replace(config, parallel_prompts=PROMPTS)
+        return config
 
     def _settings(self, done: int) -> SearchSettings:
-        given = {"search": self.search, "lookahead": PROMPTS, **(self.search_options or {})}
+        round_ = {"lookahead": PROMPTS, "samples_per_prompt": SAMPLES}
+        given = {"search": self.search, **round_, **(self.search_options or {})}
         for taken in ("budget", "seed"):
             if taken in (self.search_options or {}):
                 raise UserError(f"give {taken} as {'random_state' if taken == 'seed' else taken} of its own")

@@ -9,18 +9,57 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from llmsr.evaluator import Evaluator
 from llmsr.llm.choice import chosen_proposer, make_proposer
-from llmsr.llm.proposer import Proposer, ProposerConfig
+from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerConfig
 from llmsr.problem.loading import Problem
 
+LOCAL = ("skeleton-lm", "transformers")  # proposers that are a model in this process
 MODELS = 2  # local models that stay loaded
+REMEMBERED = 256  # groups of prompts whose completions are kept for whoever asks the same again
 
 _lock = threading.Lock()
 _idle: list[Evaluator] = []  # at most one: its processes hold memory
 _models: dict[ProposerConfig, Proposer] = {}
+
+
+class Remembering:
+    """A model in this process that is not asked the same twice.
+
+    Its completions depend on prompts and seeds alone. The folds of a cross-validation, and fits of other
+    tables with equal column names, begin with equal prompts.
+    """
+
+    def __init__(self, inner: BatchProposer) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.parallel_prompts = inner.parallel_prompts
+        self.batch_prompts = inner.batch_prompts
+        self._known: OrderedDict[tuple[object, ...], list[list[Completion]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+        return self.propose_many([prompt], n, [seed])[0]
+
+    def propose_many(self, prompts: Sequence[str], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+        key = (*prompts, n, *seeds)
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = self.inner.propose_many(prompts, n, seeds)
+        with self._lock:
+            self._known[key] = known
+            self._known.move_to_end(key)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return known
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 @contextlib.contextmanager
@@ -49,12 +88,12 @@ def lent_evaluator(problem: Problem, fitter: str, fit_timeout: float, workers: i
 @contextlib.contextmanager
 def lent_proposer(config: ProposerConfig) -> Iterator[Proposer]:
     """The proposer of a configuration; a model in this process stays loaded and may be shared."""
-    if chosen_proposer(config) not in ("skeleton-lm", "transformers"):
+    if chosen_proposer(config) not in LOCAL:
         with contextlib.closing(make_proposer(config)) as proposer:
             yield proposer
         return
     with _lock:
-        model = _models.pop(config, None) or make_proposer(config)
+        model = _models.pop(config, None) or Remembering(cast(BatchProposer, make_proposer(config)))
         _models[config] = model
         while len(_models) > MODELS:
             _models.pop(next(iter(_models))).close()
