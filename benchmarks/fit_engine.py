@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 from scipy import optimize  # noqa: E402
 
-from llmsr.expression import Refusal, engine, parse  # noqa: E402
+from llmsr.expression import Refusal, parse  # noqa: E402
 from llmsr.expression.derive import derivatives  # noqa: E402
+from llmsr.expression.engines import chosen as engine  # noqa: E402
 from llmsr.expression.engines.tape import compile_tape  # noqa: E402
 from llmsr.fitting import Fit, fit  # noqa: E402
 from llmsr.fitting.search import warm_up  # noqa: E402

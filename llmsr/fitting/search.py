@@ -261,7 +261,10 @@ class Search:
             size = np.sqrt(np.maximum(np.diag(g)[:k], 1e-300))
             ridge = np.where(np.abs(theta) > 1.0, TIE * best.squares / np.maximum(theta * theta, 1.0), 0.0)
             matrix = g[:k, :k] / np.outer(size, size) + np.diag(ridge / size / size + 1e-14)
-            step = np.linalg.lstsq(matrix, (g[k, :k] - ridge * theta) / size, rcond=1e-15)[0] / size
+            right = (g[k, :k] - ridge * theta) / size
+            if not (np.isfinite(matrix).all() and np.isfinite(right).all()):
+                return
+            step = np.linalg.lstsq(matrix, right, rcond=1e-15)[0] / size
             for share in (1.0, 0.9999, 0.99, 0.9, 0.5, 0.2):
                 trial = theta + share * step
                 engine.gram(self.full.handle, trial, g)

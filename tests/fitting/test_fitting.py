@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from llmsr.expression import engine, parse
+from llmsr.expression import parse
 from llmsr.expression.derive import derivatives
+from llmsr.expression.engines import chosen as engine
 from llmsr.expression.engines.tape import compile_tape
 from llmsr.fitting import Fit, fit, fit_many
 from llmsr.problem.loading import Problem, Split, load_problem
@@ -179,6 +180,16 @@ def test_bad_equations_end_in_a_status(body: str, mode: str) -> None:
     assert found.status in ("ok", "nonfinite")
     assert (found.loss is None) == (found.status != "ok")
     assert np.isfinite(found.params).all()
+
+
+def test_parameters_that_run_out_of_float64_are_no_crash() -> None:
+    body = (
+        "return params[0] * s**params[1] / (params[2] + s**params[1]) * temp**2 * pH / (pH + params[3])"
+        " * np.abs(pH - params[4]) + params[5] * pH**2 * np.log1p(np.abs(pH))"
+        " + params[6] * np.cos(params[7] * pH + temp) + params[8] * np.exp(-params[9] * b)"
+    )
+    data = load_problem("bactgrow")
+    assert fit(parse(body, data.spec.columns), data).status == "ok"
 
 
 def test_never_finite_is_told() -> None:
