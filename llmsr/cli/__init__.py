@@ -27,6 +27,7 @@ VERBS = {
     "report": ("llmsr.cli.report", "write a run's report.html and equation files anew"),
     "runs": ("llmsr.cli.runs", "a table over all runs below a directory"),
     "compare": ("llmsr.cli.compare", "figures and curves of several runs"),
+    "benchmark": ("llmsr.cli.benchmark", "arms x problems x seeds: runs, tables, figures"),
     "predict": ("llmsr.cli.predict", "what a run's equation says for the rows of a CSV file"),
 }
 

@@ -1,0 +1,59 @@
+"""What a benchmark will take, before it is run: from its finished cells, else from measured rates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+from llmsr.benchmark.cells import DONE, CellDirectory, read_json
+from llmsr.benchmark.plan import GRPO, PEER, Arm, Plan
+from llmsr.report.terminal import format_table
+
+# CPU seconds per LLM sample, all processes together, medians of the quick example (docs/benchmark.md)
+RATES = {"grammar": 0.05, "skeleton-lm": 0.2, "reference": 1.0, GRPO: 0.3}
+
+
+def estimate(plan: Plan, output: Path, jobs: int) -> str:
+    """The matrix of a plan with the CPU seconds that are left to spend, as a table and a sentence."""
+    measured = _measured(plan, output)
+    rows, total, left = [], 0.0, 0
+    for arm in plan.arms:
+        cells = [c for c in plan.cells if c.arm is arm]
+        waiting = [c for c in cells if CellDirectory(c, output / c.place).state().get("status") != DONE]
+        per_run = measured.get(arm.name)
+        known = per_run is not None
+        if per_run is None:
+            per_run = _assumed(arm)
+        total += per_run * len(waiting)
+        left += len(waiting)
+        what = " ".join(f"{k}={v}" for k, v in arm.flags.items())
+        budget = str(arm.budget) if arm.kind != PEER else "-"
+        rows.append([arm.name, arm.kind, budget, str(len(cells)), str(len(waiting)), f"{per_run:,.0f}",
+                     "measured" if known else "assumed", what[:90]])  # fmt: skip
+    head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "", "flags"]
+    problems = ", ".join(plan.problems)
+    return (
+        f"{len(plan.problems)} problems ({problems}) x {len(plan.arms)} arms x {len(plan.seeds)} seeds\n\n"
+        f"{format_table(head, rows)}\n\n"
+        f"{left} runs to do, about {total:,.0f} CPU seconds ({total / 3600:.1f} core hours); "
+        f"with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many cores are free"
+    )
+
+
+def _measured(plan: Plan, output: Path) -> dict[str, float]:
+    """CPU seconds of a run of each arm, the median of its finished cells."""
+    found: dict[str, list[float]] = {}
+    for cell in plan.cells:
+        measures = read_json(output / cell.place / "measures.json")
+        if measures is not None and measures["budget"] == cell.arm.budget:
+            found.setdefault(cell.arm.name, []).append(measures["cpu_seconds"])
+    return {name: median(values) for name, values in found.items()}
+
+
+def _assumed(arm: Arm) -> float:
+    if arm.kind == PEER:
+        return float(arm.flags.get("cpu_seconds", 300.0))
+    if arm.kind == GRPO:
+        return arm.budget * RATES[GRPO]
+    rate = RATES.get(str(arm.flags.get("proposer", "skeleton-lm")), RATES["skeleton-lm"])
+    return arm.budget * (rate + (RATES["reference"] if arm.flags.get("fitter") == "reference" else 0.0))

@@ -1,0 +1,247 @@
+"""What one run came to, from its archive and its meter alone: a few kilobytes that everything later reads.
+
+LLM samples are counted without refinements and validation answers; a refinement belongs to the sample that it
+refines. The equation is picked by its training NMSE alone, the earliest of equals; errors on test_id and
+test_ood are then looked up, None where a prediction is not finite.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmsr.archive import read_archive
+from llmsr.benchmark.cells import read_json
+from llmsr.benchmark.match import matches
+from llmsr.benchmark.plan import GRPO, PEER
+from llmsr.benchmark.problems import law_of, load
+from llmsr.errors import UserError
+from llmsr.files import write_file
+from llmsr.fitting.metrics import predict, within_tolerance_all, within_tolerance_share
+from llmsr.problem.loading import Problem
+from llmsr.report.equation import expression_of
+from llmsr.report.front import Front, pick
+from llmsr.sample import Sample
+
+THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-10)  # of the training NMSE
+TAU = 0.1  # of Acc_tau
+SPLITS = ("train", "test_id", "test_ood")
+COSTS = ("samples", "tokens", "cpu_seconds", "gpu_seconds", "seconds", "fits")
+MOST_IMPROVEMENTS = 150
+SHOWN_CHARACTERS = 400  # of an equation
+
+
+def is_counted(sample: Sample) -> bool:
+    """Whether a sample is an LLM's, and counts against the budget."""
+    return sample.proposer not in ("refine", "validation")
+
+
+def measure(directory: Path) -> dict[str, Any]:
+    """Write and return the measures of the finished run in a cell's directory."""
+    state = read_json(directory / "cell.json")
+    if state is None:
+        raise UserError(f"{directory} holds no cell of a benchmark (no cell.json)")
+    samples = [s for s in read_archive(directory / "run") if s.proposer != "validation"]
+    if state["kind"] == GRPO:
+        record = read_json(directory / "run" / "run.json") or {}
+        samples = without_lost_steps(samples, int(record.get("answers_per_step") or 0))
+    if not samples:
+        raise UserError(f"the archive in {directory / 'run'} is empty")
+    usages = [u for p in _by_number(directory.glob("usage-*.json")) if (u := read_json(p)) is not None]
+    found = {key: state[key] for key in ("problem", "arm", "kind", "seed", "budget", "jobs", "starts")}
+    found |= run_measures(samples, usages, peer=state["kind"] == PEER)
+    found |= equation_measures(samples, load(state["problem"]), state["problem"])
+    write_file(directory / "measures.json", json.dumps(found) + "\n")
+    return found
+
+
+def run_measures(
+    samples: Sequence[Sample], usages: Sequence[Mapping[str, Any]], peer: bool = False
+) -> dict[str, Any]:
+    """Counts, costs and the course of the best equation.
+
+    `improvements` are rows of samples, tokens, CPU seconds, GPU seconds, wall seconds, fits, and the NMSE
+    of train, test_id and test_ood; each holds from its row on. A peer has no samples: its rows say 0.
+    """
+    counted = [s for s in samples if is_counted(s)]
+    valid = [s for s in counted if s.evaluation.ok]
+    refined = [s for s in samples if not is_counted(s)]
+    every = [s for s in samples if s.evaluation.ok]
+    clock = Clock(usages)
+    improvements = list(_improvements(samples, clock, peer))
+    return {
+        "samples": 0 if peer else len(counted),
+        "valid": len(valid),
+        "distinct": len({s.evaluation.canonical for s in valid}),
+        "refinements": len(refined),
+        "distinct_with_refinements": len({s.evaluation.canonical for s in every}),
+        "failures": dict(Counter(s.evaluation.status for s in counted if not s.evaluation.ok)),
+        "tokens": sum(s.tokens for s in counted),
+        "fits": sum(s.evaluation.evaluations > 0 for s in samples),
+        "fit_cpu_seconds": round(sum(s.evaluation.cpu_seconds for s in samples), 2),
+        **clock.totals(),
+        "improvements": _thinned(improvements),
+        "reached": {f"{t:g}": _reached(improvements, t) for t in THRESHOLDS},
+    }
+
+
+def equation_measures(samples: Sequence[Sample], problem: Problem, name: str) -> dict[str, Any]:
+    """Under `final` the equation of least training NMSE, under `pick` the one that a report would show."""
+    best = best_of(samples)
+    front = Front()
+    for sample in samples:
+        front.add(sample)
+    picked = front.members[pick(front.members)] if front.members else None
+    return {
+        "note": problem.note,
+        "splits": list(problem.splits),
+        "final": described(best, problem, name) if best else None,
+        "pick": described(picked, problem, name) if picked else None,
+    }
+
+
+def described(sample: Sample, problem: Problem, name: str) -> dict[str, Any]:
+    """An equation with its errors, both kinds of Acc_tau per split, and whether it is the law.
+
+    `match` is None where no law is known.
+    """
+    evaluation = sample.evaluation
+    expression = expression_of(sample, problem.spec)
+    params = evaluation.params or ()
+    law = law_of(problem, name)
+    accuracy: dict[str, dict[str, float]] = {}
+    for split_name, split in problem.splits.items():
+        predicted = predict(expression, params, split)
+        accuracy[split_name] = {
+            "share_within": within_tolerance_share(predicted, split.target, TAU),
+            "all_within": within_tolerance_all(predicted, split.target, TAU),
+        }
+    return {
+        "sample": sample.number,
+        "proposer": sample.proposer,
+        "equation": evaluation.expression[:SHOWN_CHARACTERS],
+        "complexity": evaluation.complexity,
+        "nmse": {split: evaluation.nmse.get(split) for split in problem.splits},
+        f"accuracy_{TAU:g}": accuracy,
+        "match": None if law is None else matches(expression, params, law, problem),
+    }
+
+
+def best_of(samples: Iterable[Sample]) -> Sample | None:
+    """The valid sample of least training NMSE, the earliest of equals."""
+    rated = [(nmse, s.number, s) for s in samples if (nmse := train_nmse(s)) is not None]
+    return min(rated, key=lambda entry: entry[:2])[2] if rated else None
+
+
+def train_nmse(sample: Sample) -> float | None:
+    """The training NMSE, None for a failure."""
+    value = sample.evaluation.nmse.get("train") if sample.evaluation.ok else None
+    return value if value is not None and math.isfinite(value) else None
+
+
+def without_lost_steps(samples: Sequence[Sample], answers_per_step: int) -> list[Sample]:
+    """The samples without those of steps that a resumed training did again; a step's last ones stay."""
+    by_step: dict[int, int] = defaultdict(int)
+    kept = []
+    for sample in sorted(samples, key=lambda s: -s.number):
+        if sample.step is not None and answers_per_step and is_counted(sample):
+            by_step[sample.step] += 1
+            if by_step[sample.step] > answers_per_step:
+                continue
+        kept.append(sample)
+    return kept[::-1]
+
+
+class Clock:
+    """When a run had archived so many records: seconds, CPU and GPU seconds, over all its starts."""
+
+    def __init__(self, usages: Sequence[Mapping[str, Any]]) -> None:
+        self._usages = usages
+        self._counts: list[int] = [0]
+        self._at: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)]
+        seconds = cpu = gpu = 0.0
+        for usage in usages:
+            for tick in usage["ticks"]:
+                if tick[3] >= self._counts[-1]:
+                    self._counts.append(tick[3])
+                    self._at.append((seconds + tick[0], cpu + tick[1], gpu + tick[2]))
+            seconds += usage["seconds"]
+            cpu += usage["cpu_seconds"]
+            gpu += usage["gpu_seconds"] or 0.0
+        self._total = (seconds, cpu, gpu)
+
+    def at(self, record: int) -> tuple[float, float, float]:
+        """(seconds, CPU seconds, GPU seconds) at which record `record`, from 1, was in the archive.
+
+        Between two looks at the archive it is taken to have grown evenly.
+        """
+        after = bisect.bisect_left(self._counts, record)
+        if after >= len(self._counts):
+            return self._total
+        if after == 0:
+            return self._at[0]
+        n0, n1 = self._counts[after - 1], self._counts[after]
+        share = (record - n0) / (n1 - n0)
+        a, b = self._at[after - 1], self._at[after]
+        return (a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2]))
+
+    def totals(self) -> dict[str, Any]:
+        """What all starts took together; GPU figures are None where there was no GPU."""
+        gpus = [u["gpu_seconds"] for u in self._usages if u["gpu_seconds"] is not None]
+        gpu_bytes = [u["peak_gpu_bytes"] for u in self._usages if u["peak_gpu_bytes"] is not None]
+        return {
+            "seconds": round(self._total[0], 2),
+            "cpu_seconds": round(self._total[1], 2),
+            "gpu_seconds": round(sum(gpus), 2) if gpus else None,
+            "peak_host_bytes": max((u["peak_host_bytes"] for u in self._usages), default=0),
+            "peak_gpu_bytes": max(gpu_bytes, default=None),
+        }
+
+
+def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterable[list[float | None]]:
+    """A row for every sample that is better on the training rows than all before it."""
+    lowest = math.inf
+    counted = records = tokens = fits = 0
+    for sample in sorted(samples, key=lambda s: (s.number, not is_counted(s))):
+        fits += sample.evaluation.evaluations > 0
+        if is_counted(sample):
+            counted += 1
+            tokens += sample.tokens
+        records = max(records, sample.number)
+        value = train_nmse(sample)
+        if value is None or value >= lowest:
+            continue
+        lowest = value
+        seconds, cpu, gpu = clock.at(records)
+        nmse = [sample.evaluation.nmse.get(split) for split in SPLITS]
+        yield [0 if peer else counted, tokens, round(cpu, 2), round(gpu, 2), round(seconds, 2), fits,
+               *(float(f"{e:.4g}") if e is not None else None for e in nmse)]  # fmt: skip
+
+
+def _thinned(rows: list[list[float | None]]) -> list[list[float | None]]:
+    """At most MOST_IMPROVEMENTS rows, the last one among them, with the larger steps of the error kept."""
+    if len(rows) <= MOST_IMPROVEMENTS:
+        return rows
+    logs = [math.log(max(row[6] or 0.0, 1e-300)) for row in rows]
+    gains = [math.inf, *(before - after for before, after in itertools.pairwise(logs))]
+    gains[-1] = math.inf
+    kept = sorted(sorted(range(len(rows)), key=lambda i: -gains[i])[:MOST_IMPROVEMENTS])
+    return [rows[i] for i in kept]
+
+
+def _reached(improvements: Sequence[Sequence[float | None]], threshold: float) -> dict[str, float] | None:
+    """What it took to get below a training NMSE; None where the run did not."""
+    for row in improvements:
+        if row[6] is not None and row[6] < threshold:
+            return {name: value or 0.0 for name, value in zip(COSTS, row, strict=False)}
+    return None
+
+
+def _by_number(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: int(path.stem.partition("-")[2]))

@@ -1,0 +1,269 @@
+"""What a command costs: seconds, CPU seconds of all its processes, peak memory, GPU seconds, over time.
+
+    python -m llmsr.benchmark.meter USAGE.json LOG ARCHIVE COMMAND...
+
+A process of its own, so that daemons and orphans of the command are its children in the end (child subreaper)
+and their CPU time is counted when they are reaped, however they ended. Memory is the proportional set size
+summed over the process tree, so that shared pages count once; where the kernel does not tell it, the resident
+size. Both peaks are of samples, a second or more apart. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+FIRST_INTERVAL, LAST_INTERVAL = 0.5, 2.0  # seconds between samples; a scan of /proc takes milliseconds
+WRITE_SECONDS = 10.0
+GRACE_SECONDS = 60.0  # for the command to end by itself once it was asked to
+MOST_TICKS = 400
+CLOCK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Usage:
+    """What one start of a command took so far.
+
+    `ticks` are (seconds, CPU seconds, GPU seconds, records archived) in the order of time. GPU seconds are
+    those during which the machine's GPUs held more memory than before the start, times such GPUs; both GPU
+    figures are None where there is no GPU. `returncode` is None while it runs, negative for a signal.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_host_bytes: int = 0
+    gpu_seconds: float | None = None
+    peak_gpu_bytes: int | None = None
+    returncode: int | None = None
+    ticks: list[tuple[float, float, float, int]] = field(default_factory=list)
+
+
+def main(argv: list[str]) -> int:
+    usage_path, log_path, archive, *command = argv
+    parent = os.getppid()
+    stopping = _Stopping()
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        return 1
+    with open(log_path, "ab") as log:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    usage = Meter(child, Path(archive), Path(usage_path), stopping).watch()
+    return usage.returncode if usage.returncode is not None and usage.returncode >= 0 else 1
+
+
+class _Stopping:
+    """Whether this process was asked to end, and since when."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.since = self.since or time.monotonic()
+
+
+class Meter:
+    """Watches one started command until it and all that it started have ended."""
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], archive: Path, usage_path: Path, stopping: _Stopping
+    ) -> None:
+        self.child = child
+        self.usage_path = usage_path
+        self.usage = Usage()
+        self._lines = Lines(archive)
+        self._gpus = Gpus()
+        self._stopping = stopping
+        self._began = time.monotonic()
+        self._told = False
+
+    def watch(self) -> Usage:
+        """The final usage, which is also in the usage file; written there now and then before."""
+        interval, written, last = FIRST_INTERVAL, self._began, self._began
+        while self._waits(interval):
+            now = time.monotonic()
+            self._sample(now - last)
+            last = now
+            if now - written > WRITE_SECONDS:
+                self._write()
+                written = time.monotonic()
+            interval = min(LAST_INTERVAL, interval * 1.1)
+        _end_children()
+        self.usage.seconds = time.monotonic() - self._began
+        self.usage.cpu_seconds = _reaped_seconds() - self._gpus.cpu_seconds
+        self._tick(last=True)
+        self.usage.returncode = self.child.returncode
+        self._write()
+        return self.usage
+
+    def _waits(self, seconds: float) -> bool:
+        """Wait, passing on a request to end; whether the command still runs."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.child.poll() is not None:
+                return False
+            if self._stopping.since is not None:
+                if not self._told:
+                    self.child.terminate()
+                    self._told = True
+                elif time.monotonic() - self._stopping.since > GRACE_SECONDS:
+                    self.child.kill()
+            time.sleep(0.02)
+        return self.child.poll() is None
+
+    def _sample(self, passed: float) -> None:
+        usage, tree = self.usage, process_tree(os.getpid())
+        usage.seconds = time.monotonic() - self._began
+        spent = _reaped_seconds() - self._gpus.cpu_seconds
+        usage.cpu_seconds = spent + sum(process.cpu_seconds for process in tree)
+        usage.peak_host_bytes = max(usage.peak_host_bytes, sum(memory_bytes(p.pid) for p in tree))
+        held = self._gpus.held()
+        if held is not None:
+            usage.peak_gpu_bytes = max(usage.peak_gpu_bytes or 0, sum(held))
+            usage.gpu_seconds = (usage.gpu_seconds or 0.0) + passed * sum(1 for one in held if one > 0)
+        self._tick()
+
+    def _tick(self, last: bool = False) -> None:
+        usage = self.usage
+        row = (round(usage.seconds, 2), round(usage.cpu_seconds, 2), round(usage.gpu_seconds or 0.0, 2),
+               self._lines.count())  # fmt: skip
+        if not last and usage.ticks and row[3] == usage.ticks[-1][3]:
+            return  # when a count was reached is what ticks are read for
+        usage.ticks.append(row)
+        if len(usage.ticks) > MOST_TICKS:
+            usage.ticks[:] = [*usage.ticks[:-1:2], usage.ticks[-1]]
+
+    def _write(self) -> None:
+        temporary = self.usage_path.with_suffix(".part")
+        temporary.write_text(json.dumps(asdict(self.usage)), encoding="utf-8")
+        os.replace(temporary, self.usage_path)
+
+
+class Lines:
+    """Counts the records of an archive as they come; refinements are left out."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive = archive
+        self._read: dict[Path, int] = {}
+        self._count = 0
+
+    def count(self) -> int:
+        for path in self.archive.glob("*.jsonl"):
+            if path.name.startswith("refine"):
+                continue
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                file.seek(self._read.get(path, 0))
+                while block := file.read(2**20):
+                    self._count += block.count(b"\n")
+                self._read[path] = file.tell()
+        return self._count
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of the tree; `cpu_seconds` holds that of its children that it has waited for."""
+
+    pid: int
+    parent: int
+    cpu_seconds: float
+
+
+def process_tree(root: int) -> list[Process]:
+    """All living descendants of a process."""
+    children: dict[int, list[Process]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                words = file.read().rpartition(")")[2].split()
+            process = Process(int(name), int(words[1]), sum(map(int, words[11:15])) / CLOCK)
+            children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    waiting = [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += [process.pid for process in below]
+    return found
+
+
+def memory_bytes(pid: int) -> int:
+    """The proportional set size of a process, else its resident size; 0 where it is gone."""
+    for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+        with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+            text = Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
+            return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(key))
+    return 0
+
+
+class Gpus:
+    """Memory of the machine's NVIDIA GPUs beyond what was held at the start."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds = 0.0  # of the asking itself, which is not the command's
+        self._tool = shutil.which("nvidia-smi")
+        self._before = self._used()
+
+    def held(self) -> list[int] | None:
+        """Bytes per GPU, None where there is none."""
+        used = self._used()
+        if self._before is None or used is None or len(used) != len(self._before):
+            return None
+        return [max(0, now - before) for now, before in zip(used, self._before, strict=True)]
+
+    def _used(self) -> list[int] | None:
+        if self._tool is None:
+            return None
+        query = [self._tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        before = _reaped_seconds()
+        try:
+            told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+            return [int(line) * 2**20 for line in told.split()] or None
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return None
+        finally:
+            self.cpu_seconds += _reaped_seconds() - before
+
+
+def _reaped_seconds() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def _end_children() -> None:
+    """Kill and reap what the command left behind."""
+    end = time.monotonic() + 5.0
+    while time.monotonic() < end:
+        for process in process_tree(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def _prctl(option: int, value: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""A benchmark as its YAML file describes it: arms, problems, seeds, and what all of them share.
+
+    problems: oscillator1, bench/pendulum
+    seeds: 5                       # how many, from 0, or a list
+    budget: 5000                   # LLM samples per run
+    baseline: islands              # the arm that the others are tested against
+    shared: {search: {workers: 1}, grpo: {workers: 1}}
+    arms:
+      islands: {search: islands}
+      grpo: {use_rl: true, memory: none}
+      gplearn: {peer: gplearn, cpu_seconds: 600}
+
+An arm's keys are flags of the public command line, beside `title`, `budget` and `timeout`; they are checked
+here, before anything runs. An arm with `use_rl` trains, one with `peer` is another program, every other one
+searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmsr.benchmark.peers import PeerSettings
+from llmsr.config import option, read_yaml, resolve
+from llmsr.errors import UserError
+
+SEARCH, GRPO, PEER = "search", "grpo", "peer"
+OWN_KEYS = ("title", "budget", "timeout")
+RESERVED = frozenset(
+    {"problem_name", "spec_path", "data_dir", "log_path", "output_dir", "run_id", "seed", "resume", "json",
+     "dry_run"}
+)  # fmt: skip
+KEPT = ("archive", "measures")
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """benchmark"""
+
+    problems: str = option("oscillator1", "names with commas; bench/NAME is one of specs/bench")
+    seeds: str = option("5", "how many seeds, counted from 0, or a list with commas")
+    budget: int = option(1000, "LLM samples of every run, unless its arm says otherwise")
+    baseline: str = option("islands", "the arm that all others are tested against")
+    timeout: float = option(0.0, "seconds after which a run is ended and counts as failed; 0: never")
+    keep: str = option(
+        "archive", "what stays of a finished run beside its measures", choices=KEPT
+    )  # fmt: skip
+    title: str = option("Benchmark", "heading of the page")
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise UserError(f"budget must be at least 1, got {self.budget}")
+        if self.timeout < 0:
+            raise UserError(f"timeout must not be negative, got {self.timeout:g}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to find equations. `flags` are those of its command line; `budget` is in LLM samples."""
+
+    name: str
+    kind: str
+    title: str
+    budget: int
+    timeout: float
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an arm on a problem with a seed."""
+
+    problem: str
+    arm: Arm
+    seed: int
+
+    @property
+    def place(self) -> Path:
+        """Its directory below the benchmark's."""
+        return Path("cells") / self.problem.replace("/", "-") / self.arm.name / f"seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms."""
+
+    title: str
+    problems: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    keep: str
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [Cell(p, arm, seed) for seed in self.seeds for p in self.problems for arm in self.arms]
+
+
+def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> Plan:
+    """The benchmark that a YAML file describes; `UserError` for whatever in it cannot be run.
+
+    `settings_of` names the classes that know the flags of a search and of a training.
+    """
+    content = read_yaml(path)
+    arms, shared = content.pop("arms", None), content.pop("shared", None) or {}
+    given = {k: "".join(f"{word}," for word in v) if isinstance(v, list) else v for k, v in content.items()}
+    try:
+        (settings,) = resolve(BenchmarkSettings, given=given)
+        if not isinstance(arms, dict) or not arms:
+            raise UserError("no arms; name at least one below `arms:`")
+        _check_shared(shared)
+        made = tuple(
+            _arm(str(name), flags or {}, shared, settings, settings_of) for name, flags in arms.items()
+        )
+        problems = _words(settings.problems, "problems")
+        if settings.baseline not in {arm.name for arm in made}:
+            raise UserError(
+                f"baseline {settings.baseline!r} is no arm; there are: {', '.join(map(str, arms))}"
+            )
+        seeds = _seeds(settings.seeds)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep)
+
+
+def _check_shared(shared: Any) -> None:
+    if not isinstance(shared, dict) or not all(isinstance(v, dict) for v in shared.values()):
+        raise UserError("`shared` must hold `search:` and `grpo:` with flags below them")
+    unknown = set(shared) - {SEARCH, GRPO}
+    if unknown:
+        raise UserError(f"`shared` knows search and grpo; not {sorted(map(str, unknown))[0]!r}")
+
+
+def _arm(
+    name: str,
+    given: Any,
+    shared: Mapping[str, Mapping[str, Any]],
+    settings: BenchmarkSettings,
+    settings_of: Mapping[str, tuple[type, ...]],
+) -> Arm:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise UserError(f"{name!r} cannot name an arm; use letters, digits, _ and -")
+    if not isinstance(given, dict):
+        raise UserError(f"arm {name} must hold flags such as `search: islands`, found {given!r}")
+    flags = dict(given)
+    own = {key: flags.pop(key) for key in OWN_KEYS if key in flags}
+    training = flags.pop("use_rl", False)
+    kind = PEER if "peer" in flags else GRPO if training else SEARCH
+    flags = {**shared.get(kind, {}), **flags}
+    reserved = RESERVED & flags.keys()
+    if reserved:
+        raise UserError(f"arm {name}: {min(reserved)} is set by the benchmark")
+    budget = int(own.get("budget", settings.budget))
+    classes = (PeerSettings,) if kind == PEER else settings_of[kind]
+    try:
+        resolve(*classes, given=flags if kind == PEER else {**flags, "budget": budget})
+    except UserError as error:
+        raise UserError(f"arm {name}: {error}") from None
+    title = str(own.get("title", name))
+    return Arm(name, kind, title, budget, float(own.get("timeout", settings.timeout)), flags)
+
+
+def _words(text: str, what: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words or len(set(words)) < len(words):
+        raise UserError(f"{what} must name each one once; got {text!r}")
+    return words
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    words = _words(str(text), "seeds")
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise UserError(f"seeds must be whole numbers from 0; got {text!r}")
+    if "," in text:
+        return tuple(map(int, words))
+    if int(text) < 1:
+        raise UserError("seeds must be at least 1; a single seed k is written as a list, [k]")
+    return tuple(range(int(text)))

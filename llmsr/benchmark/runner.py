@@ -1,0 +1,169 @@
+"""Runs the cells of a benchmark, several side by side, each by the public command line under a meter.
+
+What is finished is skipped, what was interrupted goes on. A cell that fails is written down and the rest go
+on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from llmsr.benchmark.cells import DONE, FAILED, INTERRUPTED, CellDirectory
+from llmsr.benchmark.plan import Cell, Plan
+from llmsr.benchmark.problems import provide
+from llmsr.workers.pool import single_thread_environment
+
+KEPT_KEYS = ("API_KEY", "OPENAI_API_KEY", "HF_TOKEN")  # a proposer may need them; fits do not get them
+STOP_SECONDS = 90.0  # for a run to end by itself: the sample in flight, its report
+POLL_SECONDS = 0.1
+INTERRUPTED_CODE = 130  # of the command line, with the results so far
+
+
+class Runner:
+    """Runs the cells of a plan below `output`.
+
+    `jobs` cells run side by side. `seconds` after the start no cell begins and those under way are asked to
+    end; they go on when the benchmark is run again. `say` is told a line per event.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        output: Path,
+        jobs: int = 1,
+        seconds: float | None = None,
+        retry_failed: bool = False,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self.plan = plan
+        self.output = output
+        self.jobs = jobs
+        self.retry_failed = retry_failed
+        self._say = say
+        self._end = time.monotonic() + seconds if seconds else None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._finished = 0
+        self._count = 0
+
+    def directory(self, cell: Cell) -> CellDirectory:
+        return CellDirectory(cell, self.output / cell.place)
+
+    def waiting(self) -> list[CellDirectory]:
+        """The cells that are not finished, after a look whether the finished ones are those asked for."""
+        found = []
+        for cell in self.plan.cells:
+            directory = self.directory(cell)
+            directory.check()
+            status = directory.state().get("status")
+            failed = status == FAILED and not self.retry_failed
+            if not failed and not (status == DONE and directory.measures.is_file()):
+                found.append(directory)
+        return found
+
+    def run(self) -> bool:
+        """Run what is not finished; whether every cell is finished (or failed) in the end."""
+        cells = self.waiting()
+        self._count = len(cells)
+        if not cells:
+            return True
+        for problem in self.plan.problems:
+            provide(problem)
+        _warm_up()
+        with ThreadPoolExecutor(self.jobs) as pool:
+            futures = [pool.submit(self._bring_forward, cell) for cell in cells]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self._stop.set()
+                raise
+        return not self.waiting()
+
+    def _stopping(self) -> bool:
+        return self._stop.is_set() or (self._end is not None and time.monotonic() >= self._end)
+
+    def _bring_forward(self, directory: CellDirectory) -> None:
+        if self._stopping():
+            return
+        directory.path.mkdir(parents=True, exist_ok=True)
+        command, _ = directory.command()
+        starts = 1 + len(list(directory.path.glob("usage-*.json")))
+        directory.write_state(INTERRUPTED, "under way, or ended with its machine", self.jobs, starts)
+        began = time.monotonic()
+        code, reason = self._metered(directory, command, starts)
+        if code == 0:
+            code, reason = self._measured(directory)
+        status = INTERRUPTED if code == INTERRUPTED_CODE else FAILED if code else DONE
+        directory.write_state(status, reason, self.jobs, starts)
+        if status == DONE and self.plan.keep == "measures":
+            directory.drop_run()
+        with self._lock:
+            self._finished += status != INTERRUPTED
+            line = f"[{self._finished}/{self._count}] {directory.cell.place.relative_to('cells')}: {status}"
+            self._say(f"{line} ({time.monotonic() - began:.0f} s){': ' + reason if reason else ''}")
+
+    def _metered(self, directory: CellDirectory, command: list[str], starts: int) -> tuple[int, str]:
+        """Run a command under the meter: its exit code and, where that is not 0, the reason."""
+        usage = directory.path / f"usage-{starts}.json"
+        meter = [sys.executable, "-m", "llmsr.benchmark.meter", str(usage), str(directory.log),
+                 str(directory.run / "archive"), *command]  # fmt: skip
+        timeout = directory.cell.arm.timeout
+        process = subprocess.Popen(meter, env=_environment(), start_new_session=True)
+        deadline = time.monotonic() + timeout if timeout else None
+        reason = ""
+        while process.poll() is None:
+            late = deadline is not None and time.monotonic() >= deadline
+            if late or self._stopping():
+                reason = f"ended after its {timeout:g} seconds" if late else "interrupted"
+                _end(process)
+                break
+            time.sleep(POLL_SECONDS)
+        if reason:
+            return (INTERRUPTED_CODE if reason == "interrupted" else 1), reason
+        if process.returncode:
+            return process.returncode, f"exit code {process.returncode}: {directory.log_tail()}"
+        return 0, ""
+
+    def _measured(self, directory: CellDirectory) -> tuple[int, str]:
+        """Write the cell's measures in a process of their own, so that cells do not wait for one another."""
+        command = [sys.executable, "-m", "llmsr", "benchmark", "measure", str(directory.path)]
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        if done.returncode:
+            return done.returncode, f"its measures: {' '.join(done.stderr.split())[-600:]}"
+        return 0, ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a meter to end its command, and insist."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """One thread per process, so that cells side by side do not fight for cores."""
+    keys = {name: os.environ[name] for name in KEPT_KEYS if name in os.environ}
+    return single_thread_environment() | keys
+
+
+def _warm_up() -> None:
+    """Let one process compile what all cells will use."""
+    program = "from llmsr.fitting.search import warm_up; warm_up()"
+    subprocess.run([sys.executable, "-c", program], env=_environment(), check=False)

@@ -1,0 +1,215 @@
+"""Statistics over seeds: medians with bootstrap intervals, costs to a threshold with censored runs, paired
+tests.
+
+Nothing here knows files. A failure is an error of CEILING. A run that did not reach a threshold is censored
+at what it spent; it is never dropped and never counted as if it had arrived.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 0
+LEAST = 1e-33  # an NMSE of exactly 0 in logarithms
+CEILING = 1e10  # an NMSE that is not finite, or larger
+ROUNDING = 1e-10  # NMSE below which tests see no difference
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with its range and its bootstrap interval, None for fewer than two values."""
+
+    median: float
+    low: float
+    high: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run spent until it reached a threshold, or in all where `reached` is False."""
+
+    spent: float
+    reached: bool
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times less an arm spends than the baseline until a threshold; above 1 it is quicker.
+
+    The ratio of restricted means (see `restricted_means`), as geometric mean over `problems` of them;
+    `interval` is the bootstrap's over seeds. `reached` counts runs of the arm and of the baseline, `runs`
+    those of either.
+    """
+
+    ratio: float
+    interval: tuple[float, float] | None
+    problems: int
+    reached: tuple[int, int]
+    runs: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the baseline over paired runs: Wilcoxon's signed-rank test on log10 NMSE.
+
+    `difference` is the median of arm minus baseline in decades (below 0: the arm is better), `p` the test's
+    two-sided probability and `p_holm` the same after Holm's correction over the arms.
+    """
+
+    difference: float
+    p: float
+    p_holm: float
+    pairs: int
+    better: int
+    worse: int
+
+
+def log_nmse(value: float | None, least: float = LEAST) -> float:
+    """log10 of an NMSE between `least` and CEILING; None (a prediction that is not finite) is the ceiling."""
+    if value is None or math.isnan(value):
+        return math.log10(CEILING)
+    return math.log10(min(max(value, least), CEILING))
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """The spread of finite values; None where there is none."""
+    if not values:
+        return None
+    data = np.asarray(values, dtype=float)
+    interval = None
+    if len(data) > 1:
+        interval = _bootstrap((data,), lambda sample: float(np.median(sample)))
+    return Spread(float(np.median(data)), float(data.min()), float(data.max()), interval)
+
+
+def nmse_spread(values: Sequence[float | None]) -> Spread | None:
+    """The spread of NMSE taken in logarithms, as NMSE; CEILING stands for a failure."""
+    found = spread([log_nmse(value) for value in values])
+    if found is None:
+        return None
+    interval = found.interval and (10 ** found.interval[0], 10 ** found.interval[1])
+    return Spread(10**found.median, 10**found.low, 10**found.high, interval)
+
+
+def median_cost(costs: Sequence[Cost]) -> float | None:
+    """The Kaplan-Meier median of costs to a threshold; None where fewer than half of the runs arrive."""
+    if not any(cost.reached for cost in costs):
+        return None
+    data = stats.CensoredData(
+        uncensored=[cost.spent for cost in costs if cost.reached],
+        right=[cost.spent for cost in costs if not cost.reached],
+    )
+    survival = stats.ecdf(data).sf
+    arrived = survival.quantiles[survival.probabilities <= 0.5 + 1e-12]
+    return float(arrived[0]) if len(arrived) else None
+
+
+def restricted_means(ours: Sequence[Cost], theirs: Sequence[Cost]) -> tuple[float, float] | None:
+    """Both arms' mean cost to a threshold, cut at a horizon that no run was censored before.
+
+    Up to that horizon every run's cost is known, so that the restricted mean is a plain mean; the horizon
+    is the least that a run that did not arrive has spent, else the most that one that did. None where no
+    run of either arm arrives within it.
+    """
+    every = [*ours, *theirs]
+    censored = [cost.spent for cost in every if not cost.reached]
+    horizon = min(censored, default=max(cost.spent for cost in every))
+    if not any(cost.reached and cost.spent <= horizon for cost in every) or horizon <= 0:
+        return None
+    means = [float(np.mean([min(cost.spent, horizon) for cost in costs])) for costs in (ours, theirs)]
+    return max(means[0], 1e-9), max(means[1], 1e-9)
+
+
+def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequence[Cost]]) -> Ratio | None:
+    """Baseline's over arm's restricted mean cost, over the problems where either of them arrives.
+
+    Both map a problem to its runs in the order of their seeds; a seed is resampled for both together. None
+    where no problem is left.
+    """
+    pairs = [
+        (arm[name], baseline[name])
+        for name in arm
+        if baseline.get(name) and len(arm[name]) == len(baseline[name])
+        and restricted_means(arm[name], baseline[name]) is not None
+    ]  # fmt: skip
+    if not pairs:
+        return None
+
+    def statistic(*seeds: np.ndarray) -> float:
+        logs = []
+        for (ours, theirs), chosen in zip(pairs, seeds, strict=True):
+            indices = [int(i) for i in chosen]
+            means = restricted_means([ours[i] for i in indices], [theirs[i] for i in indices])
+            logs.append(0.0 if means is None else math.log(means[1] / means[0]))
+        return math.exp(sum(logs) / len(logs))
+
+    everyone = tuple(np.arange(len(ours)) for ours, _ in pairs)
+    interval = _bootstrap(everyone, statistic) if min(map(len, everyone)) > 1 else None
+    reached = (sum(c.reached for ours, _ in pairs for c in ours), sum(c.reached for _, t in pairs for c in t))
+    return Ratio(statistic(*everyone), interval, len(pairs), reached, sum(map(len, everyone)))
+
+
+def value_ratio(
+    arm: Sequence[float], baseline: Sequence[float]
+) -> tuple[float, tuple[float, float] | None] | None:
+    """The geometric mean of arm over baseline in paired positive values, with its bootstrap interval."""
+    pairs = [(a, b) for a, b in zip(arm, baseline, strict=True) if a > 0 and b > 0]
+    if not pairs:
+        return None
+    logs = np.array([math.log(a / b) for a, b in pairs])
+    interval = _bootstrap((logs,), lambda sample: float(np.exp(np.mean(sample)))) if len(logs) > 1 else None
+    return float(np.exp(np.mean(logs))), interval
+
+
+def compare_arms(
+    arms: Mapping[str, Sequence[tuple[float | None, float | None]]],
+) -> dict[str, Comparison]:
+    """Each arm's test from its pairs (its NMSE, the baseline's) over seeds and problems."""
+    differences = {
+        name: np.array([log_nmse(a, ROUNDING) - log_nmse(b, ROUNDING) for a, b in pairs])
+        for name, pairs in arms.items()
+        if pairs
+    }
+    p = {name: signed_rank(values) for name, values in differences.items()}
+    corrected = holm(p)
+    return {
+        name: Comparison(
+            float(np.median(values)), p[name], corrected[name], len(values),
+            int((values < 0).sum()), int((values > 0).sum()),
+        )
+        for name, values in differences.items()
+    }  # fmt: skip
+
+
+def signed_rank(differences: np.ndarray) -> float:
+    """The two-sided p of Wilcoxon's signed-rank test, zeros ranked as Pratt does; 1 where all are zero."""
+    if not np.any(differences):
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction (1979): family-wise error over all names."""
+    corrected: dict[str, float] = {}
+    highest = 0.0
+    for place, name in enumerate(sorted(p, key=lambda key: p[key])):
+        highest = max(highest, min(1.0, (len(p) - place) * p[name]))
+        corrected[name] = highest
+    return corrected
+
+
+def _bootstrap(data, statistic) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    """The percentile interval of a statistic of one or several independently resampled samples."""
+    found = stats.bootstrap(
+        data, statistic, vectorized=False, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
+        method="percentile", rng=np.random.default_rng(SEED),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)

@@ -1,0 +1,248 @@
+"""The tables of a benchmark as text: Markdown for people, CSV and JSON for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llmsr.benchmark.measures import SPLITS, THRESHOLDS
+from llmsr.benchmark.plan import PEER
+from llmsr.benchmark.results import Results, arm_records, claim, memory_ratio, tests
+from llmsr.benchmark.statistics import CEILING
+
+NOTES = (
+    "NMSE: mean squared error over the variance of the target, of the equation with the least training "
+    "error; "
+    "median over seeds, the range in brackets. A prediction that is not finite is a failure and counts "
+    "as the largest error.",
+    "LLM samples do not count refinements. CPU seconds are those of all processes of a run, training "
+    "included; memory is the "
+    "peak of the proportional set sizes of all its processes.",
+    "Samples to a threshold: the Kaplan-Meier median over seeds, runs that did not get there censored at "
+    "what they spent; "
+    "in brackets how many got there.",
+    "Match: the law's skeleton, refitted to what the equation predicts on the boxes of the train and the "
+    "test_ood inputs, "
+    "follows it with NMSE below 1e-10 on both (numeric-symbolic match).",
+)
+
+TEST_NOTE = (
+    "Wilcoxon's signed-rank test on log10 NMSE over pairs of equal problem and seed, errors below 1e-10 "
+    "taken as equal; p after Holm's correction over the arms. Difference: median in decades, "
+    "below 0 is better."
+)
+CLAIM_NOTE = (
+    "Ratio: the baseline's restricted mean cost to the threshold over the arm's, geometric mean over "
+    "problems, 95% bootstrap interval over seeds; above 1 the arm is quicker. Runs that did not "
+    "get there are censored. Supported: the interval lies at 3 or above; refuted: below 3; open: it holds 3."
+)
+
+
+def summary_markdown(results: Results) -> str:
+    """Everything that the tables say, as one Markdown document."""
+    parts = [f"# {results.plan.title}", "", _state(results), ""]
+    for problem in results.plan.problems:
+        records = [r for r in arm_records(results) if r["problem"] == problem]
+        if records:
+            parts += [f"## {problem}", "", *markdown_table(*problem_table(records)), ""]
+            notes = {m["note"]: None for arm in results.plan.arms for m in results.of(problem, arm.name)}
+            parts += [line for note in notes if note for line in (note, "")]
+    parts += [*(f"- {note}" for note in NOTES), ""]
+    head, rows = test_table(results)
+    if rows:
+        parts += [f"## Against {results.plan.baseline}", "", *markdown_table(head, rows), "", TEST_NOTE, ""]
+    head, rows = claim_table(results)
+    if rows:
+        parts += [f"## {claim_title(results)}", "", *markdown_table(head, rows), "", CLAIM_NOTE, ""]
+        parts += [*(f"- {line}" for line in memory_lines(results)), ""]
+    if results.failures:
+        parts += ["## Failed runs", "", *(f"- {place}: {reason}" for place, reason in results.failures), ""]
+    return "\n".join(parts)
+
+
+def claim_title(results: Results) -> str:
+    return f"Is training 3 to 5 times faster than {results.plan.baseline}?"
+
+
+def _state(results: Results) -> str:
+    done = sum(map(len, results.runs.values()))
+    plan = results.plan
+    return (
+        f"{len(plan.problems)} problems, {len(plan.arms)} arms, {len(plan.seeds)} seeds: {done} runs "
+        f"finished, "
+        f"{len(results.failures)} failed, {results.missing} to do. Baseline: {plan.baseline}."
+    )
+
+
+def problem_table(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of one problem's table, an arm a row."""
+    splits = [s for s in SPLITS if any(f"nmse_{s}_median" in r for r in records)]
+    names = {"train": "train", "test_id": "ID", "test_ood": "OOD"}
+    head = ["arm", "runs", "samples", "valid", "distinct", *(f"NMSE {names[s]}" for s in splits),
+            *(f"samples to {t:g}" for t in THRESHOLDS), "match", "size", "fits", "CPU s", "GPU s", "wall s",
+            "memory MB", "GPU MB"]  # fmt: skip
+    rows = []
+    for r in records:
+        peer = r["kind"] == PEER
+        rows.append([
+            r["arm"], str(r["runs"]), "–" if peer else _count(r["samples_median"]),
+            *("–" if peer else _share(r[f"{name}_share_median"]) for name in ("valid", "distinct")),
+            *(_nmse(r, split) for split in splits),
+            *("–" if peer else _to_threshold(r, f"{t:g}") for t in THRESHOLDS),
+            "–" if r["matches"] is None else f"{r['matches']}/{r['runs']}",
+            _count(r["complexity_median"]), _count(r["fits_median"]), _count(r["cpu_seconds_median"]),
+            _count(r["gpu_seconds_median"]),
+            _count(r["seconds_median"]) + (" *" if r["wall_shared"] else ""),
+            _count(r["peak_host_bytes_median"] / 1e6), _mega(r["peak_gpu_bytes_median"]),
+        ])  # fmt: skip
+    if any(r["wall_shared"] for r in records):
+        head[head.index("wall s")] = "wall s (* shared machine)"
+    return head, rows
+
+
+def test_table(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the paired tests, an arm a row."""
+    found = tests(results)
+    names = [
+        arm.name for arm in results.plan.arms if any(arm.name in of_split for of_split in found.values())
+    ]
+    head = ["arm", "pairs"]
+    for split in SPLITS:
+        head += [f"{split}: decades", "better/worse", "p (Holm)"]
+    rows = []
+    for name in names:
+        row = [name, str(max(of.get(name).pairs for of in found.values() if name in of))]  # type: ignore[union-attr]
+        for split in SPLITS:
+            one = found[split].get(name)
+            row += ["–"] * 3 if one is None else [
+                f"{one.difference:+.2f}", f"{one.better}/{one.worse}", f"{one.p_holm:.3g}"
+            ]  # fmt: skip
+        rows.append(row)
+    return head, rows
+
+
+def claim_table(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the claim's ratios, one per trained arm, threshold and unit."""
+    head = [
+        "arm",
+        "NMSE",
+        "counted in",
+        "times quicker",
+        "95% interval",
+        "got there (arm, baseline)",
+        "problems",
+        "3-5 times",
+    ]
+    rows = []
+    for entry in claim(results):
+        ratio = entry.get("ratio")
+        interval = entry.get("interval")
+        reached = entry.get("reached")
+        rows.append([
+            entry["arm"], f"{entry['threshold']:g}", entry["unit"].replace("_", " "),
+            f"{ratio:.2f}" if ratio is not None else "–",
+            f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "–",
+            f"{reached[0]}, {reached[1]} of {entry['runs']}" if reached else "none",
+            str(entry.get("problems", 0)), entry["verdict"],
+        ])  # fmt: skip
+    return head, rows
+
+
+def memory_lines(results: Results) -> list[str]:
+    """A sentence per trained arm on its peak memory against the baseline's."""
+    lines = []
+    for name in dict.fromkeys(entry["arm"] for entry in claim(results)):
+        for what, key in (("host", "peak_host_bytes"), ("GPU", "peak_gpu_bytes")):
+            found = memory_ratio(results, name, key)
+            if found is not None:
+                ratio, interval = found
+                more = f" (95% interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+                lines.append(
+                    f"{name}: peak {what} memory is {ratio:.2f} times that of {results.plan.baseline}{more}."
+                )
+    return lines
+
+
+def results_json(results: Results) -> str:
+    """Records, tests, ratios and failures as JSON."""
+    content = {
+        "title": results.plan.title,
+        "baseline": results.plan.baseline,
+        "missing": results.missing,
+        "arms": arm_records(results),
+        "tests": {split: {n: asdict(c) for n, c in of.items()} for split, of in tests(results).items()},
+        "claim": claim(results),
+        "failures": [{"cell": place, "reason": reason} for place, reason in results.failures],
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def results_csv(results: Results) -> str:
+    """One line per problem and arm."""
+    return _csv(arm_records(results))
+
+
+def runs_csv(results: Results) -> str:
+    """One line per finished run."""
+    plain = ["problem", "arm", "seed", "samples", "valid", "distinct", "tokens", "fits", "cpu_seconds",
+             "gpu_seconds", "seconds", "jobs", "peak_host_bytes", "peak_gpu_bytes"]  # fmt: skip
+    records = []
+    for m in (m for runs in results.runs.values() for m in runs):
+        final = m["final"] or {"nmse": {}}
+        record = {name: m[name] for name in plain}
+        record |= {f"nmse_{split}": final["nmse"].get(split) for split in SPLITS}
+        record |= {f"samples_to_{t:g}": (m["reached"][f"{t:g}"] or {}).get("samples") for t in THRESHOLDS}
+        records.append(record | {key: final.get(key) for key in ("complexity", "match", "equation")})
+    return _csv(records)
+
+
+def _csv(records: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    names = list(dict.fromkeys(key for record in records for key in record))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def short(value: float) -> str:
+    """An NMSE in few characters; `fails` for one that is not finite."""
+    return "fails" if value >= 0.99 * CEILING else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _nmse(record: dict[str, Any], split: str) -> str:
+    median = record.get(f"nmse_{split}_median")
+    if median is None:
+        return "–"
+    low, high = record[f"nmse_{split}_min"], record[f"nmse_{split}_max"]
+    return f"{short(median)} [{short(low)}, {short(high)}]"
+
+
+def _to_threshold(record: dict[str, Any], threshold: str) -> str:
+    median, reached = record[f"samples_to_{threshold}_median"], record[f"reached_{threshold}"]
+    told = _count(median) if median is not None else f"not in {_count(record['samples_median'])}"
+    return f"{told} ({reached}/{record['runs']})"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _mega(value: float | None) -> str:
+    return _count(None if value is None else value / 1e6)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

@@ -1,0 +1,118 @@
+"""A whole benchmark by its command line: every cell run, measured, tabled; interrupted and gone on with."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmsr.cli import main
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+problems: oscillator1
+seeds: 2
+budget: 12
+baseline: islands
+shared: {search: {proposer: grammar, workers: 1, sample_files: false}}
+arms:
+  islands: {search: islands}
+  random: {search: best_of_n}
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "benchmark.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def cells(output):
+    return sorted(output.glob("cells/*/*/seed*"))
+
+
+@pytest.mark.slow
+def test_a_tiny_benchmark_from_flags_to_figures(config, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["benchmark", "--config", str(config), "--output_dir", str(output), "--jobs", "2"]) == 0
+    assert "4 runs finished, 0 failed" in capsys.readouterr().out
+    measured = [json.loads((cell / "measures.json").read_text()) for cell in cells(output)]
+    assert [m["samples"] for m in measured] == [12] * 4
+    for m in measured:
+        assert m["cpu_seconds"] > 0.3
+        assert m["peak_host_bytes"] > 50e6
+        assert m["improvements"][-1][6] == pytest.approx(m["final"]["nmse"]["train"], rel=1e-3)
+    for name in ("summary.md", "index.html", "results.csv", "runs.csv", "figures/oscillator1.html"):
+        assert (output / name).stat().st_size > 100
+    # again: nothing is run anew, and the tables are those of before
+    before = (output / "results.json").read_text()
+    stamps = [(cell / "measures.json").stat().st_mtime_ns for cell in cells(output)]
+    assert main(["benchmark", "--config", str(config), "--output_dir", str(output)]) == 0
+    assert (output / "results.json").read_text() == before
+    assert [(cell / "measures.json").stat().st_mtime_ns for cell in cells(output)] == stamps
+
+
+def test_a_dry_run_shows_the_matrix_and_runs_nothing(config, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["benchmark", "--config", str(config), "--output_dir", str(output), "--dry_run"]) == 0
+    assert "4 runs to do" in capsys.readouterr().out
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("budget: 12", "budgett: 12"), "did you mean budget"),
+        (("{search: best_of_n}", "{serch: best_of_n}"), "did you mean search"),
+        (("{search: best_of_n}", "{search: hillclimb}"), "must be one of"),
+        (("baseline: islands", "baseline: grpo"), "is no arm"),
+        (("{search: best_of_n}", "{search: best_of_n, seed: 3}"), "set by the benchmark"),
+        (("seeds: 2", "seeds: [1, 1]"), "once"),
+    ],
+)
+def test_a_configuration_that_cannot_run_is_told_in_one_sentence(config, capsys, change, words):
+    config.write_text(CONFIG.replace(*change))
+    assert main(["benchmark", "--config", str(config), "--dry_run"]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(config, tmp_path):
+    budget = 40
+    config.write_text(
+        CONFIG.replace("budget: 12", f"budget: {budget}")
+        .replace("seeds: 2", "seeds: [3]")
+        .replace("  random: {search: best_of_n}\n", "")
+    )
+    output = tmp_path / "out"
+    words = [sys.executable, "-m", "llmsr", "benchmark", "--config", str(config), "--output_dir", str(output)]
+    archive = output / "cells" / "oscillator1" / "islands" / "seed3" / "run" / "archive" / "search.jsonl"
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        while running.poll() is None and (not archive.is_file() or archive.read_bytes().count(b"\n") < 3):
+            time.sleep(0.05)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=120)
+    (cell,) = cells(output)
+    done_before = archive.read_bytes().count(b"\n")
+    assert json.loads((cell / "cell.json").read_text())["status"] == "interrupted"
+    assert 3 <= done_before < budget
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    measured = json.loads((cell / "measures.json").read_text())
+    plain = tmp_path / "plain"
+    flags = f"--proposer grammar --workers 1 --search islands --seed 3 --budget {budget} --log_path {plain}"
+    assert main(["run", *flags.split()]) == 0
+    best = json.loads((plain / "result.json").read_text())["best"]
+    assert measured["starts"] == 2
+    assert measured["samples"] == budget
+    assert measured["final"]["nmse"] == best["nmse"]
+    # both starts are paid for
+    spent = [json.loads(path.read_text())["cpu_seconds"] for path in cell.glob("usage-*.json")]
+    assert len(spent) == 2
+    assert measured["cpu_seconds"] == pytest.approx(sum(spent), abs=0.02)
