@@ -40,6 +40,22 @@ def main(argv: Sequence[str]) -> int:
     verbs = {"measure": _measure, "make": _make}
     if words and words[0] in verbs:
         return verbs[words[0]](words[1:])
+    given = parser().parse_args(words)
+    if given.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, it is {given.jobs}")
+    plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
+    if given.dry_run:
+        print(estimate(plan, output, given.jobs))
+        return 0
+    complete = True
+    if not given.report:
+        with RunLock(output):
+            complete = _run(plan, output, given)
+    return _report(plan, output, given.json, complete)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of this verb's flags."""
     parser = argparse.ArgumentParser(
         prog="llmsr benchmark", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,18 +71,7 @@ def main(argv: Sequence[str]) -> int:
         "--report", action="store_true", help="write tables and pages of what is there, and stop"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    given = parser.parse_args(words)
-    if given.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, it is {given.jobs}")
-    plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
-    if given.dry_run:
-        print(estimate(plan, output, given.jobs))
-        return 0
-    complete = True
-    if not given.report:
-        with RunLock(output):
-            complete = _run(plan, output, given)
-    return _report(plan, output, given.json, complete)
+    return parser
 
 
 def _run(plan: Plan, output: Path, given: argparse.Namespace) -> bool:
