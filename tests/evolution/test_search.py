@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import running
 from replays import completions, write_replay
 
 from llmsr.archive import Archive, read_archive
@@ -281,18 +282,12 @@ def test_the_embedded_model_gives_the_same_archive_twice(tmp_path):
 
 def test_ctrl_c_ends_with_the_results_so_far(tmp_path):
     endless = write_replay(tmp_path / "texts.jsonl", completions(200_000))
-    process = subprocess.Popen(
-        command(tmp_path / "run", endless, "--budget", "200000", "--json"),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not list((tmp_path / "run" / "samples").glob("samples_1?.json")):
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with running(command(tmp_path / "run", endless, "--budget", "200000", "--json"), cwd=ROOT) as process:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not list((tmp_path / "run" / "samples").glob("samples_1?.json")):
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
     result = json.loads(out)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmsr.expression import Expression, evaluate, parse
+from llmsr.expression import Expression, Refusal, evaluate, parse
 
 
 def bodies_of(name: str) -> list[dict]:
@@ -66,8 +66,17 @@ def test_an_honest_body_equals_numpy(case: dict) -> None:
         np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
-def test_there_are_enough_bodies() -> None:
+@pytest.mark.parametrize("case", bodies_of("refused"), ids=lambda case: case["note"])
+def test_an_honest_body_beyond_the_subset_is_refused_with_its_reason(case: dict) -> None:
+    found = parse(case["body"], case["columns"])
+    assert isinstance(found, Refusal)
+    assert case["reason"] in found.reason
+    assert found.line is not None
+
+
+def test_there_are_enough_bodies_and_few_that_are_refused() -> None:
     assert len(BODIES) >= 60
+    assert len(bodies_of("refused")) <= 0.1 * len(BODIES)
     assert len({case["body"] for case in BODIES}) == len(BODIES)
 
 

@@ -35,6 +35,8 @@ class Arrays:
         self.spent = 0
         self.partial: dict[int, tuple[int, int]] = {}
         """Unset cells that have a value where a mask holds: mask node and value node."""
+        self.one_kind = False
+        """Whether a type that depends on a condition would show."""
 
     def spend(self, cells: int) -> None:
         self.spent += cells
@@ -306,6 +308,8 @@ class Arrays:
     def choose(self, condition: Array, a: Array, b: Array) -> Array:
         """One of two values by a condition, where Python would keep the type of the one chosen."""
         kinds = {a.kind, b.kind}
+        if len(kinds) == 2 and self.one_kind:
+            raise Refused("a vectorized function whose type depends on the row (give otypes=[float])")
         if len(kinds) == 2 and ("b" in kinds or any(x.kind == "i" and not x.scalar for x in (a, b))):
             raise Refused("a value whose type depends on a condition on data")
         return self.where(condition, a, b)

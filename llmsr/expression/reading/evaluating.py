@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from llmsr.expression.reading.values import (
     RowCount,
     Store,
     Table,
+    Text,
     Unbound,
     Version,
     describe,
@@ -87,6 +89,18 @@ class Evaluating(Operators):
                 raise Refused("a dictionary unpacked into another")
             table[self.key(self.value(key))] = self.value(item)
         return table
+
+    def value_JoinedStr(self, node: ast.JoinedStr) -> str | Text:
+        """The text where it is made of texts and whole numbers; any other is known only to be one."""
+        known: list[str] | None = []
+        for part in node.values:
+            value = self.value(part.value if isinstance(part, ast.FormattedValue) else part)
+            spec = part.format_spec if isinstance(part, ast.FormattedValue) else None
+            if spec is not None and not is_short_format(spec):
+                raise Refused("a formatted string of this form")
+            plain = spec is None and isinstance(value, (str, int)) and getattr(part, "conversion", -1) == -1
+            known = [*known, str(value)] if known is not None and plain else None
+        return Text() if known is None else self.text("".join(known))
 
     def several(self, nodes: list[ast.expr]) -> list[Any]:
         """The values of expressions, `*` unpacked."""
@@ -284,8 +298,15 @@ class Evaluating(Operators):
     set_part: Callable[[Any, Any, Any], None]
 
 
+def is_short_format(spec: ast.expr) -> bool:
+    """Whether a format is a constant that asks for fewer than a hundred characters."""
+    parts = spec.values if isinstance(spec, ast.JoinedStr) else [spec]
+    texts = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return len(texts) == len(parts) and bool(SHORT_FORMAT.fullmatch("".join(texts)))
+
+
+SHORT_FORMAT = re.compile(r"[<>=^+\- #,]{0,3}0?\d{0,2}(?:\.\d{1,2})?[a-zA-Z%]?")
 UNSUPPORTED: dict[type[ast.AST], str] = {
-    ast.JoinedStr: "a formatted string",
     ast.Await: "await",
     ast.Yield: "yield",
     ast.YieldFrom: "yield",

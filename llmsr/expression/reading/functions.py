@@ -7,7 +7,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from llmsr.expression.reading import (
+    numpy_curves,
     numpy_functions,
     numpy_making,
     numpy_shaping,
@@ -15,10 +18,11 @@ from llmsr.expression.reading import (
     reductions,
     torch_functions,
 )
+from llmsr.expression.reading.iterating import ITERTOOLS, OPERATORS, partial_, reduce_, vectorize
 from llmsr.expression.reading.math_functions import MATH, factorial
 from llmsr.expression.reading.names import CONTEXT, native, refused, words
 from llmsr.expression.reading.numpy_functions import reduction
-from llmsr.expression.reading.numpy_making import kind_of
+from llmsr.expression.reading.numpy_making import into, kind_of
 from llmsr.expression.reading.pointwise import Pointwise
 from llmsr.expression.reading.python_functions import (
     BUILTINS,
@@ -27,22 +31,24 @@ from llmsr.expression.reading.python_functions import (
     TABLE_METHODS,
     array_item,
     array_list,
-    reduce_,
 )
 from llmsr.expression.reading.values import Array, DType, Items, Module, Native, Refused, Table
 
 
 def ufunc(name: str, arity: int, function: Pointwise) -> Native:
-    """A function of `arity` arrays that works on every cell; of keywords only `dtype=float` is harmless."""
+    """A function of `arity` arrays that works on every cell, with `out=`, `where=` and `dtype=float`."""
 
     def call(on: Any, args: list[Any], kwargs: dict[str, Any]) -> Array:
         kwargs = dict(kwargs)
-        dtype = kwargs.pop("dtype", None)
+        dtype, out, where = kwargs.pop("dtype", None), kwargs.pop("out", None), kwargs.pop("where", True)
+        if len(args) == arity + 1 and isinstance(args[-1], Array) and out is None:
+            *args, out = args
         if kwargs or (dtype is not None and kind_of(on, dtype, "f") != "f"):
             raise Refused(f"{name} with the keyword {next(iter(kwargs), 'dtype')}")
         if len(args) != arity:
             raise Refused(f"{name} takes {arity} argument{'s' * (arity > 1)}, not {len(args)}")
-        return function(on.arrays, *(on.array(a) for a in args))
+        result = function(on.arrays, *(on.array(a) for a in args))
+        return result if out is None and where is True else into(on, name, result, out, where)
 
     return Native(name, call)
 
@@ -85,16 +91,19 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
         numpy_shaping,
         words(
             "stack concatenate column_stack vstack hstack atleast_1d atleast_2d copy ravel "
-            "reshape squeeze expand_dims broadcast_to repeat tile shape ndim size isscalar"
+            "reshape squeeze expand_dims broadcast_to broadcast_arrays split repeat tile shape ndim size "
+            "isscalar"
         ),
     ),
     **members(
         numpy_functions,
         words(
-            "dot matmul_ inner outer polyval poly1d vander average einsum where select piecewise clip round_ "
-            "nan_to_num isclose errstate"
+            "dot matmul_ inner outer tensordot average einsum where select piecewise clip round_ nan_to_num "
+            "isclose errstate finfo"
         ),
     ),
+    **members(numpy_curves, words("polyval poly1d vander interp")),
+    "vectorize": vectorize,
     "around": numpy_functions.round_,
     "asanyarray": numpy_making.asarray,
     "ascontiguousarray": numpy_making.asarray,
@@ -141,7 +150,6 @@ NUMPY: dict[str, Any] = {
     "int_": DType("i"),
     "bool_": DType("b"),
     "bool": DType("b"),
-    "vectorize": refused("np.vectorize", "takes its type from the first row"),
     "apply_along_axis": refused("np.apply_along_axis", "goes through the rows one by one"),
 }
 SPECIAL: dict[str, Any] = {
@@ -182,10 +190,13 @@ MODULES: dict[str, dict[str, Any]] = {
     "numpy": NUMPY,
     "numpy.linalg": {"norm": native("np.linalg.norm", numpy_functions.linalg_norm)},
     "numpy.polynomial": {
-        "Polynomial": native("Polynomial", numpy_functions.polynomial),
-        "polynomial": Module("numpy.polynomial.polynomial"),
+        "Polynomial": native("Polynomial", numpy_curves.polynomial),
+        **{name: Module(f"numpy.polynomial.{name}") for name in ("polynomial", "chebyshev", "legendre")},
     },
-    "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_functions.polynomial_polyval)},
+    "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_curves.polynomial_polyval)},
+    "numpy.polynomial.chebyshev": {"chebval": native("chebval", numpy_curves.chebval)},
+    "numpy.polynomial.legendre": {"legval": native("legval", numpy_curves.legval)},
+    "numpy.finfo": {name: float(getattr(np.finfo(np.float64), name)) for name in words("eps tiny max min")},
     "numpy.random": {},
     "numpy.typing": {},
     "math": MATH,
@@ -195,8 +206,9 @@ MODULES: dict[str, dict[str, Any]] = {
     "torch.special": ufuncs("torch.special", {**pointwise.SPECIAL, **pointwise.TORCH}),
     "torch.nn": {"functional": Module("torch.nn.functional")},
     "torch.nn.functional": ACTIVATIONS,
-    "functools": {"reduce": native("reduce", reduce_)},
-    "operator": {name: NUMPY[table] for name, table in {"add": "add", "mul": "multiply"}.items()},
+    "functools": natives("functools", {"reduce": reduce_, "partial": partial_}),
+    "itertools": natives("itertools", ITERTOOLS),
+    "operator": natives("operator", OPERATORS),
     "typing": {},
     "collections.abc": {},
     "warnings": {
@@ -243,7 +255,10 @@ METHODS: dict[type, dict[str, Native]] = {
     Array: ARRAY_METHODS,
     Items: LIST_METHODS,
     Table: TABLE_METHODS,
-    Native: {"reduce": native("reduce", numpy_functions.ufunc_reduce)},
+    Native: {
+        "reduce": native("reduce", numpy_functions.ufunc_reduce),
+        "outer": native("outer", numpy_functions.ufunc_outer),
+    },
 }
 
 __all__ = ["BUILTINS", "CONTEXT", "HINTS", "METHODS", "MODULES", "NUMBERS", "ROOTS"]

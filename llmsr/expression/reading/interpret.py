@@ -9,6 +9,7 @@ from llmsr.expression.reading.branches import Journal, arrays_in, holds, join, j
 from llmsr.expression.reading.calling import BREAK, CONTINUE, NEXT, RETURN, Calling
 from llmsr.expression.reading.functions import HINTS, MODULES
 from llmsr.expression.reading.indexing import position, write
+from llmsr.expression.reading.iterating import vectorize
 from llmsr.expression.reading.names import CONTEXT
 from llmsr.expression.reading.operators import SYMBOLS
 from llmsr.expression.reading.scope import names_of_arguments, names_set_in
@@ -198,10 +199,13 @@ class Interpreter(Calling):
             self.frame.names[alias.asname or alias.name] = self.member(Module(module), alias.name)
 
     def do_FunctionDef(self, node: ast.FunctionDef) -> None:
-        if node.decorator_list:
-            raise Refused("a decorated function")
         local_names = names_set_in(node.body) | names_of_arguments(node.args)
-        self.frame.names[node.name] = self.closure(node.name, node.args, node.body, local_names)
+        function: Any = self.closure(node.name, node.args, node.body, local_names)
+        for decorator in node.decorator_list:
+            if self.value(decorator) is not MODULES["numpy"]["vectorize"]:
+                raise Refused("a decorated function")
+            function = vectorize(self, function)
+        self.frame.names[node.name] = function
 
     def do_With(self, node: ast.With) -> str:
         for item in node.items:

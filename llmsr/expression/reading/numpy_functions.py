@@ -10,10 +10,11 @@ import numpy as np
 from llmsr.expression.reading import reductions
 from llmsr.expression.reading.arrays import Arrays, mixes_rows
 from llmsr.expression.reading.indexing import read, whole, write
-from llmsr.expression.reading.names import CONTEXT, native
-from llmsr.expression.reading.numpy_making import cast, lifted, plain, zeros_like
-from llmsr.expression.reading.reductions import Combine, expand, matmul, norm, reduce, total
-from llmsr.expression.reading.values import Array, Native, Refused
+from llmsr.expression.reading.names import CONTEXT
+from llmsr.expression.reading.numpy_making import cast, into, kind_of, lifted, plain, zeros_like
+from llmsr.expression.reading.pointwise import UFUNCS
+from llmsr.expression.reading.reductions import Combine, expand, matmul, norm, reduce, total, transpose
+from llmsr.expression.reading.values import Array, Module, Native, Refused
 
 if TYPE_CHECKING:
     from llmsr.expression.reading.interpret import Interpreter
@@ -49,6 +50,17 @@ def ufunc_reduce(on: Interpreter, ufunc: Native, array: Any, axis: Any = 0) -> A
     return reduce(on.arrays, on.array(array), axis, False, f"{ufunc.name}.reduce", REDUCERS[ufunc.name])
 
 
+def ufunc_outer(on: Interpreter, ufunc: Native, a: Any, b: Any) -> Array:
+    """`np.multiply.outer` and the like."""
+    name = ufunc.name.removeprefix("np.")
+    if name not in UFUNCS or UFUNCS[name][0] != 2:
+        raise Refused(f"{ufunc.name}.outer is not supported")
+    left, right = on.array(a), on.array(b)
+    for _ in range(right.ndim):
+        left = expand(left, left.ndim)
+    return UFUNCS[name][1](on.arrays, left, right)
+
+
 def linalg_norm(on: Interpreter, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Array:
     if ord not in (None, 2) or (axis is None and on.array(x).ndim > 1 and ord == 2):
         raise Refused("np.linalg.norm of another order than 2")
@@ -69,9 +81,22 @@ def matmul_(on: Interpreter, x1: Any, x2: Any) -> Array:
 
 
 def inner(on: Interpreter, a: Any, b: Any) -> Array:
+    return matmul(on.arrays, on.array(a), transpose(on.array(b)))
+
+
+def tensordot(on: Interpreter, a: Any, b: Any, axes: Any = 2) -> Array:
+    """Products summed over one axis of each."""
     a, b = on.array(a), on.array(b)
-    if a.ndim != 1 or b.ndim != 1:
-        raise Refused("np.inner of arrays with more than one axis")
+    if isinstance(axes, (list, tuple)) and len(axes) == 2:
+        first, second = (x[0] if isinstance(x, (list, tuple)) and len(x) == 1 else x for x in axes)
+    else:
+        first, second = (-1, 0) if axes == 1 else (None, None)
+    if not (1 <= a.ndim <= 2 and 1 <= b.ndim <= 2) or first is None or second is None:
+        raise Refused("np.tensordot of anything but one axis of vectors or matrices")
+    if on.arrays.axis(first, a.ndim) != a.ndim - 1:
+        a = transpose(a)
+    if on.arrays.axis(second, b.ndim) != 0:
+        b = transpose(b)
     return matmul(on.arrays, a, b)
 
 
@@ -80,44 +105,6 @@ def outer(on: Interpreter, a: Any, b: Any) -> Array:
     if a.ndim != 1 or b.ndim != 1:
         raise Refused("np.outer of arrays with other than one axis")
     return on.arrays.arithmetic("*", expand(a, 1), b)
-
-
-def polyval(on: Interpreter, p: Any, x: Any) -> Array:
-    """Horner's rule, highest power first."""
-    result, at = on.array(0.0), on.array(x)
-    for coefficient in lifted(on, p):
-        result = on.arrays.arithmetic("+", on.arrays.arithmetic("*", result, at), coefficient)
-    return result
-
-
-def polynomial_polyval(on: Interpreter, x: Any, c: Any) -> Array:
-    """Horner's rule, lowest power first."""
-    return polyval(on, on.items(c)[::-1], x)
-
-
-def poly1d(on: Interpreter, c_or_r: Any) -> Native:
-    """np.poly1d(coefficients), which can be called and nothing more."""
-    coefficients = tuple(on.items(c_or_r))
-    return native("poly1d", lambda on, x: polyval(on, coefficients, x))
-
-
-def polynomial(on: Interpreter, coef: Any) -> Native:
-    """numpy.polynomial.Polynomial(coefficients), likewise; lowest power first."""
-    coefficients = tuple(on.items(coef))[::-1]
-    if not coefficients:
-        raise Refused("Polynomial of nothing")
-    return native("Polynomial", lambda on, x: polyval(on, coefficients, x))
-
-
-def vander(on: Interpreter, x: Any, N: Any = None, increasing: Any = False) -> Array:
-    a = on.array(x)
-    n = whole(on.arrays, N)
-    if a.ndim != 1 or not 1 <= n <= 64:
-        raise Refused("np.vander with this shape")
-    powers = [on.arrays.full(on.shape(a), on.array(1.0))]
-    while len(powers) < n:
-        powers.append(on.arrays.arithmetic("*", powers[-1], a))
-    return on.arrays.stack(powers if increasing is True else powers[::-1], 1)
 
 
 def einsum(on: Interpreter, subscripts: Any, *operands: Any) -> Array:
@@ -210,15 +197,24 @@ def piecewise(on: Interpreter, x: Any, condlist: Any, funclist: Any, *args: Any)
 
 
 def clip(
-    on: Interpreter, a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None
+    on: Interpreter,
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: Any = None,
+    *,
+    min: Any = None,
+    max: Any = None,
 ) -> Array:
     low, high = (a_min if min is None else min), (a_max if max is None else max)
-    out = on.array(a)
+    result = on.array(a)
     if low is not None:
-        out = on.arrays.extremum("maximum", out, on.array(low))
+        result = on.arrays.extremum("maximum", result, on.array(low))
     if high is not None:
-        out = on.arrays.extremum("minimum", out, on.array(high))
-    return out if out is not a else on.arrays.copy(out)
+        result = on.arrays.extremum("minimum", result, on.array(high))
+    if out is not None:
+        return into(on, "np.clip", result, out)
+    return result if result is not a else on.arrays.copy(result)
 
 
 def round_(on: Interpreter, a: Any, decimals: Any = 0) -> Array:
@@ -287,3 +283,9 @@ def nothing(on: Interpreter, *args: Any, **kwargs: Any) -> Any:
 def scalar_float(on: Interpreter, x: Any = 0.0) -> Array:
     """np.float64: a number, or a copy of an array."""
     return cast(on, on.array(x), "f")
+
+
+def finfo(on: Interpreter, dtype: Any) -> Module:
+    if kind_of(on, dtype, "f") != "f":
+        raise Refused("np.finfo of a type other than float64")
+    return Module("numpy.finfo")

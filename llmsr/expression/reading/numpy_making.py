@@ -81,6 +81,21 @@ def asarray(on: Interpreter, a: Any, dtype: Any = None) -> Array:
     return array(on, a, dtype)
 
 
+def into(on: Interpreter, name: str, result: Array, out: Any, where: Any = True) -> Array:
+    """`out` with the result written into it, where the mask `where` holds."""
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    if not isinstance(out, Array) or out.scalar:
+        raise Refused(f"{name} with out= that is no array, or where= without it")
+    if where is not True:
+        mask = on.array(where)
+        if mask.kind != "b":
+            raise Refused(f"{name} with where= that is no mask")
+        result = on.arrays.where(mask, result, out)
+    on.set_part(out, Ellipsis, result)
+    return out
+
+
 def full(on: Interpreter, shape: Any, fill_value: Any, dtype: Any = None) -> Array:
     value = on.array(fill_value)
     return on.arrays.full(shape_of(on, shape), cast(on, value, kind_of(on, dtype, value.kind)))

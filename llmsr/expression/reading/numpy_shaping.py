@@ -8,7 +8,7 @@ from llmsr.expression.reading.arrays import mixes_rows
 from llmsr.expression.reading.indexing import read, whole
 from llmsr.expression.reading.numpy_making import array, asarray, cast, kind_of, lifted, shape_of
 from llmsr.expression.reading.reductions import expand, transpose
-from llmsr.expression.reading.values import Array, Refused, RowCount
+from llmsr.expression.reading.values import Array, Items, Refused, RowCount
 
 if TYPE_CHECKING:
     from llmsr.expression.reading.interpret import Interpreter
@@ -46,13 +46,45 @@ def at_least(a: Array, ndim: int) -> Array:
     return a
 
 
-def atleast_1d(on: Interpreter, a: Any) -> Array:
-    a = asarray(on, a)
-    return a if a.ndim else on.arrays.copy(expand(a, 0))
+def atleast_1d(on: Interpreter, *arys: Any) -> Any:
+    arrays = [asarray(on, a) for a in arys]
+    out = [a if a.ndim else on.arrays.copy(expand(a, 0)) for a in arrays]
+    return out[0] if len(out) == 1 else tuple(out)
 
 
-def atleast_2d(on: Interpreter, a: Any) -> Array:
-    return at_least(asarray(on, a), 2)
+def atleast_2d(on: Interpreter, *arys: Any) -> Any:
+    out = [at_least(asarray(on, a), 2) for a in arys]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def broadcast_arrays(on: Interpreter, *args: Any) -> tuple[Array, ...]:
+    arrays = [on.array(a) for a in args]
+    if not arrays:
+        return ()
+    shape, rows, selection = on.arrays.broadcast(arrays)
+    sizes: list[int | RowCount] = list(shape)
+    if rows is not None:
+        sizes[rows] = RowCount(selection)
+    return tuple(broadcast_to(on, a, sizes) for a in arrays)
+
+
+def split(on: Interpreter, ary: Any, indices_or_sections: Any, axis: Any = 0) -> Items:
+    """np.split along an axis that is not the rows; the parts are views."""
+    a = on.array(ary)
+    at = on.arrays.axis(axis, a.ndim)
+    if at == a.row_axis:
+        raise mixes_rows("np.split along the rows")
+    size = a.cells.shape[at]
+    if isinstance(indices_or_sections, (list, tuple)):
+        ends = [whole(on.arrays, i) for i in indices_or_sections]
+    else:
+        n = whole(on.arrays, indices_or_sections)
+        if not 1 <= n <= size or size % n:
+            raise Refused(f"np.split of {size} values into {n} equal parts")
+        ends = list(range(size // n, size, size // n))
+    key = (slice(None),) * at
+    bounds = zip([None, *ends], [*ends, None], strict=True)
+    return on.new_list([read(on.arrays, a, (*key, slice(*pair))) for pair in bounds])
 
 
 def copy(on: Interpreter, a: Any) -> Array:

@@ -77,6 +77,11 @@ class Operators:
             return value
         raise Refused(f"{describe(value)} as the key of a dictionary")
 
+    def text(self, value: str) -> str:
+        if len(value) > self.limits.items:
+            raise Refused(f"a text of more than {self.limits.items} characters", "too_large")
+        return value
+
     def new_list(self, items: Sequence[Any]) -> Items:
         if len(items) > self.limits.items:
             raise Refused(f"a list of more than {self.limits.items} items", "too_large")
@@ -126,6 +131,8 @@ class Operators:
             return fold(symbol, left, right, self.limits)
         if symbol in ("==", "!=") and not (isinstance(left, Array) or isinstance(right, Array)):
             return self.equal(left, right) == (symbol == "==")
+        if isinstance(left, str) and isinstance(right, str) and symbol == "+":
+            return self.text(left + right)
         if isinstance(left, (list, tuple)) or isinstance(right, (list, tuple)):
             joined = self.join_lists(symbol, left, right)
             if joined is not None:
@@ -239,6 +246,8 @@ class Operators:
         if isinstance(op, (ast.In, ast.NotIn)):
             if isinstance(right, dict):
                 return (self.key(left) in right) == isinstance(op, ast.In)
+            if isinstance(left, str) and isinstance(right, str):
+                return (left in right) == isinstance(op, ast.In)
             if not isinstance(right, (list, tuple)) or isinstance(left, Array):
                 raise Refused("`in` with anything but constants")
             found = any(self.same(left, item) for item in right)

@@ -81,7 +81,8 @@ def extreme(name: str, symbol: str) -> Callable[..., Any]:
         for item in items[1:]:
             truth = on.truth(on.binary(symbol, item, result))
             if isinstance(truth, Array):
-                result = on.arrays.where(truth, on.array(item), on.array(result))
+                either = on.arrays.choose if on.arrays.one_kind else on.arrays.where
+                result = either(truth, on.array(item), on.array(result))
             elif truth:
                 result = item
         return result
@@ -138,9 +139,19 @@ def tuple_(on: Interpreter, iterable: Any = (), /) -> tuple[Any, ...]:
 
 
 def dict_(on: Interpreter, /, *args: Any, **kwargs: Any) -> Table:
-    if args:
-        raise Refused("dict with arguments that are not named")
-    return Table(kwargs.items(), on.undecided)
+    if len(args) > 1:
+        raise Refused("dict of more than one argument")
+    return Table([*(pair for a in args for pair in pairs(on, a)), *kwargs.items()], on.undecided)
+
+
+def pairs(on: Interpreter, given: Any) -> list[tuple[Any, Any]]:
+    """The keys and values of a dictionary, or of anything that yields pairs."""
+    if isinstance(given, dict):
+        return list(given.items())
+    found = [on.items(pair) for pair in on.items(given)]
+    if any(len(pair) != 2 for pair in found):
+        raise Refused("a dictionary made of anything but pairs")
+    return [(on.key(key), value) for key, value in found]
 
 
 def float_(on: Interpreter, x: Any = 0.0, /) -> Any:
@@ -226,19 +237,8 @@ def callable_(on: Interpreter, obj: Any, /) -> bool:
     return isinstance(obj, (Native, Closure))
 
 
-def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any:
-    """functools.reduce."""
-    items = [*initial, *on.items(iterable)]
-    if not items or len(initial) > 1:
-        raise Refused("reduce of nothing")
-    result = items[0]
-    for item in items[1:]:
-        result = on.apply(function, [result, item], {})
-    return result
-
-
-def print_(on: Interpreter, *args: Any, **kwargs: Any) -> None:
-    raise Refused("print has no place in an equation")
+def print_(on: Interpreter, *args: Any, sep: Any = " ", end: Any = "", flush: Any = False) -> None:
+    """Nothing is printed."""
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -284,6 +284,23 @@ def table_get(on: Interpreter, table: Table, key: Any, default: Any = None, /) -
     return table.get(on.key(key), default)
 
 
+def table_update(on: Interpreter, table: Table, /, *args: Any, **kwargs: Any) -> None:
+    on.change(table)
+    table.update(dict_(on, *args, **kwargs))
+    if len(table) > on.limits.items:
+        raise Refused(f"a dictionary of more than {on.limits.items} items", "too_large")
+
+
+def table_setdefault(on: Interpreter, table: Table, key: Any, default: Any = None, /) -> Any:
+    if on.key(key) not in table:
+        table_update(on, table, {on.key(key): default})
+    return table[on.key(key)]
+
+
+def table_copy(on: Interpreter, table: Table, /) -> Table:
+    return Table(table.items(), on.undecided)
+
+
 def table_items(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
     return tuple(table.items())
 
@@ -304,6 +321,9 @@ LIST_METHODS = {
 }
 TABLE_METHODS = {
     "get": native("get", table_get),
+    "update": native("update", table_update),
+    "setdefault": native("setdefault", table_setdefault),
+    "copy": native("copy", table_copy),
     "items": native("items", table_items),
     "keys": native("keys", table_keys),
     "values": native("values", table_values),

@@ -115,6 +115,11 @@ class Native:
 
 
 @dataclass(frozen=True, eq=False)
+class Text:
+    """A formatted text, of which no more is known: good for messages."""
+
+
+@dataclass(frozen=True, eq=False)
 class Unbound:
     """What a name holds that only one branch of an `if` has set, or that cannot be joined."""
 
@@ -210,5 +215,6 @@ def describe(value: Any) -> str:
         RowCount: "the number of rows",
         DType: "a type",
         Module: "a module",
+        Text: "a formatted text",
     }
     return names.get(type(value), "a function")
