@@ -34,7 +34,8 @@ def command(run_dir: Path, replay: Path, budget: int, *more: str) -> list[str]:
         sys.executable,
         "main.py",
         *("--proposer", "replay", "--replay_path", str(replay), "--log_path", str(run_dir)),
-        *("--workers", "1", "--budget", str(budget), "--islands", "3", "--reset_every", "50", *more),
+        *("--workers", "1", "--budget", str(budget), "--islands", "3", "--reset_every", "50"),
+        *("--refine", "island", "--refine_fits", "8", *more),
     ]
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.sample import Sample
+from llmsr.sample import REFINE, Sample
 
 BLOCK = 2**20
 
@@ -84,7 +84,9 @@ class Archive:
 
 
 def read_archive(run_dir: str | Path) -> list[Sample]:
-    """All samples of a run, ascending by number (and by file and line where numbers are equal).
+    """All samples of a run, ascending by number, refinements behind the sample that they refine.
+
+    Where that leaves ties, files and lines decide.
 
     An unfinished last line is skipped; any other line that is no record is a `UserError`.
     """
@@ -100,7 +102,7 @@ def read_archive(run_dir: str | Path) -> list[Sample]:
                     raise UserError(
                         f"{path}, line {number} is no sample ({error}); remove that line to go on"
                     ) from None
-    return sorted(samples, key=lambda sample: sample.number)
+    return sorted(samples, key=lambda sample: (sample.number, sample.proposer == REFINE))
 
 
 def _object(line: str) -> dict[str, Any]:

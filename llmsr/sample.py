@@ -21,6 +21,9 @@ STATUSES = (
     "error",  # the spec's own evaluate raised
 )
 
+REFINE = "refine"  # proposer of equations that were made out of a sample without a model
+VALIDATION = "validation"  # proposer of answers that only watch over a training
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -65,6 +68,7 @@ class Sample:
     but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
     it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions,
     `elapsed` the seconds from the run's begin to this record, pauses between runs and resumes left out.
+    A refinement has the number of the sample that it refines, and that one as its parent.
     `problem` names the problem where one run holds several; `step` and `reward` belong to training.
     """
 
@@ -100,6 +104,11 @@ class Sample:
         outer = {k: v for k, v in record.items() if k in own}
         outer["parents"] = tuple(outer.get("parents") or ())
         return cls(evaluation=Evaluation(**evaluation), **outer)
+
+
+def is_llm_sample(sample: Sample) -> bool:
+    """Whether the sample counts against a run's budget: all but refinements and validation answers do."""
+    return sample.proposer not in (REFINE, VALIDATION)
 
 
 def finite_or_none(value: float | None) -> float | None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmsr.archive import Archive, read_archive
+from llmsr.archive import read_archive
 from llmsr.config import add_options, as_mapping, option, parse_bool, read_yaml, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.evolution.record import SearchArchive
 from llmsr.evolution.sample_files import write_sample_file
 from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
@@ -102,7 +103,7 @@ def _search(
     with contextlib.ExitStack() as stack:
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
-        archive = stack.enter_context(Archive(run_dir))
+        archive = stack.enter_context(SearchArchive(run_dir))
         settings = without_secrets(as_mapping(run, search, proposer_config))
         outputs = Outputs(run_dir, problem, settings)
         observers: list[Any] = [stack.enter_context(Progress(search.budget)), outputs]

@@ -28,7 +28,7 @@ from llmsr.report.candidate import Candidate
 from llmsr.report.equation import expression_of
 from llmsr.report.front import Front, pick, scores
 from llmsr.report.tidy import Tidy, tidy
-from llmsr.sample import Evaluation, Sample
+from llmsr.sample import Evaluation, Sample, is_llm_sample
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
 # results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.
@@ -169,7 +169,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
                 self.columns_ = self._shown_columns(X, y)
             labels = labels.chosen(self.columns_.tolist())
             problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
-            settings = self._settings(len(earlier))
+            settings = self._settings(sum(map(is_llm_sample, earlier)))
         if np.ptp(y) == 0:
             self._keep_constant(problem, labels, float(y[0]))
             return self
@@ -190,7 +190,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
                 )
             )
         self._keep(problem, labels, [*found.begun, *found.samples])
-        self.n_samples_ = len(found.samples)
+        self.n_samples_ = sum(map(is_llm_sample, found.samples))
         if self.warm_start:
             self._last_fit = (digest, found.samples, seeds, settings.seed)
         return self

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.archive import Archive, read_archive
+from llmsr.archive import read_archive
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
+from llmsr.evolution.record import SearchArchive
 from llmsr.evolution.settings import SearchSettings
 from llmsr.evolution.totals import Totals
 from llmsr.files import write_file
@@ -51,7 +52,7 @@ class RunFiles:
                 raise UserError(f"{directory} already holds a run; name another directory")
             write_configuration(self.directory, described)
             write_problem(folder / problem.name, problem)
-            self.archive = Archive(self.directory)
+            self.archive = SearchArchive(self.directory)
         except BaseException:
             self._lock.release()
             raise

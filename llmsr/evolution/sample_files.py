@@ -8,15 +8,17 @@ from pathlib import Path
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.prompt import indent_body
-from llmsr.sample import Sample
+from llmsr.sample import Sample, is_llm_sample
 from llmsr.spec.reading import Spec
 
 
 def write_sample_file(run_dir: Path, spec: Spec, sample: Sample) -> None:
-    """Write one sample's file, whole or not at all; one that stands already stays.
+    """Write one sample's file, whole or not at all; one that stands already stays, refinements have none.
 
     `sample_order`, `function` and `score` mean what they mean to LLM-SR; the other keys are ours.
     """
+    if not is_llm_sample(sample):
+        return
     path = run_dir / "samples" / f"samples_{sample.number}.json"
     if path.exists():
         return

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -24,19 +24,21 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.islands import Islands
 from llmsr.evolution.population import BestOfN, Draw, Member, Population, SequentialBestOfN
+from llmsr.evolution.refining import Refining
 from llmsr.evolution.settings import SearchSettings
 from llmsr.evolution.totals import Totals, score_of
 from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Version, build_prompt, version_bodies
-from llmsr.sample import Evaluation, Sample
+from llmsr.refinement.refiner import Refiner
+from llmsr.sample import Evaluation, Sample, is_llm_sample
 
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
 RECENT_REFUSALS = 40
 
 
 class Recorder(Protocol):
-    """Where samples go, each once and in their order; an `Archive` keeps them on disk."""
+    """Where samples go, each once and in their order, refinements after the sample that they refine."""
 
     def append(self, sample: Sample) -> None: ...
 
@@ -112,9 +114,15 @@ class Search:
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         elapsed = 0.0
+        earlier = list(earlier)
         for sample in earlier:
-            self._earlier[sample.prompt].append(sample)
             elapsed = max(elapsed, sample.elapsed)
+            if is_llm_sample(sample):
+                self._earlier[sample.prompt].append(sample)
+        self._refining: Refining | None = None
+        if settings.refine != "off":
+            refiner = Refiner(evaluator, settings.refine_fits)
+            self._refining = Refining(refiner, settings.refine == "island", self.seeds, earlier)
         self._began = time.monotonic() - elapsed  # for the record alone
         self._last_archived = max(self._earlier, default=-1)
         self._wanted = settings.budget
@@ -229,12 +237,29 @@ class Search:
         )
 
     def _keep(self, sample: Sample) -> None:
-        self.totals.add(sample)
+        self._note(sample)
         if sample.evaluation.ok:
             self.population.add(member_of(sample.number, sample.evaluation), sample.island)
         elif sample.evaluation.reason:
             self._refusals.append(sample.evaluation.reason)
+        if self._refining is not None:
+            self._refine(sample, self._refining)
         self.population.end_of_sample(self.totals.samples)
+
+    def _refine(self, sample: Sample, refining: Refining) -> None:
+        """Archive the refinements of a record and show the best of them to the prompts of its island."""
+        found, archived = refining.of(sample)
+        for refinement in found[archived:]:
+            elapsed = round(time.monotonic() - self._began, 3)
+            self.archive.append(replace(refinement, elapsed=elapsed))
+        for refinement in found:
+            self._note(refinement)
+        best = refining.refiner.best(sample, found)
+        if best is not None and self.settings.refine_shown:
+            self.population.add(member_of(best.number, best.evaluation), best.island)
+
+    def _note(self, sample: Sample) -> None:
+        self.totals.add(sample)
         for observe in self.observers:
             observe(sample, self.totals)
 

@@ -45,9 +45,18 @@ class SearchSettings:
         "what prompts tell beside earlier equations, a comma list of " + ", ".join(CONTEXTS),
     )
 
+    refine: str = option(
+        "off",
+        "refine new records without a model, by fits that the budget does not count: records of the run, of "
+        "each island, or off",
+        choices=("off", "run", "island"),
+    )
+    refine_fits: int = option(48, "equations fitted to refine one record, at most")
+    refine_shown: bool = option(True, "let prompts show the best refinement of a record")
+
     def __post_init__(self) -> None:
         read_context(self.context)
-        for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt"):
+        for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt", "refine_fits"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("reset_every", "lookahead", "seed"):

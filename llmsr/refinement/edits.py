@@ -63,7 +63,7 @@ def drops(point: Point) -> list[Candidate]:
 
 def _shorter(point: Point) -> list[Candidate]:
     tree = point.tree
-    edits: list[tuple[float, int, Build]] = []
+    edits: list[tuple[float, dict[int, Build]]] = []
     for i, node in enumerate(tree.nodes):
         if not tree.varies[i] or not node.args:
             continue
@@ -72,11 +72,11 @@ def _shorter(point: Point) -> list[Candidate]:
             if tree.varies[a]:
                 lost = own - tree.own_params(a)
                 promised = point.promise(slope * (point.values[a] - value), lost)
-                edits.append((promised, i, as_part(a)))
+                edits.append((promised, {i: as_part(a)}))
         if own and i != tree.root:
             p = min(own)
             promised = point.promise(slope * (tree.start[p] - value), own - {p})
-            edits.append((promised, i, as_param(p)))
+            edits.append((promised, {i: as_param(p)}))
     return _judged(point, edits, "drop")
 
 
@@ -84,7 +84,7 @@ def swaps(point: Point) -> list[Candidate]:
     """The equation with one function exchanged for one that looks like it somewhere; best first."""
     tree = point.tree
     kernels = Numbers(point.rows)
-    edits: list[tuple[float, int, Build]] = []
+    edits: list[tuple[float, dict[int, Build]]] = []
     for i, node in enumerate(tree.nodes):
         if node.op not in NEIGHBOURS or not tree.varies[i]:
             continue
@@ -92,7 +92,7 @@ def swaps(point: Point) -> list[Candidate]:
         for name in NEIGHBOURS[node.op]:
             instead = UNARY[name](kernels, point.values[argument])
             promised = point.promise(point.slopes[i] * (instead - point.values[i]))
-            edits.append((promised, i, _function(UNARY[name], argument)))
+            edits.append((promised, {i: _function(UNARY[name], argument)}))
     return _judged(point, edits, "swap")
 
 
@@ -101,13 +101,13 @@ def _function(f: Unary, argument: int) -> Build:
 
 
 def _judged(
-    point: Point, edits: list[tuple[float, int, Build]], move: str, count: int = JUDGED
+    point: Point, edits: list[tuple[float, dict[int, Build]]], move: str, count: int = JUDGED
 ) -> list[Candidate]:
     """The `count` best edits with what they promise from where they stand, best first."""
     found: list[Candidate] = []
     order = sorted(range(len(edits)), key=lambda k: edits[k][0])
     for k in order[:count]:
-        expression = point.tree.replaced({edits[k][1]: edits[k][2]})
+        expression = point.tree.replaced(edits[k][1])
         edited = Tree.of(expression, point.tree.start) if expression.inputs else None
         promised = reachable(edited, point.rows) if edited else np.inf
         if np.isfinite(promised):
@@ -179,19 +179,19 @@ def fixed(point: Point) -> list[Candidate]:
         places = [i for i, n in enumerate(tree.nodes) if n.op == "param" and n.value == p]
         nice = [n for n in NICE if abs(value - n) <= NEAR * max(1.0, abs(n))]
         if not nice and _redundant(point, p):
-            nice, value = [1.0], 1.0
+            nice = [1.0]
         for n in nice:
-            promised = point.promise(point.by_param[p] * (n - value), frozenset({p}))
             builds = dict.fromkeys(places, as_number(n))
-            found += _with(tree, builds, promised, "fix")
-            if promised <= HARMLESS * point.nmse:
+            made = _judged(point, [(0.0, builds)], "fix")
+            found += made
+            if made and made[0].promised <= HARMLESS * point.nmse:
                 together |= builds
         for q in tree.params:
             other = tree.start[q]
             if q < p and abs(value) > NEAR and abs(abs(value) - abs(other)) <= EQUAL * abs(value):
                 found += _tied(point, p, q, places)
     if len(together) > 1:
-        found += _with(tree, together, point.nmse, "fix")
+        found += _judged(point, [(0.0, together)], "fix")
     return sorted(found, key=lambda c: c.rank)
 
 

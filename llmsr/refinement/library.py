@@ -15,6 +15,7 @@ import numpy as np
 
 from llmsr.expression.graph import OPS
 from llmsr.refinement.point import Point, Rows
+from llmsr.refinement.tree import Product
 
 SHIFTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles of a column at which bumps and steps are offered
 SCALES = (0.5, 2.0, float(np.pi))
@@ -99,13 +100,15 @@ BESIDE_PARTS = ("identity", "inverse", "exp", "decay", "sin", "cos", "tanh", "sq
 class Term:
     """A small equation said by `build`; `start` are the values of its new parameters.
 
-    `values` are its numbers on the rows at hand, `size` its operators and leaves.
+    `values` are its numbers on the rows at hand, `size` its operators and leaves, `inside` the equation's own
+    parameters that it uses.
     """
 
     build: _Build
     start: tuple[float, ...]
     values: np.ndarray
     size: int
+    inside: frozenset[int] = frozenset()
 
 
 class Numbers:
@@ -132,7 +135,7 @@ class Numbers:
         return self._parts[i]
 
 
-class _Sizes:
+class Sizes:
     """Reads a term as its number of operators and leaves."""
 
     def __init__(self, parts: Callable[[int], int]) -> None:
@@ -168,33 +171,36 @@ class Library:
 
     @cached_property
     def narrow(self) -> list[Term]:
-        return _distinct(self._terms([*self._functions(), *self._scaled(), *self._shifted()]))
+        return distinct(self._terms([*self._functions(), *self._scaled(), *self._shifted()]))
 
     @cached_property
     def wide(self) -> list[Term]:
         few = len(self._columns) <= MAX_COLUMNS
-        return _distinct([*self.narrow, *self._terms(self._products() if few else ())])
+        return distinct([*self.narrow, *self._terms(self._products() if few else ())])
 
     def parts(self, point: Point) -> list[Term]:
         """Functions of the equation's own parts, and parts times a column or a function of one."""
         tree = point.tree
-        inner = {tree.unscaled(i) for i in range(tree.root) if tree.varies[i]} - {tree.root}
-        inner = {i for i in inner if tree.nodes[i].args}
-        largest = sorted(inner, key=lambda i: (-tree.size(i), i))[:MAX_PARTS]
+        inner = [i for i in range(tree.root + 1) if tree.varies[i] and tree.nodes[i].args]
+        products = dict.fromkeys(tree.factors(i) for i in sorted(inner, key=lambda i: (-tree.size(i), i)))
         beside = self._columns if len(self._columns) <= MAX_COLUMNS else ()
-        said: list[_Said] = []
-        for part in map(_part, largest):
-            said += [(_of(UNARY[name], part), ()) for name in OF_PARTS]
+        found: list[Term] = []
+        for product in list(products)[:MAX_PARTS]:
+            part = product_of(product)
+            said: list[_Said] = [(_of(UNARY[name], part), ()) for name in OF_PARTS]
             for j in beside:
                 said += [(_op("mul", part, _of(UNARY[name], _column(j))), ()) for name in BESIDE_PARTS]
-        return _distinct(self._terms(said, point))
+            found += self._terms(said, point, tree.params_of(product))
+        return distinct(found)
 
-    def _terms(self, said: Iterable[_Said], point: Point | None = None) -> Iterator[Term]:
+    def _terms(
+        self, said: Iterable[_Said], point: Point | None = None, inside: frozenset[int] = frozenset()
+    ) -> Iterator[Term]:
         parts = point.values if point else []
-        sizes = _Sizes(point.tree.size if point else int)
+        sizes = Sizes(point.tree.size if point else int)
         for build, start in said:
             values = build(Numbers(self.rows, start, self.first, parts))
-            yield Term(build, start, values, build(sizes))
+            yield Term(build, start, values, build(sizes), inside)
 
     def _functions(self) -> Iterator[_Said]:
         for i in self._columns:
@@ -251,8 +257,20 @@ def _param(i: int) -> _Build:
     return lambda g: g.param(i)
 
 
-def _part(i: int) -> _Build:
-    return lambda g: g.part(i)
+def product_of(product: Product) -> _Build:
+    """The product of some nodes of a tree; 1 where there are none."""
+
+    def build(g: Any) -> Any:
+        above = [g.part(i) for i, power in product if power > 0]
+        made = above[0] if above else g.const(1.0)
+        for factor in above[1:]:
+            made = g.add("mul", made, factor)
+        for i, power in product:
+            if power < 0:
+                made = g.add("div", made, g.part(i))
+        return made
+
+    return build
 
 
 def _of(f: Unary, inner: _Build) -> _Build:
@@ -263,7 +281,8 @@ def _op(op: str, a: _Build, b: _Build) -> _Build:
     return lambda g: g.add(op, a(g), b(g))
 
 
-def _distinct(terms: Iterable[Term]) -> list[Term]:
+def distinct(terms: Iterable[Term], constants: bool = False) -> list[Term]:
+    """The terms that are finite and vary, of those equal up to a factor the first; or `constants` too."""
     kept: dict[bytes, Term] = {}
     for term in terms:
         values = term.values
@@ -271,7 +290,7 @@ def _distinct(terms: Iterable[Term]) -> list[Term]:
         largest = int(np.abs(values).argmax())
         if not 0 < length < np.inf or abs(values[largest]) > LARGE:
             continue
-        if np.ptp(values) <= 1e-9 * abs(values[largest]):
+        if not constants and np.ptp(values) <= 1e-9 * abs(values[largest]):
             continue
         direction = np.round(values / (length * np.sign(values[largest])), 9) + 0.0
         kept.setdefault(direction.tobytes(), term)

@@ -19,6 +19,7 @@ from llmsr.refinement.edits import drops, fixed, freed, swaps
 from llmsr.refinement.library import Library
 from llmsr.refinement.point import Point, Rows
 from llmsr.refinement.pursuit import pursue
+from llmsr.refinement.regression import regress
 from llmsr.refinement.tree import Tree
 from llmsr.spec.reading import Spec
 
@@ -82,7 +83,10 @@ def _distinct(candidates: list[Candidate], own: str, spec: Spec, count: int) -> 
 def candidates(point: Point, library: Library, max_params: int, count: int) -> list[Candidate]:
     """Candidates of every kind, taken in turn from each kind's best: half of them new terms."""
     limit = WORSE * max(point.nmse, FLOOR)
-    terms = pursue(point, library, max_params, count) if point.nmse > FLOOR else []
+    terms: list[Candidate] = []
+    if point.nmse > FLOOR:
+        sums, single = regress(point, library, max_params), pursue(point, library, max_params, count)
+        terms = [c for some in zip_longest(sums, single) for c in some if c is not None]
     kinds = (drops(point), swaps(point), freed(point, library.first, max_params), fixed(point))
     edits = [[c for c in kind if c.promised <= limit] for kind in kinds]
     turns: list[Candidate] = []

@@ -27,6 +27,7 @@ from llmsr.refinement.tree import Tree
 
 BEST_OF_A_NODE = 4
 ALIKE = 1 - 1e-8  # cosine above which two directions are the same
+SAME = 2  # offers of one mode and direction that are kept
 NOTHING_NEW = 1e-6  # share of a term's length that must be left once the constants' directions are off
 
 
@@ -47,7 +48,8 @@ class _Offer:
 def pursue(point: Point, library: Library, max_params: int, count: int) -> list[Candidate]:
     """The `count` most promising single terms, best first; no equation has more than `max_params` constants.
 
-    Of offers that come to the same, to first order, the one nearest the root stays.
+    Of offers of one mode that come to the same, to first order, two stay: the smaller ones, then those nearer
+    to the root.
     """
     offers = sorted(
         _offers(point, library, max_params), key=lambda offer: (round(offer.rank, 6), -offer.node)
@@ -57,8 +59,8 @@ def pursue(point: Point, library: Library, max_params: int, count: int) -> list[
     for offer in offers:
         if len(candidates) >= count:
             break
-        like = [o.direction for o in chosen if (o.mode == "replace") == (offer.mode == "replace")]
-        if any(abs(offer.direction @ direction) > ALIKE for direction in like):
+        like = (o for o in chosen if o.mode == offer.mode)
+        if sum(abs(offer.direction @ o.direction) > ALIKE for o in like) >= SAME:
             continue
         chosen.append(offer)
         candidates.append(_candidate(point.tree, library.first, offer, offer.mode))
@@ -95,6 +97,7 @@ class _Columns:
         self.terms = terms
         self.values = np.column_stack([term.values for term in terms])
         self.sizes = np.array([term.size for term in terms])
+        self.inside = [term.inside for term in terms]
         self.constants = np.array([len(term.start) for term in terms])
 
 
@@ -102,13 +105,16 @@ def _best(point: Point, node: int, mode: str, columns: _Columns, free: int) -> I
     """The best terms of one node in one mode."""
     tree, weight, residual, coefficients = point.tree, point.slopes[node], point.residual, 1
     own: frozenset[int] = frozenset()
+    without = own
     if mode == "multiply":
         weight = weight * point.values[node]
     if mode == "replace":
         own = tree.own_params(node)
         residual = residual + weight * point.values[node]
-        coefficients = 0 if _scaled_from_outside(tree, node, own) else 1
-    tangent = point.tangent(own)
+        outer = _outer_factor(tree, node, own)
+        coefficients = 1 if outer is None else 0
+        without = own if outer is None else own | {outer}
+    tangent = point.tangent(without)
     residual = off(tangent, residual)
     moved = weight[:, None] * columns.values
     lengths = np.linalg.norm(moved, axis=0)
@@ -117,7 +123,8 @@ def _best(point: Point, node: int, mode: str, columns: _Columns, free: int) -> I
     rest /= left
     along = residual @ rest
     usable = np.isfinite(along) & (left > NOTHING_NEW)
-    usable &= columns.constants + coefficients <= free + len(own)
+    kept = np.array([len(own & inside) for inside in columns.inside]) if own else 0
+    usable &= columns.constants + coefficients + kept <= free + len(own)
     square = float(residual @ residual)
     promised = np.where(usable, np.maximum(square - along**2, 0.0) / point.rows.power, np.inf)
     sizes = len(tree.nodes) + columns.sizes + (2 if mode == "add" else 4)
@@ -131,31 +138,33 @@ def _best(point: Point, node: int, mode: str, columns: _Columns, free: int) -> I
             yield _Offer(node, mode, columns.terms[k], coefficients, *found)
 
 
-def _scaled_from_outside(tree: Tree, node: int, own: frozenset[int]) -> bool:
-    """Whether a constant outside the node already multiplies it, or a power of it."""
+def _outer_factor(tree: Tree, node: int, own: frozenset[int]) -> int | None:
+    """The parameter outside a node that already multiplies it, or a power of it."""
     child = node
     while child in tree.parents:
         parent = tree.parents[child]
         op, args, _ = tree.nodes[parent]
         if op in ("mul", "div"):
             if op == "div" and args[1] == child:
-                return False
-            if any(_has_factor(tree, a, own) for a in args if a != child):
-                return True
+                return None
+            for a in args:
+                found = _param_factor(tree, a, own) if a != child else None
+                if found is not None:
+                    return found
         elif not (op in ("neg", "abs") or (op == "pow" and tree.nodes[args[1]].op == "const")):
-            return False
+            return None
         child = parent
-    return False
+    return None
 
 
-def _has_factor(tree: Tree, i: int, own: frozenset[int]) -> bool:
-    """Whether a parameter that is not in `own` is a factor of node i."""
+def _param_factor(tree: Tree, i: int, own: frozenset[int]) -> int | None:
+    """A parameter that is a factor of node i and not in `own`."""
     op, args, value = tree.nodes[i]
     if op == "param":
-        return value not in own
-    if op == "div":
-        return _has_factor(tree, args[0], own)
-    return op in ("mul", "neg") and any(_has_factor(tree, a, own) for a in args)
+        return None if value in own else int(value or 0)
+    factors = args[:1] if op == "div" else args if op in ("mul", "neg") else ()
+    found = (_param_factor(tree, a, own) for a in factors)
+    return next((p for p in found if p is not None), None)
 
 
 def _candidate(tree: Tree, first: int, offer: _Offer, mode: str) -> Candidate:

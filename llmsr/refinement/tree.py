@@ -11,6 +11,9 @@ from llmsr.expression.graph import Expression, Graph, Node
 
 MAX_NODES = 400
 
+Product = tuple[tuple[int, int], ...]
+"""Nodes with the powers, 1 or -1, in which they are factors."""
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -93,6 +96,24 @@ class Tree:
             else:
                 break
         return i
+
+    def factors(self, i: int) -> Product:
+        """What is multiplied in node i, numbers and parameters left aside; empty where it holds no column."""
+        op, args, _ = self.nodes[i]
+        if not self.varies[i]:
+            return ()
+        if op == "neg":
+            return self.factors(args[0])
+        if op == "mul":
+            return self.factors(args[0]) + self.factors(args[1])
+        if op == "div":
+            return self.factors(args[0]) + tuple((a, -power) for a, power in self.factors(args[1]))
+        return ((i, 1),)
+
+    def params_of(self, product: Product) -> frozenset[int]:
+        """The parameters inside the factors."""
+        inside = (n for i, _ in product for n in self.nodes[self.begins[i] : i + 1])
+        return frozenset(int(n.value or 0) for n in inside if n.op == "param")
 
     def summands(self) -> set[int]:
         """The root and the nodes that add up to it, with and without their constant factors."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmsr.report.front import loss_of
-from llmsr.sample import Sample
+from llmsr.sample import REFINE, Sample
 
 FAILED, REPEATED, NEW = 0, 1, 2
 KINDS_OF_REASONS = 2000  # counted apart; what comes later is counted by its status alone
@@ -48,6 +48,7 @@ class Step:
 class History:
     """The course of a run; `kinds` has one entry per sample: failed, valid but known, or a new equation.
 
+    Refinements are no samples: of them only fits, times and improvements are kept.
     `sizes` and `errors` are complexity and training NMSE of every new equation.
     """
 
@@ -64,6 +65,7 @@ class History:
     fit_seconds: float = 0.0
     cpu_seconds: float = 0.0
     fits: int = 0
+    refinement_fits: int = 0
     deadlines: int = 0
     _known: set[str] = field(default_factory=set)
     _lowest: float = float("inf")
@@ -80,7 +82,25 @@ class History:
     def add(self, sample: Sample) -> None:
         evaluation = sample.evaluation
         nmse = evaluation.nmse.get("train") if evaluation.ok else None
-        kind = FAILED
+        self.fit_seconds += evaluation.fit_seconds
+        self.cpu_seconds += evaluation.cpu_seconds
+        self.deadlines += evaluation.deadline_reached
+        kind = None
+        if sample.proposer == REFINE:
+            self.refinement_fits += evaluation.evaluations > 0
+        else:
+            kind = self._add_answer(sample, nmse)
+        self._note_improvement(sample)
+        if sample.island is not None and nmse is not None:
+            course = self.islands.setdefault(sample.island, [])
+            if not course or nmse < course[-1][1]:
+                course.append((self.samples, nmse))
+        if sample.step is not None and kind is not None:
+            self._add_to_step(self.steps.setdefault(sample.step, Step()), sample, kind, nmse)
+
+    def _add_answer(self, sample: Sample, nmse: float | None) -> int:
+        """Count an answer of a model; what kind it is."""
+        evaluation, kind = sample.evaluation, FAILED
         if evaluation.ok:
             kind = REPEATED if evaluation.canonical in self._known else NEW
             self._known.add(evaluation.canonical)
@@ -93,29 +113,17 @@ class History:
         self.elapsed.append(sample.elapsed)
         self.tokens += sample.tokens
         self.generation_seconds += sample.seconds
-        self.fit_seconds += evaluation.fit_seconds
-        self.cpu_seconds += evaluation.cpu_seconds
         self.fits += evaluation.evaluations > 0
-        self.deadlines += evaluation.deadline_reached
-        loss = loss_of(sample) if evaluation.ok else None
+        return kind
+
+    def _note_improvement(self, sample: Sample) -> None:
+        loss = loss_of(sample) if sample.evaluation.ok else None
         if loss is not None and loss < self._lowest:
             self._lowest = loss
+            nmse = dict(sample.evaluation.nmse)
             self.best.append(
-                Improvement(
-                    self.samples,
-                    sample.elapsed,
-                    self.tokens,
-                    sample.number,
-                    dict(evaluation.nmse),
-                    sample.island,
-                )
+                Improvement(self.samples, sample.elapsed, self.tokens, sample.number, nmse, sample.island)
             )
-        if sample.island is not None and nmse is not None:
-            course = self.islands.setdefault(sample.island, [])
-            if not course or nmse < course[-1][1]:
-                course.append((self.samples, nmse))
-        if sample.step is not None:
-            self._add_to_step(self.steps.setdefault(sample.step, Step()), sample, kind, nmse)
 
     def shares(self, parts: int) -> list[tuple[int, float, float]]:
         """(samples so far, valid share, share of new equations) for up to `parts` stretches of the run."""

@@ -58,7 +58,7 @@ class Outputs:
         self.within = within
         self.front = Front()
         self.history = History()
-        self._equations: dict[int, Equation] = {}
+        self._equations: dict[tuple[int, str], Equation] = {}
         self._every_seconds = every_seconds
         self._changed = False
         self._next = time.monotonic() + every_seconds
@@ -101,11 +101,11 @@ class Outputs:
         """The front as equations; each one is made once."""
         made = []
         for sample, score in zip(self.front.members, scores(self.front.members), strict=True):
-            known = self._equations.get(sample.number)
+            known = self._equations.get(_key(sample))
             if known is None or known.score != score:
                 known = Equation.of(sample, self.problem, score, known)
             made.append(known)
-        self._equations = {equation.sample.number: equation for equation in made}
+        self._equations = {_key(equation.sample): equation for equation in made}
         return made
 
     def picked(self, equations: list[Equation]) -> int | None:
@@ -151,6 +151,7 @@ class Outputs:
             "seconds": round(history.seconds, 3),
             "generation_seconds": round(history.generation_seconds, 3),
             "fits": history.fits,
+            "refinement_fits": history.refinement_fits,
             "fit_seconds": round(history.fit_seconds, 3),
             "cpu_seconds": round(history.cpu_seconds, 3),
         }
@@ -161,6 +162,11 @@ class Outputs:
                 "curve": learning_curve([history]),
             }
         return result
+
+
+def _key(sample: Sample) -> tuple[int, str]:
+    """Tells the equations of a front apart; a sample and its refinements share a number."""
+    return sample.number, sample.evaluation.canonical
 
 
 def outputs_of(run: Recorded, **options: Any) -> tuple[Outputs, Totals]:

@@ -12,6 +12,7 @@ from llmsr.errors import UserError
 from llmsr.report.front import loss_of
 from llmsr.report.recorded import TRAINING, Recorded, is_run, read_run
 from llmsr.report.terminal import format_table
+from llmsr.sample import is_llm_sample
 
 DEEPEST = 6  # levels of folders that are looked through
 
@@ -64,13 +65,16 @@ def find_runs(directory: str | Path) -> list[Path]:
 
 def row_of(run: Recorded, name: str) -> Row:
     """The run's line in the table."""
-    settings, valid = run.settings, [s for s in run.samples if s.evaluation.ok]
-    ranked = [(loss, s.number, s) for s in valid if (loss := loss_of(s)) is not None]
+    settings, answers = run.settings, [s for s in run.samples if is_llm_sample(s)]
+    valid = [s for s in answers if s.evaluation.ok]
+    ranked = [
+        (loss, s.number, s) for s in run.samples if s.evaluation.ok and (loss := loss_of(s)) is not None
+    ]
     best = min(ranked, key=lambda entry: entry[:2])[2] if ranked else None
     rewards = _rewards(run)
     model = settings.get("model_path") or settings.get("api_model") or settings.get("proposer") or ""
-    if not settings.get("model_path") and run.samples and run.samples[0].proposer not in ("", "policy"):
-        model = run.samples[0].proposer
+    if not settings.get("model_path") and answers and answers[0].proposer not in ("", "policy"):
+        model = answers[0].proposer
     training = run.mode == TRAINING
     return Row(
         directory=name,
@@ -78,7 +82,7 @@ def row_of(run: Recorded, name: str) -> Row:
         mode="grpo" if training else str(settings.get("search") or "search"),
         model=Path(str(model)).name if len(str(model)) > 30 else str(model),
         seed=settings.get("seed"),
-        samples=len(run.samples),
+        samples=len(answers),
         valid=len(valid),
         distinct=len({s.evaluation.canonical for s in valid}),
         tokens=sum(s.tokens for s in run.samples),

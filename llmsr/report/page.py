@@ -218,6 +218,9 @@ def _cost(result: Mapping[str, Any], history: History, settings: Mapping[str, An
         else "not recorded",
         "fitting": f"{duration(history.fit_seconds)} ({duration(history.cpu_seconds)} of CPU)",
     }
+    if result["refinements"]:
+        fits = f"{result['refinements']:,} equations, {history.refinement_fits:,} fits, no samples"
+        entries["refinements"] = fits
     if result["failed_prompts"]:
         entries["failed prompts"] = f"{result['failed_prompts']:,}"
     if history.deadlines:

@@ -12,10 +12,9 @@ from llmsr.archive import read_archive
 from llmsr.config import read_yaml
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem, load_problem
-from llmsr.sample import Sample
+from llmsr.sample import VALIDATION, Sample
 
 SEARCH, TRAINING = "search", "grpo"
-VALIDATION = "validation"  # proposer of answers that only watch over the training
 
 
 @dataclass(frozen=True)

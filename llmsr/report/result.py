@@ -30,6 +30,7 @@ def result_of(problem: Problem, totals: Totals) -> dict[str, Any]:
         "samples": totals.samples,
         "valid": totals.valid,
         "distinct": totals.distinct,
+        "refinements": totals.refinements,
         "tokens": totals.tokens,
         "failed_prompts": totals.failed_prompts,
         "failures": dict(totals.failures),
@@ -68,6 +69,7 @@ def _described(problem: Problem, sample: Sample) -> dict[str, Any]:
     evaluation = sample.evaluation
     return {
         "sample": sample.number,
+        "proposer": sample.proposer,
         "equation": f"{problem.target} = {evaluation.expression}",
         "latex": evaluation.latex,
         "body": evaluation.body,

@@ -49,6 +49,8 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
         f"{plain(result['problem'])}: {result['samples']} samples, {result['valid']} valid, "
         f"{result['distinct']} distinct equations"
     )
+    if result.get("refinements"):
+        counts += f"; {result['refinements']} refinements"
     lines = [counts]
     if result["note"]:
         lines.append(f"note: {plain(result['note'])}")

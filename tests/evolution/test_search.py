@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from llmsr.archive import Archive, read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.islands import Islands
 from llmsr.evolution.population import BestOfN, Member, SequentialBestOfN
+from llmsr.evolution.record import SearchArchive
 from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
 from llmsr.llm.proposer import Completion, ProposerFailure
 from llmsr.llm.replay import Replay
 from llmsr.problem.loading import load_problem
+from llmsr.sample import is_llm_sample
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +41,19 @@ def evaluators(problem):
 
 
 @pytest.fixture(scope="module")
+def hard(problem):
+    """The problem with a target that no refinement explains, so that records go on; with two evaluators."""
+
+    def target(x, v):
+        return np.exp(np.sin(9 * x)) * np.cos(5 * v - x) / (1 + np.abs(np.sin(7 * x * v)))
+
+    splits = {name: replace(split, target=target(*split.inputs.T)) for name, split in problem.splits.items()}
+    problem = replace(problem, splits=splits)
+    with Evaluator(problem, workers=1) as one, Evaluator(problem, workers=2) as two:
+        yield problem, one, two
+
+
+@pytest.fixture(scope="module")
 def replay_file(tmp_path_factory):
     return write_replay(tmp_path_factory.mktemp("replay") / "texts.jsonl", completions(60))
 
@@ -49,7 +65,7 @@ def without_times(samples):
 
 
 def run(directory, problem, evaluator, replay_file, earlier=(), **settings):
-    with Archive(directory) as archive:
+    with SearchArchive(directory) as archive:
         search = Search(
             problem,
             Replay(replay_file),
@@ -85,6 +101,64 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, problem, evaluators
             archive.append(sample)
     _, resumed = run(tmp_path / "cut", problem, evaluators[1], replay_file, earlier=whole[:cut])
     assert without_times(resumed) == without_times(whole)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_refinements_included(tmp_path, hard, replay_file):
+    problem, one, two = hard
+    refining = {"refine": "island", "refine_fits": 5, "budget": 40}
+    totals, whole = run(tmp_path / "whole", problem, two, replay_file, **refining)
+    assert len(whole) == totals.samples + totals.refinements > totals.samples + 10
+    refined = [i for i, sample in enumerate(whole) if not is_llm_sample(sample)]
+    first, last = refined[0], refined[-1]
+    for cut in (first, first + 2, first + 5, last, last + 1, len(whole)):
+        with SearchArchive(tmp_path / f"cut{cut}") as archive:
+            for sample in whole[:cut]:  # they are written in this order
+                archive.append(sample)
+        earlier = read_archive(tmp_path / f"cut{cut}")
+        again, resumed = run(tmp_path / f"cut{cut}", problem, one, replay_file, earlier=earlier, **refining)
+        assert without_times(resumed) == without_times(whole)
+        assert again.refinements == totals.refinements
+
+
+def test_refinements_are_no_samples(tmp_path, hard, replay_file):
+    problem, one, two = hard
+    totals, samples = run(tmp_path, problem, two, replay_file, refine="run", refine_fits=4)
+    answers = [s for s in samples if is_llm_sample(s)]
+    refinements = [s for s in samples if not is_llm_sample(s)]
+    assert [s.completion for s in answers] == completions(60)
+    assert totals.samples == 60
+    assert totals.refinements == len(refinements) > 0
+    assert totals.valid == sum(s.evaluation.ok for s in answers)
+    assert totals.distinct == len({s.evaluation.canonical for s in answers if s.evaluation.ok})
+    assert {s.proposer for s in refinements} == {"refine"}
+    assert {s.parents for s in refinements} == {(s.number,) for s in refinements}
+    best = one.evaluate(problem.spec.seed_body).score
+    records = set()
+    for sample in answers:
+        if sample.evaluation.ok and sample.evaluation.score > best:
+            records.add(sample.number)
+            best = sample.evaluation.score
+    assert {s.number for s in refinements} == records
+
+
+def test_the_best_refinement_enters_the_island_of_its_sample(problem, evaluators, tmp_path, replay_file):
+    for shown in (True, False):
+        with SearchArchive(tmp_path / str(shown)) as archive:
+            settings = SearchSettings(
+                budget=8, islands=3, reset_every=0, refine="run", refine_fits=8, refine_shown=shown
+            )
+            search = Search(problem, Replay(replay_file), evaluators[1], archive, settings)
+            search.run()
+        refinements = [s for s in read_archive(tmp_path / str(shown)) if s.proposer == "refine"]
+        better = {s.evaluation.canonical: s.island for s in refinements}
+        entered = {
+            (canonical, number)
+            for number, island in enumerate(search.population.islands)
+            for canonical in island.members
+            if canonical in better
+        }
+        assert all(better[canonical] == number for canonical, number in entered)
+        assert bool(entered) == shown
 
 
 def test_every_completion_is_archived_once_failures_included(tmp_path, problem, evaluators, replay_file):

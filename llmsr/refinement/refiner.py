@@ -1,0 +1,112 @@
+"""The refiner: fits what is proposed for an equation, goes on from the best, stops where nothing gains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from llmsr.evaluator import Evaluator
+from llmsr.refinement.candidate import FLOOR, worth
+from llmsr.refinement.proposals import Proposal, proposals
+from llmsr.sample import REFINE, Evaluation, Sample
+from llmsr.workers.pool import WorkerFailure
+
+ROUND = 16  # fits before the best are looked at again
+DEADLINE = 30.0  # seconds for the proposals of one equation, which take tens of milliseconds
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Refines fitted samples of an evaluator's problem, without a language model.
+
+    At most `fits` candidates are fitted per sample, from the `beam` best equations at a time. What comes out
+    depends on the sample and on these numbers alone, neither on the clock nor on the number of workers
+    (a worker that is lost, or a fit at its deadline, is the exception, as everywhere).
+    """
+
+    evaluator: Evaluator
+    fits: int = 48
+    beam: int = 2
+
+    def refine(self, sample: Sample) -> list[Sample]:
+        """Every candidate that was fitted, failures too, in their order; none for a failed sample.
+
+        Each is a sample of its own with `proposer` "refine", the number of the sample that it refines, that
+        number as its parent, and no tokens.
+        """
+        if not sample.evaluation.ok:
+            return []
+        known = {sample.evaluation.canonical}
+        found: list[Evaluation] = []
+        opened: set[str] = set()
+        while len(found) < self.fits:
+            ranked = sorted([sample.evaluation, *(e for e in found if e.ok)], key=self._worth)
+            beam = [e for e in ranked[: self.beam] if e.canonical not in opened]
+            if not beam:
+                break
+            opened |= {e.canonical for e in beam}
+            count = min(ROUND, self.fits - len(found))
+            new = self._proposals(beam, known, count)
+            known |= {p.canonical for p in new}
+            found += [future.result() for future in [self.evaluator.submit(p.body) for p in new]]
+        return [_refinement(sample, evaluation) for evaluation in found]
+
+    def best(self, sample: Sample, refinements: Iterable[Sample]) -> Sample | None:
+        """The refinement that is worth more than the sample and all others; None if there is none."""
+        valid = (r for r in refinements if r.evaluation.ok)
+        best = min(valid, key=lambda r: self._worth(r.evaluation), default=None)
+        if best is None or self._worth(best.evaluation) >= self._worth(sample.evaluation):
+            return None
+        return best
+
+    def _worth(self, evaluation: Evaluation) -> float:
+        """What refinement minimises: decades of training NMSE and the price of size; else minus the score."""
+        if not self.evaluator.problem.spec.least_squares:
+            return -evaluation.score if evaluation.score is not None else math.inf
+        nmse = evaluation.nmse.get("train")
+        return worth(nmse if nmse is not None else math.inf, evaluation.complexity or 0)
+
+    def _proposals(self, beam: Sequence[Evaluation], known: set[str], count: int) -> list[Proposal]:
+        """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
+        pool = self.evaluator.pool
+        asked = [pool.submit(_propose, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
+        answers = [future.result() for future in asked]
+        taken: dict[str, Proposal] = {}
+        for proposal in _in_turn([a for a in answers if not isinstance(a, WorkerFailure)]):
+            if proposal.canonical not in known and len(taken) < count:
+                taken.setdefault(proposal.canonical, proposal)
+        return list(taken.values())
+
+
+def _propose(state, body: str, params: Sequence[float], count: int) -> list[Proposal]:  # type: ignore[no-untyped-def]
+    """The task of a worker: `state` is the evaluator's, which holds the problem."""
+    return proposals(state.problem, body, params, count)
+
+
+def _in_turn(answers: Sequence[Sequence[Proposal]]) -> Iterator[Proposal]:
+    for k in range(max(map(len, answers), default=0)):
+        for answer in answers:
+            if k < len(answer):
+                yield answer[k]
+
+
+def _refinement(sample: Sample, evaluation: Evaluation) -> Sample:
+    return replace(
+        sample,
+        completion=evaluation.body,
+        evaluation=evaluation,
+        parents=(sample.number,),
+        proposer=REFINE,
+        tokens=0,
+        seconds=0.0,
+        seed=0,
+        duplicate_of=None,
+        reward=None,
+    )
+
+
+def at_floor(evaluation: Evaluation) -> bool:
+    """Whether the training error is rounding, so that nothing is left to explain."""
+    nmse = evaluation.nmse.get("train")
+    return nmse is not None and nmse <= FLOOR
