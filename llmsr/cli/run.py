@@ -42,7 +42,18 @@ EXAMPLES = """examples:
 
 # what may differ between a run and its continuation
 FREE_ON_RESUME = frozenset(
-    {"budget", "workers", "resume", "log_path", "json", "device", "timeout", "retries", "logger"}
+    {
+        "budget",
+        "workers",
+        "resume",
+        "log_path",
+        "json",
+        "device",
+        "gpu_memory_utilization",
+        "timeout",
+        "retries",
+        "logger",
+    }
 )
 
 

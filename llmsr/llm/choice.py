@@ -64,6 +64,10 @@ def _needed(value: str | None, proposer: str, flag: str) -> str:
 def _check(config: ProposerConfig) -> None:
     if config.proposer not in PROPOSERS:
         raise UserError(f"unknown proposer {config.proposer!r}: choose one of {', '.join(PROPOSERS)}")
+    if not 0 < config.gpu_memory_utilization <= 1:
+        raise UserError(
+            f"--gpu_memory_utilization must be above 0 and at most 1, it is {config.gpu_memory_utilization}"
+        )
     if config.temperature < 0:
         raise UserError(f"--temperature must not be negative, it is {config.temperature}")
     if not 0 < config.top_p <= 1:

@@ -102,6 +102,7 @@ class ProposerConfig:
     )
     device: str = option("auto", "where a local model runs: auto, cpu, cuda, cuda:1, mps")
     dtype: str = option("auto", "numbers of a local model: auto, float32, bfloat16, float16")
+    gpu_memory_utilization: float = option(0.9, "share of a GPU's memory that a started vllm may take")
     trust_remote_code: bool = option(
         False, "run Python code that comes with a model; only for models you trust"
     )

@@ -131,6 +131,7 @@ class VLLMServer:
 def _arguments(config: ProposerConfig, port: int) -> list[str]:
     command = ["serve", str(config.model_path), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", SERVED_NAME]
+    command += ["--gpu-memory-utilization", str(config.gpu_memory_utilization)]
     if config.dtype != "auto":
         command += ["--dtype", config.dtype]
     if config.trust_remote_code:

@@ -470,6 +470,7 @@ def test_auto_takes_what_the_other_settings_mean(settings, name):
         {"proposer": "transformers"},
         {"proposer": "vllm"},
         {"port": 70000},
+        {"gpu_memory_utilization": 0.0},
     ],
 )
 def test_settings_without_sense_are_user_errors(settings):
@@ -543,12 +544,16 @@ def ends_within(pid: int, seconds: float) -> bool:
 
 def test_vllm_is_started_asked_for_raw_completions_and_stopped_with_its_children(vllm):
     vllm()
-    proposer = make_proposer(ProposerConfig(proposer="vllm", model_path="some/model"))
+    proposer = make_proposer(
+        ProposerConfig(proposer="vllm", model_path="some/model", gpu_memory_utilization=0.25)
+    )
     try:
         assert texts(proposer.propose("p", 3, 1)) == [BODY] * 3
         child = int(proposer.log_path.read_text().split()[1])
         server = proposer._process.pid
         assert lives(child)
+        told = Path(f"/proc/{server}/cmdline").read_text().split("\0")
+        assert told[told.index("--gpu-memory-utilization") + 1] == "0.25"
     finally:
         proposer.close()
     assert ends_within(server, 5)
