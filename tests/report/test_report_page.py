@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from html.parser import HTMLParser
 from random import Random
 
@@ -16,8 +15,12 @@ from report_cases import make_problem, make_sample
 
 from llmsr.evolution.totals import Totals
 from llmsr.report.chart import Series, chart
+from llmsr.report.comparison import Compared, comparison_page
+from llmsr.report.history import history_of
 from llmsr.report.mathml import to_mathml
 from llmsr.report.outputs import Outputs
+from llmsr.report.overview import row_of
+from llmsr.report.recorded import Recorded
 from llmsr.sample import Evaluation, Sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -211,51 +214,87 @@ def test_an_outermost_sum_may_break_between_its_terms():
 
 
 def chromium(page, profile, *flags):
+    """(the page's document at the end, what was said on its console)"""
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--hide-scrollbars",
-        f"--user-data-dir={profile}", *flags, page,
+        "--hide-scrollbars", "--enable-logging=stderr", f"--user-data-dir={profile}", *flags, page,
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        return process.communicate(timeout=60)[0]
+        out, told = process.communicate(timeout=60)
+        return out, [line for line in told.splitlines() if ":CONSOLE" in line]
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+# a frame of the page's width, since a headless window cannot be as narrow as a phone
+PROBE = """<!doctype html><title>wait</title><iframe id="f"></iframe><script>
+var f = document.getElementById("f"), began = performance.now();
+f.style.cssText = "width:WIDTHpx;height:900px;border:0";
+f.onload = function () {
+  var w = f.contentWindow, d = f.contentDocument.documentElement;
+  d.querySelectorAll("details").forEach(function (e) { e.open = true; });
+  var boxes = Array.from(d.querySelectorAll("figure, section, table, svg, .equation"));
+  var most = Math.max.apply(null, boxes.map(
+    function (e) { return e.closest(".scroll, pre") ? 0 : e.getBoundingClientRect().right; }));
+  document.title = JSON.stringify({wide: d.scrollWidth, most: Math.round(most), ms: performance.now() - began,
+    loaded: w.performance.getEntriesByType("resource").length, title: f.contentDocument.title,
+    sections: d.querySelectorAll("section").length, math: d.querySelectorAll("math").length});
+};
+f.src = "report.html";
+</script>"""
+
+
+def seen(directory, width):
+    """What a browser of this width finds in report.html, and its console."""
+    (directory / "probe.html").write_text(PROBE.replace("WIDTH", str(width)))
+    page, console = chromium(
+        f"file://{directory}/probe.html", directory / "profile", "--allow-file-access-from-files",
+        "--virtual-time-budget=20000", "--window-size=1400,1000", "--dump-dom",
+    )  # fmt: skip
+    title = re.search(r"<title>(\{.*?\})</title>", page)
+    assert title, page[:300]
+    return json.loads(title[1].replace("&quot;", '"')), console
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_quickly_and_nothing_sticks_out(tmp_path, width):
-    """A frame of the page's width, since a headless window cannot be as narrow as a phone."""
-    written(tmp_path, 10_000)
-    probe = """<!doctype html><title>wait</title><iframe id="f"></iframe><script>
-    var f = document.getElementById("f"), began = performance.now();
-    f.style.cssText = "width:WIDTHpx;height:900px;border:0";
-    f.onload = function () {
-      var d = f.contentDocument.documentElement;
-      document.title = JSON.stringify({wide: d.scrollWidth, ms: performance.now() - began,
-        sections: d.querySelectorAll("section").length, math: d.querySelectorAll("math").length,
-        title: f.contentDocument.title});
-    };
-    f.src = "report.html";
-    </script>""".replace("WIDTH", str(width))
-    (tmp_path / "probe.html").write_text(probe)
-    began = time.perf_counter()
-    told = chromium(
-        f"file://{tmp_path}/probe.html", tmp_path / "profile", "--allow-file-access-from-files",
-        "--virtual-time-budget=20000", "--window-size=1400,1000", "--dump-dom",
-    )  # fmt: skip
-    elapsed = time.perf_counter() - began
-    title = re.search(r"<title>(\{.*?\})</title>", told)
-    assert title, told[:300]
-    found = json.loads(title[1].replace("&quot;", '"'))
+@pytest.mark.parametrize("kind", ["search", "training", "comparison"])
+def test_a_browser_shows_it_quickly_and_nothing_sticks_out(tmp_path, kind, width):
+    written(tmp_path, 10_000 if kind == "search" else 2_000, training=kind == "training")
+    if kind == "comparison":
+        problem = make_problem()
+        runs = [
+            Recorded(
+                tmp_path / name, tmp_path / name, "search", {"seed": i}, problem.name, samples(problem, 900)
+            )
+            for i, name in enumerate(("a", "a-longer-name-of-a-run"))
+        ]
+        compared = [Compared(run, row_of(run, run.directory.name), history_of(run.samples)) for run in runs]
+        (tmp_path / "report.html").write_text(comparison_page(compared), encoding="utf-8")
+    found, console = seen(tmp_path, width)
     assert found["wide"] <= width
-    assert found["sections"] >= 6
-    assert found["math"] >= 3
-    assert found["title"] == "mine: equations found"
-    assert found["ms"] < 2000, elapsed
+    assert found["most"] <= width
+    assert console == []
+    assert found["loaded"] == 0
+    assert found["ms"] < 2000
+    assert found["sections"] >= (2 if kind == "comparison" else 6)
+    assert found["math"] >= (0 if kind == "comparison" else 3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_the_browser_tests_would_notice(tmp_path):
+    bad = "<!doctype html><section style='width:2000px'>x</section><script>nope()</script>"
+    bad += "<img src='http://127.0.0.1:9/missing.png'>"
+    (tmp_path / "report.html").write_text(bad)
+    found, console = seen(tmp_path, 390)
+    assert found["wide"] > 390
+    assert found["most"] > 390
+    assert found["loaded"] > 0
+    assert any("nope" in line for line in console)
