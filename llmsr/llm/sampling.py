@@ -57,6 +57,7 @@ class Sampler:
         self.max_tokens = max_tokens
         self.end_tokens = end_tokens
         self.is_over = is_over
+        self._cache_argument = shared_prefix.cache_argument(model)
         self.shares_prefix = shared_prefix.serves(model.config)
         if self.shares_prefix:
             model.set_attn_implementation(shared_prefix.NAME)
@@ -115,7 +116,7 @@ class Sampler:
                     cache.batch_select_indices(chosen)
             out = self.model(
                 tokens[:, None],
-                past_key_values=cache,
+                **{self._cache_argument: cache},
                 position_ids=positions,
                 attention_mask=mask,
                 use_cache=True,
@@ -159,5 +160,5 @@ class Sampler:
 
     def _read(self, tokens: list[int], cache: DynamicCache) -> tuple[torch.Tensor, DynamicCache]:
         ids = torch.tensor([tokens], device=self.model.device)
-        out = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = self.model(ids, **{self._cache_argument: cache}, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1], cache

@@ -11,6 +11,7 @@ full causal attention; `serves` names the architectures that it is tested on.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,11 @@ class SharedPrefixCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._written[layer_idx]
+
+
+def cache_argument(model: torch.nn.Module) -> str:
+    """What a model's forward calls its cache: `cache`, or `past_key_values` in older transformers."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def layers_of(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -14,7 +14,10 @@ from llmsr.errors import UserError
 from llmsr.sample import Sample
 
 NMSE_FLOOR = 1e-16  # of the training rows; below it, differences are rounding
-WITHIN = 1.1  # `best` looks among losses up to this factor of the lowest
+WITHIN, MOST_WITHIN = 1.1, 1.5  # `best` looks among losses up to this factor of the lowest
+LUCK = (
+    20  # rows by which, divided by their number, the factor grows: ten constants too many, and their choice
+)
 SAME_LOSS = 0.99  # a longer spelling of an equation must get below this share of the shorter one's loss
 RULES = ("best", "accuracy", "simplest", "aic", "mdl")
 
@@ -111,8 +114,8 @@ def pick(
 ) -> int:
     """The position of the member that a rule selects; the front must not be empty.
 
-    best      the highest score among losses up to 1.1 times the lowest. PySR's rule, with 1.1 where PySR
-              has 1.5: one constant too many lowers the loss on noise by about 1 / rows
+    best      the highest score among losses up to 1.1 + 20 / rows times the lowest, at most 1.5. PySR's rule,
+              which has 1.5: one constant too many lowers the loss on noise by about 1 / rows
     accuracy  the lowest loss
     simplest  the smallest equation with a loss up to (1 + `within`) times the lowest
     aic       the least rows * log(loss) + 2 * constants (Akaike, 1974)
@@ -129,7 +132,8 @@ def pick(
     positions = range(len(front))
     if rule == "best":
         rated = scores(front)
-        return max((i for i in positions if losses[i] <= WITHIN * lowest), key=lambda i: (rated[i], -i))
+        within = min(WITHIN + LUCK / rows, MOST_WITHIN)
+        return max((i for i in positions if losses[i] <= within * lowest), key=lambda i: (rated[i], -i))
     if rule == "accuracy":
         return min(positions, key=lambda i: (losses[i], i))
     if rule == "simplest":

@@ -183,7 +183,7 @@ def _choices(equations: Sequence[Equation]) -> str:
     counts = [len(e.expression.params) for e in equations]
     rows = len(equations[0].problem.train)
     told = {
-        "best": "steepest gain among errors up to 1.1 times the lowest",
+        "best": "steepest gain among errors near the lowest",
         "accuracy": "the lowest training error",
         "simplest": "the smallest with up to 1.5 times the lowest",
         "aic": "Akaike: error against the number of constants",

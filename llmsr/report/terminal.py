@@ -33,13 +33,18 @@ def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
     width = width or line_width()
     picked = (result.get("pick") or {}).get("sample")
     lines = [f"  {'complexity':>10}  {'train NMSE':>10}  {'score':>6}  {'sample':>7}  equation"]
+    shown: set[str] = set()
     for entry in result.get("front") or []:
         mark = ">" if entry["sample"] == picked else " "
+        equation = entry["rounded"]["equation"]
+        if equation in shown and mark == " ":
+            continue  # rounded, it is a smaller one
+        shown.add(equation)
         start = (
             f"{mark} {entry['complexity']:>10}  {number(entry['nmse'].get('train')):>10}  "
             f"{entry['score']:>6.3f}  {entry['sample']:>7}  "
         )
-        lines.append(cut(start + plain(entry["rounded"]["equation"]), width))
+        lines.append(cut(start + plain(equation), width))
     return "\n".join(lines)
 
 

@@ -24,6 +24,7 @@ ROWS = 2000  # looked at while constants are shortened; all rows have the last w
 MAX_NUMBERS = 40  # an equation with more numbers is left as it is
 MAX_NODES = 600  # likewise with more operations
 MAX_TERMS = 60  # summands and factors that are tried for leaving out
+APART = 2.0  # times the allowance that predictions may move: another equation may fit better, but is another
 SHORT_ENOUGH = 2  # digits from which on a recognised value says no more than the number
 NEAR = 1e-3  # relative distance at which a value is recognised at most
 
@@ -61,11 +62,13 @@ def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
     filled = fill(expression, params)
     everything = _Ruler(train.inputs, train.target)
     fitted = everything.nmse(filled)
+    everything.stay_near(filled, fitted)
     unchanged = Tidy(filled, fitted, exact=True)
     if not math.isfinite(fitted) or len(filled.nodes) > MAX_NODES or len(_numbers(filled)) > MAX_NUMBERS:
         return unchanged
     step = max(1, len(train) // ROWS)
     some = _Ruler(train.inputs[::step], train.target[::step], everything.variance)
+    some.stay_near(filled, fitted)
     allowed = _allowed(fitted)
     fewer, dropped = _without_idle_terms(_collected(filled, everything, allowed), everything, some, allowed)
     fewer = _collected(fewer, everything, allowed)
@@ -79,7 +82,7 @@ def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
         reached = everything.nmse(candidate) if candidate is not None else math.inf
         if candidate is not None and reached <= allowed:
             # a factor of 1 and a sum with 0 are gone once the numbers stand
-            final = fill(candidate, ())
+            final = _with_roots(fill(candidate, ()))
             recognised = _recognised(final, everything, allowed)
             return Tidy(final, reached, dropped, recognised, candidate.nodes == filled.nodes)
     return unchanged
@@ -97,18 +100,30 @@ def _collected(expression: Expression, ruler: _Ruler, allowed: float) -> Express
 
 
 class _Ruler:
-    """The NMSE of an expression on some rows, with the variance of all."""
+    """The NMSE of an expression on some rows, with the variance of all.
+
+    After `stay_near` it is infinite for one whose predictions are not those of the fitted equation.
+    """
 
     def __init__(self, inputs: np.ndarray, target: np.ndarray, variance: float | None = None) -> None:
         self.inputs = inputs
         self.target = target
         self.variance = float(np.var(target)) if variance is None else variance
+        self._fitted: np.ndarray | None = None
+        self._apart = math.inf
+
+    def stay_near(self, fitted: Expression, nmse: float) -> None:
+        self._fitted = evaluate(fitted, self.inputs, np.empty(0))
+        self._apart = APART * (_allowed(nmse) - nmse)
 
     def nmse(self, expression: Expression) -> float:
         """The NMSE, infinite where a prediction is not finite."""
         predicted = evaluate(expression, self.inputs, np.empty(0))
         with np.errstate(all="ignore"):
             value = float(np.mean((predicted - self.target) ** 2)) / self.variance
+            if self._fitted is not None:
+                moved = float(np.mean((predicted - self._fitted) ** 2)) / self.variance
+                value = value if moved <= self._apart else math.inf
         return value if math.isfinite(value) else math.inf
 
 
@@ -184,7 +199,7 @@ def _without_idle_terms(
 
 
 def _leaving_one_out(expression: Expression) -> list[Expression]:
-    """The expression with each summand or factor that holds a column left out in turn, largest first."""
+    """The expression with each summand, factor or absolute value left out in turn, largest first."""
     sizes = tree_sizes(expression)
     found: list[tuple[int, int, int]] = []
     for index, (op, args, _) in enumerate(expression.nodes):
@@ -192,6 +207,8 @@ def _leaving_one_out(expression: Expression) -> list[Expression]:
             found += [(sizes[args[1]], index, args[0])]
         if op in ("add", "mul"):
             found += [(sizes[args[0]], index, args[1])]
+        if op == "abs":
+            found += [(1, index, args[0])]
         if op == "div":
             found += [(sizes[args[1]], index, args[0])]
     found.sort(reverse=True)
@@ -205,6 +222,19 @@ def _redirected(expression: Expression, index: int, target: int) -> Expression:
     made: list[int] = []
     for position, node in enumerate(expression.nodes):
         made.append(made[target] if position == index else _copied(graph, node, made))
+    return graph.expression(made[-1], expression.columns)
+
+
+def _with_roots(expression: Expression) -> Expression:
+    """The expression with sqrt(a) for a**0.5."""
+    nodes = expression.nodes
+    if not any(op == "pow" and nodes[args[1]].value == 0.5 for op, args, _ in nodes):
+        return expression
+    graph = Graph(max_nodes=len(nodes) + 1)
+    made: list[int] = []
+    for node in nodes:
+        root = node.op == "pow" and nodes[node.args[1]].value == 0.5
+        made.append(graph.add("sqrt", made[node.args[0]]) if root else _copied(graph, node, made))
     return graph.expression(made[-1], expression.columns)
 
 

@@ -87,6 +87,12 @@ def test_best_is_the_knee_and_accuracy_the_end():
     assert picked("accuracy") == (40, 0.94e-3)
 
 
+def test_of_few_rows_the_best_may_be_further_from_the_lowest_loss():
+    points = [(3, 1.0), (10, 1.2e-3), (40, 1.0e-3)]
+    assert picked("best", points, rows=100) == (10, 1.2e-3)
+    assert picked("best", points, rows=10_000) == (40, 1.0e-3)
+
+
 def test_simplest_obeys_its_share():
     assert picked("simplest", within=0.01) == (40, 0.94e-3)
     assert picked("simplest", within=0.05) == (20, 0.95e-3)

@@ -14,6 +14,7 @@ import torch
 from transformers import DynamicCache
 
 from llmsr.llm.sampling import Prompt, Sampler
+from llmsr.llm.shared_prefix import cache_argument
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def log_probabilities(
     seen = torch.arange(ids.shape[1], device=device)[None] < lengths[:, None]
     cache = DynamicCache()
     ends, where = torch.unique(lengths - 1, return_inverse=True)
-    out = model(ids, attention_mask=seen.long(), past_key_values=cache, use_cache=True, logits_to_keep=ends)
+    kept = {cache_argument(model): cache}
+    out = model(ids, attention_mask=seen.long(), **kept, use_cache=True, logits_to_keep=ends)
     first = out.logits[torch.arange(len(prompts), device=device), where]
 
     cache.batch_repeat_interleave(n)
@@ -90,7 +92,7 @@ def log_probabilities(
             tokens[:, :-1],
             attention_mask=torch.cat([seen.repeat_interleave(n, 0), mask[:, :-1]], 1).long(),
             position_ids=lengths.repeat_interleave(n)[:, None] + steps[None],
-            past_key_values=cache,
+            **kept,
             use_cache=True,
         )
         logits = torch.cat([logits, out.logits], 1)
