@@ -28,7 +28,8 @@ from llmsr.completion.answer import MAX_TEXT
 from llmsr.expression.graph import Expression
 from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation, finite_or_none
-from llmsr.workers.pool import START_SECONDS, WorkerFailure, WorkerPool, parse_workers
+from llmsr.workers.base import START_SECONDS, WorkerFailure
+from llmsr.workers.pool import WorkerPool, parse_workers
 
 if TYPE_CHECKING:
     from llmsr.workers.ray_pool import RayPool

@@ -105,7 +105,7 @@ class Islands:
         else:
             cooled = SCORE_TEMPERATURE * (1 - (size % SCORE_PERIOD) / SCORE_PERIOD)
             logits = np.array([cluster[0].score for cluster in clusters]) / cooled
-        weights = np.exp(logits - logits.max())
+        weights = np.exp(logits - np.max(logits))
         return weights / weights.sum()
 
     def _refill(self, generator: np.random.Generator) -> None:

@@ -12,59 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
+from llmsr.workers.base import END_SECONDS, START_SECONDS, Pool, Setup, Task, WorkerFailure
 from llmsr.workers.process import Raised
 
-START_SECONDS = 120.0  # importing numpy and scipy on a busy machine
 TRANSFER_SECONDS = 60.0  # without a byte moving between the processes, while one is being sent a message
 SECRET = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
 """Names of environment variables that a fit has no use for."""
 MAX_WORKERS = 1024
-END_SECONDS = 10.0  # for a worker to end what it has started
-
-
-@dataclass(frozen=True)
-class WorkerFailure:
-    """Why a task has no result: kind is `timeout` (killed at its deadline) or `crash` (the process died)."""
-
-    kind: str
-    reason: str
-
-
-@dataclass
-class _Task:
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    deadline: float
-    future: Future[Any]
-
-
-@dataclass(frozen=True)
-class _Setup:
-    """How a worker makes its state; `memory` limits the process in bytes from then on."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    memory: int | None
-
-
-class TaskError(Exception):
-    """A task raised in its worker: a fault of this program, with the original's type and text."""
 
 
 def single_thread_environment() -> dict[str, str]:
@@ -93,7 +59,7 @@ def parse_workers(text: int | str) -> int | str:
     return int(told)
 
 
-class WorkerPool:
+class WorkerPool(Pool):
     """`size` processes that run `function(state, *args)`; each makes `state = setup(*setup_args)` once.
 
     Functions must be importable (module level) and arguments picklable. Thread-safe. Use as a context
@@ -108,33 +74,10 @@ class WorkerPool:
         *,
         memory_bytes: int | None = None,
     ) -> None:
-        self.size = max(1, size)
-        self.replaced = 0
-        self._setup = _Setup(setup, setup_args, memory_bytes)
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
+        super().__init__(max(1, size), Setup(setup, setup_args, memory_bytes))
         self._running: set[subprocess.Popen[bytes]] = set()
         self._start_failure = WorkerFailure("crash", "a worker process could not be started")
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"worker-{i}", daemon=True) for i in range(self.size)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, function: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
-        """A future of the function's value or of a `WorkerFailure`; `deadline` in seconds from its start.
-
-        The future raises `TaskError` if the function raised, and is cancelled when the pool closes first.
-        """
-        if self._closed.is_set():
-            raise RuntimeError("the worker pool is closed")
-        future: Future[Any] = Future()
-        self._tasks.put(_Task(function, args, deadline, future))
-        return future
-
-    def renew(self, *setup_args: Any) -> None:
-        """Every worker makes a new state, `setup(*setup_args)`, before its next task, in the same process."""
-        self._setup = replace(self._setup, args=setup_args)
+        self._start_threads()
 
     def close(self) -> None:
         """Kill all workers, cancel what waits; safe to call twice."""
@@ -147,12 +90,6 @@ class WorkerPool:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join(timeout=END_SECONDS)
-
-    def __enter__(self) -> WorkerPool:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     # one thread per worker: it starts the process, feeds it, and replaces it when it is lost
 
@@ -167,7 +104,7 @@ class WorkerPool:
                     task.future.cancel()
                     continue
                 break
-            if not task.future.set_running_or_notify_cancel():
+            if not task.begin():
                 continue
             if worker is None or worker.process.poll() is not None or worker.make(self._setup) is not True:
                 worker = self._replace(worker)
@@ -175,10 +112,7 @@ class WorkerPool:
             if isinstance(outcome, WorkerFailure):
                 self._discard(worker)
                 worker = None
-            if isinstance(outcome, Raised):
-                task.future.set_exception(TaskError(f"{outcome.kind}: {outcome.text}"))
-            else:
-                task.future.set_result(outcome)
+            task.finish(outcome)
         self._discard(worker)
 
     def _start(self) -> _Worker | None:
@@ -232,9 +166,9 @@ class _Worker:
         )
         theirs.close()
         self.connection = Connection(ours.detach())
-        self._setup: _Setup | None = None  # by which its state was made
+        self._setup: Setup | None = None  # by which its state was made
 
-    def make(self, setup: _Setup) -> Any:
+    def make(self, setup: Setup) -> Any:
         """True once the process has the state that `setup` makes, or what went wrong."""
         if self._setup is setup:
             return True
@@ -242,7 +176,7 @@ class _Worker:
         self._setup = setup if made is True else None
         return made
 
-    def run(self, task: _Task) -> Any:
+    def run(self, task: Task) -> Any:
         """What the task returned, `Raised`, or a `WorkerFailure`."""
         return self._exchange(("run", task.function, task.args), task.deadline)
 

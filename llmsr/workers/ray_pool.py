@@ -10,15 +10,13 @@ What cannot be survived is the loss of the node that this process itself runs on
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from llmsr.workers.pool import END_SECONDS, START_SECONDS, TaskError, WorkerFailure
+from llmsr.workers.base import END_SECONDS, START_SECONDS, Pool, Setup, Task, WorkerFailure
 from llmsr.workers.process import Raised
 from llmsr.workers.ray_actor import RayActor
 from llmsr.workers.ray_cluster import join_cluster, leave_cluster, one_line, runtime_environment
@@ -28,7 +26,7 @@ LOST_SECONDS = 30.0  # Ray's own health check takes about as long to tell that a
 RETRY_SECONDS = 5.0  # between two tries to start an actor while others are at work
 
 
-class RayPool:
+class RayPool(Pool):
     """`size` actors that run `function(state, *args)`; each makes `state = setup(*setup_args)` once.
 
     `size` None takes all CPUs that the cluster has now. Functions must be importable (module level) and
@@ -46,36 +44,16 @@ class RayPool:
         memory_bytes: int | None = None,
     ) -> None:
         self._ray = join_cluster()
-        self.size = max(1, size or int(self._ray.cluster_resources().get("CPU", 1)))
-        self.replaced = 0
+        workers = max(1, size or int(self._ray.cluster_resources().get("CPU", 1)))
+        super().__init__(workers, Setup(setup, self._stored(setup_args), memory_bytes))
         self._actors = self._ray.remote(RayActor).options(
             num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=runtime_environment()
         )
-        self._setup = _Setup(setup, self._stored(setup_args), memory_bytes)
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._open: set[Any] = set()  # handles of actors, waiting for a CPU or at work
         self._live = 0
         self._start_failure = WorkerFailure("crash", "a Ray worker could not be started")
-        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.size)]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, function: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
-        """A future of the function's value or of a `WorkerFailure`; `deadline` in seconds from its start.
-
-        The future raises `TaskError` if the function raised, and is cancelled when the pool closes first.
-        """
-        if self._closed.is_set():
-            raise RuntimeError("the worker pool is closed")
-        future: Future[Any] = Future()
-        self._tasks.put(_Task(function, args, deadline, future))
-        return future
-
-    def renew(self, *setup_args: Any) -> None:
-        """Every worker makes a new state, `setup(*setup_args)`, before its next task, in the same actor."""
-        self._setup = replace(self._setup, args=self._stored(setup_args))
+        self._start_threads()
 
     def close(self) -> None:
         """Kill all actors, cancel what waits, and end the cluster if it is ours; safe to call twice."""
@@ -93,12 +71,6 @@ class RayPool:
             thread.join(timeout=max(0.0, end - time.monotonic()))
         self._cancel_waiting()
         leave_cluster()
-
-    def __enter__(self) -> RayPool:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     # one thread per actor: it starts the actor, feeds it, and replaces it when it is lost
 
@@ -129,7 +101,7 @@ class RayPool:
         self._cancel_waiting()
         self._tasks.put(None)  # for the next thread that waits
 
-    def _answered(self, worker: _Worker, task: _Task) -> bool:
+    def _answered(self, worker: _Worker, task: Task) -> bool:
         """Whether the worker is fit for another task; one that it could not answer is handed on."""
         # an idle actor's death shows only when it is asked: that must not count against the task again
         if (task.lost and not worker.is_alive()) or worker.make(self._setup) is not True:
@@ -200,36 +172,6 @@ class RayPool:
 
 
 @dataclass(frozen=True)
-class _Setup:
-    """How an actor makes its state; `memory` limits its process in bytes from then on."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    memory: int | None
-
-
-@dataclass
-class _Task:
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    deadline: float
-    future: Future[Any]
-    lost: int = 0  # actors that died with it
-    running: bool = False
-
-    def begin(self) -> bool:
-        """False if nobody waits for it any more."""
-        self.running = self.future.set_running_or_notify_cancel()
-        return self.running
-
-    def finish(self, outcome: Any) -> None:
-        if isinstance(outcome, Raised):
-            self.future.set_exception(TaskError(f"{outcome.kind}: {outcome.text}"))
-        else:
-            self.future.set_result(outcome)
-
-
-@dataclass(frozen=True)
 class _Lost:
     """The actor or its node went away, for whatever reason."""
 
@@ -243,9 +185,9 @@ class _Worker:
         self._ray = ray
         self.actor = actor
         self.node: str | None = None
-        self._setup: _Setup | None = None  # by which its state was made
+        self._setup: Setup | None = None  # by which its state was made
 
-    def make(self, setup: _Setup) -> Any:
+    def make(self, setup: Setup) -> Any:
         """True once the actor has the state that `setup` makes, or what went wrong."""
         if self._setup is setup:
             return True
@@ -259,7 +201,7 @@ class _Worker:
         """Whether the idle actor answers."""
         return self._answer(self.actor.hello.remote(), LOST_SECONDS) == self.node
 
-    def run(self, task: _Task) -> Any:
+    def run(self, task: Task) -> Any:
         """What the task returned, `Raised`, a `WorkerFailure` of kind timeout, or `_Lost`."""
         timeout = WorkerFailure("timeout", f"no result within {task.deadline:g} s")
         begin = time.monotonic()

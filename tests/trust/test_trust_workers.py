@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmsr.workers.pool import WorkerFailure, WorkerPool
+from llmsr.workers.base import WorkerFailure
+from llmsr.workers.pool import WorkerPool
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

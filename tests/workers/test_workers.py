@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llmsr.workers.pool import TaskError, WorkerFailure, WorkerPool
+from llmsr.workers.base import TaskError, WorkerFailure
+from llmsr.workers.pool import WorkerPool
 
 # what the workers run; they import this file by its name
 sys.path.insert(0, str(Path(__file__).parent))
