@@ -62,18 +62,24 @@ SHAPES: dict[str, Callable[[Evaluation], float]] = {
 
 
 def reward(
-    evaluation: Evaluation, shape: str = "neg_log_nmse", *, complexity_weight: float = 0.0, copy: bool = False
+    evaluation: Evaluation,
+    shape: str = "neg_log_nmse",
+    *,
+    complexity_weight: float = 0.0,
+    copy: bool = False,
+    likeness: float = 0.0,
 ) -> float:
     """The reward of one answer: in [0, 1] if valid, else below 0 by the kind of failure.
 
-    `complexity_weight` is what an equation of 100 operations loses; a valid one never falls below 0.
-    `copy` tells that the prompt showed this very equation.
+    `complexity_weight` is what an equation of 100 operations loses, `likeness` what one loses that resembles
+    others of its group; a valid one never falls below 0. `copy` tells that the equation is not new.
     """
     if not evaluation.ok:
         return FAILURES.get(evaluation.status, LOWEST)
     if copy:
         return COPY
-    return _less_complexity(SHAPES[shape](evaluation), evaluation, complexity_weight)
+    size = min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE
+    return max(COPY, SHAPES[shape](evaluation) - complexity_weight * size - likeness)
 
 
 def group_rewards(
@@ -108,8 +114,3 @@ def ranked(rewards: Sequence[float]) -> list[float]:
 def _train_nmse(evaluation: Evaluation) -> float:
     value = evaluation.nmse.get("train")
     return value if value is not None and value >= 0 else math.inf
-
-
-def _less_complexity(value: float, evaluation: Evaluation, weight: float) -> float:
-    share = min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE
-    return max(COPY, value - weight * share)

@@ -24,14 +24,17 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.islands import Islands
 from llmsr.evolution.population import BestOfN, Draw, Member, Population, SequentialBestOfN
+from llmsr.evolution.puct import Puct
 from llmsr.evolution.refining import Refining
 from llmsr.evolution.settings import SearchSettings
+from llmsr.evolution.top import Top
 from llmsr.evolution.totals import Totals, score_of
 from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Version, build_prompt, version_bodies
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import Evaluation, Sample, is_llm_sample
+from llmsr.spec.reading import Spec
 
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
 RECENT_REFUSALS = 40
@@ -109,7 +112,8 @@ class Search:
             )
         begun = [self.seed_evaluation, *(evaluator.evaluate(body) for body in seeds)]
         self.seeds = [evaluation for evaluation in begun if evaluation.ok]
-        self.population = make_population(settings, [member_of(0, evaluation) for evaluation in self.seeds])
+        members = [member_of(0, evaluation) for evaluation in self.seeds]
+        self.population = make_population(settings, members, problem.spec)
         self._context = read_context(settings.context)
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
@@ -271,16 +275,21 @@ class _Asking(ThreadPoolExecutor):
         self.shutdown(wait=exc[0] is None, cancel_futures=True)
 
 
-def make_population(settings: SearchSettings, seeds: list[Member]) -> Population:
-    """The population that `settings.search` names."""
+def make_population(settings: SearchSettings, seeds: list[Member], spec: Spec) -> Population:
+    """The population that `settings.search` names, of equations for `spec`."""
     if settings.search == "best_of_n":
         return BestOfN(seeds)
     if settings.search == "sequential_best_of_n":
         return SequentialBestOfN(seeds)
+    shown = settings.functions_per_prompt
+    if settings.search == "puct":
+        return Puct(seeds, shown=shown, exploration=settings.exploration)
+    if settings.search == "top":
+        return Top(seeds, spec, shown=shown, temperature=settings.selection_temperature)
     return Islands(
         seeds,
         count=settings.islands,
-        shown=settings.functions_per_prompt,
+        shown=shown,
         rule=settings.selection,
         temperature=settings.selection_temperature,
         reset_every=settings.reset_every,

@@ -18,8 +18,9 @@ class SearchSettings:
     search: str = option(
         "islands",
         "islands: evolve populations apart; best_of_n: independent samples of one prompt; "
-        "sequential_best_of_n: always improve on the best",
-        choices=("islands", "best_of_n", "sequential_best_of_n"),
+        "sequential_best_of_n: always improve on the best; puct: build on what led to the best and on what "
+        "was seldom built upon; top: the best of different structure",
+        choices=("islands", "best_of_n", "sequential_best_of_n", "puct", "top"),
     )
     samples_per_prompt: int = option(4, "completions per prompt")
     islands: int = option(10, "number of islands")
@@ -32,6 +33,7 @@ class SearchSettings:
     selection_temperature: float = option(
         3.0, "ranks, or decades of NMSE, over which preference falls by e; score has its own"
     )
+    exploration: float = option(1.0, "puct: weight of what was seldom built upon; 0 is greedy")
     reset_every: int = option(
         1000, "samples after which the weaker half of the islands is refilled; 0: never"
     )
@@ -62,5 +64,7 @@ class SearchSettings:
         for name in ("reset_every", "lookahead", "seed"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.exploration >= 0:
+            raise UserError(f"exploration must not be negative, got {self.exploration}")
         if self.selection_temperature <= 0:
             raise UserError(f"selection_temperature must be positive, got {self.selection_temperature}")

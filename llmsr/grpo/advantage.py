@@ -1,42 +1,95 @@
-"""Advantages: how much better each answer is than its group, as plain functions of arrays."""
+"""Advantages: how much better each answer is than its group, as plain functions of arrays.
+
+A group is the answers to one prompt. It teaches something if at least one of its answers is valid (a reward
+of 0 or more, see `llmsr.reward`) and not all rewards are equal; otherwise all its advantages are zero.
+
+    grpo           distance from the group's mean, over its standard deviation (Shao et al., 2024)
+    drgrpo         the distance alone (Dr.GRPO, Liu et al., 2025)
+    rank           as grpo, the positive rewards replaced by their ranks within the group
+    best_of_group  as grpo, with 1 for the best and 0 for all others: only the best counts
+    entropic       exp(beta r) over the mean of the others' exp(beta r), minus 1: an answer counts by how far
+                   it stands out at the top; beta such that the weights' divergence from uniform is a given
+                   number of nats (as TTT-Discover has it)
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from llmsr.reward import ranked
+from llmsr.reward import COPY, ranked
 
+ADVANTAGES = ("grpo", "drgrpo", "entropic", "best_of_group", "rank")
 EPSILON = 1e-6
-
-
-def group_advantages(rewards: np.ndarray, kind: str = "grpo") -> np.ndarray:
-    """Advantages (n,) of the answers to one prompt from their rewards (n,).
-
-    The group's mean is the baseline; `grpo` divides by the group's standard deviation (ddof 1), `drgrpo`
-    does not. A group of equal rewards, or of one answer, teaches nothing: zeros.
-    """
-    rewards = np.asarray(rewards, dtype=np.float64)
-    if len(rewards) < 2 or np.ptp(rewards) == 0:
-        return np.zeros_like(rewards)
-    centred = rewards - rewards.mean()
-    return centred if kind == "drgrpo" else centred / (rewards.std(ddof=1) + EPSILON)
+ENTROPIC_KL = math.log(2)
+FEWEST_VALID = 3  # of an entropic group; with fewer, one lucky answer would take all the weight
+HIGHEST_WEIGHT = 10.0  # of one entropic answer, where 1 is that of an average one
+STEEPEST = 50.0  # beta times the range of rewards at most: exp(-50) is nothing
 
 
 def batch_advantages(
-    rewards: Sequence[float] | np.ndarray, groups: Sequence[Hashable], kind: str = "grpo", rank: bool = False
+    rewards: Sequence[float] | np.ndarray,
+    groups: Sequence[Hashable],
+    kind: str = "grpo",
+    *,
+    entropic_kl: float = ENTROPIC_KL,
 ) -> np.ndarray:
-    """Advantages (n,) of answers (n,) whose group is named by `groups` (n,), in any order.
-
-    `rank` replaces the positive rewards of a group by their ranks first.
-    """
+    """Advantages (n,) of answers (n,) whose group is named by `groups` (n,), in any order."""
     rewards = np.asarray(rewards, dtype=np.float64)
     result = np.zeros_like(rewards)
     members: dict[Hashable, list[int]] = {}
     for position, group in enumerate(groups):
         members.setdefault(group, []).append(position)
     for positions in members.values():
-        values = rewards[positions]
-        result[positions] = group_advantages(np.array(ranked(list(values))) if rank else values, kind)
+        result[positions] = group_advantages(rewards[positions], kind, entropic_kl=entropic_kl)
     return result
+
+
+def group_advantages(
+    rewards: np.ndarray, kind: str = "grpo", *, entropic_kl: float = ENTROPIC_KL
+) -> np.ndarray:
+    """Advantages (n,) of the answers to one prompt from their rewards (n,); see the module for `kind`."""
+    rewards = np.asarray(rewards, dtype=np.float64)
+    valid = rewards >= COPY
+    if not valid.any() or np.ptp(rewards) == 0:
+        return np.zeros_like(rewards)
+    if kind == "entropic" and valid.sum() >= FEWEST_VALID:
+        return entropic(rewards, entropic_kl)
+    if kind == "rank":
+        rewards = np.array(ranked(list(rewards)))
+    elif kind == "best_of_group":
+        rewards = (rewards == rewards.max()).astype(np.float64)
+    centred = rewards - rewards.mean()
+    return centred if kind == "drgrpo" else centred / (rewards.std(ddof=1) + EPSILON)
+
+
+def entropic(rewards: np.ndarray, kl: float = ENTROPIC_KL) -> np.ndarray:
+    """exp(beta r_i) / mean over the others of exp(beta r_j), at most `HIGHEST_WEIGHT`, minus 1."""
+    exponents = _temperature(rewards, kl) * (rewards - rewards.max())
+    scaled = np.exp(exponents)
+    others = (scaled.sum() - scaled) / (len(rewards) - 1)
+    return np.minimum(scaled / others, HIGHEST_WEIGHT) - 1
+
+
+def _temperature(rewards: np.ndarray, kl: float) -> float:
+    """The beta whose softmax of beta * rewards diverges from uniform by `kl`, by bisection.
+
+    Where ties at the top make that impossible it is the steepest.
+    """
+    low, high = 0.0, STEEPEST / float(np.ptp(rewards))
+    if _divergence(high * rewards) <= kl:
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _divergence(middle * rewards) < kl else (low, middle)
+    return low
+
+
+def _divergence(logits: np.ndarray) -> float:
+    """KL(softmax of the logits || uniform) in nats."""
+    shifted = logits - logits.max()
+    weights = np.exp(shifted)
+    total = weights.sum()
+    return float((weights * shifted).sum() / total - math.log(total) + math.log(len(logits)))

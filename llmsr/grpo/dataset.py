@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from llmsr.errors import UserError
-from llmsr.grpo.pool import Example
+from llmsr.evolution.population import Member
 from llmsr.llm.proposer import chat_messages
 from llmsr.problem.loading import Problem
-from llmsr.prompt import INSTRUCTION, Version, build_prompt, version_bodies
+from llmsr.prompt import INSTRUCTION, Version, build_prompt, indent_body, version_bodies
 
 WORDINGS = (
     INSTRUCTION,
@@ -31,6 +31,31 @@ WORDINGS = (
 SHOWN_ROWS = 5
 
 Row = dict[str, Any]
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """How prompts are put to the model.
+
+    `details` adds scores, fitted constants, data rows, column ranges and other wordings. `chat` writes a
+    system message and a user message, else one user message that is the bare text. `tokens` counts the tokens
+    of messages, of which a prompt may have `max_tokens`.
+    """
+
+    details: bool = False
+    chat: bool = True
+    tokens: Callable[[Messages], int] | None = None
+    max_tokens: int | None = None
+
+    def messages(self, rng: Random, problem: Problem, members: Sequence[Member]) -> Messages:
+        """A prompt that shows the members, worst first."""
+        versions = [_version(problem, member, self.details and rng.random() < 0.7) for member in members]
+        text = _prompt(rng, problem, versions, self.details)
+        return chat_messages(text) if self.chat else [{"role": "user", "content": text}]
+
+    def fits(self, messages: Messages) -> bool:
+        return self.tokens is None or self.max_tokens is None or self.tokens(messages) <= self.max_tokens
 
 
 def pool_size(n_prompts: int) -> int:
@@ -39,48 +64,59 @@ def pool_size(n_prompts: int) -> int:
 
 
 def prompt_rows(
-    problem: Problem,
-    pool: Sequence[Example],
-    n_train: int,
-    n_validation: int,
-    seed: int,
-    *,
-    details: bool = False,
-    chat: bool = True,
-    tokens: Callable[[list[dict[str, str]]], int] | None = None,
-    max_tokens: int | None = None,
+    problem: Problem, pool: Sequence[Member], n_train: int, n_validation: int, seed: int, form: PromptForm
 ) -> tuple[list[Row], list[Row]]:
     """Training and validation rows of one problem; no two of all these show the same equations.
 
-    `details` adds scores, fitted constants, data rows, column ranges and other wordings. `chat` writes a
-    system message and a user message, else one user message that is the bare text. `tokens` counts the
-    tokens of messages; one that exceeds `max_tokens` shows one equation less, and if that does not help
-    there is a `UserError`.
+    A prompt that is too long shows one equation less, and if that does not help there is a `UserError`.
     """
     rng = Random(f"prompts {problem.name} {seed}")
     seen: set[tuple[str, ...]] = set()
     rows: list[Row] = []
     for number in range(n_train + n_validation):
         chosen = _new_choice(rng, pool, seen, problem.name)
-        while True:
-            versions = [_version(example, details and rng.random() < 0.7) for example in chosen]
-            prompt = _prompt(rng, problem, versions, details)
-            messages = chat_messages(prompt) if chat else [{"role": "user", "content": prompt}]
-            if tokens is None or max_tokens is None or tokens(messages) <= max_tokens:
-                break
-            if len(chosen) == 1:
+        while not form.fits(messages := form.messages(rng, problem, chosen)):
+            if len(chosen) == 1 and form.tokens:
                 raise UserError(
-                    f"a prompt of {problem.name} has {tokens(messages)} tokens with one earlier equation; "
-                    f"raise "
-                    f"--max_prompt_length above {max_tokens} or shorten the spec's text"
+                    f"a prompt of {problem.name} has {form.tokens(messages)} tokens with one earlier "
+                    f"equation; raise --max_prompt_length above {form.max_tokens} or shorten the spec's text"
                 )
             chosen = chosen[1:]
             if _key(chosen) in seen:
                 chosen = _new_choice(rng, pool, seen, problem.name, count=1)
         seen.add(_key(chosen))
         split = "train" if number < n_train else "validation"
-        rows.append(_row(problem, messages, chosen, number, split))
+        rows.append(prompt_row(problem, messages, chosen, number, split))
     return rows[:n_train], rows[n_train:]
+
+
+def prompt_row(
+    problem: Problem,
+    messages: Messages,
+    shown: Sequence[Member],
+    number: int,
+    split: str,
+    island: int | None = None,
+) -> Row:
+    """The row of a prompt; `number` tells it from the others of its run."""
+    return {
+        "data_source": f"llmsr/{problem.name}",
+        "prompt": messages,
+        "ability": "equation_discovery",
+        "reward_model": {"style": "rule", "ground_truth": problem.name},
+        "extra_info": {
+            "index": number,
+            "split": split,
+            "problem": problem.name,
+            "prompt_id": number,
+            # JSON texts: a column of mappings would give every row the union of all keys
+            "versions": json.dumps(version_bodies(problem.spec, [member.version() for member in shown])),
+            "shown": json.dumps([member.canonical for member in shown]),
+            "shown_nmse": json.dumps([member.nmse for member in shown]),
+            "parents": json.dumps([member.sample for member in shown]),
+            "island": -1 if island is None else island,
+        },
+    }
 
 
 def mixed(groups: Sequence[Sequence[Row]], seed: int) -> list[Row]:
@@ -108,8 +144,8 @@ def read_parquet(path: Path) -> list[Row]:
 
 
 def _new_choice(
-    rng: Random, pool: Sequence[Example], seen: set[tuple[str, ...]], name: str, count: int | None = None
-) -> list[Example]:
+    rng: Random, pool: Sequence[Member], seen: set[tuple[str, ...]], name: str, count: int | None = None
+) -> list[Member]:
     """One or two equations of the pool, worst first, that no earlier prompt showed together."""
     for _ in range(1000):
         wanted = count or (2 if rng.random() < 0.8 else 1)
@@ -124,27 +160,22 @@ def _new_choice(
     )
 
 
-def _key(chosen: Sequence[Example]) -> tuple[str, ...]:
-    return tuple(example.evaluation.canonical for example in chosen)
+def _key(chosen: Sequence[Member]) -> tuple[str, ...]:
+    return tuple(member.canonical for member in chosen)
 
 
-def _version(example: Example, commented: bool) -> Version:
-    body = example.body.strip("\n")
-    if commented:
-        body = f"    {_comment(example)}\n" + "\n".join(
-            line if line.startswith("    ") else f"    {line}" for line in body.splitlines()
-        )
-    return Version(body, -(example.evaluation.train_mse or math.inf), None, example.evaluation.params)
+def _version(problem: Problem, member: Member, commented: bool) -> Version:
+    version = member.version()
+    if not commented:
+        return version
+    return replace(version, body=f"    {_comment(problem, member)}\n{indent_body(member.body)}")
 
 
-def _comment(example: Example) -> str:
-    params = ", ".join(
-        f"{value:.4g}"
-        for index, value in enumerate(example.evaluation.params or ())
-        if f"[{index}]" in example.body
-    )
-    fitted = f"; fitted params used: {params}" if params else ""
-    return f"# error on the data (NMSE): {example.nmse:.2e}{fitted}"
+def _comment(problem: Problem, member: Member) -> str:
+    name = problem.spec.params_name
+    used = [f"{value:.4g}" for i, value in enumerate(member.params) if f"{name}[{i}]" in member.body]
+    fitted = f"; fitted {name} used: {', '.join(used)}" if used else ""
+    return f"# error on the data (NMSE): {member.nmse:.2e}{fitted}"
 
 
 def _prompt(rng: Random, problem: Problem, versions: Sequence[Version], details: bool) -> str:
@@ -173,25 +204,3 @@ def _column_ranges(problem: Problem) -> str:
         low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
         lines.append(f"#   {name}: {low:.4g}, {middle:.4g}, {high:.4g}")
     return "\n".join(lines)
-
-
-def _row(
-    problem: Problem, messages: list[dict[str, str]], chosen: Sequence[Example], number: int, split: str
-) -> Row:
-    bodies = version_bodies(problem.spec, [_version(example, False) for example in chosen])
-    return {
-        "data_source": f"llmsr/{problem.name}",
-        "prompt": messages,
-        "ability": "equation_discovery",
-        "reward_model": {"style": "rule", "ground_truth": problem.name},
-        "extra_info": {
-            "index": number,
-            "split": split,
-            "problem": problem.name,
-            "prompt_id": number,
-            # JSON texts: a column of mappings would give every row the union of all keys
-            "versions": json.dumps(bodies),
-            "shown": json.dumps([example.evaluation.canonical for example in chosen]),
-            "shown_nmse": json.dumps([example.nmse for example in chosen]),
-        },
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -97,11 +98,19 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
     plain = {**as_mapping(config), **chosen}
     rows = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * int(plain["batch_size"])
     steps_per_epoch = rows // int(plain["batch_size"])
+    epochs, steps = config.epochs, config.epochs * steps_per_epoch
+    if config.budget is not None and steps_per_epoch:
+        steps = math.ceil(config.budget / (int(plain["batch_size"]) * int(plain["rollout_n"])))
+        epochs = math.ceil(steps / steps_per_epoch)
     details = config.prompt_details
     settled = Settled(
         **plain
         | {
             "prompts": rows,
+            "epochs": epochs,
+            # ranks need the group, which a reward does not see: the flag's older name is an alias
+            "reward": "neg_log_nmse" if config.reward == "rank" else config.reward,
+            "advantage": "rank" if config.reward == "rank" else config.advantage,
             "prompt_details": ("none" if tiny else "mixed") if details == "auto" else details,
             "save_freq": config.save_freq or max(1, steps_per_epoch),
             "test_freq": max(1, steps_per_epoch) if config.test_freq is None else config.test_freq,
@@ -119,7 +128,7 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
         run_dir=Path(settled.output_dir or f"llmsr_grpo_outputs/{settled.label}").resolve(),
         rows=rows,
         steps_per_epoch=steps_per_epoch,
-        steps=settled.epochs * steps_per_epoch,
+        steps=steps,
         answers_per_step=settled.batch_size * settled.rollout_n,
         micro_batch_size=settled.micro_batch_size or _micro_batch(settled, parameters, trainer),
         attention=_attention(settled),
@@ -135,7 +144,11 @@ def arithmetic(plan: Plan) -> list[str]:
     config = plan.config
     lines = [
         f"{plan.rows} prompts / {config.batch_size} per step = {plan.steps_per_epoch} steps per epoch; "
-        f"{config.epochs} epochs = {plan.steps} steps",
+        + (
+            f"{plan.steps} steps for --budget {config.budget}"
+            if config.budget
+            else f"{config.epochs} epochs = {plan.steps} steps"
+        ),
         f"{config.batch_size} prompts x {config.rollout_n} answers = {plan.answers_per_step} answers per "
         f"step; "
         f"{plan.steps * plan.answers_per_step} in all",
@@ -213,6 +226,11 @@ def _check(plan: Plan) -> None:
                 "the local trainer uses one device: leave out --gpus and --nnodes, or use --trainer verl"
             )
         return
+    if config.reset_every:
+        raise UserError(
+            "--reset_every is the local trainer's; with VERL start a new run from the base model with "
+            "--memory and --warm_start on the run before"
+        )
     if plan.answers_per_step % plan.n_gpus:
         step = plan.n_gpus
         raise UserError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.evolution.population import Member
+from llmsr.evolution.search import member_of
 from llmsr.llm.grammar import mutate, random_body
 from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation
@@ -17,20 +18,7 @@ from llmsr.sample import Evaluation
 MAX_BODY = 400  # characters; longer ones leave the model no room
 
 
-@dataclass(frozen=True)
-class Example:
-    """One earlier equation: its body as text, and what it is worth."""
-
-    body: str
-    evaluation: Evaluation
-
-    @property
-    def nmse(self) -> float:
-        value = self.evaluation.nmse.get("train")
-        return float("inf") if value is None else value
-
-
-def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> list[Example]:
+def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> list[Member]:
     """`size` different valid equations, worst first: the spec's seed, random ones, and changes of these.
 
     They depend on the problem, `size` and `seed` alone. Fewer come back where the grammar finds no more.
@@ -44,14 +32,14 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> 
         return random_body(rng, spec.columns, spec.max_params, signed=signed, module=module,
                            params_name=spec.params_name)  # fmt: skip
 
-    def changed(known: list[Example]) -> str:
+    def changed(known: list[Member]) -> str:
         # parents come from the better half, so that the pool spans a range of scores
-        better = sorted(known, key=lambda e: e.nmse)[: max(1, len(known) // 2)]
+        better = sorted(known, key=lambda member: member.nmse)[: max(1, len(known) // 2)]
         first, second = rng.choice(better), rng.choice(better)
         return mutate(rng, first.body, spec.columns, spec.max_params, other=second.body, signed=signed,
                       module=module, params_name=spec.params_name)  # fmt: skip
 
-    found: dict[str, Example] = {}
+    found: dict[str, Member] = {}
     failure = ""
     for attempt in range(8):
         known = list(found.values())
@@ -63,9 +51,9 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> 
             evaluation = future.result()
             failure = failure or f"{evaluation.status}: {evaluation.reason}" if not evaluation.ok else failure
             if evaluation.ok and len(body) <= MAX_BODY and len(found) < size:
-                found.setdefault(evaluation.canonical, Example(body, evaluation))
+                found.setdefault(evaluation.canonical, member_of(0, evaluation))
         if len(found) >= size:
             break
     if not found:
         raise UserError(f"not one equation of {problem.name} could be fitted, the first ended with {failure}")
-    return sorted(found.values(), key=lambda example: (-example.nmse, example.evaluation.canonical))
+    return sorted(found.values(), key=lambda member: (-member.nmse, member.canonical))

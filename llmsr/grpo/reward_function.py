@@ -25,6 +25,9 @@ from typing import Any
 
 from llmsr.archive import Archive
 from llmsr.evaluator import Evaluator
+from llmsr.grpo.memory.seeds import read_seeds
+from llmsr.grpo.novelty import Seen
+from llmsr.grpo.progress import ArchiveTail
 from llmsr.grpo.run_files import load_run_problem, read_run
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
 from llmsr.sample import STATUSES, Evaluation, Sample
@@ -43,6 +46,16 @@ class Pending:
     waiting: Future[Evaluation] | Evaluation
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an answer stands in its run: `step` is None in validation, `alike` counts its group's likes."""
+
+    number: int
+    step: int | None = None
+    duplicate_of: int | None = None
+    alike: int = 0
+
+
 class RewardFunction:
     """Scores answers of one run's problems; `run_dir` holds what `write_run_files` wrote."""
 
@@ -53,6 +66,11 @@ class RewardFunction:
         self._evaluators: dict[str, Evaluator] = {}
         self._archive: Archive | None = None
         self._lock = threading.Lock()
+        self._tail = ArchiveTail(self.run_dir)
+        self._seen = Seen(_known(self.run_dir, self.settings))
+        self._step = self.settings["finished_steps"]
+        # later ones are of steps that were not saved, which are trained again
+        self._seen.take(s for s in self._tail.new() if (s.step or 0) <= self._step)
 
     def compute_score(
         self,
@@ -87,17 +105,22 @@ class RewardFunction:
         """The score of an answer that was begun, once it is in the archive."""
         info, settings = pending.info, self.settings["settings"]
         evaluation, copy = self._result(pending.waiting), False
+        place = self._place_or_none(info, evaluation)
         try:
-            copy = bool(evaluation.canonical) and evaluation.canonical in json.loads(
-                info.get("shown") or "[]"
-            )
+            shown = json.loads(info.get("shown") or "[]")
+            copy = bool(evaluation.canonical) and evaluation.canonical in shown
             value = reward(
-                evaluation, settings["reward"], complexity_weight=settings["complexity_weight"], copy=copy
+                evaluation,
+                settings["reward"],
+                complexity_weight=settings["complexity_weight"],
+                copy=copy or bool(settings["novelty"] and place and place.duplicate_of is not None),
+                likeness=settings["diversity"] * place.alike / (settings["rollout_n"] - 1) if place else 0.0,
             )
         except Exception as error:  # noqa: BLE001 - as above
             evaluation, value = _fault(error), LOWEST
         try:
-            self._record(pending, evaluation, value)
+            if place:
+                self._record(pending, evaluation, value, place)
         except Exception:  # noqa: BLE001 - a full disk must not cost the step its answer
             print("llmsr: an answer could not be written to the archive", file=sys.stderr)
             traceback.print_exc()
@@ -145,25 +168,53 @@ class RewardFunction:
         except Exception as error:  # noqa: BLE001 - as above
             return _fault(error)
 
-    def _record(self, pending: Pending, evaluation: Evaluation, value: float) -> None:
+    def _place_or_none(self, info: Mapping[str, Any], evaluation: Evaluation) -> Place | None:
+        try:
+            return self._place(info, evaluation)
+        except Exception:  # noqa: BLE001 - without a number an answer is not archived, and still has its score
+            print("llmsr: an answer could not be numbered, so it is not archived", file=sys.stderr)
+            traceback.print_exc()
+            return None
+
+    def _place(self, info: Mapping[str, Any], evaluation: Evaluation) -> Place:
+        """Number the answer, and compare a training answer with what the run has seen."""
+        training, name = info.get("split") != "validation", str(info.get("problem") or "")
+        with self._lock:
+            number, trained = next_numbers(self.run_dir, training)
+            if not training:
+                return Place(number)
+            step = (trained - 1) // self.settings["answers_per_step"] + 1
+            if step != self._step:  # look what other processes scored
+                self._step = step
+                self._seen.take(self._tail.new())
+            first = self._seen.first(name, evaluation, number)
+        alike = 0
+        if self.settings["settings"]["diversity"] and evaluation.ok:
+            spec = self.evaluator(name).problem.spec
+            with self._lock:
+                alike = self._seen.alike(spec, name, step, int(info.get("index") or 0), evaluation)
+        return Place(number, step, first, alike)
+
+    def _record(self, pending: Pending, evaluation: Evaluation, value: float, place: Place) -> None:
         info = pending.info
-        training = info.get("split") != "validation"
         with self._lock:
             if self._archive is None:
                 self._archive = Archive(self.run_dir, f"reward-{socket.gethostname()}-{os.getpid()}")
             archive = self._archive
-        number, trained = next_numbers(self.run_dir, training)
-        step = (trained - 1) // self.settings["answers_per_step"] + 1 if training else None
+        island = info.get("island", -1)
         archive.append(
             Sample(
-                number=number,
+                number=place.number,
                 completion=pending.text,
                 evaluation=evaluation,
                 prompt=int(info.get("index") or 0),
-                proposer="policy" if training else "validation",
+                island=None if island is None or island < 0 else int(island),
+                parents=tuple(json.loads(info.get("parents") or "[]")),
+                proposer="policy" if place.step is not None else "validation",
                 tokens=pending.tokens,
                 elapsed=round(time.time() - self.settings["began"], 3),
-                step=step,
+                duplicate_of=place.duplicate_of,
+                step=place.step,
                 reward=value,
                 problem=str(info.get("problem") or ""),
             )
@@ -195,7 +246,9 @@ def next_numbers(run_dir: Path, training: bool) -> tuple[int, int]:
     Shared by all processes through a locked file, so that samples are numbered in the order they were scored.
     The file keeps its width and is written in one call, so that no moment finds it empty.
     """
-    file = os.open(Path(run_dir) / "archive" / "counter", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    path = Path(run_dir) / "archive" / "counter"
+    path.parent.mkdir(exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         number, trained = (int(word) for word in (os.pread(file, 64, 0) or b"0 0").split())
@@ -239,6 +292,13 @@ def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:
             return flags(_fault(error), LOWEST, False)
 
     return compute_score
+
+
+def _known(run_dir: Path, record: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The canonical forms by problem that the run's memory begins with."""
+    if record["settings"]["memory"] == "none":
+        return {}
+    return {name: [member.canonical for member in members] for name, members in read_seeds(run_dir).items()}
 
 
 def _fault(error: BaseException) -> Evaluation:

@@ -4,6 +4,7 @@ run.json                  what the reward must know: problems, fitter, reward sh
 problems/<name>/          the spec and the data as they were when the run began
 llmsr_reward.py           the reward function that VERL imports
 llmsr_train.parquet       prompts;  llmsr_val.parquet  those of validation
+memory_seeds.json         what the memory in prompts begins with (--memory)
 grpo_config.yaml          VERL's configuration
 archive/                  every answer
 metrics/                  one JSON line per step
@@ -49,10 +50,10 @@ compute_score = compute_score_of(RUN_DIR)
 '''
 
 
-def write_run_files(plan: Plan, problems: list[Problem], elapsed: float = 0.0) -> None:
+def write_run_files(plan: Plan, problems: list[Problem], elapsed: float = 0.0, finished: int = 0) -> None:
     """Write what does not depend on prompts or trainer: run.json, problems/ and llmsr_reward.py.
 
-    `elapsed` are the seconds that the run took before it was resumed.
+    `elapsed` are the seconds that the run took before it was resumed, `finished` the steps that it did.
     """
     run_dir = plan.run_dir
     try:
@@ -68,6 +69,7 @@ def write_run_files(plan: Plan, problems: list[Problem], elapsed: float = 0.0) -
         "problems": [problem.name for problem in problems],
         "answers_per_step": plan.answers_per_step,
         "steps": plan.steps,
+        "finished_steps": finished,
         "began": time.time() - elapsed,  # for the record of samples alone
     }
     write_file(run_dir / "run.json", json.dumps(record, indent=2) + "\n")

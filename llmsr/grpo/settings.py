@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from llmsr.config import option
 from llmsr.errors import UserError
+from llmsr.grpo.advantage import ADVANTAGES, ENTROPIC_KL
 from llmsr.reward import SHAPES
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+MEMORIES = ("none", "islands", "puct", "top")
 LOGGERS = ("console", "file", "tensorboard", "wandb", "swanlab", "mlflow")
 
 
@@ -33,6 +35,9 @@ class GrpoConfig:
         "auto", "who trains; auto: verl where a CUDA device is, else local", choices=("auto", "verl", "local")
     )
     epochs: int = option(10, "passes over the prompts")
+    budget: int | None = option(
+        None, "answers to train on in all, rounded up to whole steps; takes the place of --epochs"
+    )
     batch_size: int | None = option(None, "prompts per step (default: 64; 8 for the embedded model)")
     learning_rate: float | None = option(
         None, "learning rate of AdamW (default: 1e-6; 5e-5 for the embedded model)"
@@ -61,14 +66,38 @@ class GrpoConfig:
     reward: str = option("neg_log_nmse", "shape of the reward, see docs/rewards.md", choices=tuple(SHAPES))
     complexity_weight: float = option(0.0, "reward taken off for an equation of 100 operations")
     advantage: str = option(
-        "grpo", "grpo: divided by the group's standard deviation; drgrpo: not", choices=("grpo", "drgrpo")
+        "grpo",
+        "how an answer is judged within its group; grpo: distance from the mean over the standard deviation; "
+        "drgrpo: the distance; rank: by ranks; best_of_group: only the best counts; entropic: exponentially",
+        choices=ADVANTAGES,
+    )
+    entropic_kl: float = option(
+        ENTROPIC_KL, "entropic: divergence of a group's weights from uniform, in nats"
+    )
+    novelty: bool = option(
+        False, "an equation that the run has seen before, by canonical form, earns no more than a copy"
+    )
+    diversity: float = option(
+        0.0, "reward taken off where all the rest of the group has the answer's structure, in proportion"
     )
     kl_coef: float = option(
         0.001, "weight of the divergence from the starting model; 0 loads no reference model"
     )
     entropy_coef: float = option(0.0, "weight of the entropy bonus")
+    reset_every: int = option(
+        0,
+        "steps after which the policy starts again from the base model, its archive kept (local trainer); 0: "
+        "never",
+    )
     memory: str = option(
-        "none", "where the earlier equations of a prompt come from during training", choices=("none",)
+        "none",
+        "where the earlier equations of a prompt come from; none: fixed prompts; islands, puct, top: the "
+        "run's own archive, chosen anew at each step as the search of that name does",
+        choices=MEMORIES,
+    )
+    exploration: float = option(1.0, "puct: weight of what was seldom built upon; 0 is greedy")
+    warm_start: str | None = option(
+        None, "directory of an earlier run, search or training, whose best equations the memory begins with"
     )
     lora_rank: int = option(0, "rank of LoRA adapters (VERL); 0 trains all weights")
     lora_alpha: int | None = option(None, "scale of the LoRA adapters (default: twice the rank)")
@@ -127,14 +156,14 @@ class GrpoConfig:
         for name in (
             "epochs", "batch_size", "learning_rate", "prompts", "validation_prompts", "max_prompt_length",
             "max_response_length", "temperature", "gpus", "nnodes", "tensor_parallel", "micro_batch_size",
-            "fit_timeout", "answer_timeout", "save_freq", "lora_alpha",
+            "fit_timeout", "answer_timeout", "save_freq", "lora_alpha", "budget", "entropic_kl",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"--{name} must be positive, it is {value}")
         for name in (
             "lora_rank", "kl_coef", "entropy_coef", "complexity_weight", "workers", "keep_checkpoints",
-            "test_freq",
+            "test_freq", "diversity", "exploration", "reset_every",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value >= 0:
@@ -148,8 +177,13 @@ class GrpoConfig:
             raise UserError(
                 f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
             )
-        if self.complexity_weight > 1:
-            raise UserError(f"--complexity_weight must not exceed 1, it is {self.complexity_weight}")
+        for name in ("complexity_weight", "diversity"):
+            if getattr(self, name) > 1:
+                raise UserError(f"--{name} must not exceed 1, it is {getattr(self, name)}")
+        if self.reward == "rank" and self.advantage not in ("grpo", "rank"):
+            raise UserError(f"--reward rank is --advantage rank; leave out --advantage {self.advantage}")
+        if self.warm_start and self.memory == "none":
+            raise UserError("--warm_start fills the memory; choose one with --memory islands, puct or top")
         for name in self.loggers:
             if name not in LOGGERS:
                 raise UserError(f"--logger knows {', '.join(LOGGERS)}; not {name!r}")

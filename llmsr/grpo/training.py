@@ -15,7 +15,8 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
-from llmsr.grpo.memory import format_memory
+from llmsr.grpo.gpu_memory import format_memory
+from llmsr.grpo.memory.seeds import memory_seeds, write_seeds
 from llmsr.grpo.plan import Plan, arithmetic, make_plan
 from llmsr.grpo.pool import build_pool
 from llmsr.grpo.progress import Progress, StepMetrics
@@ -46,7 +47,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         preflight(plan, devices)
     with RunLock(plan.run_dir):
         finished, elapsed = _finished(plan)
-        write_run_files(plan, problems, elapsed)
+        write_run_files(plan, problems, elapsed, finished)
         template = _write_prompts(plan, problems)
         metrics_path = _metrics_path(plan)
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
@@ -91,7 +92,7 @@ def _finished(plan: Plan) -> tuple[int, float]:
             f"{plan.run_dir} already holds a run: continue it with --resume, or choose another --output_dir"
         )
     if plan.config.resume and done >= plan.steps:
-        raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs to train on")
+        raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
     if not plan.config.dry_run:
         last = max((sample.number for sample in samples), default=0)
         set_numbers(plan.run_dir, last, done * plan.answers_per_step)
@@ -102,8 +103,13 @@ def _write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
     """Write both parquet files; the chat template that stands in for the model's own comes back."""
     config = plan.config
     encoder = _encoder(plan)
-    chat = config.chat_template != "plain" if encoder is None else not encoder.plain
-    train_groups, validation_groups = [], []
+    form = dataset.PromptForm(
+        details=config.prompt_details == "mixed",
+        chat=config.chat_template != "plain" if encoder is None else not encoder.plain,
+        tokens=encoder.count if encoder else None,
+        max_tokens=config.max_prompt_length,
+    )
+    train_groups, validation_groups, seeds = [], [], {}
     for place, problem in enumerate(problems):
         n_train, n_validation = (
             count // len(problems) + (place < count % len(problems))
@@ -111,13 +117,15 @@ def _write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
         )
         with Evaluator(problem, config.fitter, config.fit_timeout, config.workers) as evaluator:
             pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
+            if config.memory != "none":
+                seeds[problem.name] = memory_seeds(evaluator, config.warm_start)
         train_rows, validation_rows = dataset.prompt_rows(
-            problem, pool, n_train, n_validation, config.seed,
-            details=config.prompt_details == "mixed", chat=chat,
-            tokens=encoder.count if encoder else None, max_tokens=config.max_prompt_length,
-        )  # fmt: skip
+            problem, pool, n_train, n_validation, config.seed, form
+        )
         train_groups.append(train_rows)
         validation_groups.append(validation_rows)
+    if seeds:
+        write_seeds(plan.run_dir, seeds)
     dataset.write_parquet(dataset.mixed(train_groups, config.seed), plan.run_dir / "llmsr_train.parquet")
     dataset.write_parquet(dataset.mixed(validation_groups, config.seed), plan.run_dir / "llmsr_val.parquet")
     return encoder.template if encoder else None

@@ -1,25 +1,99 @@
-"""Advantages: centred in their own group, silent where there is nothing to learn."""
+"""Advantages: centred in their own group, silent where there is nothing to learn, bounded at the top."""
+
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsr.grpo.advantage import batch_advantages, group_advantages
+from llmsr.grpo.advantage import (
+    ADVANTAGES,
+    FEWEST_VALID,
+    HIGHEST_WEIGHT,
+    batch_advantages,
+    entropic,
+    group_advantages,
+)
+from llmsr.reward import FAILURES, LOWEST
+
+GROUP = np.array([0.1, 0.2, 0.25, 0.3, 0.9, -0.8])
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=20), st.sampled_from(ADVANTAGES))
+def test_better_answers_never_get_less_and_all_are_finite(rewards, kind):
+    values = group_advantages(np.array(rewards), kind)
+    order = np.argsort(rewards, kind="stable")
+    assert np.all(np.diff(values[order]) >= -1e-9)
+    assert np.isfinite(values).all()
+    assert np.abs(values).max() <= max(HIGHEST_WEIGHT, math.sqrt(len(rewards)))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=20), st.sampled_from(["grpo", "drgrpo"]))
-def test_a_group_sums_to_zero_and_keeps_its_order(rewards, kind):
+def test_a_group_sums_to_zero(rewards, kind):
     values = group_advantages(np.array(rewards), kind)
     assert abs(values.sum()) < 1e-6 * max(1.0, np.abs(values).max())
-    order = np.argsort(rewards, kind="stable")
-    assert np.all(np.diff(values[order]) >= 0)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "drgrpo"])
+@pytest.mark.parametrize("kind", ADVANTAGES)
 def test_equal_rewards_teach_nothing(kind):
     assert not group_advantages(np.full(5, 0.3), kind).any()
     assert not group_advantages(np.array([0.7]), kind).any()
+
+
+@pytest.mark.parametrize("kind", ADVANTAGES)
+def test_a_group_without_a_valid_answer_teaches_nothing_however_its_failures_differ(kind):
+    assert not group_advantages(np.array(sorted(set(FAILURES.values()))), kind).any()
+
+
+@pytest.mark.parametrize("kind", ADVANTAGES)
+def test_one_valid_answer_among_failures_stands_out(kind):
+    values = group_advantages(np.array([LOWEST, 0.2, LOWEST, LOWEST]), kind)
+    assert values.argmax() == 1
+    assert values[1] > 0 > values[0]
+    assert np.abs(values).max() < HIGHEST_WEIGHT
+
+
+@pytest.mark.parametrize("kind", ADVANTAGES)
+def test_a_valid_answer_worth_nothing_still_opens_the_gate(kind):
+    assert group_advantages(np.array([0.0, -0.8, -0.8]), kind)[0] > 0
+
+
+@pytest.mark.parametrize("spread", [1e-9, 1.0, 1e9])
+def test_a_huge_or_tiny_spread_leaves_entropic_weights_alike_and_bounded(spread):
+    assert np.allclose(entropic(spread * GROUP), entropic(GROUP), atol=1e-6)
+    assert entropic(spread * GROUP).max() <= HIGHEST_WEIGHT - 1
+
+
+def test_entropic_weights_diverge_from_uniform_by_what_is_asked():
+    rewards = np.linspace(0, 1, 12)
+    for kl in (0.1, 0.3, math.log(2)):
+        weights = entropic(rewards, kl) + 1
+        # leave-one-out weights w = (n - 1) q / (1 - q), so q is had back where no weight was clamped
+        assert weights.max() < HIGHEST_WEIGHT
+        q = weights / (len(rewards) - 1 + weights)
+        assert (q * np.log(q * len(q))).sum() == pytest.approx(kl, abs=1e-6)
+
+
+def test_ties_at_the_top_share_and_do_not_overflow():
+    values = entropic(np.array([0.1, 0.5, 0.5, 0.5]))
+    assert values[1] == values[2] == values[3] > 0
+    assert values[0] == pytest.approx(-1)
+    best = group_advantages(np.array([0.1, 0.5, 0.5, 0.2]), "best_of_group")
+    assert best[1] == best[2] > 0 > best[0] == best[3]
+
+
+def test_entropic_with_fewer_than_three_valid_answers_is_the_plain_group_baseline():
+    few = np.array([0.9, 0.1, -0.4, -1.0])
+    assert (few >= 0).sum() < FEWEST_VALID
+    assert group_advantages(few, "entropic").tolist() == group_advantages(few, "grpo").tolist()
+
+
+def test_the_best_counts_more_by_entropic_than_by_grpo_and_alone_by_best_of_group():
+    entropic_, grpo = (group_advantages(GROUP, kind) for kind in ("entropic", "grpo"))
+    assert entropic_[4] / np.abs(entropic_[3]) > grpo[4] / np.abs(grpo[3])
+    best = group_advantages(GROUP, "best_of_group")
+    assert len(set(best[[0, 1, 2, 3, 5]])) == 1
 
 
 def test_grpo_ignores_the_scale_of_rewards_and_drgrpo_does_not():
@@ -36,5 +110,6 @@ def test_groups_do_not_see_each_other_in_any_order():
 
 def test_ranks_are_taken_within_the_group():
     rewards = [0.001, 0.002, 0.8, 0.9]
-    values = batch_advantages(rewards, [0, 0, 1, 1], "drgrpo", rank=True)
-    assert values[:2].tolist() == values[2:].tolist() == [-0.25, 0.25]
+    values = batch_advantages(rewards, [0, 0, 1, 1], "rank")
+    assert values[:2].tolist() == values[2:].tolist()
+    assert values[0] < 0 < values[1]

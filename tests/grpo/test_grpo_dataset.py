@@ -8,11 +8,13 @@ from grpo_problem import write_problem
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
+from llmsr.grpo.dataset import PromptForm
 from llmsr.grpo.pool import build_pool
 from llmsr.problem.loading import load_problem
 from llmsr.prompt import INSTRUCTION
 
 N_TRAIN, N_VALIDATION = 40, 8
+BARE = PromptForm(chat=False)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def pool(problem):
 
 @pytest.fixture(scope="module")
 def rows(problem, pool):
-    return dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=0, chat=False)
+    return dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=0, form=BARE)
 
 
 def text(row):
@@ -37,8 +39,8 @@ def text(row):
 
 
 def test_the_pool_is_valid_distinct_and_ascends_in_score(pool):
-    assert len({example.evaluation.canonical for example in pool}) == len(pool) == 12
-    errors = [example.nmse for example in pool]
+    assert len({member.canonical for member in pool}) == len(pool) == 12
+    errors = [member.nmse for member in pool]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -50,8 +52,8 @@ def test_all_prompts_differ_and_validation_shares_none(rows):
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_gives_others(problem, pool, rows):
-    again = dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=0, chat=False)
-    other = dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=1, chat=False)
+    again = dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=0, form=BARE)
+    other = dataset.prompt_rows(problem, pool, N_TRAIN, N_VALIDATION, seed=1, form=BARE)
     assert again == rows
     assert other != rows
 
@@ -60,7 +62,7 @@ def test_every_column_is_in_the_signature_that_is_to_be_completed():
     problem = load_problem("oscillator2")
     with Evaluator(problem, workers=1) as evaluator:
         pool = build_pool(problem, evaluator, 1, seed=0)
-    (row,), _ = dataset.prompt_rows(problem, pool, 1, 0, seed=0)
+    (row,), _ = dataset.prompt_rows(problem, pool, 1, 0, seed=0, form=PromptForm())
     header = text(row).rsplit("def ", 1)[1]
     assert header.startswith("equation_v")
     for column in ("t:", "x:", "v:", "params:"):
@@ -96,7 +98,7 @@ def test_parquet_gives_back_what_was_written(rows, tmp_path):
 
 
 def test_details_show_scores_constants_data_and_other_words(problem, pool):
-    train, _ = dataset.prompt_rows(problem, pool, 40, 0, seed=0, details=True)
+    train, _ = dataset.prompt_rows(problem, pool, 40, 0, seed=0, form=PromptForm(details=True))
     texts = [text(row) for row in train]
     for wanted in (
         "# error on the data (NMSE)",
@@ -117,15 +119,15 @@ def test_a_prompt_that_is_too_long_shows_less_and_then_is_refused(problem, pool)
     def length(messages):
         return messages[-1]["content"].count("def equation_v")
 
-    train, _ = dataset.prompt_rows(problem, pool, 6, 0, 0, tokens=length, max_tokens=2)
+    train, _ = dataset.prompt_rows(problem, pool, 6, 0, 0, PromptForm(tokens=length, max_tokens=2))
     assert {length(row["prompt"]) for row in train} == {2}
     with pytest.raises(UserError, match="--max_prompt_length"):
-        dataset.prompt_rows(problem, pool, 6, 0, 0, tokens=length, max_tokens=1)
+        dataset.prompt_rows(problem, pool, 6, 0, 0, PromptForm(tokens=length, max_tokens=1))
 
 
 def test_more_prompts_than_the_pool_can_tell_apart_are_refused(problem, pool):
     with pytest.raises(UserError, match="--prompts"):
-        dataset.prompt_rows(problem, pool[:2], 10, 0, seed=0)
+        dataset.prompt_rows(problem, pool[:2], 10, 0, seed=0, form=PromptForm())
 
 
 def test_mixing_keeps_every_row_and_numbers_them_anew(rows):

@@ -110,6 +110,24 @@ def test_the_final_model_differs_from_its_base_and_can_be_trained_on(finished, p
 
 
 @pytest.mark.slow
+def test_prompts_show_the_runs_own_answers_and_a_resumed_run_equals_a_whole_one(problem, tmp_path):
+    flags = [
+        *SMALL, "--memory", "puct", "--advantage", "entropic", "--novelty", "--diversity", "0.1",
+        "--reset_every", "2", "--test_freq", "0",
+    ]  # fmt: skip
+    run(*flags, "--budget", "18", "--output_dir", str(tmp_path / "whole"), problem=problem)
+    run(*flags, "--budget", "6", "--output_dir", str(tmp_path / "parts"), problem=problem)
+    run(*flags, "--budget", "18", "--resume", "--output_dir", str(tmp_path / "parts"), problem=problem)
+    assert _answers(tmp_path / "parts") == _answers(tmp_path / "whole")
+    samples = [s for s in read_archive(tmp_path / "whole") if s.proposer == "policy"]
+    assert [s.prompt for s in samples] == [i // 3 for i in range(18)]
+    assert any(any(s.parents) for s in samples)
+    assert all(parent < s.number for s in samples for parent in s.parents)
+    base, trained = (dict(read_weights(f)) for f in (EMBEDDED, tmp_path / "whole" / "checkpoints" / "final"))
+    assert any((base[name] != trained[name]).any() for name in base)
+
+
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(finished, problem, tmp_path):
     folder, _ = finished
     run(*SMALL, "--epochs", "1", "--output_dir", str(tmp_path), problem=problem)
@@ -139,7 +157,7 @@ def test_a_dry_run_writes_all_files_and_needs_no_gpu(problem, tmp_path):
     assert done.stdout.count("trainer.val_before_train=False") == 1
     assert "4 prompts x 12 answers = 48 answers per step" in done.stdout
     assert "GiB" in done.stdout
-    assert "adv_estimator: grpo" in done.stdout
+    assert "adv_estimator: llmsr_grpo" in done.stdout
     assert not (tmp_path / "checkpoints").exists()
 
 

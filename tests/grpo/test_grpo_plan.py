@@ -6,7 +6,7 @@ import pytest
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.grpo.memory import estimate_memory, out_of_memory_advice
+from llmsr.grpo.gpu_memory import estimate_memory, out_of_memory_advice
 from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan, model_parameters
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
@@ -46,6 +46,27 @@ def test_an_epoch_is_whole_steps(prompts, per_epoch):
     plan = verl(prompts=prompts, batch_size=64, epochs=3)
     assert plan.steps_per_epoch == per_epoch
     assert plan.steps == 3 * per_epoch
+
+
+@pytest.mark.parametrize(("budget", "steps", "epochs"), [(1, 1, 1), (40, 1, 1), (41, 2, 1), (200, 5, 2)])
+def test_a_budget_of_answers_is_rounded_up_to_steps_and_sets_the_epochs(budget, steps, epochs):
+    plan = verl(prompts=32, batch_size=8, rollout_n=5, epochs=7, budget=budget)
+    assert (plan.steps, plan.config.epochs) == (steps, epochs)
+    assert plan.steps * plan.answers_per_step >= budget
+    assert any(f"{steps} steps for --budget {budget}" in line for line in arithmetic(plan))
+
+
+def test_reward_rank_is_advantage_rank():
+    assert verl(reward="rank").config == verl(advantage="rank").config
+    with pytest.raises(UserError, match="--advantage rank"):
+        GrpoConfig(reward="rank", advantage="drgrpo")
+
+
+def test_a_warm_start_needs_a_memory_and_verl_does_not_reset():
+    with pytest.raises(UserError, match="--memory"):
+        GrpoConfig(warm_start="logs/x")
+    with pytest.raises(UserError, match="--warm_start"):
+        verl(reset_every=5)
 
 
 def test_the_quick_test_of_the_readme_is_a_run():

@@ -103,6 +103,61 @@ def test_a_copy_of_a_shown_equation_earns_nothing_however_it_is_spelled(run_dir)
     assert (score["score"], score["copy"], score["valid"]) == (COPY, 1.0, 1.0)
 
 
+def changed(run_dir, **settings):
+    record = json.loads((run_dir / "run.json").read_text())
+    record["settings"] |= settings
+    (run_dir / "run.json").write_text(json.dumps(record))
+    return run_dir
+
+
+def test_with_novelty_an_equation_pays_once_in_a_run_and_its_repeats_are_marked(run_dir):
+    respelled = "    y = params[1] * x * x * x\n    return y + params[4] * z + x * params[7]\n"
+    with RewardFunction(changed(run_dir, novelty=True)) as function:
+        values = [
+            function.compute_score("", text, "plane", info(index=i))["score"]
+            for i, text in enumerate((LAW, respelled, "    return params[0] * z\n"))
+        ]
+    assert values[0] > 0.9
+    assert values[1] == COPY < values[2]
+    assert [sample.duplicate_of for sample in read_archive(run_dir)] == [None, 1, None]
+
+
+def test_novelty_remembers_a_resumed_run_but_not_the_steps_that_are_trained_again(run_dir):
+    for finished, wanted in ((1, COPY), (0, None)):
+        folder = shutil.copytree(run_dir, run_dir.with_name(f"finished{finished}"))
+        with RewardFunction(changed(folder, novelty=True)) as function:
+            function.compute_score("", LAW, "plane", info())
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(record | {"finished_steps": finished}))
+        set_numbers(folder, 1, 6 * finished)
+        with RewardFunction(folder) as function:
+            value = function.compute_score("", LAW, "plane", info())["score"]
+        assert (value == COPY) if wanted == COPY else (value > 0.9)
+
+
+def test_diversity_takes_off_where_a_group_repeats_a_structure_and_never_below_zero(run_dir):
+    texts = [f"    return params[0] * x**{power}\n" for power in (2, 3, 5)]
+    with RewardFunction(run_dir) as function:
+        plain = [function.compute_score("", text, "plane", info(index=7))["score"] for text in texts]
+    with RewardFunction(changed(run_dir, diversity=0.02)) as function:
+        other = [function.compute_score("", text, "plane", info(index=7))["score"] for text in texts]
+        apart = function.compute_score("", texts[0], "plane", info(index=8))["score"]
+    assert [p - o for p, o in zip(plain, other, strict=True)] == pytest.approx([0, 0.01, 0.02])
+    assert apart == plain[0]
+    with RewardFunction(changed(run_dir, diversity=1.0)) as function:
+        least = [function.compute_score("", text, "plane", info(index=9))["score"] for text in texts]
+    assert min(least) >= 0
+
+
+def test_where_a_prompt_came_from_is_archived(run_dir):
+    with RewardFunction(run_dir) as function:
+        function.compute_score("", LAW, "plane", info(island=4, parents="[2, 9]"))
+        function.compute_score("", LAW, "plane", info(island=-1, parents="[]"))
+    first, second = read_archive(run_dir)
+    assert (first.island, first.parents) == (4, (2, 9))
+    assert (second.island, second.parents) == (None, ())
+
+
 def test_a_call_of_a_shown_version_is_understood(run_dir):
     versions = json.dumps({"equation_v0": "    return params[0] * x + params[1] * z"})
     answer = "    return equation_v0(x, z, params) + params[2] * x**3\n"

@@ -1,6 +1,7 @@
 """The configuration that VERL gets: complete, ours, and accepted by VERL where it is installed."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grpo_problem import write_problem
 
-from llmsr.grpo.memory import format_memory
+from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
+from llmsr.grpo.gpu_memory import format_memory
 from llmsr.grpo.plan import EMBEDDED, make_plan
 from llmsr.grpo.progress import read_verl_metrics
+from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.grpo.verl.config import command, verl_config, write_config
+from llmsr.grpo.training import train
+from llmsr.grpo.verl.config import MEMORY_DATASET, PLUGIN, command, verl_config, write_config
 from llmsr.grpo.verl.launch import child_environment, explain_failure
 
 needs_verl = pytest.mark.skipif(
@@ -34,7 +40,9 @@ BEYOND_DEFAULTS = {
 VARIANTS = {
     "plain": {},
     "lora": {"lora_rank": 16},
-    "rank": {"reward": "rank", "advantage": "drgrpo"},
+    "rank": {"reward": "rank", "budget": 5000},
+    "memory": {"memory": "puct", "advantage": "entropic", "novelty": True, "diversity": 0.1},
+    "drgrpo": {"advantage": "drgrpo"},
     "no reference": {"kl_coef": 0.0, "test_freq": 0},
     "eight": {"gpus": 8, "offload": True, "tensor_parallel": 2},
     "embedded": {"model_path": str(EMBEDDED)},
@@ -226,23 +234,72 @@ def test_verls_own_validation_passes(tmp_path, variant):
 
 
 @needs_verl
-def test_rank_advantages_are_registered_with_verl():
-    pytest.importorskip("transfer_queue")
+def test_our_advantages_are_registered_with_verl(tmp_path, monkeypatch):
     import numpy as np
     import torch
     from verl.trainer.ppo.core_algos import get_adv_estimator_fn
     from verl.utils.import_utils import load_extern_object
 
-    from llmsr.grpo.verl.config import PLUGIN
-
     assert load_extern_object(str(PLUGIN), "PromptReplayBuffer").__name__ == "PromptReplayBuffer"
-    rewards = torch.tensor([[0.0, 0.1], [0.0, 0.2], [-1.0, 0.0]])
-    mask = torch.tensor([[1, 1], [1, 1], [1, 0]])
-    advantages, _ = get_adv_estimator_fn("llmsr_rank_drgrpo")(
-        token_level_rewards=rewards, response_mask=mask, index=np.array(["a"] * 3, dtype=object)
-    )
-    assert advantages[:, 0].tolist() == pytest.approx([1 / 3, 5 / 6, -7 / 6])
-    assert advantages[2, 1] == 0
+    plan, _ = config_of(tmp_path)
+    write_run_files(plan, [])
+    monkeypatch.setenv("LLMSR_RUN_DIR", str(plan.run_dir))
+    rewards = torch.tensor([[0.0, 0.1], [0.0, 0.2], [0.0, 0.7], [-1.0, 0.0], [0.0, 0.3], [0.0, 0.3]])
+    mask = torch.tensor([[1, 1], [1, 1], [1, 1], [1, 0], [1, 1], [1, 1]])
+    index = np.array(["a"] * 4 + ["b"] * 2, dtype=object)
+    for kind in ADVANTAGES:
+        advantages, returns = get_adv_estimator_fn(f"llmsr_{kind}")(
+            token_level_rewards=rewards, response_mask=mask, index=index
+        )
+        wanted = batch_advantages(rewards.sum(-1).numpy(), list(index), kind)
+        assert advantages[:, 0].tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
+        assert advantages[3, 1] == 0
+        assert not advantages[4:].any()
+        assert torch.equal(advantages, returns)
+
+
+@needs_verl
+def test_the_dataset_asks_the_memory_for_training_rows_and_leaves_validation_alone(tmp_path, monkeypatch):
+    from omegaconf import OmegaConf
+    from transformers import AutoTokenizer
+    from verl.utils.dataset.rl_dataset import collate_fn
+    from verl.utils.import_utils import load_extern_object
+
+    spec, data = write_problem(tmp_path)
+    run_dir = tmp_path / "run"
+    settings = GrpoConfig(
+        problem_name="plane", spec_path=spec, data_dir=data, output_dir=str(run_dir), trainer="verl",
+        model_path=str(EMBEDDED), memory="puct", prompts=4, batch_size=2, rollout_n=2, validation_prompts=2,
+        workers=1, dry_run=True,
+    )  # fmt: skip
+    train(settings)
+    config = yaml.safe_load((run_dir / "grpo_config.yaml").read_text())
+    assert config["data"]["custom_cls"] == {"path": str(MEMORY_DATASET), "name": "MemoryDataset"}
+    monkeypatch.setenv("LLMSR_RUN_DIR", str(run_dir))
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer.chat_template = config["actor_rollout_ref"]["model"]["custom_chat_template"]
+    made = load_extern_object(str(MEMORY_DATASET), "MemoryDataset")
+    data_config = OmegaConf.create(config["data"] | {"cache_dir": str(tmp_path)})
+
+    def dataset(split):
+        return made(str(run_dir / f"llmsr_{split}.parquet"), tokenizer, data_config)
+
+    rows = dataset("train")
+    first = [rows[i] for i in (2, 0)]
+    assert [row["extra_info"]["index"] for row in first] == [row["index"] for row in first] == [0, 1]
+    assert all(json.loads(row["extra_info"]["parents"]) == [0] for row in first)
+    with RewardFunction(run_dir, workers=1) as function:
+        for row in first:
+            for body in ("    return params[0] * z + params[1] * x\n", "    return params[0] * x\n"):
+                function.compute_score("", body, "plane", row["extra_info"])
+    later = rows[1]
+    assert any(json.loads(later["extra_info"]["parents"]))
+    assert later["raw_prompt"][0]["content"].count("def equation_v") > 1
+    batch = collate_fn([rows[3], later])
+    assert batch["extra_info"][0]["island"] >= 0
+    kept = dataset("val")[0]
+    assert kept["raw_prompt"] == kept["prompt"]
+    assert kept["extra_info"]["split"] == "validation"
 
 
 def _at(tree, path):

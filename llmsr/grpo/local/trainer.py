@@ -15,14 +15,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import torch
 
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.advantage import batch_advantages
-from llmsr.grpo.dataset import Row
+from llmsr.grpo.dataset import PromptForm, Row
 from llmsr.grpo.local.policy import Answer, draw_answers, log_probabilities
+from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction
@@ -43,25 +46,18 @@ class LocalTrainer:
         reward_function: RewardFunction,
         on_step: Callable[[StepMetrics], None] = lambda metrics: None,
     ) -> None:
-        from llmsr.llm.proposer import ProposerConfig
-        from llmsr.llm.transformers_model import load_model
-
         self.plan = plan
         self.rows, self.validation = list(rows), list(validation)
         self.reward_function = reward_function
         self.on_step = on_step
         config = plan.config
-        settings = ProposerConfig(
-            device=config.device, dtype="float32", trust_remote_code=config.trust_remote_code
-        )
-        self.tokenizer, self.model = load_model(settings, plan.model_path)
+        self.tokenizer, self.model = self._base()
         self.reference = copy.deepcopy(self.model).requires_grad_(False) if config.kl_coef else None
         self.prompt_tokens = PromptTokens(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)
         self.is_over = stop_test(self.tokenizer) if self.prompt_tokens.plain and not plan.tiny else None
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=0.01
-        )
+        self.optimizer = self._new_optimizer()
+        self.memory = self._memory() if config.memory != "none" else None
         self.step = self._resume() if config.resume else 0
 
     def train(self) -> None:
@@ -84,6 +80,8 @@ class LocalTrainer:
     def one_step(self) -> StepMetrics:
         """Answers, rewards, one update."""
         config, started = self.plan.config, time.monotonic()
+        if config.reset_every and self.step > 1 and (self.step - 1) % config.reset_every == 0:
+            self.reset()
         rows = self.batch(self.step)
         prompts, answers = self.answers(rows, config.rollout_n, f"step {self.step}")
         drawn = time.monotonic()
@@ -91,8 +89,9 @@ class LocalTrainer:
         scored = time.monotonic()
         rewards = [score["score"] for score in scores]
         groups = [answer.prompt for answer in answers]
-        advantages = batch_advantages(rewards, groups, config.advantage, rank=config.reward == "rank")
+        advantages = batch_advantages(rewards, groups, config.advantage, entropic_kl=config.entropic_kl)
         extra = self.update(prompts, answers, torch.as_tensor(advantages, dtype=torch.float32))
+        extra["teaching"] = _teaching(advantages, groups)
         ended = time.monotonic()
         return StepMetrics(
             step=self.step,
@@ -103,12 +102,19 @@ class LocalTrainer:
         )
 
     def batch(self, step: int) -> list[Row]:
-        """The prompts of a step: every epoch has its own seeded order and uses no row twice."""
+        """The prompts of a step: every epoch has its own seeded order and uses no row twice.
+
+        With a memory the rows say no more than which problem it is.
+        """
         epoch, place = divmod(step - 1, self.plan.steps_per_epoch)
         order = list(range(len(self.rows)))
         Random(f"epoch {epoch} {self.plan.config.seed}").shuffle(order)
         size = self.plan.config.batch_size
-        return [self.rows[i] for i in order[place * size : (place + 1) * size]]
+        rows = [self.rows[i] for i in order[place * size : (place + 1) * size]]
+        if self.memory is None:
+            return rows
+        first = (step - 1) * size
+        return [self.memory.row(row, first + i) for i, row in enumerate(rows)]
 
     def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[list[int]], list[Answer]]:
         """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the
@@ -152,7 +158,8 @@ class LocalTrainer:
         config, n = self.plan.config, self.plan.config.rollout_n
         total = sum(len(answer.tokens) for answer in answers)
         # tokens weigh alike, or every answer is divided by the longest possible one
-        weight = 1 / total if config.advantage == "grpo" else 1 / (len(answers) * config.max_response_length)
+        padded = len(answers) * config.max_response_length
+        weight = 1 / padded if config.advantage == "drgrpo" else 1 / total
         sums = {"entropy": 0.0, "kl": 0.0}
         together = max(1, self.plan.micro_batch_size // n)
         self.optimizer.zero_grad(set_to_none=True)
@@ -189,6 +196,11 @@ class LocalTrainer:
         scores = self.scores(self.validation, answers)
         return sum(score["score"] for score in scores) / max(1, len(scores))
 
+    def reset(self) -> None:
+        """Put the policy back to the base model and its optimiser to none; archive and memory stay."""
+        self.model.load_state_dict(self._base()[1].state_dict())
+        self.optimizer = self._new_optimizer()
+
     def save(self) -> None:
         """A checkpoint as VERL lays it out: global_step_N/actor/huggingface and what resuming needs."""
         folder = self.plan.checkpoints / f"global_step_{self.step}"
@@ -206,6 +218,31 @@ class LocalTrainer:
         for step in saved_steps(self.plan.checkpoints)[:-keep] if keep else []:
             shutil.rmtree(self.plan.checkpoints / f"global_step_{step}")
 
+    def _base(self) -> tuple[Any, Any]:
+        """The tokenizer and the model that training begins from."""
+        from llmsr.llm.proposer import ProposerConfig
+        from llmsr.llm.transformers_model import load_model
+
+        config = self.plan.config
+        settings = ProposerConfig(
+            device=config.device, dtype="float32", trust_remote_code=config.trust_remote_code
+        )
+        return load_model(settings, self.plan.model_path)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        rate = self.plan.config.learning_rate
+        return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.01)
+
+    def _memory(self) -> LiveMemory:
+        config = self.plan.config
+        form = PromptForm(
+            config.prompt_details == "mixed",
+            not self.prompt_tokens.plain,
+            self.prompt_tokens.count,
+            config.max_prompt_length,
+        )
+        return LiveMemory(self.plan.run_dir, form)
+
     def _resume(self) -> int:
         step = last_step(self.plan.checkpoints)
         if step is None:
@@ -222,6 +259,12 @@ class LocalTrainer:
         state = torch.load(actor / "local_state.pt", weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
+
+
+def _teaching(advantages: np.ndarray, groups: Sequence[int]) -> float:
+    """The share of groups in which some answer is judged better than another."""
+    speaking = {group for group, value in zip(groups, advantages, strict=True) if value}
+    return len(speaking) / len(set(groups))
 
 
 def saved_steps(checkpoints: Path) -> list[int]:

@@ -20,6 +20,7 @@ VERL_VERSION = "0.9.1"
 VLLM_VERSION = "0.24.0"
 CONFIG_NAME = "grpo_config"
 PLUGIN = Path(__file__).with_name("plugin.py")
+MEMORY_DATASET = Path(__file__).with_name("memory_dataset.py")
 
 # variables of the launching shell that reach every worker on every node
 PASSED_ON = (
@@ -47,9 +48,7 @@ def verl_config(
     """
     config = plan.config
     lora = config.lora_rank > 0
-    grpo = {"adv_estimator": "grpo", "norm_adv_by_std_in_grpo": config.advantage == "grpo"}
-    if config.reward == "rank":
-        grpo = {"adv_estimator": f"llmsr_rank_{config.advantage}"}
+    memory = {"path": str(MEMORY_DATASET), "name": "MemoryDataset"}
     fsdp = {
         "use_torch_compile": False,
         "param_offload": config.offload,
@@ -62,7 +61,8 @@ def verl_config(
             "output_subdir": None,
         },
         "defaults": ["ppo_trainer", "_self_"],
-        "algorithm": {**grpo, "use_kl_in_reward": False},
+        # ours, by the plugin: gated groups, and the same arithmetic as the local trainer's
+        "algorithm": {"adv_estimator": f"llmsr_{config.advantage}", "use_kl_in_reward": False},
         "data": {
             "train_files": str(plan.run_dir / "llmsr_train.parquet"),
             "val_files": str(plan.run_dir / "llmsr_val.parquet"),
@@ -75,6 +75,7 @@ def verl_config(
             "shuffle": True,
             "seed": config.seed,
             "trust_remote_code": config.trust_remote_code,
+            **({} if config.memory == "none" else {"custom_cls": memory}),
         },
         "actor_rollout_ref": {
             "model": {
@@ -93,7 +94,7 @@ def verl_config(
                 "ppo_mini_batch_size": config.batch_size,
                 "ppo_micro_batch_size_per_gpu": plan.micro_batch_size,
                 "ppo_epochs": 1,
-                "loss_agg_mode": "token-mean" if config.advantage == "grpo" else "seq-mean-token-sum-norm",
+                "loss_agg_mode": "seq-mean-token-sum-norm" if config.advantage == "drgrpo" else "token-mean",
                 "entropy_coeff": config.entropy_coef,
                 "calculate_entropy": True,
                 "use_kl_loss": config.kl_coef > 0,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmsr.errors import UserError
-from llmsr.grpo.memory import out_of_memory_advice
+from llmsr.grpo.gpu_memory import out_of_memory_advice
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics, read_verl_metrics
 from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command

@@ -1,18 +1,21 @@
-"""What VERL loads from us into its trainer process: a replay buffer that polls faster, and rank advantages.
+"""What VERL loads from us into its trainer process: a replay buffer that polls faster, and our advantages.
 
 VERL imports this file by its path (`trainer.v1.sampler.custom_sampler`); it needs verl, so nothing else
-imports it.
+imports it. LLMSR_RUN_DIR names the run.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from verl.trainer.ppo.core_algos import register_adv_est
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from llmsr.grpo.advantage import batch_advantages
+from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
+from llmsr.grpo.run_files import read_run
 
 POLL_SECONDS = 0.1  # VERL's own 2 s are a floor under every generation
 
@@ -24,7 +27,7 @@ class PromptReplayBuffer(ReplayBuffer):
         super().__init__(**{**kwargs, "poll_interval": POLL_SECONDS})
 
 
-def _rank_estimator(kind: str) -> Any:
+def _estimator(kind: str) -> Any:
     def estimate(
         token_level_rewards: torch.Tensor,
         response_mask: torch.Tensor,
@@ -32,9 +35,12 @@ def _rank_estimator(kind: str) -> Any:
         config: Any = None,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (answers, tokens) from rewards ranked within each group; returns are the same."""
+        """Advantages (answers, tokens), the same for all tokens of an answer; returns are the same."""
+        settings = read_run(Path(os.environ["LLMSR_RUN_DIR"]))["settings"]
         rewards = token_level_rewards.sum(-1)
-        values = batch_advantages(rewards.double().cpu().numpy(), list(index), kind, rank=True)
+        values = batch_advantages(
+            rewards.double().cpu().numpy(), list(index), kind, entropic_kl=settings["entropic_kl"]
+        )
         advantages = torch.as_tensor(values, dtype=rewards.dtype, device=rewards.device)
         advantages = advantages.unsqueeze(-1) * response_mask
         return advantages, advantages
@@ -42,5 +48,5 @@ def _rank_estimator(kind: str) -> Any:
     return estimate
 
 
-for _kind in ("grpo", "drgrpo"):
-    register_adv_est(f"llmsr_rank_{_kind}")(_rank_estimator(_kind))
+for _kind in ADVANTAGES:
+    register_adv_est(f"llmsr_{_kind}")(_estimator(_kind))

@@ -1,0 +1,94 @@
+"""Prompts that show the best of the run itself: a population per problem, fed by the run's archive.
+
+A prompt's equations are a function of the seed, the prompt's number and the answers archived before its step,
+so a resumed run replays its archive (draws included, which count as visits in some populations) and goes on
+as if it had not stopped; answers of steps that no checkpoint holds stay in the archive alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from llmsr.evolution.population import Draw, Member, Population
+from llmsr.evolution.search import make_population, member_of
+from llmsr.evolution.settings import SearchSettings
+from llmsr.grpo.dataset import PromptForm, Row, prompt_row
+from llmsr.grpo.memory.seeds import read_seeds
+from llmsr.grpo.progress import ArchiveTail
+from llmsr.grpo.run_files import load_run_problem, read_run
+from llmsr.problem.loading import Problem
+from llmsr.sample import Sample
+
+DRAWS = 3  # tells the generators of these draws from the search's, which have 0 to 2
+
+
+class LiveMemory:
+    """Makes the rows of a run with `--memory`; `form` says how its prompts look."""
+
+    def __init__(self, run_dir: Path, form: PromptForm) -> None:
+        record = read_run(run_dir)
+        settings = record["settings"]
+        self.form = form
+        self.seed = int(settings["seed"])
+        search = SearchSettings(
+            search=settings["memory"], seed=self.seed, exploration=settings["exploration"]
+        )
+        seeds = read_seeds(run_dir)
+        self.problems: Mapping[str, Problem] = {
+            name: load_run_problem(run_dir, name) for name in record["problems"]
+        }
+        self.populations: Mapping[str, Population] = {
+            name: make_population(search, seeds[name], problem.spec)
+            for name, problem in self.problems.items()
+        }
+        self._taken = dict.fromkeys(self.problems, 0)
+        self._drawn: set[int] = set()
+        self._tail = ArchiveTail(run_dir)
+        self.take([s for s in self._tail.new() if (s.step or 0) <= record["finished_steps"]])
+
+    def row(self, row: Row, number: int) -> Row:
+        """The row of the run's prompt `number`, for the same problem as `row`."""
+        self.take(self._tail.new())
+        name = row["extra_info"]["problem"]
+        draw = self._draw(name, number)
+        shown, messages = self._fitting(name, number, draw.members)
+        return prompt_row(self.problems[name], messages, shown, number, "train", draw.island)
+
+    def take(self, samples: Sequence[Sample]) -> None:
+        """Feed the answers, step by step; prompts that another process drew are drawn again first."""
+        answers = sorted(
+            (s for s in samples if s.proposer == "policy" and s.problem in self.populations),
+            key=lambda sample: (sample.step or 0, sample.number),
+        )
+        for _, step in groupby(answers, key=lambda sample: sample.step):
+            block = list(step)
+            for number, name in sorted({(s.prompt, s.problem) for s in block}):
+                if number not in self._drawn:
+                    self._draw(name, number)
+            for sample in block:
+                population = self.populations[sample.problem]
+                if sample.evaluation.ok:
+                    population.add(member_of(sample.number, sample.evaluation), sample.island)
+                self._taken[sample.problem] += 1
+                population.end_of_sample(self._taken[sample.problem])
+
+    def _draw(self, name: str, number: int) -> Draw:
+        self._drawn.add(number)
+        return self.populations[name].draw(np.random.default_rng([self.seed, DRAWS, number]))
+
+    def _fitting(
+        self, name: str, number: int, members: Sequence[Member]
+    ) -> tuple[list[Member], list[dict[str, str]]]:
+        """As many of the members as fit into a prompt, the longest left out first, and its messages."""
+        shown = list(members)
+        while True:
+            rng = Random(f"memory {name} {self.seed} {number}")
+            messages = self.form.messages(rng, self.problems[name], shown)
+            if not shown or self.form.fits(messages):
+                return shown, messages
+            shown.remove(max(shown, key=lambda member: len(member.body)))
