@@ -37,7 +37,7 @@ fifth makes the data of a classic equation. docs/benchmark.md says what is measu
 
 def main(argv: Sequence[str]) -> int:
     words = list(argv)
-    verbs = {"measure": _measure, "make": _make}
+    verbs = {"measure": _measure, "make": _make, "peer": _peer}
     if words and words[0] in verbs:
         return verbs[words[0]](words[1:])
     given = parser().parse_args(words)
@@ -127,3 +127,9 @@ def _make(words: Sequence[str]) -> int:
         provide(name)
         print(f"data/{name}")
     return 0
+
+
+def _peer(words: Sequence[str]) -> int:
+    from llmsr.benchmark.peers.run import main as run_peer
+
+    return run_peer(words)
