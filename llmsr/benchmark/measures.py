@@ -27,7 +27,7 @@ from llmsr.fitting.metrics import predict, within_tolerance_all, within_toleranc
 from llmsr.problem.loading import Problem
 from llmsr.report.equation import expression_of
 from llmsr.report.front import Front, pick
-from llmsr.sample import Sample
+from llmsr.sample import REFINE, VALIDATION, Sample, is_llm_sample
 
 THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-10)  # of the training NMSE
 TAU = 0.1  # of Acc_tau
@@ -37,20 +37,17 @@ MOST_IMPROVEMENTS = 150
 SHOWN_CHARACTERS = 400  # of an equation
 
 
-def is_counted(sample: Sample) -> bool:
-    """Whether a sample is an LLM's, and counts against the budget."""
-    return sample.proposer not in ("refine", "validation")
-
-
 def measure(directory: Path) -> dict[str, Any]:
     """Write and return the measures of the finished run in a cell's directory."""
     state = read_json(directory / "cell.json")
     if state is None:
         raise UserError(f"{directory} holds no cell of a benchmark (no cell.json)")
-    samples = [s for s in read_archive(directory / "run") if s.proposer != "validation"]
+    samples = [s for s in read_archive(directory / "run") if s.proposer != VALIDATION]
     if state["kind"] == GRPO:
         record = read_json(directory / "run" / "run.json") or {}
         samples = without_lost_steps(samples, int(record.get("answers_per_step") or 0))
+    if state["kind"] != PEER:
+        samples = within_budget(samples, int(state["budget"]))
     if not samples:
         raise UserError(f"the archive in {directory / 'run'} is empty")
     usages = [u for p in _by_number(directory.glob("usage-*.json")) if (u := read_json(p)) is not None]
@@ -69,9 +66,9 @@ def run_measures(
     `improvements` are rows of samples, tokens, CPU seconds, GPU seconds, wall seconds, fits, and the NMSE
     of train, test_id and test_ood; each holds from its row on. A peer has no samples: its rows say 0.
     """
-    counted = [s for s in samples if is_counted(s)]
+    counted = [s for s in samples if is_llm_sample(s)]
     valid = [s for s in counted if s.evaluation.ok]
-    refined = [s for s in samples if not is_counted(s)]
+    refined = [s for s in samples if s.proposer == REFINE]
     every = [s for s in samples if s.evaluation.ok]
     clock = Clock(usages)
     improvements = list(_improvements(samples, clock, peer))
@@ -80,6 +77,7 @@ def run_measures(
         "valid": len(valid),
         "distinct": len({s.evaluation.canonical for s in valid}),
         "refinements": len(refined),
+        "refinement_fits": sum(s.evaluation.evaluations > 0 for s in refined),
         "distinct_with_refinements": len({s.evaluation.canonical for s in every}),
         "failures": dict(Counter(s.evaluation.status for s in counted if not s.evaluation.ok)),
         "tokens": sum(s.tokens for s in counted),
@@ -147,15 +145,25 @@ def train_nmse(sample: Sample) -> float | None:
 
 def without_lost_steps(samples: Sequence[Sample], answers_per_step: int) -> list[Sample]:
     """The samples without those of steps that a resumed training did again; a step's last ones stay."""
-    by_step: dict[int, int] = defaultdict(int)
-    kept = []
-    for sample in sorted(samples, key=lambda s: -s.number):
-        if sample.step is not None and answers_per_step and is_counted(sample):
-            by_step[sample.step] += 1
-            if by_step[sample.step] > answers_per_step:
-                continue
+    of_step: dict[int, int] = defaultdict(int)
+    lost: set[int] = set()
+    for sample in reversed(samples):
+        if sample.step is not None and answers_per_step and is_llm_sample(sample):
+            of_step[sample.step] += 1
+            if of_step[sample.step] > answers_per_step:
+                lost.add(sample.number)
+    return [sample for sample in samples if sample.number not in lost]
+
+
+def within_budget(samples: Sequence[Sample], budget: int) -> list[Sample]:
+    """The first `budget` LLM samples with their refinements; a training ends with a whole step, later."""
+    kept, counted = [], 0
+    for sample in samples:
+        counted += is_llm_sample(sample)
+        if counted > budget:
+            break
         kept.append(sample)
-    return kept[::-1]
+    return kept
 
 
 class Clock:
@@ -207,18 +215,18 @@ class Clock:
 def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterable[list[float | None]]:
     """A row for every sample that is better on the training rows than all before it."""
     lowest = math.inf
-    counted = records = tokens = fits = 0
-    for sample in sorted(samples, key=lambda s: (s.number, not is_counted(s))):
+    counted = tokens = fits = 0
+    for sample in sorted(samples, key=lambda s: (s.number, not is_llm_sample(s))):
         fits += sample.evaluation.evaluations > 0
-        if is_counted(sample):
+        if is_llm_sample(sample):
             counted += 1
             tokens += sample.tokens
-        records = max(records, sample.number)
         value = train_nmse(sample)
         if value is None or value >= lowest:
             continue
         lowest = value
-        seconds, cpu, gpu = clock.at(records)
+        # a refinement is there before the next record is
+        seconds, cpu, gpu = clock.at(sample.number + (sample.proposer == REFINE))
         nmse = [sample.evaluation.nmse.get(split) for split in SPLITS]
         yield [0 if peer else counted, tokens, round(cpu, 2), round(gpu, 2), round(seconds, 2), fits,
                *(float(f"{e:.4g}") if e is not None else None for e in nmse)]  # fmt: skip

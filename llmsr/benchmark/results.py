@@ -80,8 +80,8 @@ def arm_records(results: Results) -> list[dict[str, Any]]:
 
 def _record(runs: Sequence[Measures]) -> dict[str, Any]:
     record: dict[str, Any] = {"runs": len(runs)}
-    for name in ("samples", "tokens", "fits", "cpu_seconds", "gpu_seconds", "seconds", "peak_host_bytes",
-                 "peak_gpu_bytes"):  # fmt: skip
+    for name in ("samples", "tokens", "fits", "refinement_fits", "cpu_seconds", "gpu_seconds", "seconds",
+                 "peak_host_bytes", "peak_gpu_bytes"):  # fmt: skip
         values = [float(m[name]) for m in runs if m[name] is not None]
         found = spread(values)
         record[f"{name}_median"] = found.median if found else None

@@ -1,0 +1,118 @@
+"""What an archive and a meter come to: budgets, refinements, lost steps, the course of the best equation."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from llmsr.benchmark.measures import Clock, run_measures, within_budget, without_lost_steps
+from llmsr.benchmark.results import course
+from llmsr.sample import REFINE, Evaluation, Sample
+
+
+def sample(number, nmse, proposer="model", ood=None, step=None, canonical=None):
+    ok = nmse is not None
+    evaluation = Evaluation(
+        status="ok" if ok else "syntax",
+        canonical=canonical or f"form-{number}-{nmse}",
+        nmse={"train": nmse, "test_id": nmse, "test_ood": ood} if ok else {},
+        evaluations=5 if ok else 0,
+        cpu_seconds=0.1,
+    )
+    return Sample(number, "", evaluation, proposer=proposer, tokens=10, step=step)
+
+
+def usage(*ticks, seconds=100.0, cpu=50.0):
+    return {"seconds": seconds, "cpu_seconds": cpu, "gpu_seconds": None, "peak_host_bytes": 7,
+            "peak_gpu_bytes": None, "ticks": list(ticks)}  # fmt: skip
+
+
+def test_refinements_find_but_do_not_count():
+    samples = [sample(1, 0.5), sample(1, 1e-5, REFINE), sample(2, None), sample(3, 0.1)]
+    found = run_measures(samples, [usage((100.0, 50.0, 0.0, 3))])
+    assert (found["samples"], found["valid"], found["distinct"]) == (3, 2, 2)
+    assert (found["refinements"], found["fits"], found["refinement_fits"]) == (1, 3, 1)
+    assert found["tokens"] == 30
+    assert found["failures"] == {"syntax": 1}
+    assert [row[6] for row in found["improvements"]] == [0.5, 1e-5]
+    assert found["reached"]["0.0001"]["samples"] == 1
+    assert found["reached"]["1e-06"] is None
+
+
+def test_the_equation_is_picked_by_training_error_although_it_fails_elsewhere():
+    samples = [sample(1, 0.5, ood=0.1), sample(2, 0.2, ood=None)]
+    row = run_measures(samples, [usage()])["improvements"][-1]
+    assert row[6:] == [0.2, 0.2, None]
+
+
+def test_the_budget_cuts_what_a_last_whole_step_brought_in_excess():
+    samples = [sample(1, 0.5), sample(2, 0.4), sample(2, 0.3, REFINE), sample(3, 0.1)]
+    assert [s.evaluation.nmse["train"] for s in within_budget(samples, 2)] == [0.5, 0.4, 0.3]
+
+
+def test_a_step_that_was_done_again_counts_once():
+    steps = [1, 1, 2, 2, 3, 2, 2, 3, 3]  # stopped within step 3, gone on after step 1
+    samples = [sample(n, 0.5, step=step) for n, step in enumerate(steps, start=1)]
+    kept = without_lost_steps(samples, 2)
+    assert [s.number for s in kept] == [1, 2, 6, 7, 8, 9]
+    assert without_lost_steps(samples, 0) == samples
+
+
+def test_the_clock_reads_between_its_ticks_and_over_several_starts():
+    clock = Clock([
+        usage((10.0, 4.0, 0.0, 0), (20.0, 14.0, 0.0, 100), seconds=30.0, cpu=20.0),
+        usage((5.0, 3.0, 0.0, 100), (15.0, 13.0, 0.0, 200), seconds=16.0, cpu=15.0),
+    ])  # fmt: skip
+    assert clock.at(50) == (15.0, 9.0, 0.0)
+    assert clock.at(100) == (20.0, 14.0, 0.0)
+    assert clock.at(200) == (45.0, 33.0, 0.0)
+    assert clock.at(201) == (46.0, 35.0, 0.0)
+    assert clock.totals()["cpu_seconds"] == 35.0
+
+
+def test_a_median_course_counts_a_run_without_an_equation_as_failed():
+    early = {"improvements": [[1, 0, 0, 0, 0, 1, 1e-1, 1e-1, 1e-1], [5, 0, 0, 0, 0, 2, 1e-3, 1e-3, None]]}
+    late = {"improvements": [[4, 0, 0, 0, 0, 1, 1e-2, 1e-2, 1e-2]]}
+    never = {"improvements": []}
+    assert course([early, late, never], "samples", "train", [1, 4, 5]) == [
+        None, pytest.approx(1e-1), pytest.approx(1e-2)
+    ]  # fmt: skip
+    assert course([early, late, never], "samples", "test_ood", [5]) == [None]
+
+
+PROGRAM = """
+import os, sys, time
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end: pass
+block = bytearray(80_000_000)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:          # a daemon, which nobody waits for
+        burn(0.6)
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+burn(0.3)
+time.sleep(1.2)
+sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc")
+def test_the_meter_counts_the_cpu_time_and_memory_of_daemons_and_leaves_none(tmp_path):
+    out, archive = tmp_path / "usage-1.json", tmp_path / "archive"
+    archive.mkdir()
+    (archive / "search.jsonl").write_text("{}\n{}\n")
+    (archive / "refine.jsonl").write_text("{}\n")
+    began = time.monotonic()
+    command = [sys.executable, "-m", "llmsr.benchmark.meter", str(out), str(tmp_path / "log"), str(archive)]
+    done = subprocess.run([*command, sys.executable, "-c", PROGRAM], check=False)
+    found = json.loads(out.read_text())
+    assert (done.returncode, found["returncode"]) == (3, 3)
+    assert time.monotonic() - began < 30  # the daemon's sleep is not waited for
+    assert 0.85 < found["cpu_seconds"] < 3
+    assert 80e6 < found["peak_host_bytes"] < 240e6  # the block once, although three processes share it
+    assert found["ticks"][-1][3] == 2

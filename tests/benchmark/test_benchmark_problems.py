@@ -1,0 +1,104 @@
+"""The classic equations: their data, their specs, and whether a found equation is the law."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmsr.benchmark.laws import BENCH, MISSION, STAND_IN_LAWS
+from llmsr.benchmark.match import matches
+from llmsr.benchmark.problems import (
+    bench_spec,
+    draw,
+    law_expression,
+    law_of,
+    location,
+    write_data,
+)
+from llmsr.expression import evaluate, parse
+from llmsr.problem.loading import load_problem, nmse
+
+ROOT = Path(__file__).parents[2]
+LAW = "0.8*np.sin(x) - 0.5*v**3 - 0.2*x**3 - 0.5*x*v - x*np.cos(x)"
+
+
+@pytest.mark.parametrize("name", BENCH)
+def test_every_spec_is_the_one_that_its_columns_make_and_does_not_tell_the_law(name):
+    text = (ROOT / "specs" / "bench" / f"specification_{name}_numpy.txt").read_text()
+    assert text == bench_spec(name)
+    assert BENCH[name].law.body.removeprefix("return ") not in text
+
+
+@pytest.mark.parametrize("name", BENCH)
+def test_rows_are_finite_repeatable_and_where_they_should_be(name):
+    splits = draw(name)
+    again = draw(name)
+    low, high = np.array([c.inside for c in BENCH[name].columns]).T
+    for split, rows in splits.items():
+        assert np.isfinite(rows).all()
+        assert np.array_equal(rows, again[split])
+        outside = ((rows[:, :-1] < low) | (rows[:, :-1] > high)).any(axis=1)
+        assert outside.all() if split == "test_ood" else not outside.any()
+
+
+def test_noise_lies_on_the_training_targets_alone():
+    clean, noisy = draw("budworm"), draw("budworm-noise0.05")
+    assert np.array_equal(clean["train"][:, :-1], noisy["train"][:, :-1])
+    residual = noisy["train"][:, -1] - clean["train"][:, -1]
+    assert residual.std() / clean["train"][:, -1].std() == pytest.approx(0.05, rel=0.05)
+    for split in ("test_id", "test_ood"):
+        assert np.array_equal(clean[split], noisy[split])
+    assert location("bench/budworm-noise0.05") == {
+        "problem_name": "budworm-noise0.05",
+        "spec_path": "specs/bench/specification_budworm_numpy.txt",
+        "data_dir": "data/bench",
+    }
+
+
+def test_a_written_problem_loads_with_its_spec(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    write_data("doppler_shift-noise0.1", tmp_path)
+    where = location("bench/doppler_shift-noise0.1")
+    problem = load_problem(where["problem_name"], where["spec_path"], tmp_path)
+    assert np.array_equal(problem.train.inputs, draw("doppler_shift")["train"][:, :-1])
+
+
+@pytest.mark.parametrize("name", [*MISSION, *STAND_IN_LAWS])
+def test_the_mission_s_laws_give_the_mission_s_data(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    problem = load_problem(name)
+    law = law_of(problem, name)
+    skeleton = law_expression(law, problem.spec.columns)
+    for split in problem.splits.values():
+        predicted = evaluate(skeleton, split.inputs, np.array(law.constants))
+        assert nmse(predicted, split.target) < 1e-20
+
+
+def is_law(problem, name, body, params=()):
+    expression = parse(body, problem.spec.columns, params_name="params", max_params=10)
+    return matches(expression, params, law_of(problem, name), problem)
+
+
+@pytest.fixture(scope="module")
+def oscillator():
+    return load_problem("oscillator1", ROOT / "specs/specification_oscillator1_numpy.txt", ROOT / "data")
+
+
+def test_the_law_written_in_another_way_is_a_match(oscillator):
+    body = "return x*(-0.2*x**2 - 0.5*v - np.cos(x)) + np.sin(x)*0.8 - v*v*v/2"
+    assert is_law(oscillator, "oscillator1", body)
+
+
+def test_the_law_with_other_constants_is_a_match(oscillator):
+    body = "return params[0]*np.sin(x) - 0.4*v**3 - 0.3*x**3 - 0.6*x*v - 0.9*x*np.cos(x)"
+    assert is_law(oscillator, "oscillator1", body, [0.7])
+
+
+def test_what_is_only_close_to_the_law_is_none(oscillator):
+    assert is_law(oscillator, "oscillator1", f"return {LAW} + 1e-6*v**5")
+    assert not is_law(oscillator, "oscillator1", f"return {LAW} + 1e-3*v**5")
+    assert not is_law(oscillator, "oscillator1", "return 0.8*np.sin(x) - 0.5*v**3 - 0.2*x**3 - 0.5*x*v")
+
+
+def test_an_equation_that_is_not_finite_in_the_box_is_none(oscillator):
+    assert not is_law(oscillator, "oscillator1", f"return {LAW} + 0*np.log(x)")
