@@ -16,15 +16,15 @@ from llmsr.benchmark.statistics import CEILING
 
 NOTES = (
     "NMSE: mean squared error over the variance of the target, of the equation with the least training "
-    "error; median over seeds, the range in brackets. A prediction that is not finite is a failure and counts as "
-    "the largest error.",
+    "error; median over seeds, the range in brackets. A prediction that is not finite is a failure and "
+    "counts as the largest error.",
     "LLM samples do not count refinements, whose fits are among the fits. CPU seconds are those of all "
     "processes of a run, training included; memory is the peak over time of the proportional set sizes of "
     "all its processes together.",
     "Samples to a threshold: the Kaplan-Meier median over seeds, runs that did not get there censored at "
     "what they spent; in brackets how many got there.",
-    "Match: the law's skeleton, refitted to what the equation predicts on the boxes of the train and the "
-    "test_ood inputs, follows it with NMSE below 1e-10 on both (numeric-symbolic match).",
+    "Match: in the boxes of the train and of the test_ood inputs, the law's skeleton, refitted to what the "
+    "equation predicts, follows it with NMSE below 1e-10, and the law itself below 1e-3 (numeric-symbolic).",
 )
 TEST_NOTE = (
     "Wilcoxon's signed-rank test on log10 NMSE over pairs of equal problem and seed, errors below 1e-10 "
