@@ -8,8 +8,8 @@ skeleton, all its constants free, is fitted to what the found equation predicts 
 - the law itself follows them with an NMSE below 1e-3 in both boxes, so that it is no special case of the
   family: a law without one of its terms is the law with a constant of 0.
 
-The second bound leaves room for constants that were fitted to noisy rows. On a narrow box a long enough series
-is indistinguishable from the function that it approximates, and matches.
+The second bound leaves room for constants that were fitted to noisy rows. On a narrow box a long enough
+series is indistinguishable from the function that it approximates, and matches.
 """
 
 from __future__ import annotations
