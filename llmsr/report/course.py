@@ -55,6 +55,9 @@ def _progress(history: History) -> str:
                 tips = [_tip(b) for b in history.best if b.nmse.get("train") is not None]
                 tips += tips[-1:] * (len(points) - len(tips))
             series.append(Series(split, points, markup.SPLIT_TONES[split], "step", tips, split != "train"))
+        if len(history.best_of_answers) != len(history.best):
+            points = best_so_far(history.best_of_answers, over, end)
+            series.append(Series("train, without refinements", points, 4, "step", faint=True))
         drawing = chart(series, label, "NMSE", log_y=True, x_range=(0.0, end), whole_x=over == "samples")
         figures.append(markup.figure(f"Best so far over {label}", drawing))
     shares = history.shares(STRETCHES)

@@ -37,17 +37,17 @@ class Front:
     def add(self, sample: Sample) -> bool:
         """Take in a sample; whether it is on the front."""
         evaluation = sample.evaluation
-        size, loss = evaluation.complexity, loss_of(sample)
+        size, loss = evaluation.complexity, _lifted(sample)
         if not evaluation.ok or size is None or loss is None or not math.isfinite(loss):
             return False
         after = bisect_right(self._sizes, size)
-        if after and _loss(self.members[after - 1]) <= loss:
+        if after and _level(self.members[after - 1]) <= loss:
             return False
         for member in self.members[:after]:
-            if member.evaluation.canonical == evaluation.canonical and loss > SAME_LOSS * _loss(member):
+            if member.evaluation.canonical == evaluation.canonical and loss > SAME_LOSS * _level(member):
                 return False
         first = last = bisect_left(self._sizes, size)
-        while last < len(self.members) and _loss(self.members[last]) >= loss:
+        while last < len(self.members) and _level(self.members[last]) >= loss:
             last += 1
         rest = [
             m
@@ -71,6 +71,20 @@ def _loss(sample: Sample) -> float:
     return loss
 
 
+def _lifted(sample: Sample) -> float | None:
+    """The loss, lifted to what `NMSE_FLOOR` comes to in its units; below it, differences are rounding."""
+    loss, nmse = loss_of(sample), sample.evaluation.nmse.get("train")
+    if loss is None or nmse is None or not 0 < nmse < NMSE_FLOOR:
+        return loss
+    return float(f"{loss * NMSE_FLOOR / nmse:.9e}")  # so that all of these are equal
+
+
+def _level(sample: Sample) -> float:
+    loss = _lifted(sample)
+    assert loss is not None
+    return loss
+
+
 def _floored(front: Sequence[Sample]) -> list[float]:
     """The losses, positive and lifted to what `NMSE_FLOOR` comes to in their units.
 
@@ -81,12 +95,7 @@ def _floored(front: Sequence[Sample]) -> list[float]:
     if min(losses, default=1.0) < 0:
         spread = (max(losses) - min(losses)) or 1.0
         return [math.exp(min(5.0 * (loss - max(losses)) / spread, 0.0)) for loss in losses]
-    lifted = []
-    for loss, member in zip(losses, front, strict=True):
-        nmse = member.evaluation.nmse.get("train")
-        if nmse and nmse < NMSE_FLOOR:
-            loss *= NMSE_FLOOR / nmse
-        lifted.append(loss)
+    lifted = [_level(member) for member in front]
     least = min((loss for loss in lifted if loss > 0), default=1.0)
     return [loss if loss > 0 else min(least, NMSE_FLOOR) for loss in lifted]
 

@@ -48,13 +48,15 @@ class Step:
 class History:
     """The course of a run; `kinds` has one entry per sample: failed, valid but known, or a new equation.
 
-    Refinements are no samples: of them only fits, times and improvements are kept.
+    Refinements are no samples: of them only fits, times and improvements are kept; `best_of_answers` is
+    without them.
     `sizes` and `errors` are complexity and training NMSE of every new equation.
     """
 
     kinds: bytearray = field(default_factory=bytearray)
     elapsed: array[float] = field(default_factory=lambda: array("d"))
     best: list[Improvement] = field(default_factory=list)
+    best_of_answers: list[Improvement] = field(default_factory=list)
     sizes: array[float] = field(default_factory=lambda: array("f"))
     errors: array[float] = field(default_factory=lambda: array("f"))
     islands: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
@@ -66,9 +68,11 @@ class History:
     cpu_seconds: float = 0.0
     fits: int = 0
     refinement_fits: int = 0
+    proposer: str = ""
     deadlines: int = 0
     _known: set[str] = field(default_factory=set)
     _lowest: float = float("inf")
+    _lowest_of_answers: float = float("inf")
 
     @property
     def samples(self) -> int:
@@ -90,7 +94,9 @@ class History:
             self.refinement_fits += evaluation.evaluations > 0
         else:
             kind = self._add_answer(sample, nmse)
-        self._note_improvement(sample)
+        loss = loss_of(sample) if evaluation.ok else None
+        if loss is not None:
+            self._note_improvement(sample, loss)
         if sample.island is not None and nmse is not None:
             course = self.islands.setdefault(sample.island, [])
             if not course or nmse < course[-1][1]:
@@ -110,20 +116,28 @@ class History:
             self.sizes.append(evaluation.complexity or 0)
             self.errors.append(nmse)
         self.kinds.append(kind)
+        self.proposer = self.proposer or sample.proposer
         self.elapsed.append(sample.elapsed)
         self.tokens += sample.tokens
         self.generation_seconds += sample.seconds
         self.fits += evaluation.evaluations > 0
         return kind
 
-    def _note_improvement(self, sample: Sample) -> None:
-        loss = loss_of(sample) if sample.evaluation.ok else None
-        if loss is not None and loss < self._lowest:
+    def _note_improvement(self, sample: Sample, loss: float) -> None:
+        made = Improvement(
+            self.samples,
+            sample.elapsed,
+            self.tokens,
+            sample.number,
+            dict(sample.evaluation.nmse),
+            sample.island,
+        )
+        if loss < self._lowest:
             self._lowest = loss
-            nmse = dict(sample.evaluation.nmse)
-            self.best.append(
-                Improvement(self.samples, sample.elapsed, self.tokens, sample.number, nmse, sample.island)
-            )
+            self.best.append(made)
+        if loss < self._lowest_of_answers and sample.proposer != REFINE:
+            self._lowest_of_answers = loss
+            self.best_of_answers.append(made)
 
     def shares(self, parts: int) -> list[tuple[int, float, float]]:
         """(samples so far, valid share, share of new equations) for up to `parts` stretches of the run."""

@@ -15,7 +15,9 @@ from llmsr.report.front import RULES, pick
 from llmsr.report.history import History
 from llmsr.report.mathml import to_mathml
 from llmsr.report.recorded import TRAINING
+from llmsr.report.terminal import is_exact
 from llmsr.report.text import escape
+from llmsr.sample import REFINE
 
 CLOUD = 2500  # dots
 CEILING = 1e6  # of the NMSE that is drawn
@@ -32,7 +34,7 @@ def report_page(
     picked: int | None,
 ) -> str:
     """The whole page as text."""
-    parts = [_header(result, problem, settings, mode)]
+    parts = [_header(result, problem, settings, mode, history.proposer)]
     if picked is None:
         parts.append(
             markup.section("No valid equation yet", "<p>No sample could be fitted to the data so far.</p>")
@@ -51,9 +53,11 @@ def report_page(
     return markup.page(f"{problem.name}: equations found", "".join(parts))
 
 
-def _header(result: Mapping[str, Any], problem: Problem, settings: Mapping[str, Any], mode: str) -> str:
+def _header(
+    result: Mapping[str, Any], problem: Problem, settings: Mapping[str, Any], mode: str, proposer: str
+) -> str:
     facts = ["training with GRPO" if mode == TRAINING else f"search: {settings.get('search', 'unknown')}"]
-    model = settings.get("model_path") or settings.get("api_model") or settings.get("proposer")
+    model = settings.get("model_path") or settings.get("api_model") or proposer
     if model:
         facts.append(f"model: {model}")
     if settings.get("seed") is not None:
@@ -79,7 +83,7 @@ def equation_markup(equation: Equation, tidy: bool = True) -> str:
 def _best(equation: Equation, result: Mapping[str, Any]) -> str:
     evaluation = equation.sample.evaluation
     about = (
-        f"Sample {equation.sample.number}, complexity {evaluation.complexity}. Constants are rounded as far "
+        f"{_origin(equation)}, complexity {evaluation.complexity}. Constants are rounded as far "
         "as the training error allows (1 %, or 1e-10 of NMSE)"
     )
     dropped = equation.tidy.dropped
@@ -98,7 +102,7 @@ def _best(equation: Equation, result: Mapping[str, Any]) -> str:
             "nothing was replaced.</span></p>"
         )
     best = result["best"]
-    if best and best["sample"] != equation.sample.number:
+    if best and best["sample"] != equation.sample.number and not is_exact(result["pick"]):
         content.append(
             f'<p class="lead">The lowest training error has sample {best["sample"]} of complexity '
             f"{best['complexity']}: NMSE {markup.figures(best['nmse'].get('train'))}.</p>"
@@ -123,6 +127,16 @@ def _best(equation: Equation, result: Mapping[str, Any]) -> str:
     return markup.section("Best equation", *content, hint=about + ".")
 
 
+def _origin(equation: Equation) -> str:
+    number = equation.sample.number
+    return f"Refined without the model from sample {number}" if is_refined(equation) else f"Sample {number}"
+
+
+def is_refined(equation: Equation) -> bool:
+    """Whether the equation was made out of a sample by refinement."""
+    return equation.sample.proposer == REFINE
+
+
 def _front(equations: Sequence[Equation], picked: int, history: History) -> str:
     series = []
     for split, tone in (("test_ood", 3), ("test_id", 2)):
@@ -135,7 +149,7 @@ def _front(equations: Sequence[Equation], picked: int, history: History) -> str:
             series.append(Series(split, points, tone, "rings"))  # type: ignore[arg-type]
     train = [(float(e.sample.evaluation.complexity or 0), _train(e)) for e in equations]
     tips = [
-        f"complexity {e.sample.evaluation.complexity} · sample {e.sample.number}\n"
+        f"complexity {e.sample.evaluation.complexity} · {_origin(e)}\n"
         + "\n".join(
             f"{s}: {'not finite' if v is None else number(v)}" for s, v in e.sample.evaluation.nmse.items()
         )
@@ -151,6 +165,7 @@ def _front(equations: Sequence[Equation], picked: int, history: History) -> str:
     for index, equation in enumerate(equations):
         evaluation = equation.sample.evaluation
         badge = '<span class="badge">pick</span>' if index == picked else ""
+        badge += '<span class="badge refined">refined</span>' if is_refined(equation) else ""
         small = (evaluation.complexity or 0) <= TYPESET_LIMIT
         shown = equation_markup(equation) if small else f"<code>{escape(equation.tidy_text[:600])}</code>"
         nmse = [markup.figures(evaluation.nmse.get(s), "not finite") for s in splits]

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmsr.report.front import NMSE_FLOOR
 from llmsr.report.text import plain
+from llmsr.sample import REFINE
 
 WIDEST = 400  # characters of a line that is not for a terminal
 NARROWEST = 60
@@ -28,21 +30,32 @@ def number(value: float | None) -> str:
     return f"{value:.3e}" if value is not None else "not finite"
 
 
+def origin(entry: Mapping[str, Any]) -> str:
+    """The number of the sample; r12 is a refinement of sample 12, made without the model."""
+    return f"{'r' * (entry.get('proposer') == REFINE)}{entry['sample']}"
+
+
+def is_exact(entry: Mapping[str, Any]) -> bool:
+    """Whether nothing could fit better: what is left over is rounding."""
+    nmse = entry["nmse"].get("train")
+    return nmse is not None and nmse < NMSE_FLOOR
+
+
 def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
     """One line per member of the front, `>` before the pick; constants are rounded as the loss allows."""
     width = width or line_width()
-    picked = (result.get("pick") or {}).get("sample")
+    picked = result.get("pick")
     lines = [f"  {'complexity':>10}  {'train NMSE':>10}  {'score':>6}  {'sample':>7}  equation"]
     shown: set[str] = set()
     for entry in result.get("front") or []:
-        mark = ">" if entry["sample"] == picked else " "
+        mark = ">" if entry == picked else " "
         equation = entry["rounded"]["equation"]
         if equation in shown and mark == " ":
             continue  # rounded, it is a smaller one
         shown.add(equation)
         start = (
             f"{mark} {entry['complexity']:>10}  {number(entry['nmse'].get('train')):>10}  "
-            f"{entry['score']:>6.3f}  {entry['sample']:>7}  "
+            f"{entry['score']:>6.3f}  {origin(entry):>7}  "
         )
         lines.append(cut(start + plain(equation), width))
     return "\n".join(lines)
@@ -55,7 +68,7 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
         f"{result['distinct']} distinct equations"
     )
     if result.get("refinements"):
-        counts += f"; {result['refinements']} refinements"
+        counts += f"; {result['refinements']} refinements without the model (r12: of sample 12)"
     lines = [counts]
     if result["note"]:
         lines.append(f"note: {plain(result['note'])}")
@@ -69,16 +82,16 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
     rounded = shown.get("rounded")
     lines += [
         "",
-        f"best equation (sample {shown['sample']}, complexity {shown['complexity']}):",
+        f"best equation (sample {origin(shown)}, complexity {shown['complexity']}):",
         f"  {plain(rounded['equation'] if rounded else shown['equation'])}",
     ]
     if rounded and rounded["recognised"]:
         told = ", ".join(f"{r['number']:g} may be {r['name']}" for r in rounded["recognised"])
         lines.append(f"  perhaps: {plain(told)}")
-    if shown["sample"] != best["sample"]:
+    if shown["sample"] != best["sample"] and not is_exact(shown):
         lines.append(
             f"  (the lowest training error, NMSE {number(best['nmse'].get('train'))}, has sample "
-            f"{best['sample']} of complexity {best['complexity']})"
+            f"{origin(best)} of complexity {best['complexity']})"
         )
     lines += ["", "constants:", *(f"  {entry}" for entry in _constants(shown) or ["none"])]
     lines += ["", "NMSE (mean squared error / variance of the target):"]

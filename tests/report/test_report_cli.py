@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,22 @@ def test_a_search_leaves_all_files(runs):
     assert result["best"]["sample"] in [entry["sample"] for entry in result["front"]]
     assert result["pick"] in result["front"]
     assert result["seconds"] > 0
+
+
+def test_refinements_are_told_apart_and_one_line_is_marked(tmp_path, capsys):
+    texts = write_replay(tmp_path / "texts.jsonl", completions(24))
+    argv = ["--replay_path", str(texts), "--budget", "24", "--workers", "1", "--sample_files", "false"]
+    assert run([*argv, "--refine", "run", "--log_path", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert sum(line.startswith(">") for line in out.splitlines()) == 1
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    refined = [entry["sample"] for entry in result["front"] if entry["proposer"] == "refine"]
+    assert refined
+    for number in refined:
+        assert re.search(rf"^[> ].* r{number}  a = ", out, re.MULTILINE)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count('class="badge refined"') == len(refined)
+    assert "train, without refinements" in page
 
 
 def test_report_writes_the_same_files_again(runs, capsys):

@@ -117,6 +117,11 @@ def test_the_score_is_the_gain_in_log_loss_per_complexity():
     assert scores(front_of(CURVE).members)[:3] == [0.0, math.log(2) / 4, math.log(500) / 3]
 
 
+def test_the_front_ends_where_only_rounding_is_left():
+    members = front_of([(5, 1e-2), (20, 3e-25), (30, 1e-29), (31, 0.9e-29)]).members
+    assert [m.evaluation.complexity for m in members] == [5, 20]
+
+
 def test_losses_of_another_kind_may_be_negative():
     points = [(3, -1.0), (6, -4.0), (9, -4.1)]
     members = front_of(points).members
