@@ -22,6 +22,7 @@ STATUSES = (
 )
 
 REFINE = "refine"  # proposer of equations that were made out of a sample without a model
+POLICY = "policy"  # proposer of the answers that a model is trained on
 VALIDATION = "validation"  # proposer of answers that only watch over a training
 
 

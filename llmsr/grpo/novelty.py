@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from llmsr.evolution.top import structure
-from llmsr.sample import Evaluation, Sample
+from llmsr.sample import POLICY, Evaluation, Sample
 from llmsr.spec.reading import Spec
 
 
@@ -21,7 +21,7 @@ class Seen:
     def take(self, samples: Iterable[Sample]) -> None:
         """Count the answers of an archive as seen."""
         for sample in samples:
-            if sample.proposer == "policy" and sample.evaluation.ok:
+            if sample.proposer == POLICY and sample.evaluation.ok:
                 self._first.setdefault((sample.problem, sample.evaluation.canonical), sample.number)
 
     def first(self, problem: str, evaluation: Evaluation, number: int) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from llmsr.sample import Sample
+from llmsr.sample import POLICY, Sample
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Progress:
     def __call__(self, metrics: StepMetrics) -> None:
         """Report a finished step."""
         self._waiting += self._keep_best(self._tail.new())
-        answers = [s for s in self._waiting if s.proposer == "policy" and (s.step or 0) <= metrics.step]
+        answers = [s for s in self._waiting if s.proposer == POLICY and (s.step or 0) <= metrics.step]
         self._waiting = [s for s in self._waiting if (s.step or 0) > metrics.step]
         print(self._line(metrics, answers), file=self.stream, flush=True)
 

@@ -19,18 +19,20 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmsr.archive import Archive
+from llmsr.archive import Archive, read_archive
 from llmsr.evaluator import Evaluator
+from llmsr.evolution.refining import Refining
 from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.novelty import Seen
 from llmsr.grpo.progress import ArchiveTail
 from llmsr.grpo.run_files import load_run_problem, read_run
+from llmsr.refinement.refiner import Refiner
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
-from llmsr.sample import STATUSES, Evaluation, Sample
+from llmsr.sample import POLICY, STATUSES, VALIDATION, Evaluation, Sample
 
 Score = dict[str, float]
 RESERVED_CORES = 2
@@ -64,7 +66,9 @@ class RewardFunction:
         self.settings = read_run(self.run_dir)
         self._workers = workers
         self._evaluators: dict[str, Evaluator] = {}
-        self._archive: Archive | None = None
+        self._archives: dict[str, Archive] = {}
+        self._refining: dict[str, Refining] = {}
+        self._refining_lock = threading.Lock()
         self._lock = threading.Lock()
         self._tail = ArchiveTail(self.run_dir)
         self._seen = Seen(_known(self.run_dir, self.settings))
@@ -120,11 +124,11 @@ class RewardFunction:
             evaluation, value = _fault(error), LOWEST
         try:
             if place:
-                self._record(pending, evaluation, value, place)
+                self._refine(self._record(pending, evaluation, value, place))
         except Exception:  # noqa: BLE001 - a full disk must not cost the step its answer
             print("llmsr: an answer could not be written to the archive", file=sys.stderr)
             traceback.print_exc()
-        return flags(evaluation, value, copy)
+        return flags(evaluation, value, copy, bool(place and place.duplicate_of is None))
 
     def evaluator(self, name: str) -> Evaluator:
         """The evaluator of a problem, made on first use."""
@@ -145,9 +149,9 @@ class RewardFunction:
             for evaluator in self._evaluators.values():
                 evaluator.close()
             self._evaluators = {}
-            if self._archive is not None:
-                self._archive.close()
-                self._archive = None
+            for archive in self._archives.values():
+                archive.close()
+            self._archives = {}
 
     def __enter__(self) -> RewardFunction:
         return self
@@ -195,35 +199,69 @@ class RewardFunction:
                 alike = self._seen.alike(spec, name, step, int(info.get("index") or 0), evaluation)
         return Place(number, step, first, alike)
 
-    def _record(self, pending: Pending, evaluation: Evaluation, value: float, place: Place) -> None:
+    def _record(self, pending: Pending, evaluation: Evaluation, value: float, place: Place) -> Sample:
         info = pending.info
-        with self._lock:
-            if self._archive is None:
-                self._archive = Archive(self.run_dir, f"reward-{socket.gethostname()}-{os.getpid()}")
-            archive = self._archive
         island = info.get("island", -1)
-        archive.append(
-            Sample(
-                number=place.number,
-                completion=pending.text,
-                evaluation=evaluation,
-                prompt=int(info.get("index") or 0),
-                island=None if island is None or island < 0 else int(island),
-                parents=tuple(json.loads(info.get("parents") or "[]")),
-                proposer="policy" if place.step is not None else "validation",
-                tokens=pending.tokens,
-                elapsed=round(time.time() - self.settings["began"], 3),
-                duplicate_of=place.duplicate_of,
-                step=place.step,
-                reward=value,
-                problem=str(info.get("problem") or ""),
-            )
+        sample = Sample(
+            number=place.number,
+            completion=pending.text,
+            evaluation=evaluation,
+            prompt=int(info.get("index") or 0),
+            island=None if island is None or island < 0 else int(island),
+            parents=tuple(json.loads(info.get("parents") or "[]")),
+            proposer=POLICY if place.step is not None else VALIDATION,
+            tokens=pending.tokens,
+            elapsed=self._elapsed(),
+            duplicate_of=place.duplicate_of,
+            step=place.step,
+            reward=value,
+            problem=str(info.get("problem") or ""),
         )
+        self._archive("reward").append(sample)
+        return sample
+
+    def _archive(self, kind: str) -> Archive:
+        with self._lock:
+            if kind not in self._archives:
+                self._archives[kind] = Archive(self.run_dir, f"{kind}-{socket.gethostname()}-{os.getpid()}")
+            return self._archives[kind]
+
+    def _elapsed(self) -> float:
+        return round(time.time() - self.settings["began"], 3)
+
+    def _refine(self, sample: Sample) -> None:
+        """Archive the refinements of a training answer that is a record of its problem."""
+        if self.settings["settings"]["refine"] == "off" or sample.proposer != POLICY:
+            return
+        with self._refining_lock:
+            refining = self._refining.get(sample.problem) or self._begin_refining(sample.problem)
+            self._append_refinements(refining, sample)
+
+    def _begin_refining(self, name: str) -> Refining:
+        """The refining of a problem, with the records of the steps that a resumed run has behind it."""
+        finished = self.settings["finished_steps"]
+        earlier = [
+            s
+            for s in read_archive(self.run_dir)
+            if s.problem == name and (s.step or finished + 1) <= finished
+        ]
+        refiner = Refiner(self.evaluator(name), self.settings["settings"]["refine_fits"])
+        refining = self._refining[name] = Refining(refiner, by_island=False, earlier=earlier)
+        for sample in earlier:
+            if sample.proposer == POLICY:
+                self._append_refinements(refining, sample)
+        return refining
+
+    def _append_refinements(self, refining: Refining, sample: Sample) -> None:
+        found, archived = refining.of(sample)
+        for refinement in found[archived:]:
+            self._archive("refine").append(replace(refinement, elapsed=self._elapsed()))
 
 
-def flags(evaluation: Evaluation, value: float, copy: bool) -> Score:
+def flags(evaluation: Evaluation, value: float, copy: bool, new: bool = False) -> Score:
     """What a trainer is told beside the score: numbers only, the same keys for every answer.
 
+    `new` tells a valid equation that the run's answers had not shown before.
     `log10_nmse` lies between -10 and 1, the latter also for a failure; `status` is the position in
     `llmsr.sample.STATUSES`.
     """
@@ -233,6 +271,7 @@ def flags(evaluation: Evaluation, value: float, copy: bool) -> Score:
         "score": float(value),
         "valid": float(evaluation.ok),
         "copy": float(copy),
+        "new": float(new and evaluation.ok),
         "status": float(STATUSES.index(evaluation.status)),
         "log10_nmse": math.log10(clipped),
         "complexity": float(evaluation.complexity or 0),

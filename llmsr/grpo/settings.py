@@ -99,6 +99,13 @@ class GrpoConfig:
     warm_start: str | None = option(
         None, "directory of an earlier run, search or training, whose best equations the memory begins with"
     )
+    refine: str = option(
+        "off",
+        "refine new records of the run without a model, by fits that the budget does not count",
+        choices=("off", "run"),
+    )
+    refine_fits: int = option(48, "equations fitted to refine one record, at most")
+    refine_shown: bool = option(True, "let prompts with memory show the best refinement of a record")
     lora_rank: int = option(0, "rank of LoRA adapters (VERL); 0 trains all weights")
     lora_alpha: int | None = option(None, "scale of the LoRA adapters (default: twice the rank)")
     gpus: int = option(1, "GPUs per node")
@@ -157,6 +164,7 @@ class GrpoConfig:
             "epochs", "batch_size", "learning_rate", "prompts", "validation_prompts", "max_prompt_length",
             "max_response_length", "temperature", "gpus", "nnodes", "tensor_parallel", "micro_batch_size",
             "fit_timeout", "answer_timeout", "save_freq", "lora_alpha", "budget", "entropic_kl",
+            "refine_fits",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:

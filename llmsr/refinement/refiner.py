@@ -10,6 +10,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.refinement.candidate import FLOOR, worth
 from llmsr.refinement.proposals import Proposal, proposals
 from llmsr.sample import REFINE, Evaluation, Sample
+from llmsr.spec.reading import Spec
 from llmsr.workers.pool import WorkerFailure
 
 ROUND = 16  # fits before the best are looked at again
@@ -54,18 +55,10 @@ class Refiner:
 
     def best(self, sample: Sample, refinements: Iterable[Sample]) -> Sample | None:
         """The refinement that is worth more than the sample and all others; None if there is none."""
-        valid = (r for r in refinements if r.evaluation.ok)
-        best = min(valid, key=lambda r: self._worth(r.evaluation), default=None)
-        if best is None or self._worth(best.evaluation) >= self._worth(sample.evaluation):
-            return None
-        return best
+        return best_refinement(self.evaluator.problem.spec, sample, refinements)
 
     def _worth(self, evaluation: Evaluation) -> float:
-        """What refinement minimises: decades of training NMSE and the price of size; else minus the score."""
-        if not self.evaluator.problem.spec.least_squares:
-            return -evaluation.score if evaluation.score is not None else math.inf
-        nmse = evaluation.nmse.get("train")
-        return worth(nmse if nmse is not None else math.inf, evaluation.complexity or 0)
+        return loss_and_size(self.evaluator.problem.spec, evaluation)
 
     def _proposals(self, beam: Sequence[Evaluation], known: set[str], count: int) -> list[Proposal]:
         """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
@@ -77,6 +70,23 @@ class Refiner:
             if proposal.canonical not in known and len(taken) < count:
                 taken.setdefault(proposal.canonical, proposal)
         return list(taken.values())
+
+
+def best_refinement(spec: Spec, sample: Sample, refinements: Iterable[Sample]) -> Sample | None:
+    """The refinement that is worth more than the sample and all others; None if there is none."""
+    valid = (r for r in refinements if r.evaluation.ok)
+    best = min(valid, key=lambda r: loss_and_size(spec, r.evaluation), default=None)
+    if best is None or loss_and_size(spec, best.evaluation) >= loss_and_size(spec, sample.evaluation):
+        return None
+    return best
+
+
+def loss_and_size(spec: Spec, evaluation: Evaluation) -> float:
+    """What refinement minimises: decades of training NMSE and the price of size; else minus the score."""
+    if not spec.least_squares:
+        return -evaluation.score if evaluation.score is not None else math.inf
+    nmse = evaluation.nmse.get("train")
+    return worth(nmse if nmse is not None else math.inf, evaluation.complexity or 0)
 
 
 def _propose(state, body: str, params: Sequence[float], count: int) -> list[Proposal]:  # type: ignore[no-untyped-def]

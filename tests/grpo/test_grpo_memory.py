@@ -153,6 +153,21 @@ def test_answers_of_validation_and_of_other_problems_are_not_shown(made, evaluat
     assert json.loads(memory.row(ASKED, 1)["extra_info"]["shown"]) == json.loads(row["extra_info"]["shown"])
 
 
+def test_the_best_refinement_of_an_answer_is_shown_if_it_may_be(made, evaluated):
+    poor, law = evaluated[1][0], evaluated[1][3]
+    for shown in (True, False):
+        run_dir = made("top", name=f"shown{shown}")
+        record = json.loads((run_dir / "run.json").read_text())
+        record["settings"] |= {"refine": "run", "refine_shown": shown}
+        (run_dir / "run.json").write_text(json.dumps(record))
+        memory = LiveMemory(run_dir, PromptForm(chat=False))
+        answer(run_dir, poor, memory.row(ASKED, 0), 1)
+        with Archive(run_dir, "refine") as archive:
+            archive.append(replace(read_archive(run_dir)[0], evaluation=law, proposer="refine"))
+        later = [json.loads(memory.row(ASKED, i)["extra_info"]["shown"]) for i in range(1, 20)]
+        assert any(law.canonical in forms for forms in later) is shown
+
+
 def test_a_warm_start_begins_with_the_best_of_an_earlier_run_fitted_again(problem, made, evaluated, tmp_path):
     earlier = made("none", name="earlier")
     for evaluation in evaluated[1]:

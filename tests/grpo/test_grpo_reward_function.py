@@ -21,7 +21,7 @@ from llmsr.grpo.run_files import load_run_problem, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.reward import COPY, FAILURES, LOWEST
-from llmsr.sample import STATUSES
+from llmsr.sample import STATUSES, is_llm_sample
 
 LAW = "    return params[0] * x + params[1] * z + params[2] * x**3\n"
 ANSWERS = {
@@ -147,6 +147,25 @@ def test_diversity_takes_off_where_a_group_repeats_a_structure_and_never_below_z
     with RewardFunction(changed(run_dir, diversity=1.0)) as function:
         least = [function.compute_score("", text, "plane", info(index=9))["score"] for text in texts]
     assert min(least) >= 0
+
+
+def test_a_record_is_refined_beside_the_answers_and_a_resumed_run_does_not_refine_it_again(run_dir):
+    record = "    return params[0] * x + params[1] * z\n"
+    with RewardFunction(changed(run_dir, refine="run", refine_fits=8)) as function:
+        function.compute_score("", record, "plane", info())
+        function.compute_score("", "    return params[0] * z\n", "plane", info())
+    samples = read_archive(run_dir)
+    refined = [s for s in samples if s.proposer == "refine"]
+    assert [s.number for s in samples if is_llm_sample(s)] == [1, 2]
+    assert {s.number for s in refined} == {1}
+    assert 0 < len(refined) <= 8
+    assert min(s.evaluation.nmse["train"] for s in refined if s.evaluation.ok) < 1e-10
+    changes = json.loads((run_dir / "run.json").read_text()) | {"finished_steps": 1}
+    (run_dir / "run.json").write_text(json.dumps(changes))
+    set_numbers(run_dir, 2, 6)
+    with RewardFunction(run_dir) as function:
+        function.compute_score("", record, "plane", info())
+    assert [s for s in read_archive(run_dir) if s.proposer == "refine"] == refined
 
 
 def test_where_a_prompt_came_from_is_archived(run_dir):

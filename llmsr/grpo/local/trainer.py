@@ -91,7 +91,10 @@ class LocalTrainer:
         groups = [answer.prompt for answer in answers]
         advantages = batch_advantages(rewards, groups, config.advantage, entropic_kl=config.entropic_kl)
         extra = self.update(prompts, answers, torch.as_tensor(advantages, dtype=torch.float32))
-        extra["teaching"] = _teaching(advantages, groups)
+        extra |= {
+            "new": sum(score["new"] for score in scores) / len(scores),
+            "teaching": _teaching(advantages, groups),
+        }
         ended = time.monotonic()
         return StepMetrics(
             step=self.step,

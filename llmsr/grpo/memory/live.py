@@ -7,6 +7,7 @@ as if it had not stopped; answers of steps that no checkpoint holds stay in the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +23,8 @@ from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.progress import ArchiveTail
 from llmsr.grpo.run_files import load_run_problem, read_run
 from llmsr.problem.loading import Problem
-from llmsr.sample import Sample
+from llmsr.refinement.refiner import best_refinement
+from llmsr.sample import POLICY, REFINE, Sample
 
 DRAWS = 3  # tells the generators of these draws from the search's, which have 0 to 2
 
@@ -35,6 +37,7 @@ class LiveMemory:
         settings = record["settings"]
         self.form = form
         self.seed = int(settings["seed"])
+        self.shows_refinements = settings["refine"] != "off" and settings["refine_shown"]
         search = SearchSettings(
             search=settings["memory"], seed=self.seed, exploration=settings["exploration"]
         )
@@ -61,10 +64,14 @@ class LiveMemory:
 
     def take(self, samples: Sequence[Sample]) -> None:
         """Feed the answers, step by step; prompts that another process drew are drawn again first."""
+        known = [s for s in samples if s.problem in self.populations and s.step is not None]
         answers = sorted(
-            (s for s in samples if s.proposer == "policy" and s.problem in self.populations),
-            key=lambda sample: (sample.step or 0, sample.number),
+            (s for s in known if s.proposer == POLICY), key=lambda sample: (sample.step, sample.number)
         )
+        refinements: dict[int, list[Sample]] = defaultdict(list)
+        for sample in known if self.shows_refinements else ():
+            if sample.proposer == REFINE:
+                refinements[sample.number].append(sample)
         for _, step in groupby(answers, key=lambda sample: sample.step):
             block = list(step)
             for number, name in sorted({(s.prompt, s.problem) for s in block}):
@@ -74,6 +81,9 @@ class LiveMemory:
                 population = self.populations[sample.problem]
                 if sample.evaluation.ok:
                     population.add(member_of(sample.number, sample.evaluation), sample.island)
+                spec, refined = self.problems[sample.problem].spec, refinements[sample.number]
+                if best := best_refinement(spec, sample, refined):
+                    population.add(member_of(best.number, best.evaluation), best.island)
                 self._taken[sample.problem] += 1
                 population.end_of_sample(self._taken[sample.problem])
 
