@@ -37,7 +37,7 @@ class Front:
     def add(self, sample: Sample) -> bool:
         """Take in a sample; whether it is on the front."""
         evaluation = sample.evaluation
-        size, loss = evaluation.complexity, _lifted(sample)
+        size, loss = evaluation.complexity, lifted(sample)
         if not evaluation.ok or size is None or loss is None or not math.isfinite(loss):
             return False
         after = bisect_right(self._sizes, size)
@@ -71,7 +71,7 @@ def _loss(sample: Sample) -> float:
     return loss
 
 
-def _lifted(sample: Sample) -> float | None:
+def lifted(sample: Sample) -> float | None:
     """The loss, lifted to what `NMSE_FLOOR` comes to in its units; below it, differences are rounding."""
     loss, nmse = loss_of(sample), sample.evaluation.nmse.get("train")
     if loss is None or nmse is None or not 0 < nmse < NMSE_FLOOR:
@@ -80,7 +80,7 @@ def _lifted(sample: Sample) -> float | None:
 
 
 def _level(sample: Sample) -> float:
-    loss = _lifted(sample)
+    loss = lifted(sample)
     assert loss is not None
     return loss
 

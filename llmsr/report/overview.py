@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.report.front import loss_of
+from llmsr.report.front import lifted
 from llmsr.report.recorded import TRAINING, Recorded, is_run, read_run
 from llmsr.report.terminal import format_table
 from llmsr.sample import is_llm_sample
@@ -68,9 +68,11 @@ def row_of(run: Recorded, name: str) -> Row:
     settings, answers = run.settings, [s for s in run.samples if is_llm_sample(s)]
     valid = [s for s in answers if s.evaluation.ok]
     ranked = [
-        (loss, s.number, s) for s in run.samples if s.evaluation.ok and (loss := loss_of(s)) is not None
+        (loss, s.evaluation.complexity or 0, s.number, s)
+        for s in run.samples
+        if s.evaluation.ok and (loss := lifted(s)) is not None
     ]
-    best = min(ranked, key=lambda entry: entry[:2])[2] if ranked else None
+    best = min(ranked, key=lambda entry: entry[:3])[3] if ranked else None
     rewards = _rewards(run)
     model = settings.get("model_path") or settings.get("api_model") or settings.get("proposer") or ""
     if not settings.get("model_path") and answers and answers[0].proposer not in ("", "policy"):

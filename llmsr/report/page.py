@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from llmsr.problem.loading import Problem
@@ -59,7 +60,7 @@ def _header(
     facts = ["training with GRPO" if mode == TRAINING else f"search: {settings.get('search', 'unknown')}"]
     model = settings.get("model_path") or settings.get("api_model") or proposer
     if model:
-        facts.append(f"model: {model}")
+        facts.append(f"model: {Path(model).name if Path(model).is_absolute() else model}")
     if settings.get("seed") is not None:
         facts.append(f"seed {settings['seed']}")
     state = "" if result["finished"] else " The run was still going on when this page was written."
