@@ -72,3 +72,31 @@ def test_the_reference_of_flags_is_up_to_date():
     made = run([str(ROOT / "scripts" / "flags.py")], ROOT)
     hint = "run: python scripts/flags.py > docs/flags.md"
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == made, hint
+
+
+def _in_step(name):
+    """What must be the same in every language: commands, code in the text, links, figures of tables."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("[English](README.md)", "")
+    fenced = re.findall(r"^```(bash|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    bare = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    tables = [line for line in bare.splitlines() if line.startswith("|")]
+    return {
+        "commands": [re.sub(r"\s+#.*", "", line) for _, block in fenced for line in block.splitlines()],
+        "commands in the text": sorted(re.findall(r"`((?:python|\./|[A-Z_]+=)[^`]*)`", bare)),
+        "links": sorted(re.findall(r"\]\(([^)]+)\)", bare)),
+        "figures of tables": sorted(re.findall(r"\d+(?:[.,]\d+)*(?:e-?\d+)?", " ".join(tables))),
+        "headings": [len(mark) for mark in re.findall(r"^(#+) ", bare, re.MULTILINE)],
+    }
+
+
+def test_the_chinese_readme_is_in_step_with_the_english_one():
+    english, chinese = _in_step("README.md"), _in_step("README.zh.md")
+    assert len(english["commands"]) > 10
+    for kind, found in english.items():
+        assert chinese[kind] == found, kind
+
+
+def test_every_link_of_the_docs_leads_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
