@@ -101,8 +101,11 @@ class History:
             course = self.islands.setdefault(sample.island, [])
             if not course or nmse < course[-1][1]:
                 course.append((self.samples, nmse))
-        if sample.step is not None and kind is not None:
-            self._add_to_step(self.steps.setdefault(sample.step, Step()), sample, kind, nmse)
+        if sample.step is not None:
+            step = self.steps.setdefault(sample.step, Step())
+            if kind is not None:
+                self._add_to_step(step, sample, kind, nmse)
+            step.best_so_far = self.best[-1] if self.best else None
 
     def _add_answer(self, sample: Sample, nmse: float | None) -> int:
         """Count an answer of a model; what kind it is."""
@@ -155,7 +158,8 @@ class History:
             key = (status, "other reasons")
         self.reasons[key] += 1
 
-    def _add_to_step(self, step: Step, sample: Sample, kind: int, nmse: float | None) -> None:
+    @staticmethod
+    def _add_to_step(step: Step, sample: Sample, kind: int, nmse: float | None) -> None:
         step.samples += 1
         step.valid += kind != FAILED
         step.new += kind == NEW
@@ -164,7 +168,6 @@ class History:
             step.rewarded += 1
         if nmse is not None and (step.best_nmse is None or nmse < step.best_nmse):
             step.best_nmse = nmse
-        step.best_so_far = self.best[-1] if self.best else None
 
 
 def history_of(samples: Sequence[Sample]) -> History:

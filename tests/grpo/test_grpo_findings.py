@@ -1,6 +1,7 @@
 """The files of a training run: those of a search, from an archive that other processes write."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from grpo_problem import SPEC, write_problem
@@ -73,6 +74,20 @@ def test_a_training_run_leaves_what_a_search_leaves(tmp_path, evaluations):
     before = {name: (run / name).read_text() for name in FILES}
     assert main(["report", str(run)]) == 0
     assert before == {name: (run / name).read_text() for name in FILES}
+
+
+def test_a_refinement_counts_for_the_best_of_its_step_and_is_no_answer(tmp_path, evaluations):
+    spec, data, found = evaluations
+    run = begin(tmp_path, spec, data)
+    own = samples(found)[:4]
+    refined = replace(own[1], evaluation=found[4], proposer="refine", parents=(2,), reward=None)
+    write(run, ("reward-a-1", own), ("refine-a-1", [refined]))
+    result = Findings(run).finish(complete=True)
+    assert (result["samples"], result["refinements"]) == (4, 1)
+    assert result["best"]["proposer"] == "refine"
+    first, second = result["curve"]
+    assert first["best_nmse_train"] == second["best_nmse_train"] == found[4].nmse["train"]
+    assert first["reward"] == pytest.approx(2 / 3)
 
 
 def test_files_are_refreshed_while_other_processes_write(tmp_path, evaluations, monkeypatch):
