@@ -12,6 +12,7 @@ from llmsr.evolution.totals import Totals
 from llmsr.grpo.progress import ArchiveTail
 from llmsr.report.outputs import EVERY_SECONDS, Outputs, outputs_of, write_run
 from llmsr.report.recorded import TRAINING, VALIDATION, by_problem, read_run, read_settings
+from llmsr.report.several import write_several
 
 
 class Findings:
@@ -34,8 +35,11 @@ class Findings:
                 outputs, totals = self._found[name]
                 outputs.add(sample)
                 totals.add(sample)
-        for outputs, totals in self._found.values():
-            outputs.refresh(totals)
+        refreshed = [outputs.refresh(totals) for outputs, totals in self._found.values()]
+        if len(refreshed) > 1 and any(refreshed):
+            runs = list(self._found.values())
+            results = [outputs.result(totals, finished=False) for outputs, totals in runs]
+            write_several(self.run_dir, [outputs for outputs, _ in runs], results)
 
     def finish(self, complete: bool) -> dict[str, Any]:
         """Write all files from the whole archive and hand back what `result.json` says.

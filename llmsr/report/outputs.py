@@ -67,13 +67,15 @@ class Outputs:
         self.add(sample)
         self.refresh(totals)
 
-    def refresh(self, totals: Totals) -> None:
-        """Write the files if it is time for that."""
+    def refresh(self, totals: Totals) -> bool:
+        """Write the files if it is time for that; whether it was."""
         began = time.monotonic()
-        if began >= self._next + (0.0 if self._changed else IDLE_SECONDS):
-            self.finish(totals, complete=False)
-            ended = time.monotonic()
-            self._next = ended + max(self._every_seconds, (ended - began) / COST_SHARE)
+        if began < self._next + (0.0 if self._changed else IDLE_SECONDS):
+            return False
+        self.finish(totals, complete=False)
+        ended = time.monotonic()
+        self._next = ended + max(self._every_seconds, (ended - began) / COST_SHARE)
+        return True
 
     def add(self, sample: Sample) -> None:
         """Take note of a sample without writing anything."""

@@ -116,8 +116,10 @@ def test_answers_to_several_problems_are_kept_apart(tmp_path, evaluations, capsy
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         run = begin(tmp_path / "run", None, "data", "plane,slope")
-    findings = Findings(run)
+    findings = Findings(run, every_seconds=0.0)
     write(run, ("reward-a-1", [*samples(found[:3], "slope"), *samples(found[3:], "plane", first=4)]))
+    findings.refresh()
+    assert not json.loads((run / "result.json").read_text())["finished"]
     whole = findings.finish(complete=True)
     assert [result["problem"] for result in whole["problems"]] == ["plane", "slope"]
     assert [result["samples"] for result in whole["problems"]] == [3, 3]
