@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 from llmsr.evaluator import Evaluator
@@ -51,6 +52,8 @@ class Remembering:
             known = self._known.get(key)
         if known is None:
             known = self.inner.propose_many(prompts, n, seeds)
+        else:  # no time is spent on them again
+            known = [[replace(completion, seconds=0.0) for completion in one] for one in known]
         with self._lock:
             self._known[key] = known
             self._known.move_to_end(key)

@@ -5,6 +5,7 @@ The archive is written by the processes that score answers, on any node; the tra
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,16 @@ class Findings:
         }
 
     def refresh(self) -> None:
-        """Take note of what was archived since the last look, and write the files that are due."""
+        """Take note of what was archived since the last look, and write the files that are due.
+
+        What was found is in the archive, so no fault of a file for people ends a training: it is told.
+        """
+        try:
+            self._follow()
+        except Exception as error:  # noqa: BLE001 - as above
+            print(f"llmsr: the results could not be refreshed: {error}", file=sys.stderr)
+
+    def _follow(self) -> None:
         for sample in self._tail.new():
             name = sample.problem if sample.problem in self._found else next(iter(self._found))
             if sample.proposer != VALIDATION:

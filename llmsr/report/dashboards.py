@@ -17,7 +17,7 @@ from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.evolution.totals import Totals, score_of
-from llmsr.sample import Sample
+from llmsr.sample import Sample, is_llm_sample
 
 DASHBOARDS = ("tensorboard", "wandb")
 
@@ -45,11 +45,12 @@ def figures(sample: Sample, totals: Totals) -> dict[str, float]:
         "samples/valid_share": totals.valid / totals.samples,
         "samples/distinct": totals.distinct,
         "samples/tokens": totals.tokens,
-        "sample/valid": float(evaluation.ok),
-        "sample/generation_seconds": sample.seconds,
-        "sample/fit_seconds": evaluation.fit_seconds,
+        "samples/refinements": totals.refinements,
     }
-    if evaluation.ok:
+    if is_llm_sample(sample):
+        found["sample/valid"] = float(evaluation.ok)
+        found["sample/generation_seconds"] = sample.seconds
+        found["sample/fit_seconds"] = evaluation.fit_seconds
         found["sample/nmse_train"] = evaluation.nmse.get("train")
         found["sample/complexity"] = evaluation.complexity
     if totals.best is not None:

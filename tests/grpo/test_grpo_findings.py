@@ -106,6 +106,16 @@ def test_files_are_refreshed_while_other_processes_write(tmp_path, evaluations, 
     assert counts == [2, 5]
 
 
+def test_a_file_that_cannot_be_written_does_not_end_the_training(tmp_path, evaluations, capsys):
+    spec, data, found = evaluations
+    run = begin(tmp_path, spec, data)
+    findings = Findings(run, every_seconds=0.0)
+    write(run, ("reward-a-1", samples(found)))
+    (run / "result.json").mkdir()
+    findings.refresh()
+    assert "could not be refreshed: cannot write" in capsys.readouterr().err
+
+
 def test_answers_to_several_problems_are_kept_apart(tmp_path, evaluations, capsys):
     _, _, found = evaluations
     for name in ("plane", "slope"):
