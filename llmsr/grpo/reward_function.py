@@ -240,11 +240,8 @@ class RewardFunction:
     def _begin_refining(self, name: str) -> Refining:
         """The refining of a problem, with the records of the steps that a resumed run has behind it."""
         finished = self.settings["finished_steps"]
-        earlier = [
-            s
-            for s in read_archive(self.run_dir)
-            if s.problem == name and (s.step or finished + 1) <= finished
-        ]
+        archived = read_archive(self.run_dir)
+        earlier = [s for s in archived if s.problem == name and s.step is not None and s.step <= finished]
         refiner = Refiner(self.evaluator(name), self.settings["settings"]["refine_fits"])
         refining = self._refining[name] = Refining(refiner, by_island=False, earlier=earlier)
         for sample in earlier:
