@@ -79,24 +79,24 @@ def log_nmse(value: float | None, least: float = LEAST) -> float:
     return math.log10(min(max(value, least), CEILING))
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """The spread of finite values; None where there is none."""
+def spread(values: Sequence[float], interval: bool = True) -> Spread | None:
+    """The spread of finite values, with its bootstrap interval on demand; None where there is none."""
     if not values:
         return None
     data = np.asarray(values, dtype=float)
-    interval = None
-    if len(data) > 1:
-        interval = _bootstrap((data,), lambda sample: float(np.median(sample)))
-    return Spread(float(np.median(data)), float(data.min()), float(data.max()), interval)
+    found = None
+    if interval and len(data) > 1:
+        found = _bootstrap((data,), lambda sample: float(np.median(sample)))
+    return Spread(float(np.median(data)), float(data.min()), float(data.max()), found)
 
 
-def nmse_spread(values: Sequence[float | None]) -> Spread | None:
+def nmse_spread(values: Sequence[float | None], interval: bool = True) -> Spread | None:
     """The spread of NMSE taken in logarithms, as NMSE; CEILING stands for a failure."""
-    found = spread([log_nmse(value) for value in values])
+    found = spread([log_nmse(value) for value in values], interval)
     if found is None:
         return None
-    interval = found.interval and (10 ** found.interval[0], 10 ** found.interval[1])
-    return Spread(10**found.median, 10**found.low, 10**found.high, interval)
+    ends = found.interval and (10 ** found.interval[0], 10 ** found.interval[1])
+    return Spread(10**found.median, 10**found.low, 10**found.high, ends)
 
 
 def median_cost(costs: Sequence[Cost]) -> float | None:

@@ -9,6 +9,7 @@ import pytest
 
 from llmsr.benchmark.measures import Clock, run_measures, within_budget, without_lost_steps
 from llmsr.benchmark.results import course
+from llmsr.benchmark.statistics import CEILING
 from llmsr.sample import REFINE, Evaluation, Sample
 
 
@@ -76,10 +77,11 @@ def test_a_median_course_counts_a_run_without_an_equation_as_failed():
     early = {"improvements": [[1, 0, 0, 0, 0, 1, 1e-1, 1e-1, 1e-1], [5, 0, 0, 0, 0, 2, 1e-3, 1e-3, None]]}
     late = {"improvements": [[4, 0, 0, 0, 0, 1, 1e-2, 1e-2, 1e-2]]}
     never = {"improvements": []}
-    assert course([early, late, never], "samples", "train", [1, 4, 5]) == [
-        None, pytest.approx(1e-1), pytest.approx(1e-2)
-    ]  # fmt: skip
-    assert course([early, late, never], "samples", "test_ood", [5]) == [None]
+    three = [early, late, never]
+    medians = [spread.median for spread in course(three, "samples", "train", [1, 4, 5])]
+    assert medians == pytest.approx([CEILING, 1e-1, 1e-2])
+    (failed,) = course(three, "samples", "test_ood", [5])
+    assert (failed.median, failed.low) == (pytest.approx(CEILING), pytest.approx(1e-2))
 
 
 PROGRAM = """
