@@ -53,6 +53,11 @@ def test_the_budget_cuts_what_a_last_whole_step_brought_in_excess():
     assert [s.evaluation.nmse["train"] for s in within_budget(samples, 2)] == [0.5, 0.4, 0.3]
 
 
+def test_costs_of_a_cut_run_are_those_up_to_the_cut():
+    found = run_measures([sample(1, 0.5)], [usage((10.0, 4.0, 0.0, 1), (20.0, 9.0, 0.0, 2))], cut=True)
+    assert (found["seconds"], found["cpu_seconds"]) == (10.0, 4.0)
+
+
 def test_a_step_that_was_done_again_counts_once():
     steps = [1, 1, 2, 2, 3, 2, 2, 3, 3]  # stopped within step 3, gone on after step 1
     samples = [sample(n, 0.5, step=step) for n, step in enumerate(steps, start=1)]
