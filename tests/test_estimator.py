@@ -134,7 +134,7 @@ def test_every_form_of_every_equation_agrees_with_the_data(data, fitted):
 
 def test_selection_rules_choose_from_the_front(data, fitted):
     accurate = regressor(budget=60, selection="accuracy").fit(*data)
-    simplest = regressor(budget=60, selection="simplest", within=1e9).fit(*data)
+    simplest = regressor(budget=60, selection="simplest", within=1e40).fit(*data)
     assert accurate.best_index_ == len(accurate.equations_) - 1
     assert simplest.best_index_ == 0
     assert accurate.equations_.exact.tolist() == fitted.equations_.exact.tolist()
@@ -175,7 +175,7 @@ def test_a_warm_fit_on_other_rows_begins_with_the_last_front(data):
     model.set_params(budget=4).fit(X[:150], y[:150])
     assert any(body.strip() in prompt for prompt in model.proposer.asked)
     assert model.n_samples_ == 4
-    assert model.equations_.loss.min() <= 1.001 * best.loss
+    assert model.equations_.loss.min() <= 1.001 * best.loss + 1e-26
 
 
 def test_it_works_in_a_pipeline_and_in_cross_validation(data):

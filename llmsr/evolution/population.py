@@ -11,7 +11,7 @@ import numpy as np
 
 from llmsr.prompt import Version
 
-NMSE_FLOOR = 1e-16  # below it, differences are rounding
+NMSE_FLOOR = 1e-26  # below it, differences are rounding
 
 
 @dataclass(frozen=True)

@@ -253,9 +253,10 @@ class Search:
     def _refine(self, sample: Sample, refining: Refining) -> None:
         """Archive the refinements of a record and show the best of them to the prompts of its island."""
         found, archived = refining.of(sample)
+        elapsed = round(time.monotonic() - self._began, 3)
+        found[archived:] = [replace(refinement, elapsed=elapsed) for refinement in found[archived:]]
         for refinement in found[archived:]:
-            elapsed = round(time.monotonic() - self._began, 3)
-            self.archive.append(replace(refinement, elapsed=elapsed))
+            self.archive.append(refinement)
         for refinement in found:
             self._note(refinement)
         best = refining.refiner.best(sample, found)

@@ -48,7 +48,7 @@ class SearchSettings:
     )
 
     refine: str = option(
-        "off",
+        "run",
         "refine new records without a model, by fits that the budget does not count: records of the run, of "
         "each island, or off",
         choices=("off", "run", "island"),

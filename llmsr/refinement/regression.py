@@ -102,7 +102,13 @@ class _Search:
         self.sizes = np.array([t.size + 3 for t in self.terms])
         self.params = np.array([1 + len(t.start) + len(t.inside) for t in self.terms])
         self.target = self.point.rows.target
+        self._known_pairs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.power = self.point.rows.power
+
+    def _pairs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        if count not in self._known_pairs:
+            self._known_pairs[count] = np.triu_indices(count, 1)
+        return self._known_pairs[count]
 
     def promised(self, chosen: tuple[int, ...]) -> float:
         left = off(self._basis(chosen), self.target)
@@ -148,20 +154,18 @@ class _Search:
         yield float(single[k]), tuple(sorted((*kept, int(usable[k]))))
         strongest = np.sort(np.argsort(-(along**2), kind="stable")[:PAIRED])
         rest, along, usable = rest[:, strongest], along[strongest], usable[strongest]
-        cosine = rest.T @ rest
+        i, j = self._pairs(len(usable))
+        cosine = (rest.T @ rest)[i, j]
         sine2 = 1 - cosine**2
-        a, b = along[:, None], along[None, :]
-        with np.errstate(all="ignore"):
-            gain = (a * a - 2 * a * b * cosine + b * b) / sine2
-        allowed = (sine2 > INDEPENDENT) & (self.params[usable][:, None] + self.params[usable] <= free)
-        gain = np.where(np.triu(allowed, 1), gain, -np.inf)
+        allowed = (sine2 > INDEPENDENT) & (self.params[usable[i]] + self.params[usable[j]] <= free)
+        i, j, cosine, sine2 = i[allowed], j[allowed], cosine[allowed], sine2[allowed]
+        a, b = along[i], along[j]
+        gain = (a * a - 2 * a * b * cosine + b * b) / sine2
         ranks = np.log10(np.maximum(square - gain, FLOOR * self.power) / self.power)
-        ranks += PARSIMONY * (size + self.sizes[usable][:, None] + self.sizes[usable])
-        best = np.argpartition(ranks, 3, axis=None)[:3] if ranks.size > 3 else np.arange(ranks.size)
-        for flat in best:
-            i, j = divmod(int(flat), len(usable))
-            if np.isfinite(ranks[i, j]):
-                yield float(ranks[i, j]), tuple(sorted((*kept, int(usable[i]), int(usable[j]))))
+        ranks += PARSIMONY * (size + self.sizes[usable[i]] + self.sizes[usable[j]])
+        best = np.argpartition(ranks, 3)[:3] if len(ranks) > 3 else range(len(ranks))
+        for k in best:
+            yield float(ranks[k]), tuple(sorted((*kept, int(usable[i[k]]), int(usable[j[k]]))))
 
     def candidate(self, chosen: tuple[int, ...], first: int) -> Candidate:
         """The sum of the chosen terms with a free coefficient each."""

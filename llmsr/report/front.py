@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from llmsr.errors import UserError
 from llmsr.sample import Sample
 
-NMSE_FLOOR = 1e-16  # of the training rows; below it, differences are rounding
+NMSE_FLOOR = 1e-26  # of the training rows; below it, differences are rounding: near laws reach 1e-21
 WITHIN, MOST_WITHIN = 1.1, 1.5  # `best` looks among losses up to this factor of the lowest
 LUCK = (
     20  # rows by which, divided by their number, the factor grows: ten constants too many, and their choice
@@ -72,11 +72,11 @@ def _loss(sample: Sample) -> float:
 
 
 def lifted(sample: Sample) -> float | None:
-    """The loss, lifted to what `NMSE_FLOOR` comes to in its units; below it, differences are rounding."""
+    """The loss; 0 where the error is below `NMSE_FLOOR`, since differences there are rounding."""
     loss, nmse = loss_of(sample), sample.evaluation.nmse.get("train")
-    if loss is None or nmse is None or not 0 < nmse < NMSE_FLOOR:
-        return loss
-    return float(f"{loss * NMSE_FLOOR / nmse:.9e}")  # so that all of these are equal
+    if loss is not None and loss > 0 and nmse is not None and 0 < nmse < NMSE_FLOOR:
+        return 0.0
+    return loss
 
 
 def _level(sample: Sample) -> float:
@@ -97,7 +97,11 @@ def _floored(front: Sequence[Sample]) -> list[float]:
         return [math.exp(min(5.0 * (loss - max(losses)) / spread, 0.0)) for loss in losses]
     lifted = [_level(member) for member in front]
     least = min((loss for loss in lifted if loss > 0), default=1.0)
-    return [loss if loss > 0 else min(least, NMSE_FLOOR) for loss in lifted]
+    # what an NMSE of 1 is in the loss's units; losses that are rounding cannot tell it
+    errors = [member.evaluation.nmse.get("train") for member in front]
+    units = [loss / error for loss, error in zip(lifted, errors, strict=True) if error and loss]
+    floor = min(least, NMSE_FLOOR * (units[0] if units else 1.0))
+    return [loss if loss > 0 else floor for loss in lifted]
 
 
 def scores(front: Sequence[Sample]) -> list[float]:
@@ -131,7 +135,7 @@ def pick(
     mdl       the least description length in nats: rows / 2 * log(loss) for the residuals, log(rows) / 2 per
               constant (Rissanen, 1978), log(8) per operator, column or constant of the equation
 
-    Losses below NMSE 1e-16 count as equal. `rows` is the number of training rows, `constants` the number of
+    Losses below NMSE 1e-26 count as equal. `rows` is the number of training rows, `constants` the number of
     fitted constants of each member. Only the training rows are looked at.
     """
     if not front:

@@ -108,9 +108,9 @@ def test_aic_and_mdl_ask_more_of_a_constant_where_rows_are_few():
 
 
 def test_losses_below_rounding_count_as_equal():
-    points = [(5, 1e-2), (20, 1e-25), (30, 1e-29)]
+    points = [(5, 1e-2), (20, 1e-27), (30, 1e-29)]
     for rule in RULES:
-        assert picked(rule, points, rows=1000, constants=[1, 4, 7]) == (20, 1e-25), rule
+        assert picked(rule, points, rows=1000, constants=[1, 4, 7]) == (20, 1e-27), rule
 
 
 def test_the_score_is_the_gain_in_log_loss_per_complexity():
@@ -118,7 +118,7 @@ def test_the_score_is_the_gain_in_log_loss_per_complexity():
 
 
 def test_the_front_ends_where_only_rounding_is_left():
-    members = front_of([(5, 1e-2), (20, 3e-25), (30, 1e-29), (31, 0.9e-29)]).members
+    members = front_of([(5, 1e-2), (20, 3e-27), (30, 1e-29), (31, 0.9e-29)]).members
     assert [m.evaluation.complexity for m in members] == [5, 20]
 
 
