@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 from llmsr.archive import Archive, read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.refining import Refining
+from llmsr.files import write_file
 from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.novelty import Seen
 from llmsr.grpo.progress import ArchiveTail
@@ -50,18 +52,26 @@ class Pending:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an answer stands in its run: `step` is None in validation, `alike` counts its group's likes."""
+    """Where an answer stands in its run: `step` is None in validation, `alike` counts its group's likes.
+
+    `archived` is the record of an answer that was drawn again.
+    """
 
     number: int
     step: int | None = None
     duplicate_of: int | None = None
     alike: int = 0
+    archived: Sample | None = None
 
 
 class RewardFunction:
-    """Scores answers of one run's problems; `run_dir` holds what `write_run_files` wrote."""
+    """Scores answers of one run's problems; `run_dir` holds what `write_run_files` wrote.
 
-    def __init__(self, run_dir: str | Path, workers: int | None = None) -> None:
+    `drawn_again` says that a resumed run draws the answers of the steps that were not saved as it did before:
+    those that are in the archive are not archived a second time.
+    """
+
+    def __init__(self, run_dir: str | Path, workers: int | None = None, *, drawn_again: bool = False) -> None:
         self.run_dir = Path(run_dir).resolve()
         self.settings = read_run(self.run_dir)
         self._workers = workers
@@ -74,7 +84,9 @@ class RewardFunction:
         self._seen = Seen(_known(self.run_dir, self.settings))
         self._step = self.settings["finished_steps"]
         # later ones are of steps that were not saved, which are trained again
-        self._seen.take(s for s in self._tail.new() if (s.step or 0) <= self._step)
+        earlier = self._tail.new()
+        self._seen.take(s for s in earlier if (s.step or 0) <= self._step)
+        self._unsaved = unsaved(earlier, self._step) if drawn_again else {}
 
     def compute_score(
         self,
@@ -109,7 +121,7 @@ class RewardFunction:
         """The score of an answer that was begun, once it is in the archive."""
         info, settings = pending.info, self.settings["settings"]
         evaluation, copy = self._result(pending.waiting), False
-        place = self._place_or_none(info, evaluation)
+        place = self._place_or_none(pending.text, info, evaluation)
         try:
             shown = json.loads(info.get("shown") or "[]")
             copy = bool(evaluation.canonical) and evaluation.canonical in shown
@@ -172,21 +184,24 @@ class RewardFunction:
         except Exception as error:  # noqa: BLE001 - as above
             return _fault(error)
 
-    def _place_or_none(self, info: Mapping[str, Any], evaluation: Evaluation) -> Place | None:
+    def _place_or_none(self, text: str, info: Mapping[str, Any], evaluation: Evaluation) -> Place | None:
         try:
-            return self._place(info, evaluation)
+            return self._place(text, info, evaluation)
         except Exception:  # noqa: BLE001 - without a number an answer is not archived, and still has its score
             print("llmsr: an answer could not be numbered, so it is not archived", file=sys.stderr)
             traceback.print_exc()
             return None
 
-    def _place(self, info: Mapping[str, Any], evaluation: Evaluation) -> Place:
+    def _place(self, text: str, info: Mapping[str, Any], evaluation: Evaluation) -> Place:
         """Number the answer, and compare a training answer with what the run has seen."""
         training, name = info.get("split") != "validation", str(info.get("problem") or "")
         with self._lock:
-            number, trained = next_numbers(self.run_dir, training)
+            again = self._unsaved.get((training, name, int(info.get("index") or 0), text))
+            archived = again.popleft() if again else None
+            number, trained = next_numbers(self.run_dir, training, archived is None)
+            number = number if archived is None else archived.number
             if not training:
-                return Place(number)
+                return Place(number, archived=archived)
             step = (trained - 1) // self.settings["answers_per_step"] + 1
             if step != self._step:  # look what other processes scored
                 self._step = step
@@ -197,9 +212,11 @@ class RewardFunction:
             spec = self.evaluator(name).problem.spec
             with self._lock:
                 alike = self._seen.alike(spec, name, step, int(info.get("index") or 0), evaluation)
-        return Place(number, step, first, alike)
+        return Place(number, step, first, alike, archived)
 
     def _record(self, pending: Pending, evaluation: Evaluation, value: float, place: Place) -> Sample:
+        if place.archived is not None:
+            return place.archived
         info = pending.info
         island = info.get("island", -1)
         sample = Sample(
@@ -276,9 +293,21 @@ def flags(evaluation: Evaluation, value: float, copy: bool, new: bool = False) -
     }
 
 
-def next_numbers(run_dir: Path, training: bool) -> tuple[int, int]:
+def unsaved(samples: Sequence[Sample], finished: int) -> dict[tuple[bool, str, int, str], deque[Sample]]:
+    """What was archived since the last saved step, by kind, problem, prompt and text, in order."""
+    begun = min((s.number for s in samples if (s.step or 0) > finished), default=math.inf)
+    found: dict[tuple[bool, str, int, str], deque[Sample]] = {}
+    for sample in samples:
+        if sample.number >= begun and sample.proposer in (POLICY, VALIDATION):
+            key = (sample.proposer == POLICY, sample.problem, sample.prompt, sample.completion)
+            found.setdefault(key, deque()).append(sample)
+    return found
+
+
+def next_numbers(run_dir: Path, training: bool, new: bool = True) -> tuple[int, int]:
     """The next sample number of the run, and the count of training answers so far, this one included.
 
+    An answer that is not `new` takes no number and counts all the same.
     Shared by all processes through a locked file, so that samples are numbered in the order they were scored.
     The file keeps its width and is written in one call, so that no moment finds it empty.
     """
@@ -288,7 +317,7 @@ def next_numbers(run_dir: Path, training: bool) -> tuple[int, int]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         number, trained = (int(word) for word in (os.pread(file, 64, 0) or b"0 0").split())
-        number, trained = number + 1, trained + training
+        number, trained = number + new, trained + training
         os.pwrite(file, _counter(number, trained), 0)
     finally:
         os.close(file)
@@ -298,7 +327,7 @@ def next_numbers(run_dir: Path, training: bool) -> tuple[int, int]:
 def set_numbers(run_dir: Path, number: int, trained: int) -> None:
     """Continue the numbering after sample `number` and `trained` training answers."""
     (Path(run_dir) / "archive").mkdir(parents=True, exist_ok=True)
-    (Path(run_dir) / "archive" / "counter").write_bytes(_counter(number, trained))
+    write_file(Path(run_dir) / "archive" / "counter", _counter(number, trained).decode())
 
 
 def _counter(number: int, trained: int) -> bytes:

@@ -13,6 +13,7 @@ from llmsr.archive import read_archive
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.files import write_file
 from llmsr.grpo import dataset
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
 from llmsr.grpo.gpu_memory import format_memory
@@ -65,7 +66,9 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             findings.refresh()
 
         try:
-            if plan.trainer == "verl":
+            if finished >= plan.steps:
+                say("all steps were trained; the model is exported")
+            elif plan.trainer == "verl":
                 train_with_verl(plan, overrides, metrics_path, on_step)
             else:
                 _train_locally(plan, on_step)
@@ -91,7 +94,7 @@ def _finished(plan: Plan) -> tuple[int, float]:
         raise UserError(
             f"{plan.run_dir} already holds a run: continue it with --resume, or choose another --output_dir"
         )
-    if plan.config.resume and done >= plan.steps:
+    if plan.config.resume and done >= plan.steps and _exported_step(plan) == done:
         raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
     if not plan.config.dry_run:
         last = max((sample.number for sample in samples), default=0)
@@ -169,7 +172,9 @@ def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
     chosen = [name for name in plan.config.loggers if name in DASHBOARDS]
     with (
         Dashboards(chosen, plan.run_dir, as_mapping(plan.config)) as dashboards,
-        RewardFunction(plan.run_dir, plan.config.workers or os.cpu_count()) as reward_function,
+        RewardFunction(
+            plan.run_dir, plan.config.workers or os.cpu_count(), drawn_again=True
+        ) as reward_function,
     ):
 
         def watched(metrics: StepMetrics) -> None:
@@ -182,11 +187,24 @@ def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
 def _export(plan: Plan) -> dict[str, Any]:
     from llmsr.grpo.local.trainer import last_step
 
-    actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
+    step = last_step(plan.checkpoints)
+    actor = plan.checkpoints / f"global_step_{step}" / "actor"
     try:
-        return export_final(trained_folder(actor), plan.model_path, plan.final)
+        exported = export_final(trained_folder(actor), plan.model_path, plan.final)
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
+    write_file(_exported(plan), str(step))
+    return exported
+
+
+def _exported(plan: Plan) -> Path:
+    """The file that says of which step the exported model is."""
+    return plan.checkpoints / "latest_exported_iteration.txt"
+
+
+def _exported_step(plan: Plan) -> int | None:
+    path = _exported(plan)
+    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from kill_and_resume import VOLATILE, command, kill_and_resume, state_of  # noqa: E402
+from kill_training import kill_scorers, kill_trainer, run_for_scorers, sound  # noqa: E402
 
 from llmsr.archive import Archive, read_archive  # noqa: E402
 from llmsr.cli import main  # noqa: E402
@@ -61,6 +62,18 @@ def test_a_search_killed_at_random_moments_ends_as_if_left_alone(tmp_path):
     assert found["equal_to_the_run_left_alone"] == found["runs"] >= 1
 
 
+def test_killed_scoring_processes_lose_no_answer_and_count_none_twice(tmp_path):
+    found = kill_scorers(run_for_scorers(tmp_path), kills=4, draw=random.Random(0))
+    assert sound(found), found
+    assert found["scored"] >= 4
+
+
+@pytest.mark.slow
+def test_training_killed_at_random_moments_ends_as_if_left_alone(tmp_path):
+    found = kill_trainer(tmp_path, kills=3, draw=random.Random(0))
+    assert sound(found), found
+
+
 def test_an_archive_cut_anywhere_is_continued_to_the_same_end(tmp_path, problem, evaluator, replay):
     whole = search(tmp_path / "whole", problem, evaluator, replay)
     content = (tmp_path / "whole" / "archive" / "search.jsonl").read_bytes()
@@ -100,10 +113,9 @@ def run_main(capsys, run_dir, replay, *more) -> tuple[int, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["4k", "12k", "24k", "48k", "100k"], ids=lambda size: f"full after {size}")
-def test_a_full_disk_ends_the_run_with_a_sentence_and_resume_loses_nothing(
-    tmp_path, capsys, problem, evaluator, replay, size
-):
-    whole = search(tmp_path / "whole", problem, evaluator, replay)
+def test_a_full_disk_ends_the_run_with_a_sentence_and_resume_loses_nothing(tmp_path, capsys, replay, size):
+    assert run_main(capsys, tmp_path / "whole", replay)[0] == 0
+    whole, *_ = state_of(tmp_path / "whole")
     with small_disk(tmp_path / "disk", size) as remount:
         run_dir = tmp_path / "disk" / "run"
         code, told = run_main(capsys, run_dir, replay)
@@ -116,7 +128,8 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_resume_loses_nothing(
         assert code == 0
         records, files, result = state_of(run_dir)
         assert records == whole
-        assert [r["number"] for r in records[: len(before)]] == [s.number for s in before]
+        numbers = [sample.number for sample in before if is_llm_sample(sample)]
+        assert numbers == list(range(1, len(numbers) + 1))
         assert len(files) == result["samples"] == BUDGET
 
 
@@ -153,8 +166,9 @@ JUMPING_CLOCK = textwrap.dedent("""
 
 
 @pytest.mark.slow
-def test_a_clock_that_jumps_changes_nothing(tmp_path, problem, evaluator, replay):
-    whole = search(tmp_path / "whole", problem, evaluator, replay)
+def test_a_clock_that_jumps_changes_nothing(tmp_path, capsys, replay):
+    assert run_main(capsys, tmp_path / "whole", replay)[0] == 0
+    whole, *_ = state_of(tmp_path / "whole")
     (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     arguments = command(tmp_path / "run", replay, BUDGET, "--reset_every", "10")
