@@ -76,6 +76,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             export = _export(plan)
         finally:  # an interrupted run reports what it found
             outcome = findings.finish(complete)
+        write_file(_over(plan), str(max(finished, plan.steps)))
     return {**outcome, "model": export}
 
 
@@ -94,7 +95,7 @@ def _finished(plan: Plan) -> tuple[int, float]:
         raise UserError(
             f"{plan.run_dir} already holds a run: continue it with --resume, or choose another --output_dir"
         )
-    if plan.config.resume and done >= plan.steps and _exported_step(plan) == done:
+    if plan.config.resume and done >= plan.steps and _is_over(plan, done):
         raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
     if not plan.config.dry_run:
         last = max((sample.number for sample in samples), default=0)
@@ -187,24 +188,21 @@ def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
 def _export(plan: Plan) -> dict[str, Any]:
     from llmsr.grpo.local.trainer import last_step
 
-    step = last_step(plan.checkpoints)
-    actor = plan.checkpoints / f"global_step_{step}" / "actor"
+    actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
     try:
-        exported = export_final(trained_folder(actor), plan.model_path, plan.final)
+        return export_final(trained_folder(actor), plan.model_path, plan.final)
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
-    write_file(_exported(plan), str(step))
-    return exported
 
 
-def _exported(plan: Plan) -> Path:
-    """The file that says of which step the exported model is."""
-    return plan.checkpoints / "latest_exported_iteration.txt"
+def _over(plan: Plan) -> Path:
+    """The file that says up to which step a run came to its end, its model exported and reported."""
+    return plan.checkpoints / "latest_finished_iteration.txt"
 
 
-def _exported_step(plan: Plan) -> int | None:
-    path = _exported(plan)
-    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _is_over(plan: Plan, step: int) -> bool:
+    path = _over(plan)
+    return path.is_file() and int(path.read_text(encoding="utf-8")) == step
 
 
 def _dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:
