@@ -89,10 +89,13 @@ class CellDirectory:
             return any(self.run.glob("checkpoints/**/latest_checkpointed_iteration.txt"))
         return False
 
-    def drop_run(self) -> None:
-        """Remove all but the measures and what the run took."""
-        shutil.rmtree(self.run, ignore_errors=True)
-        self.log.unlink(missing_ok=True)
+    def drop(self, keep: str) -> None:
+        """Remove what a finished run need not keep: its checkpoints, or all but measures and usages."""
+        if keep != "all":
+            shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
+        if keep == "measures":
+            shutil.rmtree(self.run, ignore_errors=True)
+            self.log.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
         """The last words of the output, on one line."""

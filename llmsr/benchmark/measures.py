@@ -46,25 +46,27 @@ def measure(directory: Path) -> dict[str, Any]:
     if state["kind"] == GRPO:
         record = read_json(directory / "run" / "run.json") or {}
         samples = without_lost_steps(samples, int(record.get("answers_per_step") or 0))
+    whole = len(samples)
     if state["kind"] != PEER:
         samples = within_budget(samples, int(state["budget"]))
     if not samples:
         raise UserError(f"the archive in {directory / 'run'} is empty")
     usages = [u for p in _by_number(directory.glob("usage-*.json")) if (u := read_json(p)) is not None]
     found = {key: state[key] for key in ("problem", "arm", "kind", "seed", "budget", "jobs", "starts")}
-    found |= run_measures(samples, usages, peer=state["kind"] == PEER)
+    found |= run_measures(samples, usages, peer=state["kind"] == PEER, cut=len(samples) < whole)
     found |= equation_measures(samples, load(state["problem"]), state["problem"])
     write_file(directory / "measures.json", json.dumps(found) + "\n")
     return found
 
 
 def run_measures(
-    samples: Sequence[Sample], usages: Sequence[Mapping[str, Any]], peer: bool = False
+    samples: Sequence[Sample], usages: Sequence[Mapping[str, Any]], peer: bool = False, cut: bool = False
 ) -> dict[str, Any]:
     """Counts, costs and the course of the best equation.
 
     `improvements` are rows of samples, tokens, CPU seconds, GPU seconds, wall seconds, fits, and the NMSE
-    of train, test_id and test_ood; each holds from its row on. A peer has no samples: its rows say 0.
+    of train, test_id and test_ood; each holds from its row on. A peer has no samples: its rows say 0. `cut`
+    tells that the run went on behind these samples: then costs are those up to the last of them.
     """
     counted = [s for s in samples if is_llm_sample(s)]
     valid = [s for s in counted if s.evaluation.ok]
@@ -83,7 +85,7 @@ def run_measures(
         "tokens": sum(s.tokens for s in counted),
         "fits": sum(s.evaluation.evaluations > 0 for s in samples),
         "fit_cpu_seconds": round(sum(s.evaluation.cpu_seconds for s in samples), 2),
-        **clock.totals(),
+        **clock.totals(samples[-1].number if cut else None),
         "improvements": _thinned(improvements),
         "reached": {f"{t:g}": _reached(improvements, t) for t in THRESHOLDS},
     }
@@ -199,14 +201,15 @@ class Clock:
         a, b = self._at[after - 1], self._at[after]
         return (a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2]))
 
-    def totals(self) -> dict[str, Any]:
-        """What all starts took together; GPU figures are None where there was no GPU."""
+    def totals(self, record: int | None = None) -> dict[str, Any]:
+        """What all starts took, up to a record on demand; GPU figures are None where there was no GPU."""
+        seconds, cpu, gpu = self._total if record is None else self.at(record)
         gpus = [u["gpu_seconds"] for u in self._usages if u["gpu_seconds"] is not None]
         gpu_bytes = [u["peak_gpu_bytes"] for u in self._usages if u["peak_gpu_bytes"] is not None]
         return {
-            "seconds": round(self._total[0], 2),
-            "cpu_seconds": round(self._total[1], 2),
-            "gpu_seconds": round(sum(gpus), 2) if gpus else None,
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(cpu, 2),
+            "gpu_seconds": round(gpu, 2) if gpus else None,
             "peak_host_bytes": max((u["peak_host_bytes"] for u in self._usages), default=0),
             "peak_gpu_bytes": max(gpu_bytes, default=None),
         }

@@ -1,11 +1,12 @@
 """What a command costs: seconds, CPU seconds of all its processes, peak memory, GPU seconds, over time.
 
-    python -m llmsr.benchmark.meter USAGE.json LOG ARCHIVE COMMAND...
+    python -m llmsr.benchmark.meter [--no_gpu] USAGE.json LOG ARCHIVE COMMAND...
 
 A process of its own, so that daemons and orphans of the command are its children in the end (child subreaper)
 and their CPU time is counted when they are reaped, however they ended. Memory is the proportional set size
 summed over the process tree, so that shared pages count once; where the kernel does not tell it, the resident
-size. Both peaks are of samples, a second or more apart. Linux only.
+size. Both peaks are of samples, a second or more apart. The GPUs' memory is the machine's, so that it tells
+of the command only where nothing else uses them; --no_gpu leaves them out. Linux only.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Usage:
 
 
 def main(argv: list[str]) -> int:
-    usage_path, log_path, archive, *command = argv
+    watch_gpu = argv[0] != "--no_gpu"
+    usage_path, log_path, archive, *command = argv if watch_gpu else argv[1:]
     parent = os.getppid()
     stopping = _Stopping()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> int:
         return 1
     with open(log_path, "ab") as log:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    usage = Meter(child, Path(archive), Path(usage_path), stopping).watch()
+    usage = Meter(child, Path(archive), Path(usage_path), stopping, watch_gpu).watch()
     return usage.returncode if usage.returncode is not None and usage.returncode >= 0 else 1
 
 
@@ -80,13 +82,18 @@ class Meter:
     """Watches one started command until it and all that it started have ended."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], archive: Path, usage_path: Path, stopping: _Stopping
+        self,
+        child: subprocess.Popen[bytes],
+        archive: Path,
+        usage_path: Path,
+        stopping: _Stopping,
+        watch_gpu: bool = True,
     ) -> None:
         self.child = child
         self.usage_path = usage_path
         self.usage = Usage()
         self._lines = Lines(archive)
-        self._gpus = Gpus()
+        self._gpus = Gpus(watch_gpu)
         self._stopping = stopping
         self._began = time.monotonic()
         self._told = False
@@ -214,9 +221,9 @@ def memory_bytes(pid: int) -> int:
 class Gpus:
     """Memory of the machine's NVIDIA GPUs beyond what was held at the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: bool) -> None:
         self.cpu_seconds = 0.0  # of the asking itself, which is not the command's
-        self._tool = shutil.which("nvidia-smi")
+        self._tool = shutil.which("nvidia-smi") if watch else None
         self._before = self._used()
 
     def held(self) -> list[int] | None:

@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmsr.benchmark.measures import SPLITS
-from llmsr.benchmark.plan import PEER
+from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Arm, Plan
 from llmsr.benchmark.results import Results, arm_records, course
+from llmsr.benchmark.statistics import CEILING
 from llmsr.benchmark.tables import (
     CLAIM_NOTE,
     NOTES,
     TEST_NOTE,
     claim_table,
     claim_title,
+    curves_csv,
     memory_lines,
     problem_table,
     results_csv,
     results_json,
     runs_csv,
+    state,
     summary_markdown,
     test_table,
 )
@@ -27,15 +30,15 @@ from llmsr.report import markup
 from llmsr.report.chart import Series, chart
 from llmsr.report.text import escape
 
-TONES = 6
+TONES = 6  # lines of one drawing
 PLACES = 60  # of a curve, evenly spaced in the logarithm
-AXES = (
-    ("samples", "LLM samples"),
-    ("cpu_seconds", "CPU seconds"),
-    ("tokens", "generated tokens"),
-    ("gpu_seconds", "GPU seconds"),
-)
-TOTAL = {"samples": "samples", "cpu_seconds": "cpu_seconds", "tokens": "tokens", "gpu_seconds": "gpu_seconds"}
+AXES = {
+    "samples": "LLM samples",
+    "cpu_seconds": "CPU seconds",
+    "tokens": "generated tokens",
+    "gpu_seconds": "GPU seconds",
+}
+KINDS = {SEARCH: "searches", GRPO: "training", PEER: "other programs"}
 
 
 def write_pages(results: Results, output: Path) -> list[Path]:
@@ -44,6 +47,7 @@ def write_pages(results: Results, output: Path) -> list[Path]:
         "summary.md": summary_markdown(results) + "\n",
         "results.csv": results_csv(results),
         "runs.csv": runs_csv(results),
+        "curves.csv": curves_csv(results),
         "results.json": results_json(results),
         "index.html": summary_page(results),
     }
@@ -60,14 +64,8 @@ def write_pages(results: Results, output: Path) -> list[Path]:
 def summary_page(results: Results) -> str:
     """The whole comparison on one page."""
     plan = results.plan
-    done = sum(map(len, results.runs.values()))
-    parts = [
-        f"<header><p class='kicker'>benchmark</p><h1>{escape(plan.title)}</h1><p "
-        f"class='lead'>{len(plan.arms)} arms on "
-        f"{len(plan.problems)} problems with {len(plan.seeds)} seeds: {done} runs finished, "
-        f"{len(results.failures)} "
-        f"failed, {results.missing} to do. Baseline: {escape(plan.baseline)}.</p></header>"
-    ]
+    lead = f'<p class="lead">{escape(state(results))}</p>'
+    parts = [f'<header><p class="kicker">benchmark</p><h1>{escape(plan.title)}</h1>{lead}</header>']
     parts += [
         problem_section(results, p) for p in plan.problems if any(results.of(p, a.name) for a in plan.arms)
     ]
@@ -88,35 +86,44 @@ def summary_page(results: Results) -> str:
 def problem_section(results: Results, problem: str) -> str:
     """One problem's figure, a line per arm, and its table."""
     figures = []
-    for unit, label in AXES:
-        for split in SPLITS:
-            if split != "train" and unit != "samples":
-                continue
-            drawing = _curves(results, problem, unit, label, split)
-            if drawing:
-                figures.append(markup.figure(f"NMSE {split} over {label}", drawing, "median of the seeds"))
+    for title, arms in _drawn_together(results.plan):
+        for unit, label in AXES.items():
+            for split in SPLITS if unit == "samples" else SPLITS[:1]:
+                drawing = _curves(results, problem, arms, unit, split)
+                if drawing:
+                    heading = f"{title}: NMSE {split} over {label}"
+                    figures.append(markup.figure(heading, drawing, "median of the seeds"))
     records = [r for r in arm_records(results) if r["problem"] == problem]
     return markup.section(problem, markup.grid(*figures), _table(*problem_table(records)))
 
 
-def _curves(results: Results, problem: str, unit: str, label: str, split: str) -> str:
-    """The median best-so-far curves over one axis; empty where no arm has that axis."""
+def _drawn_together(plan: Plan) -> list[tuple[str, list[Arm]]]:
+    """Arms that share a drawing: of one kind, as many as there are colours, and always the baseline first."""
+    baseline = next(arm for arm in plan.arms if arm.name == plan.baseline)
+    found = []
+    for kind, title in KINDS.items():
+        arms = [arm for arm in plan.arms if arm.kind == kind and arm is not baseline]
+        for begin in range(0, len(arms), TONES - 1):
+            found.append((title, [baseline, *arms[begin : begin + TONES - 1]]))
+    return found or [(KINDS[baseline.kind], [baseline])]
+
+
+def _curves(results: Results, problem: str, arms: Sequence[Arm], unit: str, split: str) -> str:
+    """The median best-so-far curves over one axis; empty where none of the arms but the first has it."""
     series = []
-    for place, arm in enumerate(results.plan.arms):
+    for tone, arm in enumerate(arms, start=1):
         runs = results.of(problem, arm.name)
-        if not runs or (arm.kind == PEER and unit in ("samples", "tokens")):
+        end = max((m[unit] or 0 for m in runs), default=0)
+        if not end or (arm.kind == PEER and unit in ("samples", "tokens")):
             continue
-        ends = [m[TOTAL[unit]] for m in runs if m[TOTAL[unit]]]
-        if not ends:
-            continue
-        places = _places(min(1.0, max(ends)), max(ends), unit in ("samples", "tokens"))
-        values = course(runs, unit, split, places)
-        points = [(x, max(y, 1e-33)) for x, y in zip(places, values, strict=True) if y is not None]
-        tips = [f"{arm.title}\n{label} {x:.0f}\nNMSE {y:.2e}" for x, y in points]
-        series.append(Series(arm.title, points, place % TONES + 1, "step", tips, faint=place >= TONES))
-    if not any(s.points for s in series):
+        places = _places(min(1.0, end), end, unit in ("samples", "tokens"))
+        found = zip(places, course(runs, unit, split, places), strict=True)
+        points = [(x, max(y.median, 1e-33)) for x, y in found if y is not None and y.median < CEILING]
+        tips = [f"{arm.title}\n{AXES[unit]} {x:.0f}\nNMSE {y:.2e}" for x, y in points]
+        series.append(Series(arm.title, points, tone, "step", tips))
+    if not any(s.points for s in series) or (len(arms) > 1 and not any(s.tone > 1 for s in series)):
         return ""
-    return chart(series, label, f"NMSE {split}", log_x=True, log_y=True)
+    return chart(series, AXES[unit], f"NMSE {split}", log_x=True, log_y=True)
 
 
 def _places(low: float, high: float, whole: bool) -> list[float]:

@@ -32,7 +32,7 @@ RESERVED = frozenset(
     {"problem_name", "spec_path", "data_dir", "log_path", "output_dir", "run_id", "seed", "resume", "json",
      "dry_run"}
 )  # fmt: skip
-KEPT = ("archive", "measures")
+KEPT = ("all", "archive", "measures")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class BenchmarkSettings:
     baseline: str = option("islands", "the arm that all others are tested against")
     timeout: float = option(0.0, "seconds after which a run is ended and counts as failed; 0: never")
     keep: str = option(
-        "archive", "what stays of a finished run beside its measures", choices=KEPT
-    )  # fmt: skip
+        "archive",
+        "what stays of a finished run beside its measures; archive: all but checkpoints",
+        choices=KEPT,
+    )
     title: str = option("Benchmark", "heading of the page")
 
     def __post_init__(self) -> None:

@@ -15,10 +15,10 @@ from llmsr.benchmark.cells import DONE, FAILED, CellDirectory, read_json
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
 from llmsr.benchmark.plan import GRPO, PEER, Plan
 from llmsr.benchmark.statistics import (
-    CEILING,
     Comparison,
     Cost,
     Ratio,
+    Spread,
     compare_arms,
     cost_ratio,
     median_cost,
@@ -201,19 +201,18 @@ def _verdict(ratio: Ratio | None) -> str:
     return "refuted" if ratio.interval[1] < CLAIM[0] else "open"
 
 
-def course(runs: Sequence[Measures], unit: str, split: str, places: Sequence[float]) -> list[float | None]:
-    """The median over runs of the best-so-far NMSE at each place on an axis; None where it is a failure.
+def course(runs: Sequence[Measures], unit: str, split: str, places: Sequence[float]) -> list[Spread | None]:
+    """The best-so-far NMSE over the runs at each place on an axis; None without any run.
 
     The equation is the best on the training rows so far. A run without one yet, or with one whose
     prediction is not finite on the split, counts as CEILING; one that has ended keeps its last value.
     """
     x, y = COLUMN[unit], COLUMN[split]
-    medians: list[float | None] = []
+    found = []
     for place in places:
         values: list[float | None] = []
         for measures in runs:
             rows = [row for row in measures["improvements"] if row[x] is not None and row[x] <= place]
             values.append(rows[-1][y] if rows else None)
-        found = nmse_spread(values)
-        medians.append(found.median if found and found.median < CEILING else None)
-    return medians
+        found.append(nmse_spread(values, interval=False))
+    return found

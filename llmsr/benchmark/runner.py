@@ -105,8 +105,8 @@ class Runner:
             code, reason = self._measured(directory)
         status = INTERRUPTED if code == INTERRUPTED_CODE else FAILED if code else DONE
         directory.write_state(status, reason, self.jobs, starts)
-        if status == DONE and self.plan.keep == "measures":
-            directory.drop_run()
+        if status == DONE:
+            directory.drop(self.plan.keep)
         with self._lock:
             self._finished += status != INTERRUPTED
             line = f"[{self._finished}/{self._count}] {directory.cell.place.relative_to('cells')}: {status}"
@@ -115,7 +115,8 @@ class Runner:
     def _metered(self, directory: CellDirectory, command: list[str], starts: int) -> tuple[int, str]:
         """Run a command under the meter: its exit code and, where that is not 0, the reason."""
         usage = directory.path / f"usage-{starts}.json"
-        meter = [sys.executable, "-m", "llmsr.benchmark.meter", str(usage), str(directory.log),
+        meter = [sys.executable, "-m", "llmsr.benchmark.meter", *(["--no_gpu"] * (self.jobs > 1)),
+                 str(usage), str(directory.log),
                  str(directory.run / "archive"), *command]  # fmt: skip
         timeout = directory.cell.arm.timeout
         process = subprocess.Popen(meter, env=_environment(), start_new_session=True)

@@ -8,8 +8,9 @@ at what it spent; it is never dropped and never counted as if it had arrived.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -19,6 +20,7 @@ RESAMPLES = 2000
 SEED = 0
 LEAST = 1e-33  # an NMSE of exactly 0 in logarithms
 CEILING = 1e10  # an NMSE that is not finite, or larger
+LEAST_COST = 1e-9  # a mean cost of 0 in ratios
 ROUNDING = 1e-10  # NMSE below which tests see no difference
 
 
@@ -79,24 +81,24 @@ def log_nmse(value: float | None, least: float = LEAST) -> float:
     return math.log10(min(max(value, least), CEILING))
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """The spread of finite values; None where there is none."""
+def spread(values: Sequence[float], interval: bool = False) -> Spread | None:
+    """The spread of finite values, with its bootstrap interval on demand; None where there is none."""
     if not values:
         return None
     data = np.asarray(values, dtype=float)
-    interval = None
-    if len(data) > 1:
-        interval = _bootstrap((data,), lambda sample: float(np.median(sample)))
-    return Spread(float(np.median(data)), float(data.min()), float(data.max()), interval)
+    found = None
+    if interval and len(data) > 1:
+        found = _bootstrap((data,), np.median)
+    return Spread(float(np.median(data)), float(data.min()), float(data.max()), found)
 
 
-def nmse_spread(values: Sequence[float | None]) -> Spread | None:
+def nmse_spread(values: Sequence[float | None], interval: bool = True) -> Spread | None:
     """The spread of NMSE taken in logarithms, as NMSE; CEILING stands for a failure."""
-    found = spread([log_nmse(value) for value in values])
+    found = spread([log_nmse(value) for value in values], interval)
     if found is None:
         return None
-    interval = found.interval and (10 ** found.interval[0], 10 ** found.interval[1])
-    return Spread(10**found.median, 10**found.low, 10**found.high, interval)
+    ends = found.interval and (10 ** found.interval[0], 10 ** found.interval[1])
+    return Spread(10**found.median, 10**found.low, 10**found.high, ends)
 
 
 def median_cost(costs: Sequence[Cost]) -> float | None:
@@ -115,17 +117,30 @@ def median_cost(costs: Sequence[Cost]) -> float | None:
 def restricted_means(ours: Sequence[Cost], theirs: Sequence[Cost]) -> tuple[float, float] | None:
     """Both arms' mean cost to a threshold, cut at a horizon that no run was censored before.
 
-    Up to that horizon every run's cost is known, so that the restricted mean is a plain mean; the horizon
-    is the least that a run that did not arrive has spent, else the most that one that did. None where no
-    run of either arm arrives within it.
+    Up to that horizon every run's cost is known, so that the restricted mean is a plain mean; the horizon is
+    the least that a run that did not arrive has spent, else the most that one that did. None where no run of
+    either arm arrives within it.
     """
-    every = [*ours, *theirs]
-    censored = [cost.spent for cost in every if not cost.reached]
-    horizon = min(censored, default=max(cost.spent for cost in every))
-    if not any(cost.reached and cost.spent <= horizon for cost in every) or horizon <= 0:
-        return None
-    means = [float(np.mean([min(cost.spent, horizon) for cost in costs])) for costs in (ours, theirs)]
-    return max(means[0], 1e-9), max(means[1], 1e-9)
+    means = _restricted_means(_columns(ours), _columns(theirs))
+    return None if np.isnan(means[0]) else (float(means[0]), float(means[1]))
+
+
+_Columns = tuple[np.ndarray, np.ndarray]  # spent and reached, runs along the last axis
+
+
+def _columns(costs: Sequence[Cost]) -> _Columns:
+    return np.array([c.spent for c in costs]), np.array([c.reached for c in costs], dtype=bool)
+
+
+def _restricted_means(ours: _Columns, theirs: _Columns) -> tuple[np.ndarray, np.ndarray]:
+    """As above over the last axis; nan where nobody arrives."""
+    spent = np.concatenate([ours[0], theirs[0]], axis=-1)
+    reached = np.concatenate([ours[1], theirs[1]], axis=-1)
+    censored = np.where(reached, np.inf, spent).min(axis=-1, keepdims=True)
+    horizon = np.where(np.isfinite(censored), censored, spent.max(axis=-1, keepdims=True))
+    arrives = (reached & (spent <= horizon)).any(axis=-1) & (horizon[..., 0] > 0)
+    means = [np.minimum(columns[0], horizon).mean(axis=-1) for columns in (ours, theirs)]
+    return tuple(np.where(arrives, np.maximum(mean, LEAST_COST), np.nan) for mean in means)  # type: ignore[return-value]
 
 
 def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequence[Cost]]) -> Ratio | None:
@@ -143,18 +158,20 @@ def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequenc
     if not pairs:
         return None
 
-    def statistic(*seeds: np.ndarray) -> float:
+    columns = [(_columns(ours), _columns(theirs)) for ours, theirs in pairs]
+
+    def statistic(*seeds: np.ndarray, axis: int = -1) -> np.ndarray:
         logs = []
-        for (ours, theirs), chosen in zip(pairs, seeds, strict=True):
-            indices = [int(i) for i in chosen]
-            means = restricted_means([ours[i] for i in indices], [theirs[i] for i in indices])
-            logs.append(0.0 if means is None else math.log(means[1] / means[0]))
-        return math.exp(sum(logs) / len(logs))
+        for (ours, theirs), chosen in zip(columns, seeds, strict=True):
+            index = chosen.astype(int)
+            means = _restricted_means((ours[0][index], ours[1][index]), (theirs[0][index], theirs[1][index]))
+            logs.append(np.nan_to_num(np.log(means[1] / means[0])))
+        return np.exp(np.mean(logs, axis=0))
 
     everyone = tuple(np.arange(len(ours)) for ours, _ in pairs)
     interval = _bootstrap(everyone, statistic) if min(map(len, everyone)) > 1 else None
     reached = (sum(c.reached for ours, _ in pairs for c in ours), sum(c.reached for _, t in pairs for c in t))
-    return Ratio(statistic(*everyone), interval, len(pairs), reached, sum(map(len, everyone)))
+    return Ratio(float(statistic(*everyone)), interval, len(pairs), reached, sum(map(len, everyone)))
 
 
 def value_ratio(
@@ -165,7 +182,7 @@ def value_ratio(
     if not pairs:
         return None
     logs = np.array([math.log(a / b) for a, b in pairs])
-    interval = _bootstrap((logs,), lambda sample: float(np.exp(np.mean(sample)))) if len(logs) > 1 else None
+    interval = _bootstrap((logs,), _geometric_mean) if len(logs) > 1 else None
     return float(np.exp(np.mean(logs))), interval
 
 
@@ -206,10 +223,14 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def _bootstrap(data, statistic) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+def _geometric_mean(logs: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.exp(np.mean(logs, axis=axis))
+
+
+def _bootstrap(data: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> tuple[float, float]:
     """The percentile interval of a statistic of one or several independently resampled samples."""
     found = stats.bootstrap(
-        data, statistic, vectorized=False, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-        method="percentile", rng=np.random.default_rng(SEED),
+        data, statistic, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
+        method="percentile", random_state=np.random.default_rng(SEED),
     ).confidence_interval  # fmt: skip
     return float(found.low), float(found.high)

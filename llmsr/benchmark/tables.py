@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from llmsr.benchmark.measures import SPLITS, THRESHOLDS
+from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
 from llmsr.benchmark.plan import PEER
-from llmsr.benchmark.results import Results, arm_records, claim, memory_ratio, tests
-from llmsr.benchmark.statistics import CEILING
+from llmsr.benchmark.results import Results, arm_records, claim, course, memory_ratio, tests
+from llmsr.benchmark.statistics import CEILING, Spread
 
 NOTES = (
     "NMSE: mean squared error over the variance of the target, of the equation with the least training "
@@ -40,7 +40,7 @@ CLAIM_NOTE = (
 
 def summary_markdown(results: Results) -> str:
     """Everything that the tables say, as one Markdown document."""
-    parts = [f"# {results.plan.title}", "", _state(results), ""]
+    parts = [f"# {results.plan.title}", "", state(results), ""]
     for problem in results.plan.problems:
         records = [r for r in arm_records(results) if r["problem"] == problem]
         if records:
@@ -64,7 +64,8 @@ def claim_title(results: Results) -> str:
     return f"Is training 3 to 5 times faster than {results.plan.baseline}?"
 
 
-def _state(results: Results) -> str:
+def state(results: Results) -> str:
+    """How far the benchmark has come, in a sentence."""
     done = sum(map(len, results.runs.values()))
     plan = results.plan
     return (
@@ -194,6 +195,34 @@ def runs_csv(results: Results) -> str:
         record |= {f"samples_to_{t:g}": (m["reached"][f"{t:g}"] or {}).get("samples") for t in THRESHOLDS}
         records.append(record | {key: final.get(key) for key in ("complexity", "match", "equation")})
     return _csv(records)
+
+
+def curves_csv(results: Results) -> str:
+    """The best-so-far NMSE of each problem, arm and split at budgets of 1, 2, 5, 10, ... of every unit."""
+    records = []
+    for problem in results.plan.problems:
+        for arm in results.plan.arms:
+            runs = results.of(problem, arm.name)
+            for unit in COSTS:
+                end = max((m[unit] or 0 for m in runs), default=0)
+                places = budgets(end)
+                for split in SPLITS:
+                    for place, found in zip(places, course(runs, unit, split, places), strict=True):
+                        if found is not None:
+                            where = {"problem": problem, "arm": arm.name, "unit": unit, "budget": place}
+                            records.append(where | {"split": split, "runs": len(runs)} | _nmse_cells(found))
+    return _csv(records)
+
+
+def _nmse_cells(found: Spread) -> dict[str, float]:
+    values = {"median": found.median, "min": found.low, "max": found.high}
+    return {f"nmse_{name}": float(f"{value:.4g}") for name, value in values.items()}
+
+
+def budgets(end: float) -> list[float]:
+    """1, 2, 5, 10, 20, 50, ... up to `end`, and `end` itself."""
+    steps = [float(m * 10**e) for e in range(9) for m in (1, 2, 5) if m * 10**e < end]
+    return [*steps, float(end)] if end > 0 else []
 
 
 def _csv(records: Sequence[dict[str, Any]]) -> str:

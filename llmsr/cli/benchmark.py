@@ -29,15 +29,17 @@ USAGE = """examples:
   python -m llmsr benchmark --config FILE --output_dir DIR --jobs 30 --seconds 3000
   python -m llmsr benchmark --config FILE --output_dir DIR --report
   python -m llmsr benchmark make bench/budworm-noise0.05
+  python -m llmsr benchmark import llm-srbench/
 
 The first runs what the file asks for, the second shows the matrix and what it will take, the third stops
 after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there, the
-fifth makes the data of a classic equation. docs/benchmark.md says what is measured and how."""
+fifth makes the data of a classic equation, the sixth imports LLM-SRBench. docs/benchmark.md says what is
+measured and how."""
 
 
 def main(argv: Sequence[str]) -> int:
     words = list(argv)
-    verbs = {"measure": _measure, "make": _make, "peer": _peer}
+    verbs = {"measure": _measure, "make": _make, "peer": _peer, "import": _import}
     if words and words[0] in verbs:
         return verbs[words[0]](words[1:])
     given = parser().parse_args(words)
@@ -133,3 +135,9 @@ def _peer(words: Sequence[str]) -> int:
     from llmsr.benchmark.peers.run import main as run_peer
 
     return run_peer(words)
+
+
+def _import(words: Sequence[str]) -> int:
+    from llmsr.benchmark.llm_srbench import main as import_problems
+
+    return import_problems(words)

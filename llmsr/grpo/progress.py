@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,11 +65,11 @@ class Progress:
         self._best: Sample | None = None
         self._least = math.inf
         self._waiting: list[Sample] = [s for s in self._keep_best(self._tail.new()) if (s.step or 0) >= first]
-        self._started = time.monotonic()
-        self._first = first
+        self._seconds: list[float] = []
 
     def __call__(self, metrics: StepMetrics) -> None:
         """Report a finished step."""
+        self._seconds.append(metrics.seconds)
         self._waiting += self._keep_best(self._tail.new())
         answers = [s for s in self._waiting if s.proposer == POLICY and (s.step or 0) <= metrics.step]
         self._waiting = [s for s in self._waiting if (s.step or 0) > metrics.step]
@@ -92,8 +92,7 @@ class Progress:
         parts += [f"{name} {value:.3g}" for name, value in metrics.extra.items()]
         phases = " + ".join(f"{name} {seconds:.1f}" for name, seconds in metrics.phases.items())
         parts.append(f"{metrics.seconds:.1f} s" + (f" ({phases})" if phases else ""))
-        done = metrics.step - self._first + 1
-        left = (time.monotonic() - self._started) / max(done, 1) * (self.steps - metrics.step)
+        left = statistics.median(self._seconds) * (self.steps - metrics.step)  # the first step compiles
         parts.append(f"{_duration(left)} left")
         if self._best is not None:
             evaluation = self._best.evaluation

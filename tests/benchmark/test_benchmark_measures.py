@@ -9,6 +9,7 @@ import pytest
 
 from llmsr.benchmark.measures import Clock, run_measures, within_budget, without_lost_steps
 from llmsr.benchmark.results import course
+from llmsr.benchmark.statistics import CEILING
 from llmsr.sample import REFINE, Evaluation, Sample
 
 
@@ -52,6 +53,11 @@ def test_the_budget_cuts_what_a_last_whole_step_brought_in_excess():
     assert [s.evaluation.nmse["train"] for s in within_budget(samples, 2)] == [0.5, 0.4, 0.3]
 
 
+def test_costs_of_a_cut_run_are_those_up_to_the_cut():
+    found = run_measures([sample(1, 0.5)], [usage((10.0, 4.0, 0.0, 1), (20.0, 9.0, 0.0, 2))], cut=True)
+    assert (found["seconds"], found["cpu_seconds"]) == (10.0, 4.0)
+
+
 def test_a_step_that_was_done_again_counts_once():
     steps = [1, 1, 2, 2, 3, 2, 2, 3, 3]  # stopped within step 3, gone on after step 1
     samples = [sample(n, 0.5, step=step) for n, step in enumerate(steps, start=1)]
@@ -76,10 +82,11 @@ def test_a_median_course_counts_a_run_without_an_equation_as_failed():
     early = {"improvements": [[1, 0, 0, 0, 0, 1, 1e-1, 1e-1, 1e-1], [5, 0, 0, 0, 0, 2, 1e-3, 1e-3, None]]}
     late = {"improvements": [[4, 0, 0, 0, 0, 1, 1e-2, 1e-2, 1e-2]]}
     never = {"improvements": []}
-    assert course([early, late, never], "samples", "train", [1, 4, 5]) == [
-        None, pytest.approx(1e-1), pytest.approx(1e-2)
-    ]  # fmt: skip
-    assert course([early, late, never], "samples", "test_ood", [5]) == [None]
+    three = [early, late, never]
+    medians = [spread.median for spread in course(three, "samples", "train", [1, 4, 5])]
+    assert medians == pytest.approx([CEILING, 1e-1, 1e-2])
+    (failed,) = course(three, "samples", "test_ood", [5])
+    assert (failed.median, failed.low) == (pytest.approx(CEILING), pytest.approx(1e-2))
 
 
 PROGRAM = """

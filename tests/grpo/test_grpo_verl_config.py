@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.grpo.verl.config import MEMORY_DATASET, PLUGIN, command, verl_config, write_config
-from llmsr.grpo.verl.launch import child_environment, explain_failure
+from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
 
 needs_verl = pytest.mark.skipif(
     importlib.util.find_spec("verl") is None or importlib.util.find_spec("hydra") is None,
@@ -147,6 +148,8 @@ def test_the_child_sees_the_package_and_the_callers_variables(tmp_path, monkeypa
             1,
             "--gpu_memory_utilization",
         ),
+        ("ValueError: No available memory for the cache blocks. Try", 1, "raise --gpu_memory_utilization"),
+        ("'Error in memory profiling. Initial free memory 63.63 GiB'", 1, "start again"),
         ("ValueError: Total available GPUs 1 is less than total desired GPUs 8", 1, "--gpus"),
         ("", -9, "host memory"),
         ("a\nKeyError: 'x'\nb", 1, "KeyError: 'x'"),
@@ -160,6 +163,19 @@ def test_a_failure_is_one_sentence_with_the_log(tmp_path, log, code, wanted):
     assert wanted in sentence
     assert str(path) in sentence
     assert "\n" not in sentence
+
+
+def test_a_dead_engine_is_seen_in_the_log_though_verl_waits_on(tmp_path):
+    log = tmp_path / "verl.log"
+    log.write_text("step:1 - all is well\n(EngineCore pid=7) RuntimeError: Worker failed ")
+    watch = EngineWatch(log)
+    assert watch.dead_for() == 0.0
+    with open(log, "a") as file:
+        file.write("with error 'no such weight', please check the stack trace above\n")
+    assert watch.dead_for() >= 0.0
+    assert watch.reason == "no such weight"
+    time.sleep(0.01)
+    assert watch.dead_for() > 0.0
 
 
 def test_memory_is_estimated_or_said_to_be_unknown(tmp_path):

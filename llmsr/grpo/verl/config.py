@@ -87,6 +87,8 @@ def verl_config(
                 "override_config": {"attn_implementation": plan.attention},
                 "lora_rank": config.lora_rank,
                 **({"lora_alpha": config.lora_alpha, "target_modules": "all-linear"} if lora else {}),
+                # vLLM gets plain weights: it refuses the embedding that tied models send with their adapters
+                **({"lora": {"merge": True}} if lora else {}),
             },
             "actor": {
                 "strategy": "fsdp2",
@@ -121,8 +123,6 @@ def verl_config(
                 "max_model_len": config.max_prompt_length + config.max_response_length,
                 "max_num_batched_tokens": max(8192, config.max_prompt_length + config.max_response_length),
                 "log_prob_micro_batch_size_per_gpu": plan.micro_batch_size,
-                # adapters are sent alone after each step, so their base must be real from the start
-                "load_format": "safetensors" if lora else "dummy",
                 "agent": {"num_workers": min(4, config.batch_size)},
                 "val_kwargs": {"n": 1, "do_sample": True, "temperature": config.temperature},
             },

@@ -25,6 +25,7 @@ from llmsr.grpo.progress import StepMetrics, read_verl_metrics
 from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command
 
 POLL_SECONDS = 1.0
+DEAD_ENGINE_SECONDS = 60.0  # in which VERL may still end by itself
 STOP_SECONDS = 30.0
 INSTALL = "pip install -r requirements-gpu.txt"
 
@@ -107,6 +108,7 @@ def train_with_verl(
             start_new_session=True,  # so that Ctrl-C reaches it once, from here
         )
         offset = 0
+        engines = EngineWatch(log)
         try:
             while True:
                 code = process.poll()
@@ -115,12 +117,43 @@ def train_with_verl(
                     offset = behind
                 if code is not None:
                     break
+                if engines.dead_for() > DEAD_ENGINE_SECONDS:
+                    raise UserError(f"an engine of vLLM died ({engines.reason}); the log is {log}")
                 time.sleep(POLL_SECONDS)
         except BaseException:
             _stop(process)
             raise
     if code != 0:
         raise UserError(explain_failure(plan, log, code))
+
+
+class EngineWatch:
+    """Reads VERL's log as it grows for an engine that died: VERL then waits for its answers forever."""
+
+    DEATH = re.compile(
+        rb"EngineCore.*Worker failed with error '([^\n]*?)',? please check|(EngineDeadError)\b"
+    )
+
+    def __init__(self, log: Path) -> None:
+        self.reason = ""
+        self._log = log
+        self._offset = 0
+        self._since: float | None = None
+
+    def dead_for(self) -> float:
+        """Seconds since the log was first found to tell of a death, 0 if it does not."""
+        if self._since is None:
+            with open(self._log, "rb") as file:
+                file.seek(self._offset)
+                block = file.read()
+            whole = block[: block.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            found = self.DEATH.search(whole)
+            if found is None:
+                return 0.0
+            self.reason = (found[1] or found[2]).decode(errors="replace")[:300]
+            self._since = time.monotonic()
+        return time.monotonic() - self._since
 
 
 def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
@@ -147,13 +180,22 @@ def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
 def explain_failure(plan: Plan, log: Path, code: int) -> str:
     """One sentence about a VERL run that ended with `code`, from its log."""
     text = log.read_text(encoding="utf-8", errors="replace")
-    if re.search(r"OutOfMemoryError|CUDA out of memory|No available memory for the cache blocks", text):
+    share = plan.config.gpu_memory_utilization
+    if "No available memory for the cache blocks" in text:
+        return (
+            f"vLLM found no room for its cache: raise --gpu_memory_utilization (now {share}), or end what "
+            f"else uses the GPU; the log is {log}"
+        )
+    if re.search(r"OutOfMemoryError|CUDA out of memory", text):
         return f"the GPU ran out of memory: {out_of_memory_advice(plan)}; the log is {log}"
     if "less than desired GPU memory utilization" in text:
         return (
-            f"vLLM found less free GPU memory than --gpu_memory_utilization "
-            f"{plan.config.gpu_memory_utilization} asks "
-            f"for: another process uses the GPU, or lower the flag; the log is {log}"
+            f"vLLM found less free GPU memory than --gpu_memory_utilization {share} asks for: another "
+            f"process uses the GPU, or lower the flag; the log is {log}"
+        )
+    if "Error in memory profiling" in text:
+        return (
+            f"another process freed or took GPU memory while vLLM measured it: start again; the log is {log}"
         )
     if re.search(r"Total available GPUs .* is less than total desired GPUs", text):
         asked = f"--gpus {plan.config.gpus} x --nnodes {plan.config.nnodes}"
