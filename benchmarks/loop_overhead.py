@@ -63,7 +63,7 @@ def loop(
     problem: Problem, replay: Path, run_dir: Path, options: argparse.Namespace
 ) -> tuple[float, list[Sample], int]:
     """Wall seconds, samples and distinct equations of a replayed search; its workers start warm."""
-    settings = SearchSettings(budget=options.samples, lookahead=8)
+    settings = SearchSettings(budget=options.samples, lookahead=8, refine="off")
     with Evaluator(problem, workers=options.workers) as evaluator, Archive(run_dir) as archive:
         warm = [evaluator.submit(f"return params[0] * x + {i}.5") for i in range(4 * options.workers)]
         for future in warm:

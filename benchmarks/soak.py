@@ -78,7 +78,7 @@ def main() -> int:
         evaluator = stack.enter_context(Evaluator(problem, workers=asked.workers))
         archive = stack.enter_context(Archive(folder))
         outputs = Outputs(folder, problem, {})
-        settings = SearchSettings(budget=asked.samples, seed=asked.seed, search=asked.search)
+        settings = SearchSettings(budget=asked.samples, seed=asked.seed, search=asked.search, refine="off")
         observers = [outputs, lambda s, _: write_sample_file(Path(folder), problem.spec, s), watch]
         search = Search(problem, replay, evaluator, archive, settings, observers)
         began = time.monotonic()
