@@ -1,8 +1,9 @@
 """What one run came to, from its archive and its meter alone: a few kilobytes that everything later reads.
 
 LLM samples are counted without refinements and validation answers; a refinement belongs to the sample that it
-refines. The equation is picked by its training NMSE alone, the earliest of equals; errors on test_id and
-test_ood are then looked up, None where a prediction is not finite.
+refines. The equation is picked by the training rows alone: the least NMSE, and below 1e-16, where differences
+are rounding, the smallest equation. Errors on test_id and test_ood are then looked up, None where a
+prediction is not finite.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from llmsr.files import write_file
 from llmsr.fitting.metrics import predict, within_tolerance_all, within_tolerance_share
 from llmsr.problem.loading import Problem
 from llmsr.report.equation import expression_of
-from llmsr.report.front import Front, pick
+from llmsr.report.front import NMSE_FLOOR, Front, pick
 from llmsr.sample import REFINE, VALIDATION, Sample, is_llm_sample
 
 THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-10)  # of the training NMSE
@@ -134,9 +135,14 @@ def described(sample: Sample, problem: Problem, name: str) -> dict[str, Any]:
 
 
 def best_of(samples: Iterable[Sample]) -> Sample | None:
-    """The valid sample of least training NMSE, the earliest of equals."""
-    rated = [(nmse, s.number, s) for s in samples if (nmse := train_nmse(s)) is not None]
-    return min(rated, key=lambda entry: entry[:2])[2] if rated else None
+    """The valid sample of least training NMSE; below 1e-16 the smallest equation, the earliest of equals."""
+    rated = [s for s in samples if train_nmse(s) is not None]
+    return min(rated, key=lambda s: (*_rank(s), s.number), default=None)
+
+
+def _rank(sample: Sample) -> tuple[float, int]:
+    """What the best equation has least of: training NMSE, floored as differences there are rounding; size."""
+    return max(train_nmse(sample) or 0.0, NMSE_FLOOR), sample.evaluation.complexity or 0
 
 
 def train_nmse(sample: Sample) -> float | None:
@@ -216,8 +222,8 @@ class Clock:
 
 
 def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterable[list[float | None]]:
-    """A row for every sample that is better on the training rows than all before it."""
-    lowest = math.inf
+    """A row for every sample that is better than all before it, as `best_of` orders them."""
+    lowest = (math.inf, 0)
     counted = tokens = fits = 0
     for sample in sorted(samples, key=lambda s: (s.number, not is_llm_sample(s))):
         fits += sample.evaluation.evaluations > 0
@@ -225,9 +231,9 @@ def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterab
             counted += 1
             tokens += sample.tokens
         value = train_nmse(sample)
-        if value is None or value >= lowest:
+        if value is None or _rank(sample) >= lowest:
             continue
-        lowest = value
+        lowest = _rank(sample)
         # a refinement is there before the next record is
         seconds, cpu, gpu = clock.at(sample.number + (sample.proposer == REFINE))
         nmse = [sample.evaluation.nmse.get(split) for split in SPLITS]

@@ -7,18 +7,19 @@ import time
 
 import pytest
 
-from llmsr.benchmark.measures import Clock, run_measures, within_budget, without_lost_steps
+from llmsr.benchmark.measures import Clock, best_of, run_measures, within_budget, without_lost_steps
 from llmsr.benchmark.results import course
 from llmsr.benchmark.statistics import CEILING
 from llmsr.sample import REFINE, Evaluation, Sample
 
 
-def sample(number, nmse, proposer="model", ood=None, step=None, canonical=None):
+def sample(number, nmse, proposer="model", ood=None, step=None, canonical=None, size=5):
     ok = nmse is not None
     evaluation = Evaluation(
         status="ok" if ok else "syntax",
         canonical=canonical or f"form-{number}-{nmse}",
         nmse={"train": nmse, "test_id": nmse, "test_ood": ood} if ok else {},
+        complexity=size,
         evaluations=5 if ok else 0,
         cpu_seconds=0.1,
     )
@@ -46,6 +47,14 @@ def test_the_equation_is_picked_by_training_error_although_it_fails_elsewhere():
     samples = [sample(1, 0.5, ood=0.1), sample(2, 0.2, ood=None)]
     row = run_measures(samples, [usage()])["improvements"][-1]
     assert row[6:] == [0.2, 0.2, None]
+
+
+def test_where_errors_are_rounding_the_smaller_equation_is_the_better_one():
+    law, worse = sample(1, 5e-32, ood=1e-32), sample(3, 1e-9, size=1)
+    longer = sample(2, 4e-32, ood=0.7, size=9)
+    assert best_of([worse, longer, law]) is law
+    rows = run_measures([longer, sample(3, 5e-32, ood=1e-32)], [usage()])["improvements"]
+    assert [row[8] for row in rows] == [0.7, 1e-32]
 
 
 def test_the_budget_cuts_what_a_last_whole_step_brought_in_excess():
