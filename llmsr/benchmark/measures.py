@@ -1,7 +1,7 @@
 """What one run came to, from its archive and its meter alone: a few kilobytes that everything later reads.
 
 LLM samples are counted without refinements and validation answers; a refinement belongs to the sample that it
-refines. The equation is picked by the training rows alone: the least NMSE, and below 1e-16, where differences
+refines. The equation is picked by the training rows alone: the least NMSE, and below 1e-26, where differences
 are rounding, the smallest equation. Errors on test_id and test_ood are then looked up, None where a
 prediction is not finite.
 """
@@ -135,7 +135,7 @@ def described(sample: Sample, problem: Problem, name: str) -> dict[str, Any]:
 
 
 def best_of(samples: Iterable[Sample]) -> Sample | None:
-    """The valid sample of least training NMSE; below 1e-16 the smallest equation, the earliest of equals."""
+    """The valid sample of least training NMSE; below 1e-26 the smallest equation, the earliest of equals."""
     rated = [s for s in samples if train_nmse(s) is not None]
     return min(rated, key=lambda s: (*_rank(s), s.number), default=None)
 

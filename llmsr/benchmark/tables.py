@@ -16,7 +16,7 @@ from llmsr.benchmark.statistics import CEILING, Spread
 
 NOTES = (
     "NMSE: mean squared error over the variance of the target, of the equation with the least training "
-    "error (below 1e-16 the smallest); median over seeds, the range in brackets. A prediction that is "
+    "error (below 1e-26 the smallest); median over seeds, the range in brackets. A prediction that is "
     "not finite is a failure and "
     "counts as the largest error.",
     "LLM samples do not count refinements, whose fits are among the fits. CPU seconds are those of all "

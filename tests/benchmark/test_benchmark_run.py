@@ -17,7 +17,7 @@ problems: oscillator1
 seeds: 2
 budget: 12
 baseline: islands
-shared: {search: {proposer: grammar, workers: 1, sample_files: false}}
+shared: {search: {proposer: grammar, workers: 1, sample_files: false, refine: "off"}}
 arms:
   islands: {search: islands}
   random: {search: best_of_n}
@@ -106,7 +106,8 @@ def test_a_benchmark_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(con
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     measured = json.loads((cell / "measures.json").read_text())
     plain = tmp_path / "plain"
-    flags = f"--proposer grammar --workers 1 --search islands --seed 3 --budget {budget} --log_path {plain}"
+    flags = "--proposer grammar --refine off --workers 1 --search islands --seed 3"
+    flags += f" --budget {budget} --log_path {plain}"
     assert main(["run", *flags.split()]) == 0
     best = json.loads((plain / "result.json").read_text())["best"]
     assert measured["starts"] == 2
