@@ -146,8 +146,8 @@ def kill_scorers(run_dir: Path, kills: int, draw: random.Random, processes: int 
 
 def run_for_scorers(folder: Path) -> Path:
     """The directory of a training run that has not begun."""
+    from llmsr.grpo.numbering import set_numbers
     from llmsr.grpo.plan import make_plan
-    from llmsr.grpo.reward_function import set_numbers
     from llmsr.grpo.run_files import write_run_files
     from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem

@@ -8,7 +8,6 @@ Each process that calls it makes one Evaluator per problem on first use, and its
 from __future__ import annotations
 
 import atexit
-import fcntl
 import json
 import math
 import os
@@ -27,11 +26,12 @@ from typing import Any
 from llmsr.archive import Archive, read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.refining import Refining
-from llmsr.files import write_file
 from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.novelty import Seen
+from llmsr.grpo.numbering import next_numbers
 from llmsr.grpo.progress import ArchiveTail
 from llmsr.grpo.run_files import load_run_problem, read_run
+from llmsr.grpo.tokens import AnswerTokens
 from llmsr.refinement.refiner import Refiner
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
 from llmsr.sample import POLICY, STATUSES, VALIDATION, Evaluation, Sample
@@ -80,6 +80,7 @@ class RewardFunction:
         self._refining: dict[str, Refining] = {}
         self._refining_lock = threading.Lock()
         self._lock = threading.Lock()
+        self._tokens = AnswerTokens(self.settings["model_path"])
         self._tail = ArchiveTail(self.run_dir)
         self._seen = Seen(_known(self.run_dir, self.settings))
         self._step = self.settings["finished_steps"]
@@ -97,7 +98,8 @@ class RewardFunction:
         **_: Any,
     ) -> Score:
         """The score of one answer and its flags, always the same keys, all floats; see `flags`."""
-        return self.finish(self.begin(solution_str, ground_truth, extra_info))
+        tokens = self._tokens(solution_str) if isinstance(solution_str, str) else 0
+        return self.finish(self.begin(solution_str, ground_truth, extra_info, tokens))
 
     def begin(
         self,
@@ -302,36 +304,6 @@ def unsaved(samples: Sequence[Sample], finished: int) -> dict[tuple[bool, str, i
             key = (sample.proposer == POLICY, sample.problem, sample.prompt, sample.completion)
             found.setdefault(key, deque()).append(sample)
     return found
-
-
-def next_numbers(run_dir: Path, training: bool, new: bool = True) -> tuple[int, int]:
-    """The next sample number of the run, and the count of training answers so far, this one included.
-
-    An answer that is not `new` takes no number and counts all the same.
-    Shared by all processes through a locked file, so that samples are numbered in the order they were scored.
-    The file keeps its width and is written in one call, so that no moment finds it empty.
-    """
-    path = Path(run_dir) / "archive" / "counter"
-    path.parent.mkdir(exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        number, trained = (int(word) for word in (os.pread(file, 64, 0) or b"0 0").split())
-        number, trained = number + new, trained + training
-        os.pwrite(file, _counter(number, trained), 0)
-    finally:
-        os.close(file)
-    return number, trained
-
-
-def set_numbers(run_dir: Path, number: int, trained: int) -> None:
-    """Continue the numbering after sample `number` and `trained` training answers."""
-    (Path(run_dir) / "archive").mkdir(parents=True, exist_ok=True)
-    write_file(Path(run_dir) / "archive" / "counter", _counter(number, trained).decode())
-
-
-def _counter(number: int, trained: int) -> bytes:
-    return f"{number:020d} {trained:020d}".encode()
 
 
 def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:

@@ -18,10 +18,11 @@ from llmsr.grpo import dataset
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
 from llmsr.grpo.gpu_memory import format_memory
 from llmsr.grpo.memory.seeds import memory_seeds, write_seeds
+from llmsr.grpo.numbering import set_numbers
 from llmsr.grpo.plan import Plan, arithmetic, make_plan
 from llmsr.grpo.pool import build_pool
 from llmsr.grpo.progress import Progress, StepMetrics
-from llmsr.grpo.reward_function import RewardFunction, set_numbers
+from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.summary import Findings

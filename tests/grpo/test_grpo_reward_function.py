@@ -15,8 +15,9 @@ import pytest
 from grpo_problem import write_problem
 
 from llmsr.archive import read_archive
+from llmsr.grpo.numbering import next_numbers, set_numbers
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.reward_function import RewardFunction, next_numbers, set_numbers
+from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_files import load_run_problem, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
@@ -79,6 +80,7 @@ def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
     assert sorted(sample.completion for sample in samples) == sorted(texts)
     assert [sample.number for sample in samples] == list(range(1, 61))
     assert {sample.step for sample in samples} == set(range(1, 11))  # six answers a step
+    assert all(5 < sample.tokens < len(sample.completion) for sample in samples)
 
 
 def test_two_processes_share_the_numbers_and_write_apart(run_dir):
@@ -274,3 +276,15 @@ def test_numbers_go_on_where_they_were_set(tmp_path):
     set_numbers(tmp_path, 100, 60)
     assert next_numbers(tmp_path, True) == (101, 61)
     assert next_numbers(tmp_path, False) == (102, 61)
+
+
+def test_answers_whose_trainer_tells_no_tokens_are_counted_by_the_models_tokenizer(tmp_path):
+    from transformers import AutoTokenizer
+
+    from llmsr.grpo.plan import EMBEDDED
+    from llmsr.grpo.tokens import AnswerTokens
+
+    text = "    return params[0] * np.sin(x) + params[1]\n"
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    assert AnswerTokens(str(EMBEDDED))(text) == len(tokenizer.tokenize(text))
+    assert AnswerTokens(str(tmp_path))(text) == len(text) // 4 + 1
