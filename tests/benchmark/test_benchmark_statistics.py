@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmsr.benchmark.results import verdict
 from llmsr.benchmark.statistics import (
     CEILING,
     Cost,
@@ -73,6 +74,16 @@ def test_the_interval_narrows_where_all_seeds_agree():
     assert same.interval == (pytest.approx(4), pytest.approx(4))
     spread = cost_ratio({"p": reached(1, 5, 10, 20, 40)}, {"p": reached(*[40] * 5)})
     assert spread.interval[1] / spread.interval[0] > 2
+
+
+def test_a_baseline_that_is_cut_refutes_nothing():
+    # the arm arrives at half of the budget, the baseline never: at least twice as quick, perhaps much more
+    bound = cost_ratio({"p": reached(50, 50, 50)}, {"p": censored(100, 100, 100)})
+    assert bound.ratio == pytest.approx(2)
+    assert verdict(bound) == "open"
+    assert verdict(cost_ratio({"p": reached(50, 50, 50)}, {"p": reached(100, 100, 100)})) == "refuted"
+    assert verdict(cost_ratio({"p": reached(9, 10, 11)}, {"p": censored(100, 100, 100)})) == "supported"
+    assert verdict(None) == "not reached"
 
 
 def test_a_failure_is_the_largest_error_and_not_dropped():
