@@ -35,8 +35,8 @@ TEST_NOTE = (
 CLAIM_NOTE = (
     "Ratio: the baseline's restricted mean cost to the threshold over the arm's, geometric mean over "
     "problems, 95% bootstrap interval over seeds; above 1 the arm is quicker. Runs that did not "
-    "get there are censored. Supported: the interval lies at 3 or above; refuted: below 3, and the baseline got "
-    "there as often as the arm (else the ratio is a lower bound); open: all else."
+    "get there are censored. Supported: the interval lies at 3 or above; refuted: below 3, and the baseline "
+    "got there as often as the arm (else the ratio is a lower bound); open: all else."
 )
 
 
