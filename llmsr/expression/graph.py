@@ -135,10 +135,10 @@ class Graph:
         self.nodes: list[Node] = []
         self.max_nodes = max_nodes
         # keyed by repr of the value, so that 0.0 and -0.0 stay apart and nan equals itself
-        self._known: dict[tuple[str, tuple[int, ...], str], int] = {}
+        self._known: dict[tuple[str, tuple[int, ...], str | float | None], int] = {}
 
     def _intern(self, node: Node) -> int:
-        key = (node.op, node.args, repr(node.value))
+        key = (node.op, node.args, repr(node.value) if node.op == "const" else node.value)
         index = self._known.get(key)
         if index is None:
             if len(self.nodes) >= self.max_nodes:
@@ -176,10 +176,13 @@ class Graph:
             if index not in needed:
                 needed.add(index)
                 stack.extend(self.nodes[index].args)
+        if len(needed) == len(self.nodes):
+            return Expression(tuple(self.nodes), columns)
         order = sorted(needed)
         position = {old: new for new, old in enumerate(order)}
         nodes = tuple(
-            self.nodes[i]._replace(args=tuple(position[a] for a in self.nodes[i].args)) for i in order
+            Node(op, tuple([position[a] for a in args]), value)
+            for op, args, value in (self.nodes[i] for i in order)
         )
         return Expression(nodes, columns)
 

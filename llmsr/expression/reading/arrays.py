@@ -206,7 +206,10 @@ class Arrays:
             if min(only) < 0:
                 raise unset()
             return Array(np.array(add(op, *only), dtype=np.int64), kind, store=Store(bound), scalar=True)
-        columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
+        if all(a.cells.size == 1 for a in arrays):
+            columns = [[a.cells.item()] for a in arrays]
+        else:
+            columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
         self.spend(len(columns[0]))
         out = []
         for ids in zip(*columns, strict=True):

@@ -5,6 +5,19 @@ from __future__ import annotations
 import ast
 
 OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_BARE = (ast.expr_context, ast.operator, ast.unaryop)
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes directly below, without operators and contexts."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        below = getattr(node, name, None)
+        if isinstance(below, list):
+            found += [item for item in below if isinstance(item, ast.AST)]
+        elif isinstance(below, ast.AST) and not isinstance(below, _BARE):
+            found.append(below)
+    return found
 
 
 def names_stored(target: ast.AST) -> frozenset[str]:
@@ -37,5 +50,5 @@ def names_set_in(body: list[ast.stmt]) -> frozenset[str]:
             names.add(node.name)
         elif isinstance(node, OWN_SCOPE):
             continue
-        stack.extend(ast.iter_child_nodes(node))
+        stack += children(node)
     return frozenset(names)

@@ -10,6 +10,7 @@ import unicodedata
 import warnings
 
 from llmsr.expression.reading.limits import Limits
+from llmsr.expression.reading.scope import children
 from llmsr.expression.reading.values import Refused
 
 FILENAME = "<equation>"
@@ -99,6 +100,8 @@ def check_characters(text: str, limits: Limits) -> None:
 
 def check_nesting(text: str, limits: Limits) -> None:
     """Refuses brackets nested so deeply that some versions of Python's parser take exponential time."""
+    if sum(map(text.count, OPENING)) <= limits.nesting:
+        return
     depth = 0
     for number, line in enumerate(text.split("\n"), 1):
         for character in line:
@@ -117,15 +120,22 @@ def check_tree(body: list[ast.stmt], text: str, limits: Limits) -> None:
         node, depth = stack.pop()
         if depth > limits.depth:
             raise Refused(f"nested more than {limits.depth} levels deep", "too_large", line_of(node))
-        check_scope(node)
+        if isinstance(node, SCOPED):
+            check_scope(node)
         if isinstance(node, ast.BinOp):  # evaluated along its left side without recursion
             stack.append((node.left, depth + (not isinstance(node.left, ast.BinOp))))
             stack.append((node.right, depth + 1))
         else:
-            stack.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+            stack += [(child, depth + 1) for child in children(node)]
     check_loops(body)
     if not text.isascii():
         check_names(text)
+
+
+SCOPED = (
+    *(ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal),
+    *(ast.alias, ast.arguments, ast.Call),
+)
 
 
 def check_scope(node: ast.AST) -> None:
