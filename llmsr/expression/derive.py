@@ -159,8 +159,7 @@ def _pruned(nodes: Sequence[Node], root: int, params: tuple[int, ...], partials:
     order = sorted(needed)
     position = {old: new for new, old in enumerate(order)}
     kept = tuple(
-        Node(op, tuple([position[a] for a in args]), value)
-        for op, args, value in (nodes[i] for i in order)
+        Node(op, tuple([position[a] for a in args]), value) for op, args, value in (nodes[i] for i in order)
     )
     return Derivatives(kept, position[root], params, tuple(position[p] for p in partials))
 

@@ -44,11 +44,14 @@ class Dataset:
         return _arranged(_strided(self.full, rows))
 
 
+def strided(numbers: np.ndarray, rows: int) -> np.ndarray:
+    """`rows` equally spaced ones of the last axis, contiguous; all where there are no more."""
+    count = numbers.shape[-1]
+    return numbers if count <= rows else numbers.take(np.arange(rows) * count // rows, axis=-1)
+
+
 def _strided(view: View, rows: int) -> View:
-    if view.rows <= rows:
-        return view
-    index = np.arange(rows) * view.rows // rows
-    return View(np.ascontiguousarray(view.columns[:, index]), view.target[index])
+    return view if view.rows <= rows else View(strided(view.columns, rows), strided(view.target, rows))
 
 
 def lay_out(split: Split) -> Dataset:

@@ -140,8 +140,8 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
     """Improves `theta` in place and leaves its Gram matrix in `g`; returns why it stopped.
 
     Stops when the sum of squares is below `floor`, when two steps in a row gain less than `tolerance` of
-    it, after `iterations` trial steps, or at the program's deadline; after three steps also where it is far
-    above `rival`. The sum of squares never rises.
+    it, after `iterations` trial steps, or at the program's deadline; after a few steps also where it is far
+    above `rival`, or ten times what a step promises would not bring it there. The sum of squares never rises.
     """
     k = len(theta)
     if not gram(program, theta, g):
@@ -177,6 +177,8 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
         for i in range(k):
             scale[i] = max(scale[i], np.sqrt(g[i, i]))
         promise, _least = damped_step(g, linear, damping, scale, lower, step)
+        if turn >= 2 and damping < 1.0 and loss - 10.0 * promise > rival:
+            return STALLED
         if not promise > 1e-30 * loss or (damping < 1e-2 and promise < tolerance * loss):
             return CONVERGED
         better = moved(theta, step, low, high, trial) and gram(program, trial, g_trial)

@@ -11,11 +11,11 @@ from llmsr.expression.derive import derivatives, linear_params
 from llmsr.expression.engines import chosen as engine
 from llmsr.expression.engines.tape import Tape, compile_tape
 from llmsr.expression.graph import Expression, Graph, Node
-from llmsr.fitting.dataset import Dataset, View, lay_out
+from llmsr.fitting.dataset import Dataset, lay_out, strided
 from llmsr.fitting.descent import CAPPED, descend
 from llmsr.fitting.quasi_newton import minimise
 from llmsr.fitting.race import heat, kick
-from llmsr.fitting.starts import candidates_at, start_bank
+from llmsr.fitting.starts import Starts
 from llmsr.problem.loading import Split
 
 FLOOR = 1e-26  # NMSE below which nothing is left to gain in float64
@@ -46,22 +46,29 @@ class Search:
         self.tape: Tape = compile_tape(derived, per_row)
         # thresholds: the equation depends on them, but its derivative is zero wherever it has one
         self.steps = np.array([derived.nodes[p] == Node("const", (), 0.0) for p in derived.partials], bool)
-        self.linear_params = linear_params(expression)
-        self.linear = np.isin(self.tape.params, self.linear_params)
+        linear = linear_params(expression)
+        self.starts = Starts(expression, linear, data.sample.columns)
+        self.linear = np.array([p in linear for p in self.tape.params], bool)
         self.high = np.where(self.linear, 1e14, 1e9)
         self.candidates: list[Candidate] = []
         self.borrowed = 0.0  # evaluations of a search on part of the rows, in passes over all
 
-    def _bind(self, view: View):
-        return engine.bind(self.tape, self.tape.features(view.columns), view.target, self.deadline)
+    @cached_property
+    def features(self) -> np.ndarray:
+        """The tape's features on all rows."""
+        return self.tape.features(self.data.full.columns)
 
     @cached_property
     def full(self):
-        return self._bind(self.data.full)
+        return engine.bind(self.tape, self.features, self.data.full.target, self.deadline)
 
     @cached_property
     def subset(self):
-        return self.full if self.data.subset is self.data.full else self._bind(self.data.subset)
+        subset = self.data.subset
+        if subset is self.data.full:
+            return self.full
+        features = strided(self.features, subset.rows)
+        return engine.bind(self.tape, features, subset.target, self.deadline)
 
     @property
     def n_nonlinear(self) -> int:
@@ -98,7 +105,7 @@ class Search:
         engine.gram(self.full.handle, theta, g)
         self._keep(theta, g[k, k])
 
-    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-7) -> bool:
+    def polish(self, theta: np.ndarray, iterations: int, tolerance: float = 1e-5) -> bool:
         """Levenberg-Marquardt on all rows from `theta`; whether it was stopped on its way."""
         k = len(theta)
         theta = theta.copy()
@@ -152,8 +159,7 @@ class Search:
         The winner is kicked: each parameter in turn is moved to each of its candidates, until a whole round
         improves it by less than 1%.
         """
-        sample = self.data.sample.columns
-        bank = start_bank(self.expression, self.linear_params, sample, count)
+        bank = self.starts.bank(count)
         thetas = np.vstack([np.ones(self.tape.n_params), bank.starts])
         high = np.vstack([self.high, bank.high])
         low = np.vstack([-self.high, bank.low])
@@ -161,11 +167,11 @@ class Search:
         if not first:
             return []
         ends = self.continued([c.theta for c in first]) or first
-        best, reached = self._chain(ends[0], sample)
+        best, reached = self._chain(ends[0])
         for end in ends[1:3] if self.n_nonlinear >= MANY_NONLINEAR else []:
             if reached <= POOR * self.subset_power:
                 break
-            other, there = self._chain(end, sample)
+            other, there = self._chain(end)
             if there < reached:
                 best, reached = other, there
         reached = self._stepped(self.subset, best, reached, 0.1)
@@ -173,20 +179,20 @@ class Search:
             best, reached = end.theta, end.squares
         return [Candidate(reached, best), *ends] if reached < ends[0].squares else ends
 
-    def _chain(self, start: Candidate, sample: np.ndarray) -> tuple[np.ndarray, float]:
+    def _chain(self, start: Candidate) -> tuple[np.ndarray, float]:
         """Rounds of kicks on the subset from one end, the last one through a dense grid of frequencies."""
         best, reached = start.theta.copy(), start.squares
         if self.n_nonlinear == 1 and reached <= GOOD * self.subset_power:
             # the bank has been at all candidates of the only parameter
             return best, reached
-        grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
+        grid, dense = self.starts.around(best)
         for _ in range(KICK_ROUNDS if self.n_nonlinear > 1 else 0):
             before = reached
             reached = self._kicked(self.subset, best, reached, grid, 8)
             if reached > 0.99 * before or reached <= self.subset_floor:
                 break
             if reached < 0.5 * before:
-                grid, dense = candidates_at(self.expression, self.linear_params, sample, best)
+                grid, dense = self.starts.around(best)
         if dense is not None and reached > GOOD * self.subset_power:
             reached = self._kicked(self.subset, best, reached, dense, 2)
         return best, reached
@@ -206,7 +212,7 @@ class Search:
         """
         if not self.steps.any() or self.late:
             return squares
-        grid, _ = candidates_at(self.expression, self.linear_params, self.data.sample.columns, theta)
+        grid, _ = self.starts.around(theta)
         span = np.where(self.steps, grid.max(axis=1) - grid.min(axis=1), np.nan)
         for _ in range(3):
             around = theta[:, None] + share * span[:, None] * np.linspace(-1.0, 1.0, 12)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -58,50 +58,42 @@ class Bank:
     high: np.ndarray
 
 
-def start_bank(expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int) -> Bank:
-    """`count` starting points; `columns` has shape (columns, rows), a few dozen rows are enough."""
-    return _Walk(expression, linear, columns, count).bank()
+@dataclass(frozen=True)
+class Starts:
+    """Where searches for the constants of one expression may start.
 
-
-def candidates_at(
-    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """What every parameter may be where the others are `theta`: shape (params, CANDIDATES).
-
-    Then a dense grid for the parameters that are frequencies, nan for the others, shape (params, any
-    number): up to 25 periods over the range of what is multiplied; None where there is no frequency.
+    `linear` are the parameters that need no start; `columns` has shape (columns, rows), a few dozen rows are
+    enough.
     """
-    walk = _walk_at(expression, linear, columns, theta)
-    candidates = walk.bank().candidates[0]
-    if not walk.frequencies:
-        return candidates, None
-    dense = np.full((len(theta), len(_DENSE_PERIODS)), np.nan)
-    for param, half in walk.frequencies.items():
-        dense[expression.params.index(param)] = _DENSE_PERIODS * math.pi / half
-    return candidates, dense
 
+    expression: Expression
+    linear: tuple[int, ...]
+    columns: np.ndarray
 
-def _walk_at(
-    expression: Expression, linear: tuple[int, ...], columns: np.ndarray, theta: np.ndarray
-) -> _Walk:
-    walk = _Walk(expression, linear, columns, 1)
-    walk.fixed = dict(zip(expression.params, theta, strict=True))
-    return walk
+    def bank(self, count: int) -> Bank:
+        """`count` starting points."""
+        return _Walk(self, count).bank()
 
+    def around(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What every parameter may be where the others are `theta`: shape (params, CANDIDATES).
 
-class _Walk:
-    def __init__(
-        self, expression: Expression, linear: tuple[int, ...], columns: np.ndarray, count: int
-    ) -> None:
-        self.expression, self.columns, self.count = expression, columns, count
-        self.fixed: dict[int, float] = {}
-        self.frequencies: dict[int, float] = {}
-        self.chosen: dict[int, np.ndarray] = {p: np.ones((count, 1)) for p in linear}
-        self.grid: dict[int, np.ndarray] = {p: np.ones((count, CANDIDATES)) for p in linear}
-        self.linear = frozenset(linear)
-        self.trig, self.positive = self._contexts()
+        Then a dense grid for the parameters that are frequencies, nan for the others, shape (params, any
+        number): up to 25 periods over the range of what is multiplied; None where there is no frequency.
+        """
+        params = self.expression.params
+        walk = _Walk(self, 1)
+        walk.fixed = dict(zip(params, theta, strict=True))
+        candidates = walk.bank().candidates[0]
+        if not walk.frequencies:
+            return candidates, None
+        dense = np.full((len(theta), len(_DENSE_PERIODS)), np.nan)
+        for param, half in walk.frequencies.items():
+            dense[params.index(param)] = _DENSE_PERIODS * math.pi / half
+        return candidates, dense
 
-    def _contexts(self) -> tuple[list[bool], list[bool]]:
+    @cached_property
+    def contexts(self) -> tuple[list[bool], list[bool]]:
+        """For every node: whether it is an angle, and whether it should stay positive."""
         nodes = self.expression.nodes
         trig, positive = [False] * len(nodes), [False] * len(nodes)
         for i in range(len(nodes) - 1, -1, -1):
@@ -112,6 +104,18 @@ class _Walk:
                 base = op in ("sqrt", "log", "log1p", "log2", "log10") or (op == "pow" and slot == 0)
                 positive[a] |= denominator or base or (op in ("add", "mul") and positive[i])
         return trig, positive
+
+
+class _Walk:
+    def __init__(self, about: Starts, count: int) -> None:
+        self.expression, self.columns, self.count = about.expression, about.columns, count
+        linear = about.linear
+        self.fixed: dict[int, float] = {}
+        self.frequencies: dict[int, float] = {}
+        self.chosen: dict[int, np.ndarray] = {p: np.ones((count, 1)) for p in linear}
+        self.grid: dict[int, np.ndarray] = {p: np.ones((count, CANDIDATES)) for p in linear}
+        self.linear = frozenset(linear)
+        self.trig, self.positive = about.contexts
 
     def bank(self) -> Bank:
         nodes = self.expression.nodes

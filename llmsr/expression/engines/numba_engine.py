@@ -38,6 +38,7 @@ _NATIVE = {
     )
 }
 _NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
+_PADDING = [0] * WIDTH
 _ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to an integer
 _TRIG_LIMIT = 5.0e5  # beyond it the reduction by three parts of pi/2 loses digits
 
@@ -535,8 +536,8 @@ def _table(
     slot_base, row_base = slots.ctypes.data, registers.ctypes.data
     feature_base, feature_row = features.ctypes.data, 8 * features.shape[1]
     register_row = 8 * registers.shape[1]
-    table = np.zeros((len(program), WIDTH), dtype=np.int64)
-    for i, instruction in enumerate(program):
+    lines: list[int] = []
+    for instruction in program:
         op, args = instruction.op, instruction.args
         loop, data = _ADDRESSES.get(op, (0, 0))
         opcode = _NATIVE.get(op)
@@ -555,8 +556,9 @@ def _table(
             cosine = {"sin": 0, "cos": line[3], "sincos": base + size * instruction.second}[op]
             line[1:4] = (*_ADDRESSES["sin"], 0 if op == "cos" else line[3])
             line += (cosine, *_ADDRESSES["cos"])
-        table[i, : len(line)] = line
-    return table
+        lines += line
+        lines += _PADDING[len(line) :]
+    return np.array(lines, dtype=np.int64).reshape(len(program), WIDTH)
 
 
 def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
