@@ -120,13 +120,16 @@ def _regenerated_body(expression: Expression, params_name: str) -> str:
 
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
     """The skeleton's fitted constants and its errors on every split."""
+    from llmsr.expression.canonical import Canonical
     from llmsr.expression.writing.latex import to_latex
     from llmsr.expression.writing.line import to_text
     from llmsr.fitting import fit
     from llmsr.fitting.metrics import split_nmse
 
     cpu = time.process_time()
-    found = fit(skeleton.expression, state.problem, mode=state.fitter, deadline=state.fit_timeout)
+    equation = skeleton.expression
+    form = equation if state.as_written else Canonical(equation, equation.params)
+    found = fit(form, state.problem, mode=state.fitter, deadline=state.fit_timeout)
     status, reason, score = found.status, found.reason, found.score
     if status == "ok" and score is None:
         if state.problem.spec.least_squares:

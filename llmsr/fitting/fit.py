@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, evaluate
+from llmsr.expression.reading.parse import Refusal, parse
 from llmsr.fitting.result import Fit
 from llmsr.problem.loading import Problem
 
@@ -27,30 +30,39 @@ def _searches() -> dict[str, Callable]:
 MODES = ("best", "bfgs", "reference")
 
 
-def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: float = 10.0) -> Fit:
-    """The constants of `expression` that fit the train split of `problem`, within `deadline` seconds.
+def fit(
+    equation: Expression | Canonical,
+    problem: Problem,
+    mode: str = "best",
+    deadline: float = 10.0,
+    rival: float = 0.0,
+) -> Fit:
+    """The constants of `equation` that fit the train split of `problem`, within `deadline` seconds.
 
+    A `Canonical` is taken as it is, parameters in its own numbering; an expression is brought into that form
+    first. `rival`: a train loss already reached by another equation; "best" stops at its cheap stage where
+    that ends `HOPELESS` times above, and says so by `screened`.
     "best" and "bfgs" need a spec whose `evaluate` is the standard least-squares form; for any other spec
     "reference" is used, and the result says so. Equal canonical forms get equal results. Raises ValueError
     for an unknown mode; everything that the data or the expression can do to a fit is told by its status.
     """
     if mode not in MODES:
         raise ValueError(f"unknown fit mode {mode!r}; choose one of {', '.join(MODES)}")
+    expression = equation.expression if isinstance(equation, Canonical) else equation
     if mode == "reference" or not problem.spec.least_squares:
         from llmsr.fitting.reference import fit_reference
 
         return fit_reference(expression, problem, deadline)
-    from llmsr.expression.canonical import canonicalize
     from llmsr.expression.engines import chosen as engine
     from llmsr.fitting.dataset import dataset_of
     from llmsr.fitting.search import Search, warm_up
 
     warm_up()
     began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
-    form = canonicalize(expression)
+    form = canonicalize(expression) if equation is expression else Canonical(expression, expression.params)
     data = dataset_of(problem.splits["train"])
     with np.errstate(all="ignore"):
-        search = Search(form.expression, data, limit)
+        search = Search(form.expression, data, limit, rival * data.full.rows)
         _searches()[mode](search)
     chosen = search.choose()
     params = np.ones(max(problem.spec.max_params, max(expression.params, default=-1) + 1))
@@ -59,7 +71,8 @@ def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: 
         params[[form.params[p] for p in search.tape.params]] = chosen.theta
         loss = chosen.squares / data.full.rows
         # an overflow on the way can part two forms of one equation: then the text as written decides
-        if not _same_values(expression, params, form.expression, chosen.theta, data):
+        same = form.expression.nodes == expression.nodes
+        if not same and not _same_values(expression, params, form.expression, chosen.theta, data):
             loss = plain_loss(expression, params, data)
     late = bool(search.full.counters[1])
     status, reason = "ok", ""
@@ -78,6 +91,7 @@ def fit(expression: Expression, problem: Problem, mode: str = "best", deadline: 
         cpu_seconds=time.thread_time() - cpu_began,
         deadline_reached=late,
         engine=engine.NAME,
+        screened=search.screened,
     )
 
 
@@ -103,22 +117,49 @@ def plain_loss(expression: Expression, params: np.ndarray, data: Dataset) -> flo
     return total / view.rows
 
 
-def fit_many(problem: Problem, bodies: Sequence[str], mode: str = "best", deadline: float = 10.0) -> list:
-    """The fit, or the refusal, of every body text, in order."""
-    from llmsr.expression import Refusal, parse
+def fit_many(
+    problem: Problem,
+    bodies: Sequence[str],
+    mode: str = "best",
+    deadline: float = 10.0,
+    screen: bool = False,
+) -> list[Fit | Refusal]:
+    """The fit, or the refusal, of every body text, in order; equal canonical forms are fitted once.
 
-    spec = problem.spec
-    results: list = []
+    Parameters are in each author's numbering. `screen`: bodies whose cheap stage ends far above the best loss
+    of the bodies before them are left there, see `fit`; which body is best changes only where the rest of
+    the fit would have lowered a loss more than `HOPELESS` times.
+    """
+    results: list[Fit | Refusal] = []
+    known: dict[str, Fit] = {}
+    least = np.inf
     for body in bodies:
-        parsed = parse(
-            body,
-            spec.columns,
-            params_name=spec.params_name,
-            max_params=spec.max_params,
-            constants=spec.constants,
-        )
-        if isinstance(parsed, Refusal):
-            results.append(parsed)
+        expression = _parsed(problem, body)
+        if isinstance(expression, Refusal):
+            results.append(expression)
             continue
-        results.append(fit(parsed, problem, mode, deadline))
+        if mode == "reference" or not problem.spec.least_squares:
+            # the spec's own optimiser sees the operations in the order that the author wrote
+            results.append(fit(expression, problem, mode, deadline))
+            continue
+        form = canonicalize(expression)
+        found = known.get(form.hash)
+        if found is None:
+            rival = least if screen and np.isfinite(least) else 0.0
+            found = known[form.hash] = fit(form, problem, mode, deadline, rival)
+            least = min(least, np.inf if found.loss is None else found.loss)
+        params = np.ones(problem.spec.max_params)
+        params[list(form.params)] = found.params[: len(form.params)]
+        results.append(replace(found, params=tuple(params.tolist())))
     return results
+
+
+def _parsed(problem: Problem, body: str) -> Expression | Refusal:
+    spec = problem.spec
+    return parse(
+        body,
+        spec.columns,
+        params_name=spec.params_name,
+        max_params=spec.max_params,
+        constants=spec.constants,
+    )

@@ -15,7 +15,8 @@ class Fit:
     loss: mean squared error on train in the target's units, None without one. evaluations: passes over the
     rows of train, passes over a subset counted by its share (rounded up). seconds: wall time; cpu_seconds:
     time of this thread's CPU. engine: what evaluated the tape ("numba", "numpy") or "callable" for the
-    reference mode. score: what the spec's own `evaluate` returned, reference mode only.
+    reference mode. score: what the spec's own `evaluate` returned, reference mode only. screened: whether the
+    fit ended after its cheap stage because a rival was far better.
     """
 
     status: str
@@ -29,3 +30,4 @@ class Fit:
     deadline_reached: bool
     engine: str
     score: float | None = None
+    screened: bool = False
