@@ -21,17 +21,18 @@ from random import Random
 
 import numpy as np
 
-from llmsr.archive import Archive, read_archive
-from llmsr.evaluator import Evaluator
-from llmsr.evolution.sample_files import write_sample_file
-from llmsr.evolution.search import Search
-from llmsr.evolution.settings import SearchSettings
-from llmsr.llm.grammar import random_body
-from llmsr.llm.replay import Replay
-from llmsr.problem.loading import Problem, load_problem
-from llmsr.sample import Sample
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from llmsr.archive import Archive, read_archive  # noqa: E402
+from llmsr.evaluator import Evaluator  # noqa: E402
+from llmsr.evolution.sample_files import write_sample_file  # noqa: E402
+from llmsr.evolution.search import Search  # noqa: E402
+from llmsr.evolution.settings import SearchSettings  # noqa: E402
+from llmsr.llm.grammar import random_body  # noqa: E402
+from llmsr.llm.replay import Replay  # noqa: E402
+from llmsr.problem.loading import Problem, load_problem  # noqa: E402
+from llmsr.sample import Sample  # noqa: E402
 
 
 def main() -> None:

@@ -5,18 +5,21 @@ OMP_NUM_THREADS=1 python benchmarks/sampling.py
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmsr.llm.choice import make_proposer
-from llmsr.llm.proposer import ProposerConfig
-from llmsr.prompt import Version, build_prompt
-from llmsr.spec.reading import load_spec
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-ROOT = Path(__file__).parent.parent
+from llmsr.llm.choice import make_proposer  # noqa: E402
+from llmsr.llm.proposer import ProposerConfig  # noqa: E402
+from llmsr.prompt import Version, build_prompt  # noqa: E402
+from llmsr.spec.reading import load_spec  # noqa: E402
+
 ROUNDS = 3
 VERSIONS = [
     Version("return params[0] * x + params[1] * v + params[2]", -1.0),
