@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmsr.errors import UserError
-from llmsr.expression import Refusal, parse
+from llmsr.expression import Refusal
 from llmsr.expression.graph import evaluate
 from llmsr.problem.loading import Problem
+from llmsr.spec.bodies import read_body
 
 if TYPE_CHECKING:
     from llmsr.prompt import Version
@@ -178,11 +179,5 @@ def _range(values: np.ndarray) -> str:
 def _expression(known: Known, version: Version):  # type: ignore[no-untyped-def]
     """The version's graph; None where its body calls others or cannot be read."""
     spec = known.problem.spec
-    found = parse(
-        version.body,
-        spec.columns,
-        params_name=spec.params_name,
-        max_params=spec.max_params,
-        constants=spec.constants,
-    )
+    found = read_body(spec, version.body)
     return None if isinstance(found, Refusal) else found

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmsr.evolution.population import Draw, Member
-from llmsr.expression import Expression, Node, Refusal, parse
+from llmsr.expression import Expression, Node, Refusal
 from llmsr.expression.canonical import canonical_hash, family
+from llmsr.spec.bodies import read_body
 from llmsr.spec.reading import Spec
 
 
@@ -79,13 +80,7 @@ def structure(spec: Spec, body: str) -> str:
 
     Empty where the body cannot be read.
     """
-    found = parse(
-        body,
-        spec.columns,
-        params_name=spec.params_name,
-        max_params=spec.max_params,
-        constants=spec.constants,
-    )
+    found = read_body(spec, body)
     if isinstance(found, Refusal):
         return ""
     form = family(found).expression

@@ -11,9 +11,10 @@ import numpy as np
 
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.reading.parse import Refusal, parse
+from llmsr.expression.reading.parse import Refusal
 from llmsr.fitting.result import Fit
 from llmsr.problem.loading import Problem
+from llmsr.spec.bodies import read_body
 
 if TYPE_CHECKING:
     from llmsr.fitting.dataset import Dataset
@@ -134,7 +135,7 @@ def fit_many(
     known: dict[str, Fit] = {}
     least = np.inf
     for body in bodies:
-        expression = _parsed(problem, body)
+        expression = read_body(problem.spec, body)
         if isinstance(expression, Refusal):
             results.append(expression)
             continue
@@ -152,14 +153,3 @@ def fit_many(
         params[list(form.params)] = found.params[: len(form.params)]
         results.append(replace(found, params=tuple(params.tolist())))
     return results
-
-
-def _parsed(problem: Problem, body: str) -> Expression | Refusal:
-    spec = problem.spec
-    return parse(
-        body,
-        spec.columns,
-        params_name=spec.params_name,
-        max_params=spec.max_params,
-        constants=spec.constants,
-    )

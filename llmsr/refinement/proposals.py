@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsr.expression import GraphTooLarge, Refusal, parse
+from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import Expression
 from llmsr.expression.writing.source import to_numpy_source
@@ -21,6 +21,7 @@ from llmsr.refinement.point import Point, Rows
 from llmsr.refinement.pursuit import pursue
 from llmsr.refinement.regression import regress
 from llmsr.refinement.tree import Tree
+from llmsr.spec.bodies import read_body
 from llmsr.spec.reading import Spec
 
 WORSE = 100.0  # times the loss at hand that a candidate may promise: constants that move on bring more
@@ -37,13 +38,7 @@ class Proposal(NamedTuple):
 def proposals(problem: Problem, body: str, params: Sequence[float], count: int) -> list[Proposal]:
     """At most `count` proposals for a fitted body, all different; none where it cannot be read."""
     spec = problem.spec
-    parsed = parse(
-        body,
-        spec.columns,
-        params_name=spec.params_name,
-        max_params=spec.max_params,
-        constants=spec.constants,
-    )
+    parsed = read_body(spec, body)
     if isinstance(parsed, Refusal):
         return []
     expression = Expression(parsed.nodes, spec.columns)

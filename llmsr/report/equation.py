@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.expression import Refusal, parse
+from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression
 from llmsr.expression.writing import to_latex, to_numpy_source, to_sympy, to_text
 from llmsr.fitting.metrics import split_nmse
 from llmsr.problem.loading import Problem
 from llmsr.report.tidy import Tidy, tidy
 from llmsr.sample import Sample
+from llmsr.spec.bodies import read_body
 from llmsr.spec.reading import Spec
 
 SYMPY_LIMIT = 400  # complexity; sympy's own algorithms work on the tree, and slowly
@@ -26,13 +27,7 @@ _SYMPY_ERRORS = (TypeError, ValueError, ArithmeticError, AttributeError, NotImpl
 
 def expression_of(sample: Sample, spec: Spec) -> Expression:
     """The graph of an archived equation, read again from its body; `UserError` where that cannot be."""
-    found = parse(
-        sample.evaluation.body,
-        spec.columns,
-        params_name=spec.params_name,
-        max_params=spec.max_params,
-        constants=spec.constants,
-    )
+    found = read_body(spec, sample.evaluation.body)
     if isinstance(found, Refusal) or sample.evaluation.params is None:
         reason = found.reason if isinstance(found, Refusal) else "it has no fitted constants"
         raise UserError(
