@@ -103,6 +103,7 @@ class ProposerConfig:
     device: str = option("auto", "where a local model runs: auto, cpu, cuda, cuda:1, mps")
     dtype: str = option("auto", "numbers of a local model: auto, float32, bfloat16, float16")
     gpu_memory_utilization: float = option(0.9, "share of a GPU's memory that a started vllm may take")
+    vllm_args: str = option("", 'more arguments for `vllm serve`, for example "--max-model-len 4096"')
     trust_remote_code: bool = option(
         False, "run Python code that comes with a model; only for models you trust"
     )

@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import importlib.util
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -49,11 +50,12 @@ class VLLMServer:
                 "vllm is not installed: pip install -r requirements-gpu.txt, or take another --proposer"
             )
         self.name = f"vllm:{config.model_path}"
+        port = _free_port()
+        command = [*program, *_arguments(config, port)]
         handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
         self._log, self.log_path = os.fdopen(handle, "w+b"), Path(path)
-        port = _free_port()
         base = f"http://127.0.0.1:{port}"
-        self._process = _start([*program, *_arguments(config, port)], self._log)
+        self._process = _start(command, self._log)
         atexit.register(self.close)
         try:
             self._wait_until_healthy(f"{base}/health", start_seconds)
@@ -136,7 +138,10 @@ def _arguments(config: ProposerConfig, port: int) -> list[str]:
         command += ["--dtype", config.dtype]
     if config.trust_remote_code:
         command.append("--trust-remote-code")
-    return command
+    try:
+        return command + shlex.split(config.vllm_args)
+    except ValueError as error:
+        raise UserError(f"--vllm_args {config.vllm_args!r} cannot be read: {error}") from None
 
 
 def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

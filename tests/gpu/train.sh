@@ -9,7 +9,11 @@
 #   two         as none, over two GPUs, 8 steps
 #   search      --proposer vllm on the same model, as many samples as STEPS steps have, for each of SEEDS
 # Each part's run lies in OUT/<part>-s<seed>, with OUT/<run>.log and OUT/<run>.usage.jsonl (memory, seconds)
-# beside it; a part whose run is done is skipped, a run that failed is said and the next one begins. May be
+# beside it. EXTRA are flags of trainings, SEARCH_EXTRA of searches, OVERRIDES keys of VERL. Runs that share a
+# GPU want a fixed cache, else vLLM measures memory while a neighbour frees it:
+#   OVERRIDES=+actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=4294967296
+#   SEARCH_EXTRA="--vllm_args=--kv-cache-memory-bytes=4294967296"
+# A part whose run is done is skipped, a run that failed is said and the next one begins. May be
 # started with setsid; the table at the end is printed and kept in OUT/table.txt.
 set -uo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -42,7 +46,8 @@ record() { # run, command...: its output to a file, its memory beside it
 training() { # run, flags...
   local run=$1
   shift
-  [ -d "$OUT/$run/checkpoints/final" ] || record "$run" python main.py "${common[@]}" --output_dir "$OUT/$run" "$@"
+  [ -d "$OUT/$run/checkpoints/final" ] ||
+    record "$run" python main.py "${common[@]}" --output_dir "$OUT/$run" "$@" -- ${OVERRIDES:-}
 }
 
 fresh=(--problem_name "$PROBLEM" --model_path "$MODEL" --test_freq 0 --save_freq 1000 --budget $((STEPS * ANSWERS)))
@@ -52,8 +57,8 @@ for part in $PARTS; do
     train)
       first=(--problem_name "$PROBLEM" --model_path "$MODEL" --seed 1 --prompts 80 --epochs 3 --save_freq 5 --test_freq 10)
       if [ ! -d "$OUT/train/checkpoints/final" ]; then
-        record train python main.py "${common[@]}" --output_dir "$OUT/train" "${first[@]}" -- trainer.total_training_steps=15 &&
-          record train+resumed python main.py "${common[@]}" --output_dir "$OUT/train" "${first[@]}" --resume &&
+        record train python main.py "${common[@]}" --output_dir "$OUT/train" "${first[@]}" -- trainer.total_training_steps=15 ${OVERRIDES:-} &&
+          record train+resumed python main.py "${common[@]}" --output_dir "$OUT/train" "${first[@]}" --resume -- ${OVERRIDES:-} &&
           { python tests/gpu/check_run.py "$OUT/train" --steps 30 --rising ${CHECK:-} || failed=1; }
       fi ;;
     curriculum)

@@ -545,7 +545,12 @@ def ends_within(pid: int, seconds: float) -> bool:
 def test_vllm_is_started_asked_for_raw_completions_and_stopped_with_its_children(vllm):
     vllm()
     proposer = make_proposer(
-        ProposerConfig(proposer="vllm", model_path="some/model", gpu_memory_utilization=0.25)
+        ProposerConfig(
+            proposer="vllm",
+            model_path="some/model",
+            gpu_memory_utilization=0.25,
+            vllm_args="--max-model-len 2048 --served-by 'two words'",
+        )
     )
     try:
         assert texts(proposer.propose("p", 3, 1)) == [BODY] * 3
@@ -554,10 +559,22 @@ def test_vllm_is_started_asked_for_raw_completions_and_stopped_with_its_children
         assert lives(child)
         told = Path(f"/proc/{server}/cmdline").read_text().split("\0")
         assert told[told.index("--gpu-memory-utilization") + 1] == "0.25"
+        assert told[told.index("--max-model-len") :][:4] == [
+            "--max-model-len",
+            "2048",
+            "--served-by",
+            "two words",
+        ]
     finally:
         proposer.close()
     assert ends_within(server, 5)
     assert ends_within(child, 5)
+
+
+def test_arguments_for_vllm_that_end_within_a_quotation_are_refused(vllm):
+    vllm()
+    with pytest.raises(UserError, match=r"--vllm_args.*No closing quotation"):
+        make_proposer(ProposerConfig(proposer="vllm", model_path="some/model", vllm_args="--x 'open"))
 
 
 def test_vllm_that_fails_shows_its_last_words_in_one_line(vllm):
