@@ -30,9 +30,7 @@ def main() -> int:
             code = process.poll()
             host, gpus = host_bytes(first), gpu_mebibytes()
             peak_host = max(peak_host, host)
-            peak_gpus = (
-                [max(pair) for pair in zip(peak_gpus, gpus, strict=True)] if peak_gpus != [0] else gpus
-            )
+            peak_gpus = [max(pair) for pair in zip(peak_gpus or gpus, gpus, strict=True)]
             seconds = round(time.monotonic() - began, 1)
             file.write(json.dumps({"seconds": seconds, "host_mib": host // 2**20, "gpu_mib": gpus}) + "\n")
             file.flush()
