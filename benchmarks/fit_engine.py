@@ -172,9 +172,9 @@ def own_seconds(op: str, sample: np.ndarray) -> float:
     """Seconds per number of one function: numpy's kernel, or the engine's own sine with cosine."""
     out, other = np.empty_like(sample), np.empty_like(sample)
     if op == "sin" and engine.NAME == "numba":
-        from llmsr.expression.engines.numba_engine import _trig
+        from llmsr.expression.engines.trigonometry import sine_and_cosine
 
-        return _loop_seconds(lambda: _trig(sample, out, other)) / len(sample)
+        return _loop_seconds(lambda: sine_and_cosine(sample, out, other)) / len(sample)
     return _loop_seconds(lambda: getattr(np, op)(sample, out=out)) / len(sample)
 
 

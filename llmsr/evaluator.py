@@ -9,26 +9,22 @@ The parent keeps the fits by canonical form: equal equations are fitted once.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
-import tempfile
 import textwrap
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsr.completion.answer import MAX_TEXT
 from llmsr.expression.graph import Expression
 from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation, finite_or_none
-from llmsr.workers.base import START_SECONDS, WorkerFailure
+from llmsr.workers.base import WorkerFailure
 from llmsr.workers.pool import WorkerPool, parse_workers
 
 if TYPE_CHECKING:
@@ -286,31 +282,8 @@ def _load(state: _State) -> _State:
     if not state.as_written:
         from llmsr.fitting.search import warm_up
 
-        with _alone():  # so that the other processes find what the first one compiled
-            warm_up()
+        warm_up()
     return state
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """While open, no other process of this user is here; a lock that is not to be had is done without."""
-    path = Path(tempfile.gettempdir()) / f"llmsr-compiling-{os.getuid()}"
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:  # somebody else's file, or no room
-        yield
-        return
-    end = time.monotonic() + START_SECONDS / 2
-    try:
-        while time.monotonic() < end:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _chain(done: Future[Any], result: Future[Evaluation], then: Callable[[Any], None]) -> None:

@@ -319,7 +319,7 @@ def warm_up() -> str:
     root = graph.add("mul", graph.param(0), graph.add("exp", inner))
     columns = np.linspace(-1.0, 1.0, 300)[None, :]
     data = lay_out(Split(columns.T.copy(), np.abs(columns[0])))
-    with np.errstate(all="ignore"):
+    with engine.first_use(), np.errstate(all="ignore"):
         search_best(Search(graph.expression(root, ("x",)), data, np.inf))
     return engine.NAME
 

@@ -1,7 +1,7 @@
 """The engine that evaluates tapes in this process, chosen once: compiled where numba works, else numpy.
 
 `LLMSR_ENGINE=numpy` or `=numba` in the environment decides it by hand. Both engines offer `NAME`, `jit`,
-`bind`, `gram`, `gradient` and `expired`, and agree to rounding.
+`bind`, `gram`, `gradient`, `expired` and `first_use`, and agree to rounding.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ def _choose() -> ModuleType:
     if wanted == "numpy":
         return numpy_engine
     try:
-        from llmsr.expression.engines import numba_engine
+        from llmsr.expression.engines.compiling import alone
 
-        if not _works(numba_engine):
-            raise RuntimeError("its results differ from numpy's")
+        with alone():  # importing the engine compiles part of it
+            from llmsr.expression.engines import numba_engine
+
+            if not _works(numba_engine):
+                raise RuntimeError("its results differ from numpy's")
     except Exception as error:
         if wanted == "numba":
             raise UserError(f"LLMSR_ENGINE=numba, but that engine does not run here: {error}.") from error
@@ -61,3 +64,4 @@ bind = ENGINE.bind
 gram = ENGINE.gram
 gradient = ENGINE.gradient
 expired = ENGINE.expired
+first_use = ENGINE.first_use

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,10 @@ class Program:
     def handle(self) -> Program:
         """What `gram` and its like take: the program itself."""
         return self
+
+
+first_use = nullcontext
+"""To be open while a first fit compiles what all fits need: here there is nothing to wait for."""
 
 
 def jit(function: Any) -> Any:

@@ -1,0 +1,146 @@
+"""The compiled interpreter of instruction tables, which calls numpy's own kernels.
+
+An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`: addresses in bytes,
+`step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per element inside a block
+(0 for a uniform).
+"""
+
+# mypy: disable-error-code="call-arg"
+from __future__ import annotations
+
+import numpy as np
+
+from llmsr.expression.engines.compiling import callback, jit
+from llmsr.expression.engines.foreign import call_loop, integers, numbers
+from llmsr.expression.engines.trigonometry import sine_and_cosine
+
+WIDTH = 13
+CALL1, CALL2, COPY, WHERE, TRIG = 0, 1, 2, 3, 4
+NATIVE = {
+    name: 6 + i
+    for i, name in enumerate(
+        ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "isnan", "isinf", "isfinite")
+    )
+}
+NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
+
+
+@jit
+def wide(address, stride, width, spare):
+    """The operand as a row of `width` numbers; a uniform is spread into the row at address `spare`."""
+    if stride != 0:
+        return numbers(address, width)
+    row = numbers(spare, width)
+    value = numbers(address, 1)[0]
+    for i in range(width):
+        row[i] = value
+    return row
+
+
+@jit
+def native(opcode, a, b, c, out):
+    n = len(out)
+    if opcode == 2:
+        for i in range(n):
+            out[i] = a[i]
+    elif opcode == 3:
+        for i in range(n):
+            out[i] = b[i] if a[i] != 0.0 else c[i]
+    elif opcode == 6:
+        for i in range(n):
+            out[i] = 1.0 if a[i] < b[i] else 0.0
+    elif opcode == 7:
+        for i in range(n):
+            out[i] = 1.0 if a[i] <= b[i] else 0.0
+    elif opcode == 8:
+        for i in range(n):
+            out[i] = 1.0 if a[i] > b[i] else 0.0
+    elif opcode == 9:
+        for i in range(n):
+            out[i] = 1.0 if a[i] >= b[i] else 0.0
+    elif opcode == 10:
+        for i in range(n):
+            out[i] = 1.0 if a[i] == b[i] else 0.0
+    elif opcode == 11:
+        for i in range(n):
+            out[i] = 1.0 if a[i] != b[i] else 0.0
+    elif opcode == 12:
+        for i in range(n):
+            out[i] = 1.0 if (a[i] != 0.0) & (b[i] != 0.0) else 0.0
+    elif opcode == 13:
+        for i in range(n):
+            out[i] = 1.0 if (a[i] != 0.0) | (b[i] != 0.0) else 0.0
+    elif opcode == 14:
+        for i in range(n):
+            out[i] = 1.0 if (a[i] != 0.0) != (b[i] != 0.0) else 0.0
+    elif opcode == 15:
+        for i in range(n):
+            out[i] = 1.0 if a[i] == 0.0 else 0.0
+    elif opcode == 16:
+        for i in range(n):
+            out[i] = 1.0 if a[i] != a[i] else 0.0
+    elif opcode == 17:
+        for i in range(n):
+            out[i] = 1.0 if abs(a[i]) == np.inf else 0.0
+    else:
+        for i in range(n):
+            out[i] = 1.0 if abs(a[i]) < np.inf else 0.0
+
+
+@jit
+def _call_one(loop, data, source, stride, out, width, loops_address):
+    """Calls an inner loop of one argument."""
+    loops = integers(loops_address, 16)
+    # numpy and scipy loops may advance the pointers that they are given, so these are set every time
+    loops[0] = source
+    loops[1] = out
+    loops[4] = width
+    loops[5] = 1
+    loops[6] = 1
+    loops[8] = stride
+    loops[9] = 8
+    call_loop(loop, loops_address, loops_address + 32, loops_address + 64, data)
+
+
+@callback("void(int64, int64, int64, int64, int64, int64)")
+def run(code_address, size, row, width, spare, loops_address):
+    """Executes `size` instructions for `width` rows from data row `row`.
+
+    `spare`: three rows of scratch; `loops_address`: scratch for the call interface.
+    """
+    code = integers(code_address, size * WIDTH)
+    loops = integers(loops_address, 16)
+    second_spare = spare + 8 * width
+    third_spare = second_spare + 8 * width
+    for i in range(size):
+        line = i * WIDTH
+        opcode = code[line]
+        out_address = code[line + 3]
+        a = code[line + 4] + row * code[line + 5]
+        if opcode == 4:
+            source = wide(a, code[line + 6], width, spare)
+            sines = out_address if out_address != 0 else second_spare
+            cosines = code[line + 7] if code[line + 7] != 0 else third_spare
+            if not sine_and_cosine(source, numbers(sines, width), numbers(cosines, width)):
+                _call_one(code[line + 1], code[line + 2], a, code[line + 6], sines, width, loops_address)
+                _call_one(code[line + 8], code[line + 9], a, code[line + 6], cosines, width, loops_address)
+        elif opcode == 0:
+            _call_one(code[line + 1], code[line + 2], a, code[line + 6], out_address, width, loops_address)
+        elif opcode == 1:
+            loops[0] = a
+            loops[1] = code[line + 7] + row * code[line + 8]
+            loops[2] = out_address
+            loops[4] = width
+            loops[8] = code[line + 6]
+            loops[9] = code[line + 9]
+            loops[10] = 8
+            call_loop(code[line + 1], loops_address, loops_address + 32, loops_address + 64, code[line + 2])
+        else:
+            first = wide(a, code[line + 6], width, spare)
+            second = first
+            third = first
+            if opcode == 3 or 6 <= opcode <= 14:
+                second = wide(code[line + 7] + row * code[line + 8], code[line + 9], width, second_spare)
+            if opcode == 3:
+                third = wide(code[line + 10] + row * code[line + 11], code[line + 12], width, third_spare)
+            native(opcode, first, second, third, numbers(out_address, width))
