@@ -33,7 +33,7 @@ TRAINING = [
 ]  # fmt: skip
 SCORER = """
 import os, sys
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.scoring.reward_function import RewardFunction
 run_dir, name, told = sys.argv[1:]
 info = {"problem": "plane", "index": 1, "split": "train", "versions": "{}", "shown": "[]"}
 with RewardFunction(run_dir, workers=1) as function:
@@ -146,9 +146,9 @@ def kill_scorers(run_dir: Path, kills: int, draw: random.Random, processes: int 
 
 def run_for_scorers(folder: Path) -> Path:
     """The directory of a training run that has not begun."""
-    from llmsr.grpo.numbering import set_numbers
     from llmsr.grpo.plan import make_plan
     from llmsr.grpo.run_files import write_run_files
+    from llmsr.grpo.scoring.numbering import set_numbers
     from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem
 

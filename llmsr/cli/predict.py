@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from llmsr.errors import UserError
 from llmsr.report.front import RULES
-from llmsr.report.outputs import outputs_of
 from llmsr.report.prediction import write_predictions
 from llmsr.report.recorded import read_run
+from llmsr.report.run_outputs import outputs_of
 
 
 def parser() -> argparse.ArgumentParser:

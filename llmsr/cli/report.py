@@ -12,8 +12,8 @@ from pathlib import Path
 from llmsr.config import add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.report.front import RULES
-from llmsr.report.outputs import outputs_of, write_run
 from llmsr.report.recorded import read_run
+from llmsr.report.run_outputs import outputs_of, write_run
 from llmsr.report.terminal import format_result
 
 SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"

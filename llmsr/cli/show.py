@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 from llmsr.cli import report
-from llmsr.report.outputs import outputs_of
 from llmsr.report.recorded import read_run
+from llmsr.report.run_outputs import outputs_of
 from llmsr.report.terminal import format_result
 
 

@@ -1,14 +1,12 @@
-"""What a person sees of a training run: one line per step, from the trainer's metrics and the archive."""
+"""What a person sees of a training run: one line per step, from the trainer's metrics and the answers."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO
 
 from llmsr.sample import POLICY, Sample
@@ -34,53 +32,34 @@ class StepMetrics:
         }
 
 
-class ArchiveTail:
-    """The samples that were appended to a run's archive since the last look."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self.folder = Path(run_dir) / "archive"
-        self._read: dict[Path, int] = {}
-
-    def new(self) -> list[Sample]:
-        """New samples, ascending by number; unfinished lines wait for the next look."""
-        samples = []
-        for path in sorted(self.folder.glob("*.jsonl")):
-            with open(path, "rb") as file:
-                file.seek(self._read.get(path, 0))
-                block = file.read()
-            whole = block[: block.rfind(b"\n") + 1]
-            self._read[path] = self._read.get(path, 0) + len(whole)
-            samples += [Sample.from_record(json.loads(line)) for line in whole.splitlines()]
-        return sorted(samples, key=lambda sample: sample.number)
-
-
 class Progress:
     """Prints a line per step; `steps` is how many there will be, `first` the first that this process
     trains."""
 
-    def __init__(self, run_dir: Path, steps: int, first: int = 1, stream: IO[str] | None = None) -> None:
+    def __init__(self, steps: int, first: int = 1, stream: IO[str] | None = None) -> None:
         self.steps = steps
+        self.first = first
         self.stream = stream or sys.stderr
-        self._tail = ArchiveTail(run_dir)
         self._best: Sample | None = None
         self._least = math.inf
-        self._waiting: list[Sample] = [s for s in self._keep_best(self._tail.new()) if (s.step or 0) >= first]
+        self._waiting: list[Sample] = []
         self._seconds: list[float] = []
 
-    def __call__(self, metrics: StepMetrics) -> None:
-        """Report a finished step."""
+    def __call__(self, metrics: StepMetrics, samples: Iterable[Sample]) -> None:
+        """Report a finished step; `samples` are those that came to the archive since the last one."""
         self._seconds.append(metrics.seconds)
-        self._waiting += self._keep_best(self._tail.new())
-        answers = [s for s in self._waiting if s.proposer == POLICY and (s.step or 0) <= metrics.step]
+        for sample in samples:
+            self._take(sample)
+        answers = [s for s in self._waiting if (s.step or 0) <= metrics.step]
         self._waiting = [s for s in self._waiting if (s.step or 0) > metrics.step]
         print(self._line(metrics, answers), file=self.stream, flush=True)
 
-    def _keep_best(self, samples: list[Sample]) -> list[Sample]:
-        for sample in samples:
-            value = sample.evaluation.nmse.get("train") if sample.evaluation.ok else None
-            if value is not None and value < self._least:
-                self._least, self._best = value, sample
-        return samples
+    def _take(self, sample: Sample) -> None:
+        value = sample.evaluation.nmse.get("train") if sample.evaluation.ok else None
+        if value is not None and value < self._least:
+            self._least, self._best = value, sample
+        if sample.proposer == POLICY and (sample.step or 0) >= self.first:
+            self._waiting.append(sample)
 
     def _line(self, metrics: StepMetrics, answers: list[Sample]) -> str:
         valid = [s for s in answers if s.evaluation.ok]
@@ -100,42 +79,9 @@ class Progress:
         return " | ".join(parts)
 
 
-def read_verl_metrics(path: Path, offset: int = 0) -> Iterator[tuple[int, StepMetrics]]:
-    """Steps that VERL's file logger wrote behind byte `offset`, each with the offset behind it."""
-    if not path.is_file():
-        return
-    with open(path, "rb") as file:
-        file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            offset += len(line)
-            record = json.loads(line)
-            data = record["data"]
-            if "critic/score/mean" not in data:
-                continue  # validation before the first step
-            phases = {
-                short: data[f"timing_s/{name}"]
-                for name, short in (("gen", "answers"), ("old_log_prob", "old"), ("ref", "ref"),
-                                    ("update_actor", "update"), ("update_weights", "sync"),
-                                    ("save_checkpoint", "save"), ("testing", "validation"))
-                if f"timing_s/{name}" in data
-            }  # fmt: skip
-            extra = {
-                short: data[name]
-                for name, short in (("actor/entropy", "entropy"), ("actor/kl_loss", "kl"))
-                if name in data
-            }
-            yield (
-                offset,
-                StepMetrics(
-                    step=int(record["step"]),
-                    reward=float(data["critic/score/mean"]),
-                    seconds=float(data.get("timing_s/step", 0.0)),
-                    phases=phases,
-                    extra=extra,
-                ),
-            )
+def say(sentence: str) -> None:
+    """A sentence to the person who watches."""
+    print(f"llmsr: {sentence}", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmsr.archive import read_archive
+from llmsr.archive_tail import ArchiveTail
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
-from llmsr.evaluator import Evaluator
 from llmsr.files import write_file
-from llmsr.grpo import dataset
+from llmsr.grpo.dataset import read_parquet
+from llmsr.grpo.dry_run import dry_run_text
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
-from llmsr.grpo.gpu_memory import format_memory
-from llmsr.grpo.memory.seeds import memory_seeds, write_seeds
-from llmsr.grpo.numbering import set_numbers
+from llmsr.grpo.findings import Findings
 from llmsr.grpo.plan import Plan, arithmetic, make_plan
-from llmsr.grpo.pool import build_pool
-from llmsr.grpo.progress import Progress, StepMetrics
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.progress import Progress, StepMetrics, say
+from llmsr.grpo.prompt_files import TRAIN, VALIDATION, write_prompts
 from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.scoring.numbering import set_numbers
+from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.grpo.summary import Findings
-from llmsr.grpo.verl.config import command, verl_config, write_config
+from llmsr.grpo.verl.config import verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
-from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.loading import load_problem
 from llmsr.report.dashboards import DASHBOARDS, Dashboards
 from llmsr.run_directory import RunLock
 
@@ -50,21 +47,23 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     with RunLock(plan.run_dir):
         finished, elapsed = _finished(plan)
         write_run_files(plan, problems, elapsed, finished)
-        template = _write_prompts(plan, problems)
+        template = write_prompts(plan, problems)
         metrics_path = _metrics_path(plan)
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
         write_config(verl, plan.run_dir)
         if config.dry_run:
-            print(_dry_run_text(plan, overrides, max(devices, default=None)))
+            print(dry_run_text(plan, overrides, max(devices, default=None)))
             return {}
         for line in arithmetic(plan):
             say(line)
-        progress, findings = Progress(plan.run_dir, plan.steps, finished + 1), Findings(plan.run_dir)
+        tail, findings = ArchiveTail(plan.run_dir), Findings(plan.run_dir)
+        progress = Progress(plan.steps, finished + 1)
         complete = False
 
         def on_step(metrics: StepMetrics) -> None:
-            progress(metrics)
-            findings.refresh()
+            new = tail.new()
+            progress(metrics, new)
+            findings.take(new)
 
         try:
             if finished >= plan.steps:
@@ -79,11 +78,6 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             outcome = findings.finish(complete)
         write_file(_over(plan), str(max(finished, plan.steps)))
     return {**outcome, "model": export}
-
-
-def say(sentence: str) -> None:
-    """A sentence to the person who watches."""
-    print(f"llmsr: {sentence}", file=sys.stderr, flush=True)
 
 
 def _finished(plan: Plan) -> tuple[int, float]:
@@ -104,60 +98,6 @@ def _finished(plan: Plan) -> tuple[int, float]:
     return done, max((sample.elapsed for sample in samples), default=0.0)
 
 
-def _write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
-    """Write both parquet files; the chat template that stands in for the model's own comes back."""
-    config = plan.config
-    encoder = _encoder(plan)
-    form = dataset.PromptForm(
-        details=config.prompt_details == "mixed",
-        chat=config.chat_template != "plain" if encoder is None else not encoder.plain,
-        tokens=encoder.count if encoder else None,
-        max_tokens=config.max_prompt_length,
-    )
-    train_groups, validation_groups, seeds = [], [], {}
-    for place, problem in enumerate(problems):
-        n_train, n_validation = (
-            count // len(problems) + (place < count % len(problems))
-            for count in (plan.rows, max(config.validation_prompts, len(problems)))
-        )
-        with Evaluator(problem, config.fitter, config.fit_timeout, config.workers) as evaluator:
-            pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
-            if config.memory != "none":
-                seeds[problem.name] = memory_seeds(evaluator, config.warm_start)
-        train_rows, validation_rows = dataset.prompt_rows(
-            problem, pool, n_train, n_validation, config.seed, form
-        )
-        train_groups.append(train_rows)
-        validation_groups.append(validation_rows)
-    if seeds:
-        write_seeds(plan.run_dir, seeds)
-    dataset.write_parquet(dataset.mixed(train_groups, config.seed), plan.run_dir / "llmsr_train.parquet")
-    dataset.write_parquet(dataset.mixed(validation_groups, config.seed), plan.run_dir / "llmsr_val.parquet")
-    return encoder.template if encoder else None
-
-
-def _encoder(plan: Plan) -> Any:
-    """The model's way from messages to tokens; None in a dry run that cannot reach the model."""
-    from transformers import AutoTokenizer
-
-    from llmsr.grpo.tokens import PromptTokens
-    from llmsr.grpo.verl.launch import check_model
-
-    try:
-        check_model(plan.model_path)
-        tokenizer = AutoTokenizer.from_pretrained(
-            plan.model_path, trust_remote_code=plan.config.trust_remote_code
-        )
-    except (UserError, OSError, ValueError) as error:
-        if not plan.config.dry_run:
-            raise UserError(str(error)) from None
-        say(
-            f"{plan.model_path} cannot be reached here: prompts are written as chats, their lengths unchecked"
-        )
-        return None
-    return PromptTokens(tokenizer, plan.config.chat_template)
-
-
 def _metrics_path(plan: Plan) -> Path:
     """A new file per start: VERL's logger truncates what it finds."""
     folder = plan.run_dir / "metrics"
@@ -169,8 +109,8 @@ def _metrics_path(plan: Plan) -> Path:
 def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
     from llmsr.grpo.local.trainer import LocalTrainer
 
-    rows = dataset.read_parquet(plan.run_dir / "llmsr_train.parquet")
-    validation = dataset.read_parquet(plan.run_dir / "llmsr_val.parquet")
+    rows = read_parquet(plan.run_dir / TRAIN)
+    validation = read_parquet(plan.run_dir / VALIDATION)
     chosen = [name for name in plan.config.loggers if name in DASHBOARDS]
     with (
         Dashboards(chosen, plan.run_dir, as_mapping(plan.config)) as dashboards,
@@ -204,23 +144,3 @@ def _over(plan: Plan) -> Path:
 def _is_over(plan: Plan, step: int) -> bool:
     path = _over(plan)
     return path.is_file() and int(path.read_text(encoding="utf-8")) == step
-
-
-def _dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:
-    import yaml
-
-    parts = [
-        "# settings",
-        yaml.safe_dump(as_mapping(plan.config), sort_keys=False).strip(),
-        "",
-        "# batches",
-        *arithmetic(plan),
-    ]
-    if plan.trainer == "verl":
-        parts += ["", "# memory", *format_memory(plan, gpu_bytes)]
-        config = (plan.run_dir / "grpo_config.yaml").read_text(encoding="utf-8").strip()
-        parts += ["", f"# {plan.run_dir / 'grpo_config.yaml'}", config]
-        shown = shlex.join(["python", *command(plan.run_dir, overrides)[1:]])
-        parts += ["", "# command", shown]
-    parts += ["", "# files", *sorted(str(path) for path in plan.run_dir.iterdir() if path.name != "lock")]
-    return "\n".join(parts)

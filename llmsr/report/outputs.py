@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from llmsr.report.files import equation_module, equation_tex, equations_csv
 from llmsr.report.front import Front, pick, scores
 from llmsr.report.history import History
 from llmsr.report.learning import curve_csv, learning_curve
-from llmsr.report.recorded import SEARCH, TRAINING, Recorded
+from llmsr.report.recorded import SEARCH, TRAINING
 from llmsr.report.result import front_of, result_of, write_result
 from llmsr.sample import Sample
 
@@ -169,25 +169,3 @@ class Outputs:
 def _key(sample: Sample) -> tuple[int, str]:
     """Tells the equations of a front apart; a sample and its refinements share a number."""
     return sample.number, sample.evaluation.canonical
-
-
-def outputs_of(run: Recorded, **options: Any) -> tuple[Outputs, Totals]:
-    """The outputs of a recorded run and its totals, ready to be written or looked at."""
-    outputs = Outputs(run.output, run.problem(), run.settings, mode=run.mode, **options)
-    totals = Totals()
-    for sample in run.samples:
-        outputs.add(sample)
-        totals.add(sample)
-    return outputs, totals
-
-
-def write_run(
-    directory: Path, runs: Sequence[tuple[Outputs, Totals]], complete: bool = True
-) -> dict[str, Any]:
-    """Write all files of a run and hand back what its `result.json` says; `runs` are its problems."""
-    results = [outputs.finish(totals, complete) for outputs, totals in runs]
-    if len(runs) == 1:
-        return results[0]
-    from llmsr.report.several import write_several
-
-    return write_several(directory, [outputs for outputs, _ in runs], results)

@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.archive import read_archive
-from llmsr.grpo.progress import read_verl_metrics
 from llmsr.grpo.run_files import read_run
+from llmsr.grpo.verl.metrics import read_verl_metrics
 
 
 def main() -> int:

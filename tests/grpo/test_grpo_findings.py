@@ -7,12 +7,13 @@ import pytest
 from grpo_problem import SPEC, write_problem
 
 from llmsr.archive import Archive
+from llmsr.archive_tail import ArchiveTail
 from llmsr.cli import main
 from llmsr.evaluator import Evaluator
+from llmsr.grpo.findings import Findings
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.grpo.summary import Findings
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample
 
@@ -94,12 +95,12 @@ def test_files_are_refreshed_while_other_processes_write(tmp_path, evaluations, 
     monkeypatch.setattr("llmsr.report.outputs.COST_SHARE", 1e9)
     spec, data, found = evaluations
     run = begin(tmp_path, spec, data)
-    findings = Findings(run, every_seconds=0.0)
+    findings, tail = Findings(run, every_seconds=0.0), ArchiveTail(run)
     own = samples(found)
     counts = []
     for part in (own[:2], own[2:5]):
         write(run, ("reward-a-1", part))
-        findings.refresh()
+        findings.take(tail.new())
         result = json.loads((run / "result.json").read_text())
         assert not result["finished"]
         counts.append(result["samples"])
@@ -112,7 +113,7 @@ def test_a_file_that_cannot_be_written_does_not_end_the_training(tmp_path, evalu
     findings = Findings(run, every_seconds=0.0)
     write(run, ("reward-a-1", samples(found)))
     (run / "result.json").mkdir()
-    findings.refresh()
+    findings.take(ArchiveTail(run).new())
     assert "could not be refreshed: cannot write" in capsys.readouterr().err
 
 
@@ -128,7 +129,7 @@ def test_answers_to_several_problems_are_kept_apart(tmp_path, evaluations, capsy
         run = begin(tmp_path / "run", None, "data", "plane,slope")
     findings = Findings(run, every_seconds=0.0)
     write(run, ("reward-a-1", [*samples(found[:3], "slope"), *samples(found[3:], "plane", first=4)]))
-    findings.refresh()
+    findings.take(ArchiveTail(run).new())
     assert not json.loads((run / "result.json").read_text())["finished"]
     whole = findings.finish(complete=True)
     assert [result["problem"] for result in whole["problems"]] == ["plane", "slope"]

@@ -15,10 +15,10 @@ import pytest
 from grpo_problem import write_problem
 
 from llmsr.archive import read_archive
-from llmsr.grpo.numbering import next_numbers, set_numbers
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_files import load_run_problem, write_run_files
+from llmsr.grpo.scoring.numbering import next_numbers, set_numbers
+from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.reward import COPY, FAILURES, LOWEST
@@ -85,7 +85,7 @@ def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
 
 def test_two_processes_share_the_numbers_and_write_apart(run_dir):
     code = (
-        "import sys; from llmsr.grpo.reward_function import RewardFunction\n"
+        "import sys; from llmsr.grpo.scoring.reward_function import RewardFunction\n"
         "if __name__ == '__main__':\n"
         "    with RewardFunction(sys.argv[1], workers=1) as f:\n"
         "        [f.compute_score('', '', 'plane', None) for _ in range(20)]\n"

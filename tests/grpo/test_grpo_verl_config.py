@@ -16,13 +16,13 @@ from grpo_problem import write_problem
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
 from llmsr.grpo.gpu_memory import format_memory
 from llmsr.grpo.plan import EMBEDDED, make_plan
-from llmsr.grpo.progress import read_verl_metrics
-from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.grpo.verl.config import MEMORY_DATASET, PLUGIN, command, verl_config, write_config
 from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
+from llmsr.grpo.verl.metrics import read_verl_metrics
 
 needs_verl = pytest.mark.skipif(
     importlib.util.find_spec("verl") is None or importlib.util.find_spec("hydra") is None,

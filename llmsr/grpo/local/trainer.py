@@ -28,7 +28,7 @@ from llmsr.grpo.local.policy import Answer, draw_answers, log_probabilities
 from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.tokens import PromptTokens, end_tokens, stop_test
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once

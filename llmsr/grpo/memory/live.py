@@ -15,12 +15,12 @@ from random import Random
 
 import numpy as np
 
+from llmsr.archive_tail import ArchiveTail
 from llmsr.evolution.population import Draw, Member, Population
 from llmsr.evolution.search import make_population, member_of
 from llmsr.evolution.settings import SearchSettings
 from llmsr.grpo.dataset import PromptForm, Row, prompt_row
 from llmsr.grpo.memory.seeds import read_seeds
-from llmsr.grpo.progress import ArchiveTail
 from llmsr.grpo.run_files import load_run_problem, read_run
 from llmsr.problem.loading import Problem
 from llmsr.refinement.refiner import best_refinement

@@ -21,8 +21,9 @@ from pathlib import Path
 from llmsr.errors import UserError
 from llmsr.grpo.gpu_memory import out_of_memory_advice
 from llmsr.grpo.plan import Plan
-from llmsr.grpo.progress import StepMetrics, read_verl_metrics
+from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command
+from llmsr.grpo.verl.metrics import read_verl_metrics
 
 POLL_SECONDS = 1.0
 DEAD_ENGINE_SECONDS = 60.0  # in which VERL may still end by itself

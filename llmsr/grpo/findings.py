@@ -1,45 +1,47 @@
 """What a training run found, in the files that a search leaves, kept up to date from its archive.
 
-The archive is written by the processes that score answers, on any node; the trainer's process follows it.
+The archive is written by the processes that score answers, on any node; the trainer's process follows it
+and tells what came.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from llmsr.evolution.totals import Totals
-from llmsr.grpo.progress import ArchiveTail
-from llmsr.report.outputs import EVERY_SECONDS, Outputs, outputs_of, write_run
+from llmsr.report.outputs import EVERY_SECONDS, Outputs
 from llmsr.report.recorded import TRAINING, VALIDATION, by_problem, read_run, read_settings
+from llmsr.report.run_outputs import outputs_of, write_run
 from llmsr.report.several import write_several
+from llmsr.sample import Sample
 
 
 class Findings:
-    """The results of the training run in a directory, once per problem, as far as its archive has come."""
+    """The results of the training run in a directory, once per problem, as far as it was told."""
 
     def __init__(self, run_dir: Path, every_seconds: float = EVERY_SECONDS) -> None:
         self.run_dir = run_dir
-        self._tail = ArchiveTail(run_dir)
         _, settings = read_settings(run_dir)
         self._found: dict[str, tuple[Outputs, Totals]] = {
             run.problem_name: outputs_of(run, every_seconds=every_seconds)
             for run in by_problem(run_dir, TRAINING, settings, [])
         }
 
-    def refresh(self) -> None:
-        """Take note of what was archived since the last look, and write the files that are due.
+    def take(self, samples: Iterable[Sample]) -> None:
+        """Take note of what came to the archive, and write the files that are due.
 
         What was found is in the archive, so no fault of a file for people ends a training: it is told.
         """
         try:
-            self._follow()
+            self._take(samples)
         except Exception as error:  # noqa: BLE001 - as above
             print(f"llmsr: the results could not be refreshed: {error}", file=sys.stderr)
 
-    def _follow(self) -> None:
-        for sample in self._tail.new():
+    def _take(self, samples: Iterable[Sample]) -> None:
+        for sample in samples:
             name = sample.problem if sample.problem in self._found else next(iter(self._found))
             if sample.proposer != VALIDATION:
                 outputs, totals = self._found[name]

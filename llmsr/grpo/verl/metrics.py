@@ -1,0 +1,47 @@
+"""VERL's own metrics, as its file logger writes them, read step by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmsr.grpo.progress import StepMetrics
+
+
+def read_verl_metrics(path: Path, offset: int = 0) -> Iterator[tuple[int, StepMetrics]]:
+    """Steps that VERL's file logger wrote behind byte `offset`, each with the offset behind it."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            record = json.loads(line)
+            data = record["data"]
+            if "critic/score/mean" not in data:
+                continue  # validation before the first step
+            phases = {
+                short: data[f"timing_s/{name}"]
+                for name, short in (("gen", "answers"), ("old_log_prob", "old"), ("ref", "ref"),
+                                    ("update_actor", "update"), ("update_weights", "sync"),
+                                    ("save_checkpoint", "save"), ("testing", "validation"))
+                if f"timing_s/{name}" in data
+            }  # fmt: skip
+            extra = {
+                short: data[name]
+                for name, short in (("actor/entropy", "entropy"), ("actor/kl_loss", "kl"))
+                if name in data
+            }
+            yield (
+                offset,
+                StepMetrics(
+                    step=int(record["step"]),
+                    reward=float(data["critic/score/mean"]),
+                    seconds=float(data.get("timing_s/step", 0.0)),
+                    phases=phases,
+                    extra=extra,
+                ),
+            )
