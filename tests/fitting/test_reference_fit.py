@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import optimize
+from small_spec import HEAD, LEAST_SQUARES, spec_text
 
 from llmsr.expression import Expression, evaluate, parse
 from llmsr.fitting.metrics import (
@@ -20,19 +21,6 @@ from llmsr.problem.loading import Problem, Split, load_problem
 from llmsr.spec.reading import parse_spec
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
-HEAD = """import numpy as np
-from scipy.optimize import minimize
-MAX_NPARAMS = 10
-PRAMS_INIT = [1.0] * MAX_NPARAMS
-"""
-LEAST_SQUARES = """
-    inputs, outputs = data["inputs"], data["outputs"]
-    x, v = inputs[:, 0], inputs[:, 1]
-    def loss(params):
-        return np.mean((equation(x, v, params) - outputs) ** 2)
-    result = minimize(loss, PRAMS_INIT, method="BFGS")
-    return None if np.isnan(result.fun) else -result.fun
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +30,7 @@ def oscillator1():
 
 def small_problem(evaluate_body=LEAST_SQUARES, head=HEAD, law=lambda x, v: 2 * x - 3 * v, rows=200):
     """A problem of two columns with the given body of `evaluate`."""
-    equation = "def equation(x, v, params):\n    return params[0] * x\n"
-    spec = parse_spec(
-        f"{head}\n@evaluate.run\ndef evaluate(data):{evaluate_body}\n@equation.evolve\n{equation}", "mine.txt"
-    )
+    spec = parse_spec(spec_text(evaluate_body, head), "mine.txt")
     inputs = np.random.default_rng(0).normal(size=(rows, 2))
     return Problem("mine", spec, "y", {"train": Split(inputs, law(*inputs.T))})
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from small_spec import EQUATION, spec_text
+from small_spec import LEAST_SQUARES as BODY
 
 from llmsr.spec.reading import parse_spec
 
@@ -15,25 +17,10 @@ from numpy import mean
 MAX_NPARAMS = 3
 PRAMS_INIT = [1.0] * MAX_NPARAMS
 """
-BODY = """
-    inputs, outputs = data["inputs"], data["outputs"]
-    x, v = inputs[:, 0], inputs[:, 1]
-    def loss(params):
-        predicted = equation(x, v, params)
-        return np.mean((predicted - outputs) ** 2)
-    result = minimize(loss, PRAMS_INIT, method="BFGS")
-    error = result.fun
-    if np.isnan(error) or np.isinf(error):
-        return None
-    return -error
-"""
 
 
-def recognised(
-    body=BODY, head=HEAD, tail="", equation="def equation(x, v, params):\n    return params[0] * x\n"
-):
-    text = f"{head}\n@evaluate.run\ndef evaluate(data):{body}\n@equation.evolve\n{equation}{tail}"
-    return parse_spec(text).least_squares
+def recognised(body=BODY, head=HEAD, tail="", equation=EQUATION):
+    return parse_spec(spec_text(body, head, equation + tail)).least_squares
 
 
 def changed(old, new):

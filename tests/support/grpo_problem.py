@@ -5,38 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from small_spec import spec_of
 
-SPEC = '''"""Find an equation for y, given x and z."""
-
-import numpy as np
-from scipy.optimize import minimize
-
-MAX_NPARAMS = 10
-PRAMS_INIT = [1.0] * MAX_NPARAMS
-
-
-@evaluate.run
-def evaluate(data: dict) -> float:
-    """Score of the equation: minus the mean squared error."""
-    inputs, outputs = data["inputs"], data["outputs"]
-    x, z = inputs[:, 0], inputs[:, 1]
-
-    def loss(params):
-        predicted = equation(x, z, params)
-        return np.mean((predicted - outputs) ** 2)
-
-    result = minimize(loss, PRAMS_INIT, method="BFGS")
-    error = result.fun
-    if np.isnan(error) or np.isinf(error):
-        return None
-    return -error
-
-
-@equation.evolve
-def equation(x: np.ndarray, z: np.ndarray, params: np.ndarray) -> np.ndarray:
-    """Equation for y."""
-    return params[0] * x + params[1]
-'''
+SPEC = spec_of(("x", "z"), "Find an equation for y, given x and z.", "Equation for y.")
 
 
 def write_problem(folder: Path, name: str = "plane") -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from small_spec import spec_of
 
 from llmsr.expression import parse
 from llmsr.expression.complexity import complexity
@@ -12,30 +13,7 @@ from llmsr.problem.loading import Problem, Split
 from llmsr.sample import Evaluation, Sample
 from llmsr.spec.reading import parse_spec
 
-SPEC = '''"""Find the law."""
-import numpy as np
-MAX_NPARAMS = 10
-params = [1.0]*MAX_NPARAMS
-
-@evaluate.run
-def evaluate(data: dict) -> float:
-    """ Evaluate the equation on data observations."""
-    inputs, outputs = data['inputs'], data['outputs']
-    x, v, t = inputs[:,0], inputs[:,1], inputs[:,2]
-    from scipy.optimize import minimize
-    def loss(params):
-        y_pred = equation(x, v, t, params)
-        return np.mean((y_pred - outputs) ** 2)
-    result = minimize(loss, [1.0]*MAX_NPARAMS, method='BFGS')
-    if np.isnan(result.fun) or np.isinf(result.fun):
-        return None
-    return -result.fun
-
-@equation.evolve
-def equation(x: np.ndarray, v: np.ndarray, t: np.ndarray, params: np.ndarray) -> np.ndarray:
-    """The law."""
-    return params[0] * x + params[1]
-'''
+SPEC = spec_of(("x", "v", "t"), "Find the law.", "The law.")
 
 
 def law(inputs: np.ndarray) -> np.ndarray:
