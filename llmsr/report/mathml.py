@@ -21,13 +21,9 @@ from llmsr.expression.writing.infix import (
     TooLong,
 )
 from llmsr.expression.writing.line import number_text
+from llmsr.expression.writing.symbols import GREEK, SQUARED, name_and_index
 from llmsr.report.text import escape
 
-_GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η",
-    "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π",
-    "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω",
-}  # fmt: skip
 _NAMES = {
     "minimum": "min",
     "maximum": "max",
@@ -42,7 +38,7 @@ _TIMES = '<mspace width="0.14em"/>'
 _APPLY = "<mo>&#x2061;</mo>"
 _DOT = '<mo lspace="0.15em" rspace="0.15em">·</mo>'
 PLUS, MINUS = '<mo form="infix">+</mo>', '<mo form="infix">−</mo>'
-_SQUARED = re.compile("<mi>(sin|cos|tan|sinh|cosh|tanh)</mi>")
+_SQUARED = re.compile(f"<mi>({'|'.join(SQUARED)})</mi>")
 _MARKUP_FACTOR = 12  # characters of markup per character of LaTeX-like text, about
 
 
@@ -51,17 +47,14 @@ def _row(content: str) -> str:
 
 
 def _identifier(text: str) -> str:
-    text = _GREEK.get(text, text)
+    text = GREEK.get(text, text)
     return f"<mi>{escape(text)}</mi>"
 
 
 def name_markup(name: str) -> str:
     """A column's name as a symbol, with what follows a first underscore or letter as its index."""
-    head, underscore, tail = name.partition("_")
-    if not underscore:
-        letters = re.fullmatch(r"([A-Za-z])(\d+)", name)
-        head, tail = letters.groups() if letters else (name, "")
-    if not head or not tail:
+    head, tail = name_and_index(name)
+    if not tail:
         return _identifier(name)
     index = (
         f"<mn>{tail}</mn>"

@@ -23,27 +23,8 @@ from llmsr.expression.writing.infix import (
     fill,
 )
 from llmsr.expression.writing.line import number_text
+from llmsr.expression.writing.symbols import GREEK, SQUARED, name_and_index
 
-_GREEK = frozenset(
-    {
-        *(
-            "alpha",
-            "beta",
-            "gamma",
-            "delta",
-            "epsilon",
-            "zeta",
-            "eta",
-            "theta",
-            "iota",
-            "kappa",
-            "lambda",
-            "mu",
-        ),
-        *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta"),
-        *("Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"),
-    }
-)
 _FUNCTIONS = {
     **{f: rf"\{f}" for f in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")},
     "log": r"\log",
@@ -58,19 +39,13 @@ _FUNCTIONS = {
     "expit": r"\operatorname{expit}",
     "arctan2": r"\operatorname{atan2}",
 }
-_SQUARED = frozenset(["sin", "cos", "tan", "sinh", "cosh", "tanh"])
 _COMPARISONS = {"lt": "<", "le": r"\leq", "gt": ">", "ge": r"\geq", "eq": "=", "ne": r"\neq"}
 
 
 def latex_name(name: str) -> str:
     """A column's name as a symbol: `x`, `x_{1}`, `\\theta`, `\\mathrm{pH}`; everything special is escaped."""
-    head, underscore, tail = name.partition("_")
-    if not underscore:
-        letters = re.fullmatch(r"([A-Za-z])(\d+)", name)
-        head, tail = letters.groups() if letters else (name, "")
-    if not head:
-        head, tail = name, ""
-    if head in _GREEK:
+    head, tail = name_and_index(name)
+    if head in GREEK:
         symbol = rf"\{head}"
     elif len(head) == 1 and head.isalpha() and head.isascii():
         symbol = head
@@ -130,7 +105,7 @@ class _Latex(Infix):
         whole = (
             exponent.number and not exponent.negative and exponent.text.isdigit() and int(exponent.text) > 1
         )
-        if simple and simple[1] in _SQUARED and base.binding == ATOM and whole and not base.negative:
+        if simple and simple[1] in SQUARED and base.binding == ATOM and whole and not base.negative:
             head = f"\\{simple[1]}"
             return Piece(head + power + base.text[len(head) :], POWER)
         # a name with a subscript takes an exponent; anything with a hat already is put in parentheses
