@@ -65,11 +65,6 @@ class CellDirectory:
                     "choose another --output_dir, or remove that directory to run it anew"
                 )
 
-    def usages(self) -> list[dict[str, Any]]:
-        """What each start took, in their order."""
-        paths = sorted(self.path.glob("usage-*.json"), key=lambda path: int(path.stem.partition("-")[2]))
-        return [found for path in paths if (found := read_json(path)) is not None]
-
     def command(self) -> tuple[list[str], bool]:
         """The command line that begins or continues the run, and whether it continues one.
 
@@ -104,6 +99,12 @@ class CellDirectory:
         except OSError:
             return ""
         return " ".join(text.split())[-LOG_TAIL:]
+
+
+def read_usages(directory: Path) -> list[dict[str, Any]]:
+    """What each start of the command in a cell's directory took, in their order."""
+    paths = sorted(directory.glob("usage-*.json"), key=lambda path: int(path.stem.partition("-")[2]))
+    return [found for path in paths if (found := read_json(path)) is not None]
 
 
 def asked(cell: Cell) -> dict[str, Any]:

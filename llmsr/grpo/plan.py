@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import os
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
+from llmsr.grpo.model_size import model_parameters
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
@@ -74,62 +75,31 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
     """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot
     work."""
     notes: list[str] = []
-    trainer = config.trainer
-    if trainer == "auto":
-        trainer = "verl" if cuda else "local"
-        if not cuda:
-            notes.append("no CUDA device here: the local trainer is used instead of VERL (--trainer)")
-    model_path = config.model_path
-    if model_path is None:
-        model_path = DEFAULT_MODEL if trainer == "verl" else str(EMBEDDED)
-        if trainer == "local":
-            notes.append(
-                f"the local trainer trains the embedded skeleton-lm; name another model with --model_path "
-                f"(with VERL the default is {DEFAULT_MODEL})"
-            )
-    model_path = _absolute(model_path)
+    trainer = _trainer(config, cuda, notes)
+    model_path = _model_path(config, trainer, notes)
     parameters = model_parameters(model_path)
     tiny = parameters is not None and parameters < TINY_PARAMETERS
-    defaults = TINY_SIZE if tiny else FULL_SIZE
-    chosen = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    sizes = TINY_SIZE if tiny else FULL_SIZE
+    chosen = {name: value for name, value in sizes.items() if getattr(config, name) is None}
     if tiny and chosen and parameters is not None:
         listed = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
         notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
-    plain = {**as_mapping(config), **chosen}
-    rows = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * int(plain["batch_size"])
-    steps_per_epoch = rows // int(plain["batch_size"])
-    epochs, steps = config.epochs, config.epochs * steps_per_epoch
-    if config.budget is not None and steps_per_epoch:
-        steps = math.ceil(config.budget / (int(plain["batch_size"]) * int(plain["rollout_n"])))
-        epochs = math.ceil(steps / steps_per_epoch)
-    details = config.prompt_details
-    settled = Settled(
-        **plain
-        | {
-            "prompts": rows,
-            "epochs": epochs,
-            # ranks need the group, which a reward does not see: the flag's older name is an alias
-            "reward": "neg_log_nmse" if config.reward == "rank" else config.reward,
-            "advantage": "rank" if config.reward == "rank" else config.advantage,
-            "prompt_details": ("none" if tiny else "mixed") if details == "auto" else details,
-            "save_freq": config.save_freq or max(1, steps_per_epoch),
-            "test_freq": max(1, steps_per_epoch) if config.test_freq is None else config.test_freq,
-            "lora_alpha": config.lora_alpha or (2 * config.lora_rank or None),
-            "gradient_checkpointing": parameters is None or parameters > 0.5e9
-            if config.gradient_checkpointing is None
-            else config.gradient_checkpointing,
-        }
-    )
+    settled = _settled(config, chosen, parameters, tiny)
+    answers_per_step = settled.batch_size * settled.rollout_n
+    steps_per_epoch = (settled.prompts or 0) // settled.batch_size
+    steps = settled.epochs * steps_per_epoch
+    if config.budget is not None:
+        steps = min(steps, math.ceil(config.budget / answers_per_step))
     plan = Plan(
         config=settled,
         trainer=trainer,
         model_path=model_path,
         tiny=tiny,
         run_dir=Path(settled.output_dir or f"llmsr_grpo_outputs/{settled.label}").resolve(),
-        rows=rows,
+        rows=settled.prompts or 0,
         steps_per_epoch=steps_per_epoch,
         steps=steps,
-        answers_per_step=settled.batch_size * settled.rollout_n,
+        answers_per_step=answers_per_step,
         micro_batch_size=settled.micro_batch_size or _micro_batch(settled, parameters, trainer),
         attention=_attention(settled),
         parameters=parameters,
@@ -137,6 +107,53 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
     )
     _check(plan)
     return plan
+
+
+def _trainer(config: GrpoConfig, cuda: bool, notes: list[str]) -> str:
+    if config.trainer != "auto":
+        return config.trainer
+    if cuda:
+        return "verl"
+    notes.append("no CUDA device here: the local trainer is used instead of VERL (--trainer)")
+    return "local"
+
+
+def _model_path(config: GrpoConfig, trainer: str, notes: list[str]) -> str:
+    """A local folder's absolute path, anything else (a hub id) as it is."""
+    model_path = config.model_path or (DEFAULT_MODEL if trainer == "verl" else str(EMBEDDED))
+    if config.model_path is None and trainer == "local":
+        notes.append(
+            f"the local trainer trains the embedded skeleton-lm; name another model with --model_path "
+            f"(with VERL the default is {DEFAULT_MODEL})"
+        )
+    expanded = os.path.expanduser(model_path)
+    return os.path.abspath(expanded) if os.path.isdir(expanded) else model_path
+
+
+def _settled(config: GrpoConfig, chosen: Mapping[str, Any], parameters: float | None, tiny: bool) -> Settled:
+    """The settings with `chosen` sizes, the rest of what is open by the rules that the flags' help tells."""
+    plain = {**as_mapping(config), **chosen}
+    batch_size, rollout_n = int(plain["batch_size"]), int(plain["rollout_n"])
+    prompts = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * batch_size
+    steps_per_epoch = max(1, prompts // batch_size)
+    epochs = config.epochs
+    if config.budget is not None:
+        epochs = math.ceil(math.ceil(config.budget / (batch_size * rollout_n)) / steps_per_epoch)
+    auto = {
+        "prompts": prompts,
+        "epochs": epochs,
+        # ranks need the group, which a reward does not see: the flag's older name is an alias
+        "reward": "neg_log_nmse" if config.reward == "rank" else config.reward,
+        "advantage": "rank" if config.reward == "rank" else config.advantage,
+        "save_freq": config.save_freq or steps_per_epoch,
+        "test_freq": steps_per_epoch if config.test_freq is None else config.test_freq,
+        "lora_alpha": config.lora_alpha or (2 * config.lora_rank or None),
+    }
+    if config.prompt_details == "auto":
+        auto["prompt_details"] = "none" if tiny else "mixed"
+    if config.gradient_checkpointing is None:
+        auto["gradient_checkpointing"] = parameters is None or parameters > 0.5e9
+    return Settled(**plain | auto)
 
 
 def arithmetic(plan: Plan) -> list[str]:
@@ -160,35 +177,6 @@ def arithmetic(plan: Plan) -> list[str]:
             f"{plan.answers_per_step // plan.n_gpus} per GPU, in passes of {plan.micro_batch_size}"
         )
     return lines
-
-
-def model_parameters(model_path: str) -> float | None:
-    """Parameters of a model: from its folder's config.json, else from a size in its name; None if neither."""
-    folder = Path(model_path)
-    if (folder / "config.json").is_file():
-        try:
-            return _count(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError):
-            return None
-    size = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", Path(model_path).name)
-    return float(size[1]) * (1e9 if size[2] in "bB" else 1e6) if size else None
-
-
-def _count(config: dict) -> float:
-    """Parameters of a dense decoder with gated feed-forward layers (Llama, Qwen, Mistral, ...)."""
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
-    head = config.get("head_dim") or hidden // heads
-    kv = config.get("num_key_value_heads") or heads
-    attention = hidden * head * (2 * heads + 2 * kv)
-    embedding = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
-    return embedding + layers * (attention + 3 * hidden * config["intermediate_size"])
-
-
-def _absolute(model_path: str) -> str:
-    """A local folder's absolute path, anything else (a hub id) as it is."""
-    expanded = os.path.expanduser(model_path)
-    return os.path.abspath(expanded) if os.path.isdir(expanded) else model_path
 
 
 def _micro_batch(config: Settled, parameters: float | None, trainer: str) -> int:

@@ -7,7 +7,8 @@ import pytest
 from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.grpo.gpu_memory import estimate_memory, out_of_memory_advice
-from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan, model_parameters
+from llmsr.grpo.model_size import model_parameters
+from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 
