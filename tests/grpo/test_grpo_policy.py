@@ -5,9 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from llmsr.grpo.local.policy import Answer, draw_answers, log_probabilities  # noqa: E402
+from llmsr.grpo.local.policy import Answer, Asked, Preface, draw_answers, log_probabilities  # noqa: E402
 
-PROMPTS = [[5, 9, 2, 7, 7, 3], [4, 4], [8, 1, 6, 2]]
+PROMPTS = [[4, 4, 2, 7, 7, 3], [4, 4, 9], [4, 4, 6, 2]]
+ASKED = [Asked(tokens) for tokens in PROMPTS]
 N = 3
 
 
@@ -24,34 +25,57 @@ def model():
 @pytest.fixture
 def answers(model):
     return draw_answers(
-        model, PROMPTS, N, [1, 2, 3], temperature=1.3, max_tokens=9, end_tokens=frozenset({0, 31})
+        model, ASKED, N, [1, 2, 3], temperature=1.3, max_tokens=9, end_tokens=frozenset({0, 31})
     )
 
 
-def alone(model, prompt, answer, temperature):
-    """Log-probabilities of one answer by one plain forward pass."""
+def all_alone(model, prompt, answer, temperature):
+    """Log-probabilities of all tokens where one answer has one, by one plain forward pass."""
     ids = torch.tensor([prompt + answer.tokens])
-    logged = (model(ids).logits[0, len(prompt) - 1 : -1] / temperature).log_softmax(-1)
+    return (model(ids).logits[0, len(prompt) - 1 : -1] / temperature).log_softmax(-1)
+
+
+def alone(model, prompt, answer, temperature):
+    """Log-probabilities of one answer's tokens by one plain forward pass."""
+    logged = all_alone(model, prompt, answer, temperature)
     return logged.gather(-1, torch.tensor(answer.tokens)[:, None])[:, 0]
 
 
-def test_shared_prompts_and_padding_change_no_log_probability(model, answers):
-    logged, entropy, mask = log_probabilities(model, PROMPTS, answers, N, 1.3)
-    for row, answer in enumerate(answers):
+@pytest.mark.parametrize("shared", [0, 2])
+def test_shared_prompts_and_padding_change_no_log_probability(model, answers, shared):
+    preface = Preface(model, PROMPTS[0][:shared])
+    told = log_probabilities(model, PROMPTS, answers, N, 1.3, preface)
+    for number, answer in enumerate(answers):
         expected = alone(model, PROMPTS[answer.prompt], answer, 1.3)
-        assert torch.allclose(logged[row][mask[row]], expected, atol=1e-5)
-    assert torch.isfinite(logged[mask]).all()
-    assert (entropy[mask] > 0).all()
+        assert torch.allclose(told.chosen[told.answers == number], expected, atol=1e-5)
+    assert (told.entropy > 0).all()
 
 
-def test_the_gradient_equals_that_of_separate_passes(model, answers):
-    logged, _, mask = log_probabilities(model, PROMPTS, answers, N, 1.0)
-    (logged * mask).sum().backward()
-    shared = {name: p.grad.clone() for name, p in model.named_parameters()}
+def test_models_of_other_attention_are_read_the_plain_way(model, answers):
+    together = log_probabilities(model, PROMPTS, answers, N, 1.3)
+    model.config.model_type = "unknown"
+    apart = log_probabilities(model, PROMPTS, answers, N, 1.3, Preface(model, PROMPTS[0][:2]))
+    assert torch.allclose(together.chosen, apart.chosen, atol=1e-5)
+    assert torch.allclose(together.entropy, apart.entropy, atol=1e-5)
+    assert (together.answers == apart.answers).all()
+
+
+@pytest.mark.parametrize("shared", [0, 2])
+def test_the_gradient_equals_that_of_separate_passes(model, answers, shared):
+    preface = Preface(model, PROMPTS[0][:shared])
+    for first in range(len(PROMPTS)):
+        part = slice(first * N, (first + 1) * N)
+        told = log_probabilities(model, PROMPTS[first : first + 1], answers[part], N, 1.0, preface)
+        (told.chosen.sum() + 0.3 * told.entropy.sum()).backward()
+    preface.backward()
+    together = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    sum(alone(model, PROMPTS[a.prompt], a, 1.0).sum() for a in answers).backward()
+    for answer in answers:
+        logged = all_alone(model, PROMPTS[answer.prompt], answer, 1.0)
+        chosen = logged.gather(-1, torch.tensor(answer.tokens)[:, None]).sum()
+        (chosen - 0.3 * (logged.exp() * logged).sum()).backward()
     for name, parameter in model.named_parameters():
-        assert torch.allclose(shared[name], parameter.grad, atol=2e-4), name
+        assert torch.allclose(together[name], parameter.grad, atol=2e-4), name
 
 
 def test_answers_come_in_groups_with_their_end_token(answers):
@@ -62,23 +86,17 @@ def test_answers_come_in_groups_with_their_end_token(answers):
 
 
 def test_an_answer_of_one_token_and_an_empty_one_are_no_fault(model):
-    logged, _, mask = log_probabilities(model, [[1, 2]], [Answer([3], 0, True), Answer([], 0, False)], 2, 1.0)
-    assert mask.sum() == 1
-    assert torch.isfinite(logged).all()
+    told = log_probabilities(model, [[1, 2]], [Answer([3], 0, True), Answer([], 0, False)], 2, 1.0)
+    assert told.answers.tolist() == [0]
+    assert torch.isfinite(told.chosen).all()
 
 
 def test_new_weights_are_used_at_once(model, answers):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    shared = [Asked(tokens, 2) for tokens in PROMPTS]
     again = draw_answers(
-        model,
-        PROMPTS,
-        N,
-        [1, 2, 3],
-        temperature=1.3,
-        max_tokens=9,
-        end_tokens=frozenset({0, 31}),
-        prefaces=[2, 1, 2],
+        model, shared, N, [1, 2, 3], temperature=1.3, max_tokens=9, end_tokens=frozenset({0, 31})
     )
     assert [a.tokens for a in again] != [a.tokens for a in answers]

@@ -24,7 +24,7 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.advantage import batch_advantages
 from llmsr.grpo.dataset import PromptForm, Row
-from llmsr.grpo.local.policy import Answer, draw_answers, log_probabilities
+from llmsr.grpo.local.policy import Answer, Asked, Preface, draw_answers, log_probabilities
 from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
@@ -119,12 +119,11 @@ class LocalTrainer:
         first = (step - 1) * size
         return [self.memory.row(row, first + i) for i, row in enumerate(rows)]
 
-    def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[list[int]], list[Answer]]:
+    def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[Asked], list[Answer]]:
         """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the
         weights."""
         config = self.plan.config
-        encoded = [self.prompt_tokens.encode(row["prompt"]) for row in rows]
-        prompts = [tokens for tokens, _ in encoded]
+        prompts = [Asked(*self.prompt_tokens.encode(row["prompt"])) for row in rows]
         draw = Random(f"{occasion} {config.seed}")
         seeds = [draw.getrandbits(62) for _ in prompts]
         together = max(1, ANSWERS_TOGETHER // n)
@@ -134,7 +133,7 @@ class LocalTrainer:
             drawn = draw_answers(
                 self.model, prompts[part], n, seeds[part],
                 temperature=config.temperature, max_tokens=config.max_response_length,
-                end_tokens=self.end_tokens, is_over=self.is_over, prefaces=[p for _, p in encoded[part]],
+                end_tokens=self.end_tokens, is_over=self.is_over,
             )  # fmt: skip
             answers += [Answer(a.tokens, a.prompt + first, a.finished) for a in drawn]
         return prompts, answers
@@ -155,43 +154,65 @@ class LocalTrainer:
         return [self.reward_function.finish(pending) for pending in begun]
 
     def update(
-        self, prompts: Sequence[list[int]], answers: Sequence[Answer], advantages: torch.Tensor
+        self, prompts: Sequence[Asked], answers: Sequence[Answer], advantages: torch.Tensor
     ) -> dict[str, float]:
         """One AdamW step on all answers; the mean entropy, divergence and gradient norm come back."""
-        config, n = self.plan.config, self.plan.config.rollout_n
+        config = self.plan.config
         total = sum(len(answer.tokens) for answer in answers)
         # tokens weigh alike, or every answer is divided by the longest possible one
         padded = len(answers) * config.max_response_length
         weight = 1 / padded if config.advantage == "drgrpo" else 1 / total
-        sums = {"entropy": 0.0, "kl": 0.0}
-        together = max(1, self.plan.micro_batch_size // n)
+        advantages = advantages.to(self.model.device)
+        sums = torch.zeros(2, device=self.model.device)
+        beginnings: dict[tuple[int, ...], list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            beginnings.setdefault(tuple(prompt.tokens[: prompt.preface]), []).append(number)
         self.optimizer.zero_grad(set_to_none=True)
-        for first in range(0, len(prompts), together):
-            part, group = slice(first, first + together), slice(first * n, (first + together) * n)
-            chosen = answers[group]
-            if not any(answer.tokens for answer in chosen):
-                continue
-            logged, entropy, mask = log_probabilities(
-                self.model, prompts[part], chosen, n, config.temperature
-            )
-            gain = advantages[group].to(logged.device)[:, None]
-            objective = gain * torch.exp(logged - logged.detach()) + config.entropy_coef * entropy
-            if self.reference is not None:
-                with torch.no_grad():
-                    base, _, _ = log_probabilities(
-                        self.reference, prompts[part], chosen, n, config.temperature
-                    )
-                gap = base - logged
-                divergence = torch.exp(gap) - gap - 1
-                objective = objective - config.kl_coef * divergence
-                sums["kl"] += float((divergence.detach() * mask).sum())
-            sums["entropy"] += float((entropy.detach() * mask).sum())
-            (-(objective * mask).sum() * weight).backward()
+        for beginning, numbers in beginnings.items():
+            preface = Preface(self.model, beginning)
+            with torch.no_grad():
+                base = Preface(self.reference, beginning) if self.reference else None
+            together = max(1, self.plan.micro_batch_size // config.rollout_n)
+            for first in range(0, len(numbers), together):
+                part = numbers[first : first + together]
+                sums += self._gradients(prompts, answers, advantages, part, weight, (preface, base))
+            preface.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         if torch.isfinite(norm):
             self.optimizer.step()
-        means = {name: value / max(total, 1) for name, value in sums.items()}
-        return {**means, "gradient": float(norm)}
+        entropy, divergence = (sums / max(total, 1)).tolist()
+        return {"entropy": entropy, "kl": divergence, "gradient": float(norm)}
+
+    def _gradients(
+        self,
+        prompts: Sequence[Asked],
+        answers: Sequence[Answer],
+        advantages: torch.Tensor,
+        part: Sequence[int],
+        weight: float,
+        prefaces: tuple[Preface, Preface | None],
+    ) -> torch.Tensor:
+        """Add the gradients of some prompts' answers; their (entropy, divergence) summed over tokens."""
+        config, n = self.plan.config, self.plan.config.rollout_n
+        places = [i * n + k for i in part for k in range(n)]
+        asked, chosen = [prompts[i].tokens for i in part], [answers[place] for place in places]
+        if not any(answer.tokens for answer in chosen):
+            return torch.zeros(2, device=self.model.device)
+        told = log_probabilities(
+            self.model, asked, chosen, n, config.temperature, prefaces[0],
+            entropy_gradient=config.entropy_coef > 0,
+        )  # fmt: skip
+        gain = advantages[torch.tensor(places, device=advantages.device)][told.answers]
+        objective = gain * torch.exp(told.chosen - told.chosen.detach()) + config.entropy_coef * told.entropy
+        divergence = torch.zeros_like(told.chosen)
+        if self.reference is not None:
+            with torch.no_grad():
+                base = log_probabilities(self.reference, asked, chosen, n, config.temperature, prefaces[1])
+            gap = base.chosen - told.chosen
+            divergence = torch.exp(gap) - gap - 1
+            objective = objective - config.kl_coef * divergence
+        (-objective.sum() * weight).backward()
+        return torch.stack([told.entropy.detach().sum(), divergence.detach().sum()])
 
     def validate(self) -> float:
         """The mean reward of one answer to each validation prompt."""
