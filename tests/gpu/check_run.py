@@ -67,7 +67,8 @@ def main() -> int:
         from vllm import LLM, SamplingParams
 
         final = options.run / "checkpoints" / "final"
-        engine = LLM(str(final), gpu_memory_utilization=0.3, enforce_eager=True, max_model_len=1024)
+        # a fixed cache, since others may be using the GPU
+        engine = LLM(str(final), kv_cache_memory_bytes=2**30, enforce_eager=True, max_model_len=1024)
         text = (
             engine.generate(["def equation_v0(x, v, params):\n"], SamplingParams(max_tokens=16))[0]
             .outputs[0]
