@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from llmsr.llm import shared_prefix
 
 KEPT_PREFACES = 4
+LIKELY_TOKENS = 128  # looked at first; only where they are less likely than top_p all are sorted
 WORTH_DROPPING = 0.25  # share of finished samples at which the others go on without them
 
 
@@ -76,7 +77,7 @@ class Sampler:
         logits = torch.cat([logits.expand(n, -1) for (logits, _), n in zip(read, counts, strict=True)])
         cache: Any
         if self.shares_prefix:
-            cache = shared_prefix.SharedPrefixCache([cache for _, cache in read], counts)
+            cache = shared_prefix.SharedPrefixCache([cache for _, cache in read], counts, _common(prompts))
         else:
             cache = read[0][1]
             cache.batch_repeat_interleave(counts[0])
@@ -130,15 +131,21 @@ class Sampler:
         if self.temperature == 0:
             return logits.argmax(-1)
         probability = torch.softmax(logits.float() / self.temperature, -1)
-        order = None
-        if self.top_p < 1:
-            probability, order = probability.sort(-1, descending=True)
-            before = probability.cumsum(-1) - probability
-            probability = probability.masked_fill(before >= self.top_p, 0.0)
-        distribution = probability.cumsum(-1)
-        level = uniform[:, None] * distribution[:, -1:]
-        place = torch.searchsorted(distribution, level, right=True).clamp_(max=logits.shape[-1] - 1)
-        return (place if order is None else order.gather(-1, place))[:, 0]
+        if self.top_p == 1:
+            return _inverse(probability, uniform)
+        likely, order = probability.topk(min(LIKELY_TOKENS, probability.shape[-1]))
+        tokens = order.gather(-1, _inverse(self._nucleus(likely), uniform)[:, None])[:, 0]
+        flat = likely.sum(-1) < self.top_p
+        if flat.any():
+            probability, order = probability[flat].sort(-1, descending=True)
+            places = _inverse(self._nucleus(probability), uniform[flat])
+            tokens[flat] = order.gather(-1, places[:, None])[:, 0]
+        return tokens
+
+    def _nucleus(self, descending: torch.Tensor) -> torch.Tensor:
+        """The probabilities up to the one with which they sum to top_p, zeros behind it."""
+        before = descending.cumsum(-1) - descending
+        return descending.masked_fill(before >= self.top_p, 0.0)
 
     def _prefill(self, prompt: Prompt) -> tuple[torch.Tensor, DynamicCache]:
         """The logits after a prompt and its cache.
@@ -162,3 +169,18 @@ class Sampler:
         ids = torch.tensor([tokens], device=self.model.device)
         out = self.model(ids, **{self._cache_argument: cache}, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1], cache
+
+
+def _inverse(probability: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The place of each row whose share of the distribution function holds `uniform`."""
+    distribution = probability.cumsum(-1)
+    level = uniform[:, None] * distribution[:, -1:]
+    place = torch.searchsorted(distribution, level, right=True)[:, 0]
+    return place.clamp_(max=probability.shape[-1] - 1)
+
+
+def _common(prompts: Sequence[Prompt]) -> int:
+    """How many tokens are read once for all the prompts."""
+    beginnings = {tuple(prompt.tokens[: prompt.preface]) for prompt in prompts}
+    whole = any(prompt.preface >= len(prompt.tokens) for prompt in prompts)
+    return prompts[0].preface if len(prompts) > 1 and len(beginnings) == 1 and not whole else 0

@@ -1,9 +1,9 @@
 """Attention in which all samples of a prompt read one copy of the prompt's keys and values.
 
 Sampling n completions of a prompt the plain way copies its key-value cache n times and reads every copy
-at every token. Here a prompt is read once, as one matrix product for all of its samples, and only what
-each sample wrote itself is kept per sample. Several prompts of different lengths decode together
-without padding.
+at every token. Here what all prompts begin with is read once, as one matrix product for all samples, the
+rest of a prompt once for its samples, and only what each sample wrote itself is kept per sample. Prompts of
+different lengths decode together; only their rests are padded.
 
 It plugs into transformers' attention interface, so the model's own code runs unchanged. It is exact for
 full causal attention; `serves` names the architectures that it is tested on.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -32,31 +33,69 @@ def serves(config: Any) -> bool:
     return config.model_type in ARCHITECTURES and not sliding
 
 
+class _Layout:
+    """Which sample belongs to which of several prompts; samples stand in the order of their prompts."""
+
+    def __init__(self, counts: Sequence[int], device: torch.device) -> None:
+        self.prompts, self.width = len(counts), max(counts)
+        places = [p * self.width + i for p, count in enumerate(counts) for i in range(count)]
+        full = len(places) == self.prompts * self.width
+        self._places = None if full else torch.tensor(places, device=device)
+
+    def by_prompt(self, rows: torch.Tensor) -> torch.Tensor:
+        """(samples, ...) as (prompts, width, ...), with zeros where a prompt has fewer samples."""
+        if self._places is not None:
+            room = rows.new_zeros(self.prompts * self.width, *rows.shape[1:])
+            rows = room.index_copy_(0, self._places, rows)
+        return rows.view(self.prompts, self.width, *rows.shape[1:])
+
+    def by_sample(self, groups: torch.Tensor) -> torch.Tensor:
+        """What `by_prompt` undid."""
+        rows = groups.flatten(0, 1)
+        return rows if self._places is None else rows.index_select(0, self._places)
+
+
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer attends to: prompts, read by samples `first` to `last`, and the samples' own."""
+    """What a layer attends to: what all prompts begin with, their rests, and the samples' own tokens."""
 
-    # first, last, keys (heads, d, tokens), values (heads, tokens, d)
-    prompts: list[tuple[int, int, torch.Tensor, torch.Tensor]]
+    common: tuple[torch.Tensor, torch.Tensor]  # keys (heads, d, tokens), values (heads, tokens, d)
+    rest: tuple[torch.Tensor, torch.Tensor]  # keys (prompts, heads, d, tokens), values (..., tokens, d)
+    hidden: torch.Tensor  # (prompts, 1, 1, tokens), minus infinity at the padding of a rest
+    layout: _Layout
     keys: torch.Tensor  # (samples, heads, tokens, d)
     values: torch.Tensor
 
 
 class SharedPrefixCache(Cache):
-    """Key-value cache of `counts[i]` samples for each of several prompts, from the prompts' own caches."""
+    """Key-value cache of `counts[i]` samples for each of several prompts, from the prompts' own caches.
 
-    def __init__(self, prompts: Sequence[DynamicCache], counts: Sequence[int]) -> None:
+    All prompts begin with the same `common` tokens, which are none by default.
+    """
+
+    def __init__(self, prompts: Sequence[DynamicCache], counts: Sequence[int], common: int = 0) -> None:
         super().__init__(layers=[])
-        self._prompts = [
-            [
-                (keys[0].transpose(1, 2).contiguous(), values[0].contiguous())
-                for keys, values in layers_of(cache)
-            ]
-            for cache in prompts
+        layers = list(zip(*(layers_of(cache) for cache in prompts), strict=True))
+        self._common = [
+            (keys[0, :, :common].transpose(1, 2).contiguous(), values[0, :, :common].contiguous())
+            for keys, values in (layer[0] for layer in layers)
         ]
-        self._counts = list(counts)
+        self._rest = []
+        for layer in layers:
+            keys, values = (
+                pad_sequence([one[i][0, :, common:].transpose(0, 1) for one in layer], batch_first=True)
+                for i in (0, 1)
+            )  # (prompts, tokens, heads, d)
+            self._rest.append((keys.permute(0, 2, 3, 1).contiguous(), values.transpose(1, 2).contiguous()))
+        lengths = [keys.shape[2] - common for keys, _ in layers[0]]
+        keys = layers[0][0][0]
+        self._hidden = keys.new_zeros(len(prompts), 1, 1, max(lengths))
+        for row, length in zip(self._hidden, lengths, strict=True):
+            row[..., length:] = float("-inf")
+        self._asked = list(range(len(prompts)))
         self._own: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, with room to grow
-        self._written = [0] * len(self._prompts[0])
+        self._written = [0] * len(layers)
+        self._layout = _Layout(counts, keys.device)
 
     def update(
         self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any
@@ -73,18 +112,22 @@ class SharedPrefixCache(Cache):
         keys[:, :, written] = key_states[:, :, 0]
         values[:, :, written] = value_states[:, :, 0]
         self._written[layer_idx] = written + 1
-        prompts, first = [], 0
-        for prompt, count in zip(self._prompts, self._counts, strict=True):
-            if count:
-                prompts.append((first, first + count, *prompt[layer_idx]))
-            first += count
-        layer = _Layer(prompts, keys[:, :, : written + 1], values[:, :, : written + 1])
+        layer = _Layer(
+            self._common[layer_idx], self._rest[layer_idx], self._hidden, self._layout,
+            keys[:, :, : written + 1], values[:, :, : written + 1],
+        )  # fmt: skip
         return layer, layer
 
     def keep(self, rows: torch.Tensor, counts: Sequence[int]) -> None:
         """Go on with these samples only; `counts` is how many of them belong to each prompt."""
-        self._counts = list(counts)
         self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        going = [place for place, number in enumerate(self._asked) if counts[number]]
+        if len(going) < len(self._asked):
+            self._asked = [self._asked[place] for place in going]
+            chosen = torch.tensor(going, device=rows.device)
+            self._rest = [(keys[chosen], values[chosen]) for keys, values in self._rest]
+            self._hidden = self._hidden[chosen]
+        self._layout = _Layout([counts[number] for number in self._asked], rows.device)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._written[layer_idx]
@@ -116,18 +159,22 @@ def attention(
     heads = key.keys.shape[1]
     group = n_heads // heads
     query = (query * (width**-0.5 if scaling is None else scaling)).view(samples, heads, group, width)
+    flat = query.transpose(0, 1).reshape(heads, -1, width)  # all samples as rows of one product
+    common = torch.bmm(flat, key.common[0]).view(heads, samples, group, -1).transpose(0, 1)
+    by_prompt = (
+        key.layout.by_prompt(query).transpose(1, 2).flatten(2, 3)
+    )  # (prompts, heads, width * group, d)
+    rest = (torch.matmul(by_prompt, key.rest[0]) + key.hidden).unflatten(2, (-1, group)).transpose(1, 2)
     own = torch.matmul(query, key.keys.transpose(2, 3))  # (samples, heads, group, tokens)
-    out = torch.empty_like(query)
-    for first, last, keys, values in key.prompts:
-        n = last - first
-        rows = query[first:last].transpose(0, 1).reshape(heads, n * group, width)
-        scores = torch.bmm(rows, keys).view(heads, n, group, -1)
-        length = scores.shape[-1]
-        weights = torch.cat([scores, own[first:last].transpose(0, 1)], -1).softmax(-1, dtype=torch.float32)
-        weights = weights.to(query.dtype)
-        read = torch.bmm(weights[..., :length].reshape(heads, n * group, length), values)
-        out[first:last] = read.view(heads, n, group, width).transpose(0, 1)
-        out[first:last] += torch.matmul(weights[..., length:].transpose(0, 1), key.values[first:last])
+    scores = torch.cat([common, key.layout.by_sample(rest), own], -1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    common, rest, own = weights.split([common.shape[-1], rest.shape[-1], own.shape[-1]], -1)
+    out = torch.matmul(own, key.values)
+    by_prompt = key.layout.by_prompt(rest).transpose(1, 2).flatten(2, 3)
+    read = torch.matmul(by_prompt, key.rest[1]).unflatten(2, (-1, group)).transpose(1, 2)
+    out += key.layout.by_sample(read)
+    flat = common.transpose(0, 1).reshape(heads, samples * group, -1)
+    out += torch.bmm(flat, key.common[1]).view(heads, samples, group, width).transpose(0, 1)
     return out.view(samples, 1, n_heads, width), None
 
 

@@ -86,16 +86,18 @@ def tokens_of(samples) -> list[list[int]]:
 # ---- the attention over a shared prompt
 
 
+@pytest.mark.parametrize("common", [0, 6])
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 @torch.inference_mode()
-def test_shared_prompts_give_the_logits_of_the_plain_model(kind):
+def test_shared_prompts_give_the_logits_of_the_plain_model(kind, common):
     model = tiny_model(kind)
     assert serves(model.config)
     generator = torch.Generator().manual_seed(1)
-    prompts = [torch.randint(0, 256, (1, length), generator=generator) for length in (9, 30)]
-    counts = [3, 2]
-    steps = torch.randint(0, 256, (5, 70), generator=generator)  # beyond the first capacity
-    rows = [0, 0, 0, 1, 1]
+    prompts = [torch.randint(0, 256, (1, length), generator=generator) for length in (9, 30, 12)]
+    for prompt in prompts:
+        prompt[:, :common] = prompts[0][:, :common]
+    steps = torch.randint(0, 256, (6, 70), generator=generator)  # beyond the first capacity
+    rows = [0, 0, 0, 1, 1, 2]
     plain = [model(torch.cat([prompts[p][0], steps[i]])[None]).logits[0] for i, p in enumerate(rows)]
 
     Sampler(model, temperature=1.0, top_p=1.0, max_tokens=1, end_tokens=frozenset())  # sets the attention
@@ -104,12 +106,15 @@ def test_shared_prompts_give_the_logits_of_the_plain_model(kind):
         cache = DynamicCache()
         model(prompt, past_key_values=cache)
         caches.append(cache)
-    shared = SharedPrefixCache(caches, counts)
-    kept = torch.arange(5)
+    shared = SharedPrefixCache(caches, [3, 2, 1], common)
+    kept = torch.arange(6)
     for step in range(70):
         if step == 40:  # go on without one sample of the first prompt
-            kept = torch.tensor([0, 2, 3, 4])
-            shared.keep(kept, [2, 2])
+            kept = torch.tensor([0, 2, 3, 4, 5])
+            shared.keep(kept, [2, 2, 1])
+        if step == 60:  # and without the second prompt
+            kept = torch.tensor([0, 2, 5])
+            shared.keep(torch.tensor([0, 1, 4]), [2, 0, 1])
         positions = torch.tensor([[prompts[rows[i]].shape[1] + step] for i in kept])
         out = model(
             steps[kept, step][:, None],
@@ -168,6 +173,16 @@ def test_top_p_leaves_out_the_tail_and_nothing_else():
     drawn = sampler(tiny_model(), top_p=0.7)._draw(logits.expand(1000, -1), uniform)
     shares = torch.bincount(drawn, minlength=4) / 1000
     assert shares.tolist() == pytest.approx([0, 0.625, 0.375, 0], abs=0.002)
+
+
+def test_top_p_draws_the_same_by_the_likely_tokens_as_by_all_of_them(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(500, 256, generator=generator) * torch.linspace(0.5, 8, 500)[:, None]
+    uniform = torch.rand(500, generator=generator)
+    assert (logits.softmax(-1).topk(128).values.sum(-1) < 0.95).any()  # flat rows
+    drawn = sampler(tiny_model(), top_p=0.95)._draw(logits, uniform)
+    monkeypatch.setattr("llmsr.llm.sampling.LIKELY_TOKENS", 256)
+    assert (sampler(tiny_model(), top_p=0.95)._draw(logits, uniform) == drawn).all()
 
 
 def test_the_ends_of_the_unit_interval_are_drawn_within_the_vocabulary():
