@@ -1,6 +1,6 @@
 """Kills a search at random moments and resumes it: does its archive equal that of a run left alone?
 
-    python benchmarks/kill_and_resume.py [--kills 50] [--budget 300] [--seed 0]
+    python benchmarks/kill_and_resume.py [--kills 50] [--budget 300] [--seed 0] [--refine run]
 
 A run is killed by SIGKILL and resumed until it ends, then the next one begins, until all kills are used up.
 Prints one JSON object; exit code 1 if an archive, a sample file or the result differs.
@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from replays import completions, write_replay  # noqa: E402
 
 from llmsr.archive import read_archive  # noqa: E402
+from llmsr.sample import REFINE  # noqa: E402
 
 # what a clock puts into a record, and which of two equal equations was the one to be fitted
 VOLATILE = ("seconds", "elapsed", "fit_seconds", "cpu_seconds", "evaluations")
@@ -35,7 +36,7 @@ def command(run_dir: Path, replay: Path, budget: int, *more: str) -> list[str]:
         "main.py",
         *("--proposer", "replay", "--replay_path", str(replay), "--log_path", str(run_dir)),
         *("--workers", "1", "--budget", str(budget), "--islands", "3", "--reset_every", "50"),
-        *("--refine", "island", "--refine_fits", "8", *more),
+        *more,
     ]
 
 
@@ -74,12 +75,13 @@ def run(command: list[str], kill_when: Callable[[], bool] = lambda: False) -> in
     return 0
 
 
-def kill_and_resume(folder: Path, kills: int, budget: int, seed: int = 0) -> dict:
+def kill_and_resume(folder: Path, kills: int, budget: int, seed: int = 0, refine: str = "run") -> dict:
     """What became of runs that were killed `kills` times in all."""
+    refining = ("--refine", refine)
     draw = random.Random(seed)
     replay = write_replay(folder / "texts.jsonl", completions(budget, seed))
     began = time.monotonic()
-    run(command(folder / "whole", replay, budget))
+    run(command(folder / "whole", replay, budget, *refining))
     alone = time.monotonic() - began
     whole = state_of(folder / "whole")
     used, runs, equal, left_over = 0, 0, 0, []
@@ -98,7 +100,7 @@ def kill_and_resume(folder: Path, kills: int, budget: int, seed: int = 0) -> dic
         run_dir, ended = folder / f"killed{runs}", False
         while not ended:
             resume = ["--resume"] if (run_dir / "archive").exists() else []
-            ended = run(command(run_dir, replay, budget, *resume), moment(run_dir)) == 0
+            ended = run(command(run_dir, replay, budget, *refining, *resume), moment(run_dir)) == 0
             if not ended:
                 used += 1
                 left_over.append(archived(run_dir))
@@ -109,6 +111,8 @@ def kill_and_resume(folder: Path, kills: int, budget: int, seed: int = 0) -> dic
         "runs": runs,
         "equal_to_the_run_left_alone": equal,
         "budget": budget,
+        "refine": refine,
+        "refinements": sum(record["proposer"] == REFINE for record in whole[0]),
         "seconds_left_alone": round(alone, 2),
         "archived_at_kills": left_over,
         "seconds": round(time.monotonic() - began, 1),
@@ -120,9 +124,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="in all")
     parser.add_argument("--budget", type=int, default=300, help="samples of each run")
     parser.add_argument("--seed", type=int, default=0, help="of bodies and moments")
+    parser.add_argument("--refine", choices=("off", "run", "island"), default="run", help="as of main.py")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = kill_and_resume(Path(folder), asked.kills, asked.budget, asked.seed)
+        found = kill_and_resume(Path(folder), asked.kills, asked.budget, asked.seed, asked.refine)
     print(json.dumps(found, indent=2))
     return 0 if found["equal_to_the_run_left_alone"] == found["runs"] else 1
 

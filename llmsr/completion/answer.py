@@ -34,7 +34,8 @@ def read_completion(text: str, function_name: str = "equation") -> Body | NoBody
 
     In this order: a bare body that the text begins with, up to its `return`; the last complete function
     of that name (`equation`, `equation_v2`, ...), with the helper functions it calls placed inside; a
-    bare body in a fenced block or below prose; what there is of an answer that was cut off.
+    bare body in a fenced block or below prose; what there is of an answer that was cut off; a return in
+    backticks within a sentence.
     """
     if len(text) > MAX_TEXT:
         return NoBody("too_large", f"the answer has {len(text)} characters, more than {MAX_TEXT}")
@@ -74,6 +75,9 @@ def read_completion(text: str, function_name: str = "equation") -> Body | NoBody
         below = leading_body(part, function_name)
         if below is not None:
             return below.body
+    inline = re.findall(r"`(return [^`\n]{1,4000})`", text)
+    if inline:
+        return Body(inline[-1] + "\n")
     if open_reasoning:
         return NoBody("empty", "the answer ends inside its reasoning")
     return NoBody("empty", "the answer holds no statement that ends in a return")

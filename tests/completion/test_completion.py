@@ -127,6 +127,11 @@ def test_a_function_by_another_name_counts_if_there_is_no_other():
     assert body("def equation(x, params):\n    return x\n\ndef test(x):\n    return 2\n") == "return x\n"
 
 
+def test_a_return_in_backticks_is_found_where_there_is_nothing_else():
+    assert body("The best body is `return params[0] * x`.") == "return params[0] * x\n"
+    assert body(f"Not `return x`, but:\n{INDENTED}") == BODY
+
+
 def test_the_functions_name_may_be_any():
     text = "def f_v1(x):\n    return 1\n\ndef equation(x):\n    return 2\n"
     found = read_completion(text, "f")

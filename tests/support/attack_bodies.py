@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-R = "    return params[0] * x\n"
-"""What an innocent rest of a body looks like."""
-
-
-def statement(line: str) -> str:
-    return f"    {line}\n{R}"
-
+from attack_tricks import MORE_ATTACKS, R, statement
 
 LOOPS = [
     "    y, z = 1, 1\n    for i in range(40):\n        y, z = [y, y], [z, z]\n    w = y == z\n" + R,
@@ -575,7 +569,7 @@ COUNTING = [
     "    import itertools\n    a = itertools.product([0, 1], repeat=10**9)\n" + R,
     "    import itertools\n    a = itertools.product([0, 1], repeat=-1)\n" + R,
     "    import itertools\n    a = itertools.combinations(range(900), 500)\n" + R,
-    "    import itertools\n    a = itertools.chain(*[range(900)] * 900)\n" + R,
+    "    import itertools\n    a = list(itertools.chain(*[range(900)] * 900))\n" + R,
     "    import itertools\n    a = itertools.cycle([1])\n" + R,
     "    import itertools\n    a = itertools.repeat(1)\n" + R,
     "    import itertools\n    a = list(itertools.chain(x, v))\n" + R,
@@ -669,4 +663,5 @@ ATTACKS: dict[str, list[str]] = {
     "functions that call functions": CALLERS,
     "counting, tables and products": COUNTING,
     "writing and printing": WRITING,
+    **MORE_ATTACKS,
 }

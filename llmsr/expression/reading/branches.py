@@ -98,7 +98,7 @@ def arrays_in(*values: Any) -> Iterator[Array]:
                 yield value
         elif isinstance(value, (list, tuple, dict, Once)) and id(value) not in seen:
             seen.add(id(value))
-            items = value.items if isinstance(value, Once) else value
+            items = value.made_of if isinstance(value, Once) else value
             stack.extend(items.values() if isinstance(items, dict) else items)
 
 

@@ -16,6 +16,7 @@ from llmsr.expression.reading.values import (
     Closure,
     Frame,
     Refused,
+    Table,
     Unbound,
     Version,
 )
@@ -108,8 +109,6 @@ class Calling(Evaluating):
     def bind(self, function: Closure, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The names of a call's frame, as Python binds arguments."""
         spec = function.arguments
-        if spec.kwarg is not None:
-            raise Refused("a function with **arguments")
         positional = [a.arg for a in (*spec.posonlyargs, *spec.args)]
         only_positional = len(spec.posonlyargs)
         names: dict[str, Any] = dict(zip(positional, args, strict=False))
@@ -118,7 +117,13 @@ class Calling(Evaluating):
         elif len(args) > len(positional):
             raise Refused(f"{function.name} takes {len(positional)} arguments, not {len(args)}")
         keyword_only = [a.arg for a in spec.kwonlyargs]
+        rest = Table(depth=self.undecided)
+        if spec.kwarg is not None:
+            names[spec.kwarg.arg] = rest
         for name, value in kwargs.items():
+            if name not in (*positional[only_positional:], *keyword_only) and spec.kwarg is not None:
+                rest[name] = value
+                continue
             if name in names or name not in (*positional[only_positional:], *keyword_only):
                 raise Refused(f"{function.name} is called with a wrong argument {name}")
             names[name] = value

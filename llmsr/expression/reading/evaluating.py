@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from llmsr.expression.graph import Graph
 from llmsr.expression.reading.arrays import mixes_rows
 from llmsr.expression.reading.functions import BUILTINS, METHODS, MODULES, ROOTS
 from llmsr.expression.reading.indexing import position, read, slice_of
+from llmsr.expression.reading.numpy_shaping import column_stack, joined
 from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.reductions import transpose
 from llmsr.expression.reading.scalars import checked
@@ -86,8 +87,14 @@ class Evaluating(Operators):
         table = Table(depth=self.undecided)
         for key, item in zip(node.keys, node.values, strict=True):
             if key is None:
-                raise Refused("a dictionary unpacked into another")
-            table[self.key(self.value(key))] = self.value(item)
+                inner = self.value(item)
+                if not isinstance(inner, dict):
+                    raise Refused("** of anything but a dictionary")
+                table.update(inner)
+            else:
+                table[self.key(self.value(key))] = self.value(item)
+            if len(table) > self.limits.items:
+                raise Refused(f"a dictionary of more than {self.limits.items} items", "too_large")
         return table
 
     def value_JoinedStr(self, node: ast.JoinedStr) -> str | Text:
@@ -137,8 +144,9 @@ class Evaluating(Operators):
                 return self.new_list(out) if isinstance(base, list) else out
             return base[position(self.arrays, key, len(base))]
         if base is MODULES["numpy"]["c_"]:
-            stacked = MODULES["numpy"]["column_stack"]
-            return stacked.call(self, [key if isinstance(key, tuple) else (key,)], {})
+            return column_stack(self, key if isinstance(key, tuple) else (key,))  # type: ignore[arg-type]
+        if base is MODULES["numpy"]["r_"]:
+            return joined(self, key)  # type: ignore[arg-type]
         raise Refused(f"an index into {describe(base)}")
 
     def value_Attribute(self, node: ast.Attribute) -> Any:
@@ -157,6 +165,8 @@ class Evaluating(Operators):
                 return base.ndim
             if name == "size":
                 return self.size(base)
+            if name == "real":
+                return base
             if name == "dtype":
                 return DType(base.kind)
         table = METHODS.get(type(base), {})
@@ -228,48 +238,55 @@ class Evaluating(Operators):
     # -- comprehensions
 
     def value_ListComp(self, node: ast.ListComp) -> Items:
-        return self.new_list(self.comprehend(node.generators, lambda: self.value(node.elt)))
+        return self.new_list(self.items(self.comprehend(node.generators, lambda: self.value(node.elt))))
 
     def value_GeneratorExp(self, node: ast.GeneratorExp) -> Once:
-        return Once(self.comprehend(node.generators, lambda: self.value(node.elt)), self.undecided)
+        return self.comprehend(node.generators, lambda: self.value(node.elt))
 
     def value_DictComp(self, node: ast.DictComp) -> Table:
         pairs = self.comprehend(
             node.generators, lambda: (self.key(self.value(node.key)), self.value(node.value))
         )
-        return Table(pairs, self.undecided)
+        return Table(self.items(pairs), self.undecided)
 
-    def comprehend(self, generators: list[ast.comprehension], element: Callable[[], Any]) -> list[Any]:
-        """The elements of a comprehension, in a frame of its own."""
-        first = self.items(self.value(generators[0].iter))
+    def comprehend(self, generators: list[ast.comprehension], element: Callable[[], Any]) -> Once:
+        """The elements of a comprehension, each evaluated when it is asked for, in a frame of its own."""
+        first = self.value(generators[0].iter)
         names = frozenset().union(*(names_stored(g.target) for g in generators))
-        outer = self.frame
-        out: list[Any] = []
-        self.frame = Frame(names, outer, comprehension=True)
-        self.frames.append(self.frame)
+        frame = Frame(names, self.frame, comprehension=True)
 
-        def run(level: int, items: list[Any]) -> None:
+        def inside(action: Callable[[], Any]) -> Any:
+            caller, self.frame = self.frame, frame
+            self.frames.append(frame)
+            value = action()
+            self.frames.pop()
+            self.frame = caller
+            return value
+
+        def meets(generator: ast.comprehension, item: Any) -> bool:
+            self.assign(generator.target, item)
+            for test in generator.ifs:
+                truth = self.truth(self.value(test))
+                if isinstance(truth, Array):
+                    raise Refused("a comprehension whose condition depends on data")
+                if not truth:
+                    return False
+            return True
+
+        def run(level: int, items: Iterator[Any]) -> Iterator[Any]:
             generator = generators[level]
             if generator.is_async:
                 raise Refused("async cannot be part of an equation")
             for item in items:
-                self.assign(generator.target, item)
-                conditions = [self.truth(self.value(test)) for test in generator.ifs]
-                if any(isinstance(c, Array) for c in conditions):
-                    raise Refused("a comprehension whose condition depends on data")
-                if not all(conditions):
+                if not inside(lambda: meets(generator, item)):  # noqa: B023
                     continue
                 if level + 1 < len(generators):
-                    run(level + 1, self.items(self.value(generators[level + 1].iter)))
+                    below = generators[level + 1].iter
+                    yield from run(level + 1, inside(lambda: self.iterate(self.value(below))))  # noqa: B023
                 else:
-                    out.append(element())
-                    if len(out) > self.limits.items:
-                        raise Refused(f"a list of more than {self.limits.items} items", "too_large")
+                    yield inside(element)
 
-        run(0, first)
-        self.frames.pop()
-        self.frame = outer
-        return out
+        return Once(run(0, self.iterate(first)), self.undecided, (first,))
 
     # -- names
 

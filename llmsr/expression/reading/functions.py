@@ -13,6 +13,7 @@ from llmsr.expression.reading import (
     numpy_curves,
     numpy_functions,
     numpy_making,
+    numpy_picking,
     numpy_shaping,
     pointwise,
     reductions,
@@ -29,6 +30,7 @@ from llmsr.expression.reading.python_functions import (
     LIST_METHODS,
     NUMBERS,
     TABLE_METHODS,
+    TEXT_METHODS,
     array_item,
     array_list,
 )
@@ -84,7 +86,8 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **members(
         numpy_making,
         words(
-            "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange linspace"
+            "array asarray full zeros ones empty full_like zeros_like ones_like empty_like arange linspace "
+            "fromiter"
         ),
     ),
     **members(
@@ -99,9 +102,10 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
         numpy_functions,
         words(
             "dot matmul_ inner outer tensordot average einsum where select piecewise clip round_ nan_to_num "
-            "isclose errstate finfo"
+            "isclose errstate finfo real modf"
         ),
     ),
+    **members(numpy_picking, words("take digitize searchsorted choose")),
     **members(numpy_curves, words("polyval poly1d vander interp")),
     "vectorize": vectorize,
     "around": numpy_functions.round_,
@@ -112,15 +116,15 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "transpose": numpy_shaping.transposed,
     "permute_dims": numpy_shaping.transposed,
     "concat": numpy_shaping.concatenate,
-    "seterr": numpy_functions.nothing,
+    "seterr": numpy_functions.seterr,
 }
 MIXING = words(
     "gradient diff ediff1d cumsum cumprod nancumsum cumulative_sum sort argsort partition "
     "argpartition lexsort roll rot90 flip flipud fliplr convolve correlate median "
-    "nanmedian percentile quantile nanpercentile histogram bincount digitize unique "
-    "searchsorted nanmean nansum nanstd nanmax nanmin ptp corrcoef cov argmax argmin "
+    "nanmedian percentile quantile nanpercentile histogram bincount unique "
+    "nanmean nansum nanstd nanmax nanmin ptp corrcoef cov argmax argmin "
     "argwhere nonzero flatnonzero trapz trapezoid polyfit cross delete insert append resize "
-    "take count_nonzero meshgrid choose compress extract place put putmask copyto"
+    "count_nonzero meshgrid compress extract place put putmask copyto"
 )
 """Functions of numpy that mix, move or pick rows, or change an array behind its name."""
 
@@ -142,7 +146,8 @@ NUMPY: dict[str, Any] = {
     "linalg": Module("numpy.linalg"),
     "polynomial": Module("numpy.polynomial"),
     "random": Module("numpy.random"),
-    "c_": Native("np.c_", lambda on, args, kwargs: None),
+    "c_": refused("np.c_", "cannot be called"),
+    "r_": refused("np.r_", "cannot be called"),
     "ndarray": refused("np.ndarray", "cannot be called"),
     "float64": native("np.float64", numpy_functions.scalar_float),
     "double": native("np.double", numpy_functions.scalar_float),
@@ -155,6 +160,8 @@ NUMPY: dict[str, Any] = {
 SPECIAL: dict[str, Any] = {
     **ufuncs("special", pointwise.SPECIAL),
     "factorial": native("special.factorial", factorial),
+    "softmax": native("special.softmax", numpy_functions.softmax),
+    "logsumexp": native("special.logsumexp", numpy_functions.logsumexp),
 }
 TORCH: dict[str, Any] = {
     **{name: refused(f"torch.{name}", "mixes, picks or overwrites rows") for name in MIXING},
@@ -191,13 +198,18 @@ MODULES: dict[str, dict[str, Any]] = {
     "numpy.linalg": {"norm": native("np.linalg.norm", numpy_functions.linalg_norm)},
     "numpy.polynomial": {
         "Polynomial": native("Polynomial", numpy_curves.polynomial),
-        **{name: Module(f"numpy.polynomial.{name}") for name in ("polynomial", "chebyshev", "legendre")},
+        **{
+            name: Module(f"numpy.polynomial.{name}")
+            for name in words("polynomial chebyshev legendre hermite hermite_e")
+        },
     },
     "numpy.polynomial.polynomial": {"polyval": native("polyval", numpy_curves.polynomial_polyval)},
     "numpy.polynomial.chebyshev": {"chebval": native("chebval", numpy_curves.chebval)},
     "numpy.polynomial.legendre": {"legval": native("legval", numpy_curves.legval)},
+    "numpy.polynomial.hermite": {"hermval": native("hermval", numpy_curves.hermval)},
+    "numpy.polynomial.hermite_e": {"hermeval": native("hermeval", numpy_curves.hermeval)},
     "numpy.finfo": {name: float(getattr(np.finfo(np.float64), name)) for name in words("eps tiny max min")},
-    "numpy.random": {},
+    "numpy.random": {"seed": native("np.random.seed", numpy_functions.seed)},
     "numpy.typing": {},
     "math": MATH,
     "scipy": {"special": Module("scipy.special")},
@@ -229,6 +241,11 @@ ROOTS: dict[str, Any] = {
 HINTS = frozenset({"__future__", "typing", "collections.abc", "numpy.typing"})
 """Modules whose names only serve type hints."""
 
+UNUSED = frozenset(
+    words("abc collections copy dataclasses decimal enum fractions logging numbers statistics sympy pandas")
+)
+"""Modules that answers import out of habit: what is imported from them is refused once it is used."""
+
 ARRAY_METHODS: dict[str, Native] = {
     **ufuncs("torch", pointwise.UFUNCS),
     **ufuncs("torch", pointwise.TORCH),
@@ -238,7 +255,7 @@ ARRAY_METHODS: dict[str, Native] = {
             **REDUCTIONS,
             **{
                 name: NUMPY_FUNCTIONS[name]
-                for name in words("clip dot matmul ravel reshape squeeze transpose copy round repeat")
+                for name in words("clip dot matmul ravel reshape squeeze transpose copy round repeat take")
             },
             "flatten": numpy_shaping.flatten,
             "astype": numpy_shaping.astype,
@@ -253,6 +270,7 @@ ARRAY_METHODS: dict[str, Native] = {
 }
 METHODS: dict[type, dict[str, Native]] = {
     Array: ARRAY_METHODS,
+    str: TEXT_METHODS,
     Items: LIST_METHODS,
     Table: TABLE_METHODS,
     Native: {
@@ -261,4 +279,4 @@ METHODS: dict[type, dict[str, Native]] = {
     },
 }
 
-__all__ = ["BUILTINS", "CONTEXT", "HINTS", "METHODS", "MODULES", "NUMBERS", "ROOTS"]
+__all__ = ["BUILTINS", "CONTEXT", "HINTS", "METHODS", "MODULES", "NUMBERS", "ROOTS", "UNUSED"]

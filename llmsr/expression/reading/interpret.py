@@ -7,7 +7,7 @@ from typing import Any
 
 from llmsr.expression.reading.branches import Journal, arrays_in, holds, join, join_stores
 from llmsr.expression.reading.calling import BREAK, CONTINUE, NEXT, RETURN, Calling
-from llmsr.expression.reading.functions import HINTS, MODULES
+from llmsr.expression.reading.functions import HINTS, MODULES, UNUSED
 from llmsr.expression.reading.indexing import position, write
 from llmsr.expression.reading.iterating import vectorize
 from llmsr.expression.reading.names import CONTEXT
@@ -183,20 +183,26 @@ class Interpreter(Calling):
     def do_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             root = alias.name.split(".")[0]
-            if alias.name not in MODULES:
+            if alias.name in MODULES:
+                self.frame.names[alias.asname or root] = Module(alias.name if alias.asname else root)
+            elif alias.name in UNUSED:
+                self.frame.names[alias.asname or root] = unavailable(alias.name)
+            else:
                 raise Refused(f"the module {alias.name} is not available")
-            self.frame.names[alias.asname or root] = Module(alias.name if alias.asname else root)
 
     def do_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = node.module or ""
-        if module in HINTS:
-            for alias in node.names:
-                self.frame.names[alias.asname or alias.name] = Unbound("is only for type hints")
-            return
-        if node.level or module not in MODULES:
+        if node.level or module not in {*MODULES, *UNUSED, *HINTS}:
             raise Refused(f"the module {'.' * node.level}{module} is not available")
         for alias in node.names:
-            self.frame.names[alias.asname or alias.name] = self.member(Module(module), alias.name)
+            if alias.name == "*":
+                raise Refused("an import of all names")
+            value: Any = unavailable(f"{module}.{alias.name}")
+            if module in HINTS:
+                value = Unbound("is only for type hints")
+            elif alias.name in MODULES.get(module, {}):
+                value = MODULES[module][alias.name]
+            self.frame.names[alias.asname or alias.name] = value
 
     def do_FunctionDef(self, node: ast.FunctionDef) -> None:
         local_names = names_set_in(node.body) | names_of_arguments(node.args)
@@ -227,8 +233,7 @@ class Interpreter(Calling):
         return status
 
     def do_For(self, node: ast.For) -> str:
-        items = self.items(self.value(node.iter))
-        for item in items:
+        for item in self.iterate(self.value(node.iter)):
             self.step(node.lineno)
             self.assign(node.target, item)
             status = self.block(node.body)
@@ -328,6 +333,11 @@ class Interpreter(Calling):
             for array in (*sources, *arrays_in(result)):
                 array.store.locked = array.store.locked or TWO_NAMES
         return result
+
+
+def unavailable(what: str) -> Unbound:
+    """What a name stands for that was imported and may not be used."""
+    return Unbound(f"stands for {what}, which is not available")
 
 
 def tuple_to_list(value: Any) -> Any:

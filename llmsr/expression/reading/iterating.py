@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsr.expression.reading.indexing import whole
 from llmsr.expression.reading.numpy_making import cast, kind_of
-from llmsr.expression.reading.values import Array, Native, Once, Refused, RowCount, Store
+from llmsr.expression.reading.values import END, Array, Native, Once, Refused, RowCount, Store
 
 if TYPE_CHECKING:
     from llmsr.expression.reading.interpret import Interpreter
@@ -19,11 +19,11 @@ MAX_REPEATS = 8
 
 def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any:
     """functools.reduce."""
-    items = [*initial, *on.items(iterable)]
-    if not items or len(initial) > 1:
-        raise Refused("reduce of nothing")
-    result = items[0]
-    for item in items[1:]:
+    items = itertools.chain(initial, on.iterate(iterable))
+    result = next(items, END)
+    if result is END or len(initial) > 1:
+        raise Refused("reduce of nothing, or with more than one initial value")
+    for item in items:
         result = on.apply(function, [result, item], {})
     return result
 
@@ -35,13 +35,7 @@ def partial_(on: Interpreter, function: Any, /, *args: Any, **kwargs: Any) -> Na
 
 def collected(on: Interpreter, tuples: Iterable[tuple[Any, ...]]) -> Once:
     """What an iterator yields, as far as a list may be long."""
-    items = []
-    for item in tuples:
-        on.step(None)
-        items.append(item)
-        if len(items) > on.limits.items:
-            raise Refused(f"a loop of more than {on.limits.items} rounds", "too_large")
-    return Once(items, on.undecided)
+    return Once(on.items(Once(tuples, on.undecided)), on.undecided)
 
 
 def product(on: Interpreter, *iterables: Any, repeat: Any = 1) -> Once:
@@ -63,7 +57,7 @@ def chosen(choose: Callable[[list[Any], int], Iterable[tuple[Any, ...]]]) -> Cal
 
 
 def chain(on: Interpreter, *iterables: Any) -> Once:
-    return collected(on, itertools.chain(*(on.items(i) for i in iterables)))
+    return Once(itertools.chain(*(on.iterate(i) for i in iterables)), on.undecided, iterables)
 
 
 ITERTOOLS: dict[str, Callable[..., Any]] = {

@@ -48,7 +48,7 @@ def log(on: Interpreter, x: Any, base: Any = None, /) -> Any:
 
 def product(on: Interpreter, iterable: Any, /, *, start: Any = 1) -> Any:
     result = start
-    for item in on.items(iterable):
+    for item in on.iterate(iterable):
         on.step(None)
         result = on.binary("*", result, item)
     return result

@@ -28,7 +28,13 @@ def polyval(on: Interpreter, p: Any, x: Any) -> Array:
 
 def polynomial_polyval(on: Interpreter, x: Any, c: Any) -> Array:
     """Horner's rule, lowest power first."""
-    return polyval(on, on.items(c)[::-1], x)
+    return polyval(on, some(lifted(on, c))[::-1], x)
+
+
+def some(coefficients: list[Array]) -> list[Array]:
+    if not coefficients:
+        raise Refused("a polynomial of nothing")
+    return coefficients
 
 
 def poly1d(on: Interpreter, c_or_r: Any) -> Native:
@@ -39,9 +45,7 @@ def poly1d(on: Interpreter, c_or_r: Any) -> Native:
 
 def polynomial(on: Interpreter, coef: Any) -> Native:
     """numpy.polynomial.Polynomial(coefficients), likewise; lowest power first."""
-    coefficients = tuple(on.items(coef))[::-1]
-    if not coefficients:
-        raise Refused("Polynomial of nothing")
+    coefficients = some(lifted(on, coef))[::-1]
     return native("Polynomial", lambda on, x: polyval(on, coefficients, x))
 
 
@@ -66,9 +70,19 @@ def legval(on: Interpreter, x: Any, c: Any) -> Array:
     return clenshaw(on, x, c, lambda n: ((n - 1) / n, (2 * n - 1) / n))
 
 
+def hermval(on: Interpreter, x: Any, c: Any) -> Array:
+    """The same for Hermite polynomials of the physicists, which are those of 2 x in another scale."""
+    return clenshaw(on, on.binary("*", 2, on.array(x)), c, lambda n: (2.0 * (n - 1), 1.0))
+
+
+def hermeval(on: Interpreter, x: Any, c: Any) -> Array:
+    """The same for Hermite polynomials of the statisticians."""
+    return clenshaw(on, x, c, lambda n: (n - 1.0, 1.0))
+
+
 def clenshaw(on: Interpreter, x: Any, c: Any, weights: Callable[[int], tuple[float, float]]) -> Array:
     """The sum of `c[n] p_n(x)` where `p_n = b x p_(n-1) - a p_(n-2)` with `a, b = weights(n)`, p_1 = x."""
-    calc, at, coefficients = on.arrays, on.array(x), lifted(on, c)
+    calc, at, coefficients = on.arrays, on.array(x), some(lifted(on, c))
     coefficients += [on.array(0.0)] * (2 - len(coefficients))
     *rest, low, high = coefficients
     for n in range(len(coefficients) - 1, 1, -1):

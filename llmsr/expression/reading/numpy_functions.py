@@ -11,10 +11,10 @@ from llmsr.expression.reading import reductions
 from llmsr.expression.reading.arrays import Arrays, mixes_rows
 from llmsr.expression.reading.indexing import read, whole, write
 from llmsr.expression.reading.names import CONTEXT
-from llmsr.expression.reading.numpy_making import cast, into, kind_of, lifted, plain, zeros_like
+from llmsr.expression.reading.numpy_making import asarray, cast, into, kind_of, lifted, plain, zeros_like
 from llmsr.expression.reading.pointwise import UFUNCS
 from llmsr.expression.reading.reductions import Combine, expand, matmul, norm, reduce, total, transpose
-from llmsr.expression.reading.values import Array, Module, Native, Refused
+from llmsr.expression.reading.values import Array, Module, Native, Refused, Table
 
 if TYPE_CHECKING:
     from llmsr.expression.reading.interpret import Interpreter
@@ -69,6 +69,17 @@ def linalg_norm(on: Interpreter, x: Any, ord: Any = None, axis: Any = None, keep
     return reduce(on.arrays, on.array(x), axis, keepdims is True, "np.linalg.norm", norm)
 
 
+def logsumexp(on: Interpreter, a: Any, axis: Any = None, keepdims: Any = False) -> Array:
+    return reduce(on.arrays, on.array(a), axis, keepdims is True, "logsumexp", reductions.log_sum_exp)
+
+
+def softmax(on: Interpreter, x: Any, axis: Any = None) -> Array:
+    calc, a = on.arrays, on.array(x)
+    top = reduce(calc, a, axis, True, "softmax", reductions.greatest)
+    powers = calc.float_function("exp", calc.arithmetic("-", a, top))
+    return calc.arithmetic("/", powers, reduce(calc, powers, axis, True, "softmax", total))
+
+
 def dot(on: Interpreter, a: Any, b: Any) -> Array:
     a, b = on.array(a), on.array(b)
     if a.ndim == 0 or b.ndim == 0:
@@ -109,9 +120,11 @@ def outer(on: Interpreter, a: Any, b: Any) -> Array:
 
 def einsum(on: Interpreter, subscripts: Any, *operands: Any) -> Array:
     """Products summed over letters, none of which may be the rows."""
-    if not isinstance(subscripts, str) or subscripts.count("->") != 1 or not 1 <= len(operands) <= 3:
+    if not isinstance(subscripts, str) or not 1 <= len(operands) <= 3:
         raise Refused("np.einsum of this form")
-    inputs, output = subscripts.replace(" ", "").split("->")
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    if not arrow:
+        output = "".join(sorted(x for x in set(inputs) if x != "," and inputs.count(x) == 1))
     terms = inputs.split(",")
     arrays = [on.array(o) for o in operands]
     letters = list(dict.fromkeys(inputs.replace(",", "")))
@@ -217,6 +230,19 @@ def clip(
     return result if result is not a else on.arrays.copy(result)
 
 
+def real(on: Interpreter, val: Any) -> Array:
+    """The real part: the array itself, since there are no other numbers."""
+    return asarray(on, val)
+
+
+def modf(on: Interpreter, x: Any) -> tuple[Array, Array]:
+    """The fractional and the whole part, both with the number's sign."""
+    calc, a = on.arrays, on.array(x)
+    whole_part = calc.float_function("trunc", a)
+    rest = calc.where(calc.logical("isinf", a), calc.number(0.0), calc.arithmetic("-", a, whole_part))
+    return calc.float_function("copysign", rest, a), whole_part
+
+
 def round_(on: Interpreter, a: Any, decimals: Any = 0) -> Array:
     x, n = on.array(a), whole(on.arrays, decimals)
     if x.kind != "f" or abs(n) > 20:
@@ -274,10 +300,22 @@ def errstate(on: Interpreter, **kwargs: Any) -> Any:
 
 
 def nothing(on: Interpreter, *args: Any, **kwargs: Any) -> Any:
-    """Calls without effect on an equation: warnings, np.seterr."""
+    """Calls without effect on an equation: warnings."""
     if any(v in ("error", "raise", "call") for v in (*args, *kwargs.values()) if isinstance(v, str)):
         raise Refused("warnings turned into errors")
     return CONTEXT
+
+
+def seed(on: Interpreter, seed: Any = None) -> None:
+    """Nothing, since nothing is drawn."""
+    if seed is not None and not 0 <= whole(on.arrays, seed) < 2**32:
+        raise Refused("a seed that is not between 0 and 2**32")
+
+
+def seterr(on: Interpreter, **kwargs: Any) -> Table:
+    """np.seterr, whose result is only good for another call of it."""
+    nothing(on, **kwargs)
+    return Table((name, "warn") for name in ("divide", "over", "under", "invalid"))
 
 
 def scalar_float(on: Interpreter, x: Any = 0.0) -> Array:

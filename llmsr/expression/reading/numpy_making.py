@@ -101,6 +101,14 @@ def full(on: Interpreter, shape: Any, fill_value: Any, dtype: Any = None) -> Arr
     return on.arrays.full(shape_of(on, shape), cast(on, value, kind_of(on, dtype, value.kind)))
 
 
+def fromiter(on: Interpreter, iter: Any, dtype: Any, count: Any = -1) -> Array:
+    """np.fromiter over values that are known now."""
+    items = on.items(iter)
+    if whole(on.arrays, count) not in (-1, len(items)):
+        raise Refused("np.fromiter of fewer values than there are")
+    return array(on, on.new_list(items), dtype)
+
+
 def zeros(on: Interpreter, shape: Any, dtype: Any = None) -> Array:
     return full(on, shape, 0.0, DType(kind_of(on, dtype, "f")))
 

@@ -46,6 +46,17 @@ def at_least(a: Array, ndim: int) -> Array:
     return a
 
 
+def joined(on: Interpreter, parts: Any) -> Array:
+    """`np.r_[parts]`."""
+    items = parts if isinstance(parts, tuple) else (parts,)
+    if any(isinstance(item, (slice, str)) for item in items):
+        raise Refused("np.r_ with a slice or a text")
+    arrays = [at_least(on.array(item), 1) for item in items]
+    if any(a.ndim != 1 for a in arrays):
+        raise Refused("np.r_ of anything but numbers and vectors")
+    return on.arrays.concatenate(arrays, 0)
+
+
 def atleast_1d(on: Interpreter, *arys: Any) -> Any:
     arrays = [asarray(on, a) for a in arys]
     out = [a if a.ndim else on.arrays.copy(expand(a, 0)) for a in arrays]

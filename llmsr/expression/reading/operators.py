@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llmsr.expression.graph import Graph
@@ -13,6 +14,7 @@ from llmsr.expression.reading.limits import Limits
 from llmsr.expression.reading.reductions import matmul
 from llmsr.expression.reading.scalars import fold
 from llmsr.expression.reading.values import (
+    END,
     Array,
     DType,
     Frame,
@@ -44,6 +46,8 @@ class Operators:
         self.frozen_line = 0
         self.undecided = 0
         """How many branches whose condition depends on data surround the current statement."""
+        self.pulling = 0
+        """How many iterators are being asked for an item, each for another's sake."""
         self.tentative = 0
         """How many conditional expressions surround the current one: nothing may be changed in them."""
         self.strict = 0
@@ -88,7 +92,14 @@ class Operators:
         return Items(items, self.undecided)
 
     def items(self, value: Any) -> list[Any]:
-        """What a loop over `value` runs through."""
+        """All that a loop over `value` runs through."""
+        items = list(itertools.islice(self.iterate(value), self.limits.items + 1))
+        if len(items) > self.limits.items:
+            raise Refused(f"a loop of more than {self.limits.items} rounds", "too_large")
+        return items
+
+    def iterate(self, value: Any) -> Iterator[Any]:
+        """What a loop over `value` runs through, each item made when it is asked for, as in Python."""
         if isinstance(value, Array):
             if value.ndim == 0:
                 raise Refused("a loop over one number")
@@ -98,10 +109,7 @@ class Operators:
         elif isinstance(value, (list, tuple, dict, range)):
             size = len(value)
         elif isinstance(value, Once):
-            if value.depth != self.undecided or self.tentative:
-                raise Refused("an iterator used up in a branch")
-            items, value.items = value.items, []
-            return items
+            return self.pull(value)
         elif isinstance(value, RowCount):
             raise mixes_rows("a loop over the number of rows")
         else:
@@ -109,8 +117,24 @@ class Operators:
         if size > self.limits.items:
             raise Refused(f"a loop of more than {self.limits.items} rounds", "too_large")
         if isinstance(value, Array):
-            return [read(self.arrays, value, i) for i in range(size)]
-        return list(value)
+            return (read(self.arrays, value, i) for i in range(size))
+        return unchanged(iter(value)) if isinstance(value, dict) else iter(value)
+
+    def pull(self, once: Once) -> Iterator[Any]:
+        while True:
+            if once.depth != self.undecided or self.tentative:
+                raise Refused("an iterator used up in a branch")
+            if once.running:
+                raise Refused("an iterator that goes through itself")
+            if self.pulling > self.limits.calls:
+                raise Refused(f"more than {self.limits.calls} iterators in each other", "too_large")
+            self.step(None)
+            self.pulling, once.running = self.pulling + 1, True
+            item = next(once.source, END)
+            self.pulling, once.running = self.pulling - 1, False
+            if item is END:
+                return
+            yield item
 
     def value_BinOp(self, node: ast.BinOp) -> Any:
         chain = []
@@ -229,11 +253,13 @@ class Operators:
         left = self.value(node.left)
         result: Any = True
         for op, comparator in zip(node.ops, node.comparators, strict=True):
-            right = self.value(comparator)
-            link = self.compare(op, left, right)
             truth = self.truth(result)
             if truth is False:
                 return result
+            self.tentative += isinstance(truth, Array)
+            right = self.value(comparator)
+            self.tentative -= isinstance(truth, Array)
+            link = self.compare(op, left, right)
             result = self.either("and", result, link) if isinstance(truth, Array) else link
             left = right
         return result
@@ -315,3 +341,11 @@ class Operators:
         value = self.value(node.value)
         self.frame.names[node.target.id] = value
         return value
+
+
+def unchanged(keys: Iterator[Any]) -> Iterator[Any]:
+    """The keys of a dictionary, as long as it has the same ones."""
+    try:
+        yield from keys
+    except RuntimeError:
+        raise Refused("a dictionary that grows or shrinks while it is run through") from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmsr.expression.reading.indexing import read, whole
@@ -12,6 +13,7 @@ from llmsr.expression.reading.numpy_functions import round_ as rounded
 from llmsr.expression.reading.numpy_making import asarray, plain
 from llmsr.expression.reading.scalars import checked
 from llmsr.expression.reading.values import (
+    END,
     Array,
     Closure,
     DType,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from llmsr.expression.reading.interpret import Interpreter
 
 NUMBERS = (bool, int, float)
+CONTAINER = ("__len__", "__iter__", "__getitem__")
 
 # -- built-in functions
 
@@ -64,7 +67,7 @@ def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
 
 def sum_(on: Interpreter, iterable: Any, /, start: Any = 0) -> Any:
     result = start
-    for item in on.items(iterable):
+    for item in on.iterate(iterable):
         on.step(None)
         result = on.binary("+", result, item)
     return result
@@ -111,23 +114,36 @@ def range_(on: Interpreter, *bounds: Any) -> range:
 
 def enumerate_(on: Interpreter, iterable: Any, start: Any = 0) -> Once:
     first = whole(on.arrays, start)
-    return Once([(first + i, item) for i, item in enumerate(on.items(iterable))], on.undecided)
+    return Once(enumerate(on.iterate(iterable), first), on.undecided, (iterable,))
 
 
 def zip_(on: Interpreter, *iterables: Any, strict: Any = False) -> Once:
-    lists = [on.items(i) for i in iterables]
-    if strict is not False and len({len(x) for x in lists}) > 1:
-        raise Refused("zip of different lengths")
-    return Once(list(zip(*lists, strict=False)), on.undecided)
+    lists = [on.iterate(i) for i in iterables]
+    rows = equally_long(lists) if strict is True else zip(*lists, strict=False)
+    return Once(rows, on.undecided, iterables)
+
+
+def equally_long(lists: list[Iterator[Any]]) -> Iterator[tuple[Any, ...]]:
+    for row in itertools.zip_longest(*lists, fillvalue=END):
+        if any(item is END for item in row):
+            raise Refused("zip of different lengths")
+        yield row
 
 
 def reversed_(on: Interpreter, sequence: Any, /) -> Once:
-    return Once(on.items(sequence)[::-1], on.undecided)
+    if isinstance(sequence, Array):
+        size = len(on.items(sequence))
+        return Once(
+            (read(on.arrays, sequence, i) for i in range(size - 1, -1, -1)), on.undecided, (sequence,)
+        )
+    if not isinstance(sequence, (list, tuple, dict, range)) or len(sequence) > on.limits.items:
+        raise Refused(f"reversed of {describe(sequence)}")
+    return Once(reversed(sequence), on.undecided, (sequence,))
 
 
 def map_(on: Interpreter, function: Any, *iterables: Any) -> Once:
-    rows = zip(*(on.items(i) for i in iterables), strict=False)
-    return Once([on.apply(function, list(row), {}) for row in rows], on.undecided)
+    rows = zip(*(on.iterate(i) for i in iterables), strict=False)
+    return Once((on.apply(function, list(row), {}) for row in rows), on.undecided, iterables)
 
 
 def list_(on: Interpreter, iterable: Any = (), /) -> Items:
@@ -180,17 +196,20 @@ def bool_(on: Interpreter, x: Any = False, /) -> Any:
 
 
 def all_(on: Interpreter, iterable: Any, /) -> Any:
-    return chained(on, "and", on.items(iterable))
+    return chained(on, "and", iterable)
 
 
 def any_(on: Interpreter, iterable: Any, /) -> Any:
-    return chained(on, "or", on.items(iterable))
+    return chained(on, "or", iterable)
 
 
-def chained(on: Interpreter, op: str, items: list[Any]) -> Any:
+def chained(on: Interpreter, op: str, items: Any) -> Any:
+    """all or any: what comes behind an item that depends on data is looked at as if Python did the same."""
     result: Any = op == "and"
-    for item in items:
+    depends = False
+    for item in on.iterate(items):
         truth = on.truth(item)
+        depends = depends or isinstance(truth, Array)
         if not isinstance(truth, Array):
             if truth != (op == "and"):
                 return truth if result in (True, False) else on.arrays.logical(op, result, on.array(truth))
@@ -233,6 +252,27 @@ def is_instance(obj: Any, kind: Any) -> bool:
     return isinstance(obj, tests[name])
 
 
+def hasattr_(on: Interpreter, obj: Any, name: Any, /) -> bool:
+    """Whether an array or a list has one of the attributes that bodies ask for to tell them apart."""
+    if isinstance(obj, Array) and obj.ndim and name in ("shape", "ndim", "dtype", "size", *CONTAINER):
+        return True
+    if isinstance(obj, (list, tuple, dict)) and name in ("shape", "ndim", "dtype", "size", *CONTAINER):
+        return name in CONTAINER
+    raise Refused(f"hasattr of {describe(obj)} and this name")
+
+
+def iter_(on: Interpreter, iterable: Any, /) -> Once:
+    return iterable if isinstance(iterable, Once) else Once(on.iterate(iterable), on.undecided, (iterable,))
+
+
+def next_(on: Interpreter, iterator: Any, /) -> Any:
+    if not isinstance(iterator, Once):
+        raise Refused(f"next of {describe(iterator)}")
+    for item in on.iterate(iterator):
+        return item
+    raise Refused("next of an iterator at its end")
+
+
 def callable_(on: Interpreter, obj: Any, /) -> bool:
     return isinstance(obj, (Native, Closure))
 
@@ -246,7 +286,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": extreme("min", "<"), "len": len_, "range": range_, "enumerate": enumerate_, "zip": zip_,
     "reversed": reversed_, "map": map_, "list": list_, "tuple": tuple_, "dict": dict_, "float": float_,
     "int": int_, "bool": bool_, "all": all_, "any": any_, "sorted": sorted_, "divmod": divmod_,
-    "isinstance": isinstance_, "print": print_, "callable": callable_,
+    "isinstance": isinstance_, "print": print_, "callable": callable_, "hasattr": hasattr_, "iter": iter_,
+    "next": next_,
 }  # fmt: skip
 BUILTINS: dict[str, Any] = {name: native(name, function) for name, function in FUNCTIONS.items()}
 
@@ -278,6 +319,22 @@ def list_pop(on: Interpreter, items: Items, index: Any = -1, /) -> Any:
     if not -len(items) <= at < len(items):
         raise Refused("pop from a list that is too short")
     return items.pop(at)
+
+
+def list_insert(on: Interpreter, items: Items, index: Any, value: Any, /) -> None:
+    list_append(on, items, value)
+    items.insert(whole(on.arrays, index), items.pop())
+
+
+def list_reverse(on: Interpreter, items: Items, /) -> None:
+    on.change(items)
+    items.reverse()
+
+
+def list_sort(on: Interpreter, items: Items, /, *, reverse: Any = False) -> None:
+    ordered = sorted_(on, items, reverse)
+    on.change(items)
+    items[:] = ordered
 
 
 def table_get(on: Interpreter, table: Table, key: Any, default: Any = None, /) -> Any:
@@ -313,11 +370,21 @@ def table_values(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
     return tuple(table.values())
 
 
+def text_split(on: Interpreter, text: str, sep: Any = None, /) -> Items:
+    if sep is not None and (not isinstance(sep, str) or not sep):
+        raise Refused("a string split by anything but a string")
+    return on.new_list(text.split(sep))
+
+
+TEXT_METHODS = {"split": native("split", text_split)}
 LIST_METHODS = {
     "append": native("append", list_append),
     "extend": native("extend", list_extend),
     "copy": native("copy", list_copy),
     "pop": native("pop", list_pop),
+    "insert": native("insert", list_insert),
+    "reverse": native("reverse", list_reverse),
+    "sort": native("sort", list_sort),
 }
 TABLE_METHODS = {
     "get": native("get", table_get),

@@ -83,6 +83,14 @@ def chain(method: Callable[..., Array], op: str) -> Combine:
     return combine
 
 
+def log_sum_exp(on: Arrays, items: list[Array]) -> Array:
+    """log(sum(exp)), shifted by the greatest, if that is finite."""
+    top = greatest(on, items)
+    shift = on.where(on.logical("isfinite", top), top, on.number(0.0))
+    powers = [on.float_function("exp", on.arithmetic("-", item, shift)) for item in items]
+    return on.arithmetic("+", on.float_function("log", total(on, powers)), shift)
+
+
 smallest = chain(Arrays.extremum, "minimum")
 greatest = chain(Arrays.extremum, "maximum")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llmsr.expression.reading import numpy_functions, numpy_making, numpy_shaping, reductions
+from llmsr.expression.reading.indexing import whole
 from llmsr.expression.reading.reductions import Combine, reduce
 from llmsr.expression.reading.values import Array, Refused, RowCount
 
@@ -131,6 +132,14 @@ def gelu(on: Interpreter, input: Any, approximate: Any = "none") -> Array:
     return on.binary("*", half, on.binary("+", 1.0, bent))
 
 
+def softmax(on: Interpreter, input: Any, dim: Any) -> Array:
+    return numpy_functions.softmax(on, input, whole(on.arrays, dim))
+
+
+def logsumexp(on: Interpreter, input: Any, dim: Any, keepdim: Any = False) -> Array:
+    return numpy_functions.logsumexp(on, input, dim, keepdim)
+
+
 def hardtanh(on: Interpreter, input: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Array:
     return numpy_functions.clip(on, input, min_val, max_val)
 
@@ -163,6 +172,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "addcmul": addcmul,
     "mv": numpy_functions.matmul_,
     "mm": numpy_functions.matmul_,
+    "softmax": softmax,
+    "logsumexp": logsumexp,
     "square": lambda on, input: on.binary("*", input, input),
 }
 METHODS: dict[str, Callable[..., Any]] = {
@@ -179,5 +190,6 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "leaky_relu": leaky_relu,
     "elu": elu,
     "gelu": gelu,
+    "softmax": softmax,
     "hardtanh": hardtanh,
 }

@@ -14,6 +14,10 @@ UNSET = -1
 """The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""
 
 
+END = object()
+"""What comes behind the last item of an iterator."""
+
+
 class Refused(Exception):
     """The body cannot be understood; `reason` is a readable line, `kind` as in `Refusal`."""
 
@@ -147,13 +151,18 @@ class Table(dict):
 
 
 class Once:
-    """What zip, map, enumerate and generators give: it can be run through once."""
+    """What zip, map, enumerate and generators give: run through once, its items made when asked for.
 
-    __slots__ = ("depth", "items")
+    `made_of` are the values that the items may come from.
+    """
 
-    def __init__(self, items: list[Any], depth: int = 0) -> None:
-        self.items = items
+    __slots__ = ("depth", "made_of", "running", "source")
+
+    def __init__(self, source: Iterable[Any], depth: int, made_of: tuple[Any, ...] = ()) -> None:
+        self.source = iter(source)
         self.depth = depth
+        self.made_of = made_of
+        self.running = False
 
 
 @dataclass(eq=False)
