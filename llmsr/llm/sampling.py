@@ -59,9 +59,7 @@ class Sampler:
         self.end_tokens = end_tokens
         self.is_over = is_over
         self._cache_argument = shared_prefix.cache_argument(model)
-        self.shares_prefix = shared_prefix.serves(model.config)
-        if self.shares_prefix:
-            model.set_attn_implementation(shared_prefix.NAME)
+        self.shares_prefix = shared_prefix.plug_in(model)
         self._prefaces: OrderedDict[tuple[int, ...], DynamicCache] = OrderedDict()
 
     @torch.inference_mode()

@@ -33,6 +33,14 @@ def serves(config: Any) -> bool:
     return config.model_type in ARCHITECTURES and not sliding
 
 
+class Attended:
+    """What a cache hands to `attention` in place of keys and values, and how it is attended to."""
+
+    def attend(self, module: torch.nn.Module, query: torch.Tensor, scaling: float | None) -> torch.Tensor:
+        """The attended values of queries (samples, heads, tokens, d), as (samples, tokens, heads, d)."""
+        raise NotImplementedError
+
+
 class _Layout:
     """Which sample belongs to which of several prompts; samples stand in the order of their prompts."""
 
@@ -56,7 +64,7 @@ class _Layout:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _Layer(Attended):
     """What a layer attends to: what all prompts begin with, their rests, and the samples' own tokens."""
 
     common: tuple[torch.Tensor, torch.Tensor]  # keys (heads, d, tokens), values (heads, tokens, d)
@@ -65,6 +73,28 @@ class _Layer:
     layout: _Layout
     keys: torch.Tensor  # (samples, heads, tokens, d)
     values: torch.Tensor
+
+    def attend(self, module: torch.nn.Module, query: torch.Tensor, scaling: float | None) -> torch.Tensor:
+        samples, n_heads, _, width = query.shape
+        heads = self.keys.shape[1]
+        group = n_heads // heads
+        query = (query * (width**-0.5 if scaling is None else scaling)).view(samples, heads, group, width)
+        flat = query.transpose(0, 1).reshape(heads, -1, width)  # all samples as rows of one product
+        common = torch.bmm(flat, self.common[0]).view(heads, samples, group, -1).transpose(0, 1)
+        # (prompts, heads, width * group, d)
+        by_prompt = self.layout.by_prompt(query).transpose(1, 2).flatten(2, 3)
+        rest = (torch.matmul(by_prompt, self.rest[0]) + self.hidden).unflatten(2, (-1, group)).transpose(1, 2)
+        own = torch.matmul(query, self.keys.transpose(2, 3))  # (samples, heads, group, tokens)
+        scores = torch.cat([common, self.layout.by_sample(rest), own], -1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        common, rest, own = weights.split([common.shape[-1], rest.shape[-1], own.shape[-1]], -1)
+        out = torch.matmul(own, self.values)
+        by_prompt = self.layout.by_prompt(rest).transpose(1, 2).flatten(2, 3)
+        read = torch.matmul(by_prompt, self.rest[1]).unflatten(2, (-1, group)).transpose(1, 2)
+        out += self.layout.by_sample(read)
+        flat = common.transpose(0, 1).reshape(heads, samples * group, -1)
+        out += torch.bmm(flat, self.common[1]).view(heads, samples, group, width).transpose(0, 1)
+        return out.view(samples, 1, n_heads, width)
 
 
 class SharedPrefixCache(Cache):
@@ -133,6 +163,14 @@ class SharedPrefixCache(Cache):
         return self._written[layer_idx]
 
 
+def plug_in(model: Any) -> bool:
+    """Whether the model attends with NAME from now on, which `serves` decides."""
+    able = serves(model.config)
+    if able and model.config._attn_implementation != NAME:
+        model.set_attn_implementation(NAME)
+    return able
+
+
 def cache_argument(model: torch.nn.Module) -> str:
     """What a model's forward calls its cache: `cache`, or `past_key_values` in older transformers."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
@@ -152,30 +190,10 @@ def attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention; over a SharedPrefixCache for a step of one token, plain otherwise."""
-    if not isinstance(key, _Layer):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    samples, n_heads, _, width = query.shape
-    heads = key.keys.shape[1]
-    group = n_heads // heads
-    query = (query * (width**-0.5 if scaling is None else scaling)).view(samples, heads, group, width)
-    flat = query.transpose(0, 1).reshape(heads, -1, width)  # all samples as rows of one product
-    common = torch.bmm(flat, key.common[0]).view(heads, samples, group, -1).transpose(0, 1)
-    by_prompt = (
-        key.layout.by_prompt(query).transpose(1, 2).flatten(2, 3)
-    )  # (prompts, heads, width * group, d)
-    rest = (torch.matmul(by_prompt, key.rest[0]) + key.hidden).unflatten(2, (-1, group)).transpose(1, 2)
-    own = torch.matmul(query, key.keys.transpose(2, 3))  # (samples, heads, group, tokens)
-    scores = torch.cat([common, key.layout.by_sample(rest), own], -1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    common, rest, own = weights.split([common.shape[-1], rest.shape[-1], own.shape[-1]], -1)
-    out = torch.matmul(own, key.values)
-    by_prompt = key.layout.by_prompt(rest).transpose(1, 2).flatten(2, 3)
-    read = torch.matmul(by_prompt, key.rest[1]).unflatten(2, (-1, group)).transpose(1, 2)
-    out += key.layout.by_sample(read)
-    flat = common.transpose(0, 1).reshape(heads, samples * group, -1)
-    out += torch.bmm(flat, key.common[1]).view(heads, samples, group, width).transpose(0, 1)
-    return out.view(samples, 1, n_heads, width), None
+    """Scaled dot-product attention: of what a cache handed over in its own way, plain otherwise."""
+    if isinstance(key, Attended):
+        return key.attend(module, query, scaling), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
 AttentionInterface.register(NAME, attention)

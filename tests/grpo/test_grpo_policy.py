@@ -5,7 +5,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from llmsr.grpo.local.policy import Answer, Asked, Preface, draw_answers, log_probabilities  # noqa: E402
+from llmsr.grpo.local.packed import Preface  # noqa: E402
+from llmsr.grpo.local.policy import Answer, Asked, draw_answers, log_probabilities  # noqa: E402
 
 PROMPTS = [[4, 4, 2, 7, 7, 3], [4, 4, 9], [4, 4, 6, 2]]
 ASKED = [Asked(tokens) for tokens in PROMPTS]
@@ -41,8 +42,9 @@ def alone(model, prompt, answer, temperature):
     return logged.gather(-1, torch.tensor(answer.tokens)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("shared", [0, 2])
-def test_shared_prompts_and_padding_change_no_log_probability(model, answers, shared):
+@pytest.mark.parametrize(("shared", "piece"), [(0, 64), (2, 64), (2, 5)])
+def test_packed_prompts_and_answers_change_no_log_probability(model, answers, shared, piece, monkeypatch):
+    monkeypatch.setattr("llmsr.grpo.local.packed.PIECE_TOKENS", piece)
     preface = Preface(model, PROMPTS[0][:shared])
     told = log_probabilities(model, PROMPTS, answers, N, 1.3, preface)
     for number, answer in enumerate(answers):

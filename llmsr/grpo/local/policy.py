@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
+from llmsr.grpo.local.packed import Preface, row_logits
 from llmsr.llm.sampling import Prompt, Sampler
-from llmsr.llm.shared_prefix import cache_argument, layers_of, serves
+from llmsr.llm.shared_prefix import plug_in
 
 
 @dataclass(frozen=True)
@@ -74,37 +74,6 @@ class Logged:
     answers: torch.Tensor
 
 
-class Preface:
-    """Leading tokens of several prompts, read once; `backward` takes the gradients of all of them on.
-
-    What is computed behind them stops at their keys and values, so that a graph may be freed group by group.
-    """
-
-    def __init__(self, model: Any, tokens: Sequence[int]) -> None:
-        cache = DynamicCache()
-        if tokens and serves(model.config):
-            ids = torch.tensor([list(tokens)], device=model.device)
-            model.base_model(ids, **{cache_argument(model): cache}, use_cache=True)
-        self.length = cache.get_seq_length()
-        self._read = [tensor for layer in layers_of(cache) for tensor in layer]
-        self._given = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in self._read]
-
-    def cache(self, rows: int) -> DynamicCache:
-        """A cache that begins with the preface in each of `rows` rows."""
-        cache = DynamicCache()
-        for number, layer in enumerate(zip(self._given[::2], self._given[1::2], strict=True)):
-            keys, values = (tensor.expand(rows, -1, -1, -1) for tensor in layer)
-            cache.update(keys, values, number)
-        return cache
-
-    def backward(self) -> None:
-        """Add the preface's part to the gradients of the model's weights."""
-        pairs = zip(self._read, self._given, strict=True)
-        used = [(read, given.grad) for read, given in pairs if given.grad is not None]
-        if used:
-            torch.autograd.backward([read for read, _ in used], [gradient for _, gradient in used])
-
-
 def log_probabilities(
     model: Any,
     prompts: Sequence[list[int]],
@@ -120,8 +89,11 @@ def log_probabilities(
     `preface` must hold the first tokens of each of these prompts.
     """
     device = model.device
-    logits_of = _logits_together if serves(model.config) else _logits_apart
-    logits = logits_of(model, prompts, answers, n, preface or Preface(model, []))
+    if plug_in(model):
+        groups = [[a.tokens for a in answers[i * n : (i + 1) * n]] for i in range(len(prompts))]
+        logits = row_logits(model, prompts, groups, preface or Preface(model, []))
+    else:
+        logits = _logits_apart(model, prompts, answers, n)
     logged = (logits.float() / temperature).log_softmax(-1)
     with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
         entropy = -(logged.exp() * logged).sum(-1)
@@ -134,47 +106,10 @@ def log_probabilities(
     )
 
 
-def _logits_together(
-    model: Any, prompts: Sequence[list[int]], answers: Sequence[Answer], n: int, preface: Preface
-) -> torch.Tensor:
-    """The logits of all tokens of the answers, in order.
-
-    A prompt and its answers are one row, in which an answer sees the prompt and itself: nothing is read
-    twice, and only rows are padded.
-    """
-    device = model.device
-    rows, positions, owners, read = [], [], [], []
-    for number, prompt in enumerate(prompts):
-        row, place = list(prompt[preface.length :]), list(range(preface.length, len(prompt)))
-        owner, last = [-1] * len(row), len(row) - 1
-        for i, answer in enumerate(answers[number * n : (number + 1) * n]):
-            if not answer.tokens:
-                continue
-            behind = len(answer.tokens) - 1
-            read += [(number, last), *((number, len(row) + k) for k in range(behind))]
-            row += answer.tokens[:-1]
-            place += range(len(prompt), len(prompt) + behind)
-            owner += [i] * behind
-        rows.append(row)
-        positions.append(place)
-        owners.append(owner)
-    whose = _padded(owners, device, -2)
-    seen = ((whose[:, None] == whose[:, :, None]) | (whose == -1)[:, None]).tril()
-    hidden = model.base_model(
-        _padded(rows, device),
-        attention_mask=torch.cat([seen.new_ones(*seen.shape[:2], preface.length), seen], 2)[:, None],
-        position_ids=_padded(positions, device),
-        **{cache_argument(model): preface.cache(len(rows))},
-        use_cache=True,
-    )[0]
-    which, where = torch.tensor(read, device=device).T
-    return model.get_output_embeddings()(hidden[which, where])
-
-
 def _logits_apart(
-    model: Any, prompts: Sequence[list[int]], answers: Sequence[Answer], n: int, preface: Preface
+    model: Any, prompts: Sequence[list[int]], answers: Sequence[Answer], n: int
 ) -> torch.Tensor:
-    """The same by a row per answer, for models whose attention takes no mask of ours."""
+    """The logits before every token of the answers, by a row per answer, for models of other attention."""
     rows = [[*prompts[i // n], *answer.tokens[:-1]] for i, answer in enumerate(answers)]
     ids = _padded(rows, model.device)
     seen = torch.arange(ids.shape[1], device=model.device)[None] < ids.new_tensor(

@@ -24,7 +24,8 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.advantage import batch_advantages
 from llmsr.grpo.dataset import PromptForm, Row
-from llmsr.grpo.local.policy import Answer, Asked, Preface, draw_answers, log_probabilities
+from llmsr.grpo.local.packed import Preface
+from llmsr.grpo.local.policy import Answer, Asked, draw_answers, log_probabilities
 from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
