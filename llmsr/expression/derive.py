@@ -187,10 +187,10 @@ def _chain(b: _Builder, op: str, slot: int, args: list[int], value: int, bar: in
             exponent = b.constant(y)
             if exponent is not None:
                 return b.mul(bar, b.mul(y, b.pow(x, exponent - 1.0)))
-            return b.mul(bar, b.mul(y, b.op("pow", x, b.op("sub", y, b.const(1.0)))))
-        # 0 ** y is constant in y on either side of y = 0, where log would give nan
-        slope = b.mul(value, b.op("log", x))
-        return b.mul(bar, b.where(b.op("eq", x, b.const(0.0)), b.const(0.0), slope))
+            return b.mul(bar, b.mul(y, b.where(x, b.div(value, x), b.const(0.0))))
+        # 0 ** y is constant in y on either side of y = 0; a negative base has no power near y
+        log = b.where(b.op("gt", x, b.const(0.0)), b.op("log", x), b.const(0.0))
+        return b.mul(bar, b.mul(value, log))
     if op == "where":
         zero = b.const(0.0)
         if slot == 0:

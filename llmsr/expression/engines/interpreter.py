@@ -2,20 +2,35 @@
 
 An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`: addresses in bytes,
 `step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per element inside a block
-(0 for a uniform).
+(0 for a uniform). Powers have the logarithms of their base's size as third operand where that is a feature,
+then loop and data of exp and log.
 """
 
 # mypy: disable-error-code="call-arg"
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from llmsr.expression.engines.arithmetic import (
+    ADD,
+    DIV,
+    MUL,
+    NEG,
+    SUB,
+    arithmetic,
+    scaled,
+    signed,
+    sizes,
+)
 from llmsr.expression.engines.compiling import callback, jit
 from llmsr.expression.engines.foreign import call_loop, integers, numbers
 from llmsr.expression.engines.trigonometry import sine_and_cosine
 
-WIDTH = 13
+WIDTH = 17
 CALL1, CALL2, COPY, WHERE, TRIG = 0, 1, 2, 3, 4
+POWER, POWER_BY_LOG, POSITIVE_BY_LOG, UNIFORM_BASE = 25, 26, 27, 28
 NATIVE = {
     name: 6 + i
     for i, name in enumerate(
@@ -23,6 +38,7 @@ NATIVE = {
     )
 }
 NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
+NATIVE |= {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "neg": NEG}
 
 
 @jit
@@ -102,6 +118,37 @@ def _call_one(loop, data, source, stride, out, width, loops_address):
     call_loop(loop, loops_address, loops_address + 32, loops_address + 64, data)
 
 
+@jit
+def _power(line, row, width, spare, loops_address):
+    """A power by exp and log, several times cheaper than numpy's; False, and nothing done, where numpy's is
+    needed.
+
+    numpy's is slow on negative bases, one row after the other. Errs by a rounding of the exponential's
+    argument, so that a power of size exp(y) has a relative error of y roundings.
+    """
+    opcode, out_address = line[0], line[3]
+    a, b = line[4] + row * line[5], line[7] + row * line[8]
+    work = numbers(spare, width)
+    exponent = numbers(b, 1)[0]
+    if opcode == 28:
+        base = numbers(a, 1)[0]
+        if not 0.0 < base < np.inf:
+            return False
+        scaled(numbers(b, width), math.log(base), work)
+    elif opcode == 25:
+        if line[6] == 0 or line[9] != 0 or sizes(numbers(a, width), work) == 0:
+            return False
+        logs = spare + 8 * width
+        _call_one(line[15], line[16], spare, 8, logs, width, loops_address)
+        scaled(numbers(logs, width), exponent, work)
+    else:
+        scaled(numbers(line[10] + row * line[11], width), exponent, work)
+    _call_one(line[13], line[14], spare, 8, out_address, width, loops_address)
+    if opcode == 25 or opcode == 26:
+        signed(numbers(a, width), exponent, numbers(out_address, width))
+    return True
+
+
 @callback("void(int64, int64, int64, int64, int64, int64)")
 def run(code_address, size, row, width, spare, loops_address):
     """Executes `size` instructions for `width` rows from data row `row`.
@@ -126,7 +173,12 @@ def run(code_address, size, row, width, spare, loops_address):
                 _call_one(code[line + 8], code[line + 9], a, code[line + 6], cosines, width, loops_address)
         elif opcode == 0:
             _call_one(code[line + 1], code[line + 2], a, code[line + 6], out_address, width, loops_address)
-        elif opcode == 1:
+        elif 20 <= opcode <= 24:
+            b = code[line + 7] + row * code[line + 8]
+            arithmetic(opcode, a, code[line + 6], b, code[line + 9], out_address, width)
+        elif opcode >= 25 and _power(code[line : line + WIDTH], row, width, spare, loops_address):
+            continue
+        elif opcode == 1 or opcode >= 25:
             loops[0] = a
             loops[1] = code[line + 7] + row * code[line + 8]
             loops[2] = out_address

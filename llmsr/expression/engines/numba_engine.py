@@ -15,9 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmsr.expression.engines.compiling import alone, jit, note_complete
-from llmsr.expression.engines.interpreter import CALL1, CALL2, NATIVE, TRIG, WIDTH, run
+from llmsr.expression.engines.interpreter import (
+    CALL1,
+    CALL2,
+    NATIVE,
+    POSITIVE_BY_LOG,
+    POWER,
+    POWER_BY_LOG,
+    TRIG,
+    UNIFORM_BASE,
+    WIDTH,
+    run,
+)
 from llmsr.expression.engines.sums import expired, gradient, gradient_of, gram, gram_of
-from llmsr.expression.engines.tape import FEATURE, REGISTER, Instruction, Tape
+from llmsr.expression.engines.tape import FEATURE, REGISTER, UNIFORM, Instruction, Tape
 from llmsr.expression.engines.ufunc_loops import loop_address
 from llmsr.expression.graph import OPS
 
@@ -76,6 +87,7 @@ def _table(
     slots: np.ndarray,
     features: np.ndarray,
     registers: np.ndarray,
+    logs: dict[int, np.ndarray],
     uniform: bool,
 ) -> np.ndarray:
     slot_base, row_base = slots.ctypes.data, registers.ctypes.data
@@ -101,9 +113,28 @@ def _table(
             cosine = {"sin": 0, "cos": line[3], "sincos": base + size * instruction.second}[op]
             line[1:4] = (*_ADDRESSES["sin"], 0 if op == "cos" else line[3])
             line += (cosine, *_ADDRESSES["cos"])
+        if op == "pow":
+            line[0], base_logs = _power_by(args, features, logs)
+            line += (base_logs, 8, 8, *_ADDRESSES["exp"], *_ADDRESSES["log"])
         lines += line
         lines += _PADDING[len(line) :]
     return np.array(lines, dtype=np.int64).reshape(len(program), WIDTH)
+
+
+def _power_by(
+    args: tuple[tuple[int, int], ...], features: np.ndarray, logs: dict[int, np.ndarray]
+) -> tuple[int, int]:
+    """How a power is best computed, and the address of the logarithms that it needs, noted in `logs`."""
+    (kind, base), (exponent_kind, _) = args
+    if kind == UNIFORM and exponent_kind != UNIFORM:
+        return UNIFORM_BASE, 0
+    if kind != FEATURE or exponent_kind != UNIFORM:
+        return POWER, 0
+    if base not in logs:
+        with np.errstate(all="ignore"):
+            logs[base] = np.log(np.abs(features[base]))
+    plain = features[base].min() > 0.0 and bool(np.isfinite(logs[base].sum()))
+    return POSITIVE_BY_LOG if plain else POWER_BY_LOG, logs[base].ctypes.data
 
 
 def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
@@ -117,8 +148,9 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     registers = _aligned((tape.n_registers + 3, width))
     slots = np.zeros(tape.n_uniforms)
     slots[: len(tape.constants)] = tape.constants
-    uniform_code = _table(tape.uniform_program, slots, features, registers, True)
-    row_code = _table(tape.row_program, slots, features, registers, False)
+    logs: dict[int, np.ndarray] = {}
+    uniform_code = _table(tape.uniform_program, slots, features, registers, logs, True)
+    row_code = _table(tape.row_program, slots, features, registers, logs, False)
     partials = np.zeros((tape.n_params, 2), dtype=np.int64)
     for i, (kind, index) in enumerate(tape.partials):
         source = features if kind == FEATURE else registers
@@ -148,5 +180,5 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
         ],
         dtype=np.int64,
     )
-    arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops)
+    arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops, *logs.values())
     return Program(handle, counters, arrays)
