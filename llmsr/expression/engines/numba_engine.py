@@ -51,7 +51,8 @@ class Program:
     """A tape bound to data: `handle` is what compiled code takes, `arrays` keeps the memory that it points
     to.
 
-    `counters`: evaluations, and 1 once the deadline was seen to have passed. One program per thread.
+    `counters`: evaluations, 1 once the deadline was seen to have passed, 1 once products of features are
+    known. One program per thread.
     """
 
     handle: np.ndarray
@@ -155,7 +156,13 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     for i, (kind, index) in enumerate(tape.partials):
         source = features if kind == FEATURE else registers
         partials[i] = (source.ctypes.data + 8 * source.shape[1] * index, 8 if kind == FEATURE else 0)
-    counters = np.zeros(2, dtype=np.int64)
+    # derivatives that are features come first in the sums
+    fixed = sum(kind == FEATURE for kind, _ in tape.partials)
+    order = np.array(
+        sorted(range(tape.n_params), key=lambda i: (tape.partials[i][0] != FEATURE, i)), dtype=np.int64
+    )
+    known = np.zeros((tape.n_params + 1, tape.n_params + 1))
+    counters = np.zeros(3, dtype=np.int64)
     loops = np.zeros(16, dtype=np.int64)
     handle = np.array(
         [
@@ -177,8 +184,11 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
             width,
             counters.ctypes.data,
             loops.ctypes.data,
+            order.ctypes.data,
+            fixed,
+            known.ctypes.data,
         ],
         dtype=np.int64,
     )
-    arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops, *logs.values())
+    arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops, order, known, *logs.values())
     return Program(handle, counters, arrays)

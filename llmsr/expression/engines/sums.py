@@ -27,7 +27,8 @@ from llmsr.expression.engines.foreign import (
 GRAM, GRADIENT, RUN, CLOCK, DEADLINE = 0, 1, 2, 3, 4
 UNIFORM_CODE, UNIFORM_SIZE, ROW_CODE, ROW_SIZE = 5, 6, 7, 8
 PARTIALS, PARAMETERS, REGISTERS, SPARE, TARGET, ROWS, STRIDE, COUNTERS, LOOPS = range(9, 18)
-FIELDS = 18
+ORDER, FIXED, KNOWN = 18, 19, 20
+FIELDS = 21
 
 
 @jit_reassociating
@@ -62,27 +63,58 @@ def _value(program, k, width):
 
 
 @jit
-def _products(program, k, start, width, part):
-    """One block's Gram matrix, lower triangle, value last; False where an entry is not finite."""
+def _row(program, order, i, k, start, width):
+    """Row `i` of a block in the order of the sums: derivatives, then the value."""
+    return _value(program, k, width) if i == k else _partial(program, order[i], start, width)
+
+
+@jit
+def _products(program, k, first, start, width, part):
+    """One block's Gram matrix in the order of the sums, lower triangle from row `first` on; False where an
+    entry is not finite."""
+    order = integers(program[ORDER], k)
     finite = True
-    for i in range(k + 1):
-        row = _value(program, k, width) if i == k else _partial(program, i, start, width)
+    for i in range(first, k + 1):
+        row = _row(program, order, i, k, start, width)
         j = 0
         while j + 3 <= i and j + 3 < k:
             part[i, j], part[i, j + 1], part[i, j + 2], part[i, j + 3] = four_dots(
                 row,
-                _partial(program, j, start, width),
-                _partial(program, j + 1, start, width),
-                _partial(program, j + 2, start, width),
-                _partial(program, j + 3, start, width),
+                _partial(program, order[j], start, width),
+                _partial(program, order[j + 1], start, width),
+                _partial(program, order[j + 2], start, width),
+                _partial(program, order[j + 3], start, width),
             )
             j += 4
         while j <= i:
-            other = row if j == i else _partial(program, j, start, width)
+            other = row if j == i else _partial(program, order[j], start, width)
             part[i, j] = dot(row, other)
             j += 1
         for j in range(i + 1):
             finite = finite and np.isfinite(part[i, j])
+    return finite
+
+
+@jit
+def _slopes(program, k, start, width, out):
+    """The products of the residual with every derivative of a block; False where one is not finite."""
+    residual = _value(program, k, width)
+    i = 0
+    while i + 3 < k:
+        out[i], out[i + 1], out[i + 2], out[i + 3] = four_dots(
+            residual,
+            _partial(program, i, start, width),
+            _partial(program, i + 1, start, width),
+            _partial(program, i + 2, start, width),
+            _partial(program, i + 3, start, width),
+        )
+        i += 4
+    while i < k:
+        out[i] = dot(residual, _partial(program, i, start, width))
+        i += 1
+    finite = True
+    for i in range(k):
+        finite = finite and np.isfinite(out[i])
     return finite
 
 
@@ -125,25 +157,37 @@ def gram_of(program_address, theta_address, k, out_address):
     program = integers(program_address, FIELDS)
     out = carray(pointer(out_address), (k + 1, k + 1))
     _set_parameters(program, numbers(theta_address, k))
+    known = carray(pointer(program[KNOWN]), (k + 1, k + 1))
+    ready = integers(program[COUNTERS], 3)
+    # products of derivatives that no parameter changes are kept from the first evaluation
+    first = program[FIXED] if ready[2] != 0 else 0
+    total = np.zeros((k + 1, k + 1))
     part = np.empty((k + 1, k + 1))
-    for i in range(k + 1):
-        for j in range(k + 1):
-            out[i, j] = 0.0
     rows, block = program[ROWS], program[STRIDE]
     for start in range(0, rows, block):
         width = min(block, rows - start)
         good = np.isfinite(_residual(program, k, start, width))
-        if good and not _products(program, k, start, width, part):
-            good = _cleared(program, k, start, width) and _products(program, k, start, width, part)
+        if good and not _products(program, k, first, start, width, part):
+            good = _cleared(program, k, start, width) and _products(program, k, first, start, width, part)
         if not good:
             out[k, k] = np.inf
             return 0
-        for i in range(k + 1):
+        for i in range(first, k + 1):
             for j in range(i + 1):
-                out[i, j] += part[i, j]
+                total[i, j] += part[i, j]
+    for i in range(program[FIXED]):
+        for j in range(i + 1):
+            if first == 0:
+                known[i, j] = total[i, j]
+            total[i, j] = known[i, j]
+    ready[2] = 1
+    order = integers(program[ORDER], k)
     for i in range(k + 1):
-        for j in range(i):
-            out[j, i] = out[i, j]
+        to = k if i == k else order[i]
+        for j in range(i + 1):
+            other = k if j == k else order[j]
+            out[to, other] = total[i, j]
+            out[other, to] = total[i, j]
     return 1
 
 
@@ -154,6 +198,7 @@ def gradient_of(program_address, theta_address, k, out_address):
     _set_parameters(program, numbers(theta_address, k))
     for i in range(k):
         out[i] = 0.0
+    part = np.empty(k)
     total = 0.0
     rows, block = program[ROWS], program[STRIDE]
     for start in range(0, rows, block):
@@ -161,14 +206,12 @@ def gradient_of(program_address, theta_address, k, out_address):
         total += _residual(program, k, start, width)
         if not np.isfinite(total):
             return np.inf
-        residual = _value(program, k, width)
+        if not _slopes(program, k, start, width, part):
+            if not _cleared(program, k, start, width):
+                return np.inf
+            _slopes(program, k, start, width, part)
         for i in range(k):
-            product = dot(_partial(program, i, start, width), residual)
-            if not np.isfinite(product):
-                if not _cleared(program, k, start, width):
-                    return np.inf
-                product = dot(_partial(program, i, start, width), residual)
-            out[i] -= product
+            out[i] -= part[i]
     for i in range(k):
         out[i] *= 2.0 / rows
     return total / rows
