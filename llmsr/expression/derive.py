@@ -31,8 +31,8 @@ class Derivatives:
 class _Builder:
     """A graph with the few simplifications that keep derivatives short: 0 + a, 1 * a, -(-a), 0 * a."""
 
-    def __init__(self, max_nodes: int) -> None:
-        self.graph = Graph(max_nodes)
+    def __init__(self, nodes: Sequence[Node], max_nodes: int) -> None:
+        self.graph = Graph(max_nodes, nodes)
 
     def constant(self, index: int) -> float | None:
         node = self.graph.nodes[index]
@@ -102,26 +102,17 @@ class _Builder:
         return self.op("pow", a, self.const(exponent))
 
 
-def derivatives(expression: Expression, max_nodes: int = 20000) -> Derivatives:
+def derivatives(expression: Expression, max_nodes: int = 20000, prune: bool = True) -> Derivatives:
     """The partial derivative by every parameter that the expression uses, by reverse accumulation.
 
     Equal subexpressions are shared between the value and all derivatives. Operations that are constant but
-    for jumps have derivative zero. Raises `GraphTooLarge` beyond `max_nodes` nodes.
+    for jumps have derivative zero. Without `prune` nodes that nothing needs may be left among the others.
+    Raises `GraphTooLarge` beyond `max_nodes` nodes.
     """
-    builder = _Builder(max_nodes)
-    place: list[int] = []
+    builder = _Builder(expression.nodes, max_nodes)
+    active: list[bool] = []
     for node in expression.nodes:
-        if node.op == "const":
-            place.append(builder.const(float(node.value)))  # type: ignore[arg-type]
-        elif node.op == "column":
-            place.append(builder.graph.column(int(node.value)))  # type: ignore[arg-type]
-        elif node.op == "param":
-            place.append(builder.graph.param(int(node.value)))  # type: ignore[arg-type]
-        else:
-            place.append(builder.graph.add(node.op, *(place[a] for a in node.args)))
-    active = [False] * len(expression.nodes)
-    for i, node in enumerate(expression.nodes):
-        active[i] = node.op == "param" or any(active[a] for a in node.args)
+        active.append(node.op == "param" or True in [active[a] for a in node.args])
     adjoint: list[int | None] = [None] * len(expression.nodes)
     root = len(expression.nodes) - 1
     adjoint[root] = builder.const(1.0)
@@ -133,11 +124,10 @@ def derivatives(expression: Expression, max_nodes: int = 20000) -> Derivatives:
         if node.op == "param":
             by_param[int(node.value)] = bar  # type: ignore[arg-type]
             continue
-        args = [place[a] for a in node.args]
         for slot, a in enumerate(node.args):
             if not active[a]:
                 continue
-            term = _chain(builder, node.op, slot, args, place[i], bar)
+            term = _chain(builder, node.op, slot, node.args, i, bar)
             if builder.constant(term) == 0.0:
                 continue
             old = adjoint[a]
@@ -145,7 +135,9 @@ def derivatives(expression: Expression, max_nodes: int = 20000) -> Derivatives:
     params = expression.params
     zero = builder.const(0.0)
     partials = [by_param.get(p, zero) for p in params]
-    return _pruned(builder.graph.nodes, place[root], params, partials)
+    if not prune:
+        return Derivatives(tuple(builder.graph.nodes), root, params, tuple(partials))
+    return _pruned(builder.graph.nodes, root, params, partials)
 
 
 def _pruned(nodes: Sequence[Node], root: int, params: tuple[int, ...], partials: list[int]) -> Derivatives:
@@ -164,7 +156,7 @@ def _pruned(nodes: Sequence[Node], root: int, params: tuple[int, ...], partials:
     return Derivatives(kept, position[root], params, tuple(position[p] for p in partials))
 
 
-def _chain(b: _Builder, op: str, slot: int, args: list[int], value: int, bar: int) -> int:
+def _chain(b: _Builder, op: str, slot: int, args: Sequence[int], value: int, bar: int) -> int:
     """`bar` times the derivative of `op(*args)` by its argument number `slot`."""
     if op in PIECEWISE_CONSTANT:
         return b.const(0.0)

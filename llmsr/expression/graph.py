@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -131,14 +131,19 @@ class Graph:
     `max_nodes` bounds memory for any input; `add` raises `GraphTooLarge` beyond it.
     """
 
-    def __init__(self, max_nodes: int = 4000) -> None:
-        self.nodes: list[Node] = []
+    def __init__(self, max_nodes: int = 4000, nodes: Sequence[Node] = ()) -> None:
+        """Starts with `nodes`, which refer to each other."""
+        self.nodes: list[Node] = list(nodes)
         self.max_nodes = max_nodes
-        # keyed by repr of the value, so that 0.0 and -0.0 stay apart and nan equals itself
-        self._known: dict[tuple[str, tuple[int, ...], str | float | None], int] = {}
+        self._known: dict[tuple, int] = {self._key(node): i for i, node in enumerate(self.nodes)}
+
+    @staticmethod
+    def _key(node: Node) -> tuple:
+        # by repr of the number, so that 0.0 and -0.0 stay apart and nan equals itself
+        return ("const", (), repr(node.value)) if node.op == "const" else node
 
     def _intern(self, node: Node) -> int:
-        key = (node.op, node.args, repr(node.value) if node.op == "const" else node.value)
+        key = self._key(node)
         index = self._known.get(key)
         if index is None:
             if len(self.nodes) >= self.max_nodes:
@@ -161,11 +166,13 @@ class Graph:
         spec = OPS[op]
         if len(args) != spec.arity:
             raise ValueError(f"{op} takes {spec.arity} arguments, got {len(args)}")
-        if all(self.nodes[a].op == "const" for a in args):
-            with np.errstate(all="ignore"):
-                values = [np.float64(self.nodes[a].value) for a in args]  # type: ignore[arg-type]
-                return self.const(float(spec.kernel(*values)))
-        return self._intern(Node(op, args))
+        nodes = self.nodes
+        for a in args:
+            if nodes[a].op != "const":
+                return self._intern(Node(op, args))
+        with np.errstate(all="ignore"):
+            values = [np.float64(nodes[a].value) for a in args]  # type: ignore[arg-type]
+            return self.const(float(spec.kernel(*values)))
 
     def expression(self, root: int, columns: tuple[str, ...]) -> Expression:
         """The expression that ends in `root`, without the nodes it does not need."""

@@ -44,7 +44,7 @@ class Search:
         self.expression, self.data, self.deadline, self.rival = expression, data, deadline, rival
         self.screened = False
         per_row = max(4, MANY_FEATURES // max(1, data.full.rows))
-        derived = derivatives(expression)
+        derived = derivatives(expression, prune=False)
         self.tape: Tape = compile_tape(derived, per_row)
         # thresholds: the equation depends on them, but its derivative is zero wherever it has one
         self.steps = np.array([derived.nodes[p] == Node("const", (), 0.0) for p in derived.partials], bool)

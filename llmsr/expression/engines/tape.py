@@ -8,6 +8,7 @@ program* does the rest, block by block, in registers that stay in the cache.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,7 @@ FEATURE, UNIFORM, REGISTER = 0, 1, 2
 NO_OPERAND = (UNIFORM, 0)
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """`op(args)` into `dst`; an argument is (where, index), where is FEATURE, UNIFORM or REGISTER."""
 
     op: str
@@ -103,6 +103,8 @@ def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
 
 def _lowered(derivatives: Derivatives) -> tuple[list[Node], int, list[int]]:
     """The same nodes with small integer powers spelled as products."""
+    if not any(op == "pow" and derivatives.nodes[args[1]].op == "const" for op, args, _ in derivatives.nodes):
+        return list(derivatives.nodes), derivatives.root, list(derivatives.partials)
     nodes: list[Node] = []
     known: dict[Node, int] = {}
 
@@ -140,19 +142,20 @@ def _lowered(derivatives: Derivatives) -> tuple[list[Node], int, list[int]]:
 def _kinds(nodes: list[Node]) -> list[int]:
     kinds: list[int] = []
     for node in nodes:
-        if node.op in ("const", "param"):
+        if not node.args:
+            kinds.append(FEATURE if node.op == "column" else UNIFORM)
+            continue
+        below = [kinds[a] for a in node.args]
+        if REGISTER in below:
+            kinds.append(REGISTER)
+        elif FEATURE not in below:
             kinds.append(UNIFORM)
-        elif node.op == "column":
+        elif UNIFORM not in below or all(
+            nodes[a].op == "const" for a, kind in zip(node.args, below, strict=True) if kind == UNIFORM
+        ):
             kinds.append(FEATURE)
         else:
-            below = {kinds[a] for a in node.args}
-            constant = all(nodes[a].op == "const" for a in node.args if kinds[a] == UNIFORM)
-            if below == {UNIFORM}:
-                kinds.append(UNIFORM)
-            elif REGISTER not in below and constant:
-                kinds.append(FEATURE)
-            else:
-                kinds.append(REGISTER)
+            kinds.append(REGISTER)
     return kinds
 
 
@@ -215,7 +218,7 @@ class _Assembler:
         for i, node in enumerate(self.nodes):
             if self.live[i] and self.kinds[i] == UNIFORM and node.args:
                 where[i] = (UNIFORM, slot)
-                uniform_program.append(Instruction(node.op, slot, tuple(where[a] for a in node.args)))
+                uniform_program.append(Instruction(node.op, slot, tuple([where[a] for a in node.args])))
                 slot += 1
         rows, n_registers, partials = self._row_program(where)
         return Tape(
@@ -259,7 +262,7 @@ class _Assembler:
         program: list[Instruction] = []
         for i in body:
             node = self.nodes[i]
-            args = tuple(where[a] for a in node.args)
+            args = tuple([where[a] for a in node.args])
             if i not in where:
                 twin = self._twin(node, i)
                 register, top = _place(i, target, free, top)

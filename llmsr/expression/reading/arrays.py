@@ -182,6 +182,8 @@ class Arrays:
             return (), None, ()
         shape = [1] * ndim
         for a in arrays:
+            if a.cells.size == 1:
+                continue
             offset = ndim - a.cells.ndim
             for i, n in enumerate(a.cells.shape):
                 if n == 1:
@@ -206,10 +208,12 @@ class Arrays:
             if min(only) < 0:
                 raise unset()
             return Array(np.array(add(op, *only), dtype=np.int64), kind, store=Store(bound), scalar=True)
-        if all(a.cells.size == 1 for a in arrays):
-            columns = [[a.cells.item()] for a in arrays]
+        for a in arrays:
+            if a.cells.size != 1:
+                columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
+                break
         else:
-            columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
+            columns = [[a.cells.item()] for a in arrays]
         self.spend(len(columns[0]))
         out = []
         for ids in zip(*columns, strict=True):

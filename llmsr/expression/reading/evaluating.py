@@ -44,7 +44,10 @@ class Evaluating(Operators):
     def value(self, node: ast.expr) -> Any:
         """The value of an expression."""
         self.step(getattr(node, "lineno", None))
-        method = getattr(self, f"value_{type(node).__name__}", None)
+        kind = type(node)
+        method = self.methods.get(kind)
+        if method is None:
+            method = self.methods[kind] = getattr(self, f"value_{kind.__name__}", None)
         if method is None:
             raise Refused(f"{UNSUPPORTED.get(type(node), type(node).__name__)} cannot be part of an equation")
         return method(node)

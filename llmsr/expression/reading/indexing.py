@@ -21,6 +21,9 @@ class Place(NamedTuple):
 
 def read(on: Arrays, a: Array, key: Any) -> Array:
     """`a[key]`: a view, a copy or a number, as in numpy."""
+    if type(key) is int and a.rows is None and a.cells.ndim == 1:
+        cells = np.array(a.cells[position(on, key, len(a.cells))])
+        return Array(cells, a.kind, store=Store(a.store.bound), scalar=True)
     mask = row_mask(key)
     if mask is not None:
         cell = mask_cell(a, mask)

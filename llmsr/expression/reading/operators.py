@@ -42,6 +42,8 @@ class Operators:
         self.arrays = Arrays(graph, limits)
         self.limits = limits
         self.steps = 0
+        self.methods: dict[type[ast.AST], Callable[[Any], Any] | None] = {}
+        """What evaluates expressions of a type, as far as any was met."""
         self.line = 1
         self.frozen_line = 0
         self.undecided = 0

@@ -6,12 +6,22 @@ import ast
 
 OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BARE = (ast.expr_context, ast.operator, ast.unaryop)
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.Name: (),
+    ast.Constant: (),
+    ast.BinOp: ("left", "right"),
+    ast.UnaryOp: ("operand",),
+    ast.Subscript: ("value", "slice"),
+    ast.Attribute: ("value",),
+}
+"""Of the most frequent nodes, the fields that hold nodes."""
 
 
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes directly below, without operators and contexts."""
     found: list[ast.AST] = []
-    for name in node._fields:
+    kind = type(node)
+    for name in _FIELDS[kind] if kind in _FIELDS else node._fields:
         below = getattr(node, name, None)
         if isinstance(below, list):
             found += [item for item in below if isinstance(item, ast.AST)]
