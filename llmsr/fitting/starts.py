@@ -20,14 +20,14 @@ import numpy as np
 
 from llmsr.expression.graph import OPS, Expression, Node
 
-_PLAIN = (1.0, 0.1, -1.0, 10.0, 0.5, 2.0, -0.1, 3.0, 0.01, 30.0)
-_EXPONENTS = (2.0, 0.5, 1.0, 3.0, -1.0, 1.5, 4.0, -0.5, -2.0, 0.25)
-_RATES = (1.0, -1.0, 3.0, -3.0, 0.3, -0.3, 10.0, -10.0, 0.1, 30.0)
-_POSITIVE_RATES = (1.0, 10.0, 0.1, 100.0, 3.0, 0.3, 30.0, 1000.0, 0.03, -0.3)
-_PERIODS = (1.0, 0.5, 2.0, 1.5, 3.0, 4.0, 6.0, 0.25, 8.0, 12.0)
+_PLAIN = np.array([[1.0, 0.1, -1.0, 10.0, 0.5, 2.0, -0.1, 3.0, 0.01, 30.0]])
+_EXPONENTS = np.array([[2.0, 0.5, 1.0, 3.0, -1.0, 1.5, 4.0, -0.5, -2.0, 0.25]])
+_RATES = np.array([1.0, -1.0, 3.0, -3.0, 0.3, -0.3, 10.0, -10.0, 0.1, 30.0])
+_POSITIVE_RATES = np.array([1.0, 10.0, 0.1, 100.0, 3.0, 0.3, 30.0, 1000.0, 0.03, -0.3])
+_PERIODS = np.array([1.0, 0.5, 2.0, 1.5, 3.0, 4.0, 6.0, 0.25, 8.0, 12.0])
 _DENSE_PERIODS = np.arange(0.5, 50.5, 0.5)
-_QUANTILES = (0.5, 0.25, 0.75, 0.1, 0.9, 0.4, 0.6, 0.0, 1.0)
-_SIZES = (1.0, 0.3, 3.0, 0.1, 10.0)
+_QUANTILES = np.array([0.5, 0.25, 0.75, 0.1, 0.9, 0.4, 0.6, 0.0, 1.0])
+_SIZES = np.array([1.0, 0.3, 3.0, 0.1, 10.0])
 CANDIDATES = 10
 _TRIG = frozenset({"sin", "cos", "tan"})
 _COMPARISONS = frozenset({"lt", "le", "gt", "ge"})
@@ -112,8 +112,9 @@ class _Walk:
         linear = about.linear
         self.fixed: dict[int, float] = {}
         self.frequencies: dict[int, float] = {}
-        self.chosen: dict[int, np.ndarray] = {p: np.ones((count, 1)) for p in linear}
-        self.grid: dict[int, np.ndarray] = {p: np.ones((count, CANDIDATES)) for p in linear}
+        # one row where all starts have the same numbers
+        self.chosen: dict[int, np.ndarray] = dict.fromkeys(linear, np.ones((1, 1)))
+        self.grid: dict[int, np.ndarray] = dict.fromkeys(linear, np.ones((1, CANDIDATES)))
         self.linear = frozenset(linear)
         self.trig, self.positive = about.contexts
 
@@ -128,10 +129,13 @@ class _Walk:
                 values.append(self._value(i, node, values))
             for value in values:
                 if isinstance(value, _Pending):
-                    self._assign(value, self._plain(_PLAIN))
+                    self._assign(value, _PLAIN)
         params = self.expression.params
-        starts = np.stack([self.chosen[p][:, 0] for p in params], axis=1)
-        candidates = np.stack([self.grid[p] for p in params], axis=1)
+        starts = np.empty((self.count, len(params)))
+        candidates = np.empty((self.count, len(params), CANDIDATES))
+        for i, p in enumerate(params):
+            starts[:, i] = self.chosen[p][:, 0]
+            candidates[:, i] = self.grid[p]
         low, high = candidates.min(axis=2), candidates.max(axis=2)
         margin = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
         free = np.array([p in self.linear for p in params])
@@ -204,38 +208,34 @@ class _Walk:
         return None
 
     def _assign(self, pending: _Pending, wanted: np.ndarray) -> None:
-        """Gives the parameter its candidates from `wanted` (count, any number), and each start its choice."""
+        """Gives the parameter its candidates from `wanted`, and each start its choice.
+
+        `wanted` has shape (count, any number), or (1, any number) where all starts want the same.
+        """
         if pending.param in self.chosen:
             return
-        grid = pending.invert(wanted)
-        grid = np.where(np.isfinite(grid), grid, 1.0)
-        self.grid[pending.param] = grid[:, np.arange(CANDIDATES) % grid.shape[1]]
+        grid = _finite(pending.invert(wanted))
+        size = grid.shape[1]
+        self.grid[pending.param] = grid if size == CANDIDATES else grid[:, _repeated(size)]
         if pending.param in self.fixed:
             self.chosen[pending.param] = np.full((1, 1), self.fixed[pending.param])
             return
         rank = self.expression.params.index(pending.param)
-        pick = _choices(rank, self.count, grid.shape[1])
-        self.chosen[pending.param] = np.take_along_axis(grid, pick[:, None], axis=1)
-
-    def _plain(self, candidates: tuple[float, ...]) -> np.ndarray:
-        return np.tile(candidates, (self.count, 1))
+        pick, each = _choices(rank, self.count, size)
+        self.chosen[pending.param] = grid[each if len(grid) > 1 else 0, pick][:, None]
 
     def _wanted(self, i: int, node: Node, slot: int, values: list) -> np.ndarray:
-        """What the pending argument `slot` of a node may be: shape (count, candidates)."""
+        """What the pending argument `slot` of a node may be, as `_assign` takes it."""
         if len(node.args) == 1:
-            return self._plain(_PLAIN)
+            return _PLAIN
         if node.op == "pow" and slot == 1:
-            return self._plain(_EXPONENTS)
+            return _EXPONENTS
         if node.op == "where":
-            return self._plain(_PLAIN)
+            return _PLAIN
         other = values[node.args[1 - slot]]
         if isinstance(other, _Pending) or other.shape[1] == 1:
-            return self._plain(_PLAIN)
-        rows = np.broadcast_to(other, (self.count, other.shape[1]))
-        finite = np.isfinite(rows)
-        if not finite.all():
-            rows = np.where(finite, rows, 1.0)
-        rows = np.sort(rows, axis=1)
+            return _PLAIN
+        rows = np.sort(_finite(other), axis=1)
         if node.op in _COMPARISONS or node.op in _EXTREMES:
             return _quantiles(rows)
         if node.op in ("add", "sub"):
@@ -247,17 +247,17 @@ class _Walk:
         if not self.positive[i]:
             return centre
         middle = np.maximum(_middle(rows), 1e-12)
-        return np.concatenate([middle * np.array(_SIZES), centre[:, :3]], axis=1)
+        return np.concatenate([middle * _SIZES, centre[:, :3]], axis=1)
 
     def _rate(self, i: int, node: Node, slot: int, rows: np.ndarray, param: int) -> np.ndarray:
         top = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12)
         if self.trig[i] and node.op == "mul":
             half = np.maximum((rows[:, -1:] - rows[:, :1]) / 2.0, 1e-12)
             self.frequencies[param] = float(half[0, 0])
-            return np.array(_PERIODS) * math.pi / half
-        factors = np.array(_RATES)
+            return _PERIODS * math.pi / half
+        factors = _RATES
         if self.positive[i]:
-            factors = np.array(_POSITIVE_RATES)
+            factors = _POSITIVE_RATES
             top = np.maximum(_middle(rows), 1e-12)
         if node.op == "pow":
             return np.exp(factors / top)
@@ -269,10 +269,24 @@ class _Walk:
 
 
 @lru_cache(maxsize=1024)
-def _choices(rank: int, count: int, size: int) -> np.ndarray:
-    """Which of `size` candidates each start takes: all equally often, in an order per parameter."""
+def _choices(rank: int, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `size` candidates each start takes: all equally often, in an order per parameter; and the
+    numbers of the starts."""
     order = np.random.default_rng(1000 + rank).permutation(count)
-    return (np.arange(count) * size // count)[order]
+    each = np.arange(count)
+    return (each * size // count)[order], each
+
+
+@lru_cache
+def _repeated(size: int) -> np.ndarray:
+    """Positions of `CANDIDATES` candidates among `size`, repeated or cut."""
+    return np.arange(CANDIDATES) % size
+
+
+def _finite(numbers: np.ndarray) -> np.ndarray:
+    """The numbers, 1 where they are not finite."""
+    finite = np.isfinite(numbers)
+    return numbers if finite.all() else np.where(finite, numbers, 1.0)
 
 
 def _middle(rows: np.ndarray) -> np.ndarray:
@@ -282,5 +296,11 @@ def _middle(rows: np.ndarray) -> np.ndarray:
 
 def _quantiles(rows: np.ndarray) -> np.ndarray:
     """Quantiles of sorted rows, between two rows and never on one: a pole on a row is a special case."""
-    place = np.clip((np.array(_QUANTILES) * (rows.shape[1] - 1)).astype(int), 0, rows.shape[1] - 2)
-    return 0.6180339887 * rows[:, place] + 0.3819660113 * rows[:, place + 1]
+    place, after = _places(rows.shape[1])
+    return 0.6180339887 * rows[:, place] + 0.3819660113 * rows[:, after]
+
+
+@lru_cache
+def _places(size: int) -> tuple[np.ndarray, np.ndarray]:
+    place = np.clip((_QUANTILES * (size - 1)).astype(int), 0, size - 2)
+    return place, place + 1
