@@ -120,7 +120,7 @@ def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
     from llmsr.expression.writing.latex import to_latex
     from llmsr.expression.writing.line import to_text
     from llmsr.fitting import fit
-    from llmsr.fitting.metrics import split_nmse
+    from llmsr.fitting.metrics import split_nmse, split_nmse_by_engine
 
     cpu = time.process_time()
     equation = skeleton.expression
@@ -134,6 +134,7 @@ def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
             status, reason = "timeout", "the spec's evaluate did not return before the deadline"
     ok = status == "ok"
     params = found.params if ok else None
+    errors = split_nmse if found.engine == "callable" else split_nmse_by_engine
     return Evaluation(
         status=status,
         reason=reason,
@@ -142,7 +143,7 @@ def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
         params=params,
         score=score if ok else None,
         train_mse=finite_or_none(found.loss) if ok else None,
-        nmse=split_nmse(skeleton.expression, found.params, state.problem) if ok else {},
+        nmse=errors(skeleton.expression, found.params, state.problem) if ok else {},
         fitter=found.mode,
         engine=found.engine,
         evaluations=found.evaluations,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,6 +39,11 @@ class Dataset:
     subset: View
     sample: View
     power: float
+
+    @cached_property
+    def variance(self) -> np.float64:
+        """The target's variance, ddof 0."""
+        return np.var(self.full.target)
 
     def part(self, rows: int) -> Dataset:
         """A data set of so many strided rows."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmsr.expression.graph import Expression, evaluate
+from llmsr.expression.graph import Expression, Node, evaluate
 from llmsr.problem.loading import Problem, Split, nmse
 
 
@@ -21,6 +21,32 @@ def split_nmse(expression: Expression, params: Sequence[float], problem: Problem
     for name, split in problem.splits.items():
         value = nmse(predict(expression, params, split), split.target)
         values[name] = value if np.isfinite(value) else None
+    return values
+
+
+def split_nmse_by_engine(
+    expression: Expression, params: Sequence[float], problem: Problem
+) -> dict[str, float | None]:
+    """As `split_nmse`, to rounding, by the engine that fits: several times cheaper."""
+    from llmsr.expression.derive import Derivatives
+    from llmsr.expression.engines import chosen as engine
+    from llmsr.expression.engines.tape import compile_tape
+    from llmsr.fitting.dataset import dataset_of
+
+    nodes = tuple(
+        Node("const", (), float(params[int(n.value)])) if n.op == "param" else n  # type: ignore[arg-type]
+        for n in expression.nodes
+    )
+    tape = compile_tape(Derivatives(nodes, len(nodes) - 1, (), ()), max_features=0)
+    values: dict[str, float | None] = {}
+    squares, nothing = np.empty((1, 1)), np.empty(0)
+    for name, split in problem.splits.items():
+        data = dataset_of(split)
+        program = engine.bind(tape, tape.features(data.full.columns), data.full.target)
+        engine.gram(program.handle, nothing, squares)
+        with np.errstate(all="ignore"):
+            value = squares[0, 0] / len(split) / data.variance
+        values[name] = float(value) if np.isfinite(value) else None
     return values
 
 

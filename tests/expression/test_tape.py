@@ -90,6 +90,40 @@ def test_every_operation_agrees_on_rows_and_uniforms(op: str) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, 2.7, 31.0])
+@pytest.mark.parametrize("low", [-2.0, 0.0, 0.5])
+@pytest.mark.parametrize(
+    "body",
+    ["return x**params[0]", "return (v + params[1]*x)**params[0]", "return params[0]**x + params[1]"],
+)
+def test_powers_are_numpys(body: str, low: float, exponent: float) -> None:
+    expression = parse(body, ["x", "v"])
+    inputs = np.column_stack([np.linspace(low, 2.0, 701), np.zeros(701)])
+    theta = np.array([exponent, 1.0])[: len(expression.params)]
+    value = evaluate(expression, inputs, theta)
+    (_, theirs), (_, ours) = both(expression, inputs, np.zeros(701), theta)
+    expected = value @ value if np.isfinite(value).all() else np.inf
+    np.testing.assert_allclose([theirs[-1, -1], ours[-1, -1]], expected, rtol=1e-13)
+    if np.isfinite(expected):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11 * expected)
+
+
+def test_products_of_features_are_those_of_every_evaluation() -> None:
+    expression = parse("return params[0]*x + params[1]*np.sin(params[2]*v) + params[3]*x*v", ["x", "v"])
+    rng = np.random.default_rng(7)
+    inputs, target = rng.uniform(-1, 1, (1300, 2)), rng.normal(size=1300)
+    tape = compile_tape(derivatives(expression))
+    features = tape.features(np.ascontiguousarray(inputs.T))
+    used = numba_engine.bind(tape, features, target)
+    g, fresh = np.empty((5, 5)), np.empty((5, 5))
+    for theta in rng.normal(size=(3, 4)):
+        numba_engine.gram(used.handle, theta, g)
+        new = numba_engine.bind(tape, features, target)
+        numba_engine.gram(new.handle, theta, fresh)
+        assert (g == fresh).all()
+        np.testing.assert_allclose(g, reference(expression, inputs, target, theta), rtol=1e-11, atol=1e-11)
+
+
 def test_a_value_that_is_not_finite_is_told() -> None:
     expression = parse("return params[0]*np.log(x)", ["x"])
     inputs = np.linspace(-0.1, 1, 2000)[:, None]

@@ -14,10 +14,12 @@ import math
 import numpy as np
 
 from llmsr.expression.engines.arithmetic import (
+    ABS,
     ADD,
     DIV,
     MUL,
     NEG,
+    SIGN,
     SUB,
     arithmetic,
     scaled,
@@ -30,7 +32,7 @@ from llmsr.expression.engines.trigonometry import sine_and_cosine
 
 WIDTH = 17
 CALL1, CALL2, COPY, WHERE, TRIG = 0, 1, 2, 3, 4
-POWER, POWER_BY_LOG, POSITIVE_BY_LOG, UNIFORM_BASE = 25, 26, 27, 28
+POWER, POWER_BY_LOG, POSITIVE_BY_LOG, UNIFORM_BASE = range(27, 31)
 NATIVE = {
     name: 6 + i
     for i, name in enumerate(
@@ -38,7 +40,7 @@ NATIVE = {
     )
 }
 NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
-NATIVE |= {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "neg": NEG}
+NATIVE |= {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "neg": NEG, "abs": ABS, "sign": SIGN}
 
 
 @jit
@@ -130,12 +132,12 @@ def _power(line, row, width, spare, loops_address):
     a, b = line[4] + row * line[5], line[7] + row * line[8]
     work = numbers(spare, width)
     exponent = numbers(b, 1)[0]
-    if opcode == 28:
+    if opcode == UNIFORM_BASE:
         base = numbers(a, 1)[0]
         if not 0.0 < base < np.inf:
             return False
         scaled(numbers(b, width), math.log(base), work)
-    elif opcode == 25:
+    elif opcode == POWER:
         if line[6] == 0 or line[9] != 0 or sizes(numbers(a, width), work) == 0:
             return False
         logs = spare + 8 * width
@@ -144,7 +146,7 @@ def _power(line, row, width, spare, loops_address):
     else:
         scaled(numbers(line[10] + row * line[11], width), exponent, work)
     _call_one(line[13], line[14], spare, 8, out_address, width, loops_address)
-    if opcode == 25 or opcode == 26:
+    if opcode != UNIFORM_BASE and opcode != POSITIVE_BY_LOG:
         signed(numbers(a, width), exponent, numbers(out_address, width))
     return True
 
@@ -173,12 +175,12 @@ def run(code_address, size, row, width, spare, loops_address):
                 _call_one(code[line + 8], code[line + 9], a, code[line + 6], cosines, width, loops_address)
         elif opcode == 0:
             _call_one(code[line + 1], code[line + 2], a, code[line + 6], out_address, width, loops_address)
-        elif 20 <= opcode <= 24:
+        elif ADD <= opcode <= SIGN:
             b = code[line + 7] + row * code[line + 8]
             arithmetic(opcode, a, code[line + 6], b, code[line + 9], out_address, width)
-        elif opcode >= 25 and _power(code[line : line + WIDTH], row, width, spare, loops_address):
+        elif opcode >= POWER and _power(code[line : line + WIDTH], row, width, spare, loops_address):
             continue
-        elif opcode == 1 or opcode >= 25:
+        elif opcode == CALL2 or opcode >= POWER:
             loops[0] = a
             loops[1] = code[line + 7] + row * code[line + 8]
             loops[2] = out_address

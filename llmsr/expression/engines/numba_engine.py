@@ -190,5 +190,17 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
         ],
         dtype=np.int64,
     )
-    arrays = (uniform_code, row_code, partials, slots, registers, features, target, loops, order, known, *logs.values())
+    arrays = (
+        uniform_code,
+        row_code,
+        partials,
+        slots,
+        registers,
+        features,
+        target,
+        loops,
+        order,
+        known,
+        *logs.values(),
+    )
     return Program(handle, counters, arrays)

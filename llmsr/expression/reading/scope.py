@@ -21,7 +21,7 @@ def children(node: ast.AST) -> list[ast.AST]:
     """The nodes directly below, without operators and contexts."""
     found: list[ast.AST] = []
     kind = type(node)
-    for name in _FIELDS[kind] if kind in _FIELDS else node._fields:
+    for name in _FIELDS.get(kind, node._fields):
         below = getattr(node, name, None)
         if isinstance(below, list):
             found += [item for item in below if isinstance(item, ast.AST)]
