@@ -26,10 +26,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from grpo_problem import write_problem  # noqa: E402
 
 from llmsr.archive import read_archive  # noqa: E402
+from llmsr.sample import POLICY, REFINE  # noqa: E402
 
 TRAINING = [
     "--trainer", "local", "--batch_size", "2", "--rollout_n", "4", "--max_response_length", "24",
     "--workers", "1", "--prompts", "4", "--validation_prompts", "2", "--save_freq", "1", "--epochs", "2",
+    "--refine", "run", "--refine_fits", "4",
 ]  # fmt: skip
 SCORER = """
 import os, sys
@@ -46,9 +48,9 @@ with RewardFunction(run_dir, workers=1) as function:
 
 
 def answers_of(run_dir: Path) -> Counter[tuple[object, ...]]:
-    """The training answers in an archive, without their numbers and times."""
-    samples = [sample for sample in read_archive(run_dir) if sample.proposer == "policy"]
-    return Counter((s.step, s.prompt, s.completion, s.reward) for s in samples)
+    """The training answers in an archive and their refinements, without their numbers and times."""
+    samples = [sample for sample in read_archive(run_dir) if sample.proposer in (POLICY, REFINE)]
+    return Counter((s.proposer, s.step, s.prompt, s.completion, s.reward) for s in samples)
 
 
 def kill_trainer(folder: Path, kills: int, draw: random.Random) -> dict[str, object]:
@@ -78,7 +80,13 @@ def kill_trainer(folder: Path, kills: int, draw: random.Random) -> dict[str, obj
         same = all((weights[0][name] == weights[1][name]).all() for name in weights[0])
         equal += same and found == whole
         differences.append({"lost": sum((whole - found).values()), "twice": sum((found - whole).values())})
-    return {"kills": used, "runs": runs, "equal_to_the_run_left_alone": equal, "answers": differences}
+    return {
+        "kills": used,
+        "runs": runs,
+        "equal_to_the_run_left_alone": equal,
+        "refinements": sum(n for (kind, *_), n in whole.items() if kind == REFINE),
+        "answers": differences,
+    }
 
 
 def finished_within(command: list[str], seconds: float | None) -> int | None:

@@ -170,6 +170,31 @@ def test_a_record_is_refined_beside_the_answers_and_a_resumed_run_does_not_refin
     assert [s for s in read_archive(run_dir) if s.proposer == "refine"] == refined
 
 
+def test_answers_that_are_drawn_again_are_not_refined_twice(run_dir, monkeypatch):
+    monkeypatch.setattr("llmsr.evolution.refining.at_floor", lambda evaluation: False)  # the law ends it
+    texts = [f"    return params[0] * {form}\n" for form in ("np.exp(-x * x)", "np.cos(z)", "z", "x")]
+
+    def score(answers, **where):
+        with RewardFunction(changed(run_dir, refine="run", refine_fits=3), **where) as function:
+            for text in answers:
+                function.compute_score("", text, "plane", info())
+
+    score(texts)
+    whole = [(s.number, s.proposer, s.completion, s.step) for s in read_archive(run_dir)]
+    assert sum(kind == "refine" for _, kind, _, _ in whole) > 6
+    (refined,) = (run_dir / "archive").glob("refine-*")
+    lines = refined.read_bytes().splitlines(keepends=True)
+    for kept in (len(lines), 5, 3, 0):  # killed in the midst of the step, after so many refinements
+        refined.write_bytes(b"".join(lines[:kept]))
+        set_numbers(run_dir, 4, 0)
+        score(texts, drawn_again=True)
+        again = [(s.number, s.proposer, s.completion, s.step) for s in read_archive(run_dir)]
+        assert again == whole
+        for path in (run_dir / "archive").glob("refine-*"):
+            if path != refined:
+                path.unlink()
+
+
 def test_where_a_prompt_came_from_is_archived(run_dir):
     with RewardFunction(run_dir) as function:
         function.compute_score("", LAW, "plane", info(island=4, parents="[2, 9]"))

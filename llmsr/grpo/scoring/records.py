@@ -38,7 +38,11 @@ class Records:
         self._refine_fits = settings["refine_fits"]
         self._evaluators = evaluators
         finished = record["finished_steps"]
-        self._earlier = [s for s in earlier if self._refines and s.step is not None and s.step <= finished]
+        # of steps that are trained again only the refinements, since their answers come again
+        self._earlier = [
+            s for s in earlier
+            if self._refines and s.step is not None and (s.step <= finished or s.proposer == REFINE)
+        ]  # fmt: skip
         self._refining: dict[str, Refining] = {}
         self._refining_lock = threading.Lock()
 
