@@ -145,7 +145,7 @@ def _check_cells(table: RawTable, asked: NewProblem) -> None:
         )
     if complete < FEWEST_ROWS:
         what = "complete rows" if missing else "rows"
-        raise UserError(f"{path}: {complete} {what} are too few; give at least {FEWEST_ROWS}")
+        raise UserError(f"{path}: too few {what}, {complete}; give at least {FEWEST_ROWS}")
     target = next(column for column in table.columns if column.name == asked.target)
     if target.low == target.high:
         raise UserError(f"{path}: the target {target.name} is {target.low:g} in every row")
@@ -206,6 +206,13 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
             raise UserError(
                 f"{table.path}: the target has one value in all {len(rows)} rows of {name}; "
                 "give more rows or another --test_share or --ood"
+            )
+        with np.errstate(over="ignore", under="ignore"):
+            variance = np.var(rows[:, -1])
+        if not 0 < variance < np.inf:
+            raise UserError(
+                f"{table.path}: the variance of the target {asked.target} is {variance:g} in {name}; "
+                "rescale the column"
             )
     text = spec_text(quantities[:-1], quantities[-1], asked.description, asked.max_params)
     _write_files(folder, spec_path, [q.name for q in quantities], splits, text)

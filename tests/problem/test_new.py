@@ -1,6 +1,7 @@
 """A problem from one's own CSV file: it can be searched at once; bad input is told in a sentence."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -146,12 +147,13 @@ def test_bad_wishes_are_told(asked, sentence):
     [
         ("", "the file is empty"),
         ("x,y\n", "no rows below"),
-        ("x,y\n1,2\n2,3\n3,4\n", "3 rows are too few"),
+        ("x,y\n1,2\n2,3\n3,4\n", "too few rows, 3"),
         ("x,x,y\n1,2,3\n", "'x' stands twice"),
         ("x,,y\n1,2,3\n", "column 2 has no name"),
         ("1,2\n3,4\n", "only numbers"),
         ("y\n1\n2\n", "only one column"),
         ("x,y\n" + "1,5\n" * 20, "the target y is 5 in every row"),
+        ("x,y\n" + "".join(f"{i},{i}e200\n" for i in range(20)), "the variance of the target y is inf"),
         ("x,y\n" + "".join(f"1,{i}\n" for i in range(20)), "every input column is the same"),
         (
             "x,y\n" + "".join(f"{i},{i}\n" for i in range(19)) + "Berlin,4\n",
@@ -166,6 +168,7 @@ def test_bad_files_are_told(text, sentence):
     with open("d.csv", "w") as file:
         file.write(text)
     assert sentence in fault()
+    assert not os.path.exists("data")
 
 
 def test_text_columns_can_be_ignored():

@@ -183,6 +183,7 @@ def test_measured_files_load_where_they_are():
             "9 rows have an empty, NaN or infinite value (line 2, 3, 4, 5, 6, ...;",
         ),
         ("x,v,a\n1,2,3\n4,fast,6\n", "column v is not numeric (line 3 has 'fast')"),
+        ("x,v,a\n1,2,3\n4,\x1b[2Jno,6\n", "column v is not numeric (line 3 has '\\x1b[2Jno')"),
         ("x,v,a\n1,2,3\n4,1_0,6\n4,1e,6\n", "column v is not numeric (line 3 has '1_0')"),
         ("x,v,a\n1,2,3\n4,5\n", "line 3 has 2 values but the header names 3 columns"),
         ("x,v,a\n1,2,3,4\n4,5,6,7\n", "line 2 has 4 values but the header names 3 columns"),
