@@ -97,7 +97,7 @@ def _read_slowly(body: str, names: tuple[str, ...], path: Path) -> np.ndarray:
             number = _number(cell) if cell.strip() else np.nan
             if number is None:
                 raise UserError(
-                    f"{path}: column {name} is not numeric (line {line} has {ascii(cell.strip()[:40])}); "
+                    f"{path}: column {name} is not numeric (line {line} has {cell.strip()[:40]!r}); "
                     "give numbers only."
                 )
             if not np.isfinite(number):
