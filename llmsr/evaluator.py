@@ -5,6 +5,10 @@ The way of one completion, every step in a disposable worker process:
     text -> body -> expression -> canonical form -> fitted constants -> errors on every split
 
 The parent keeps the fits by canonical form: equal equations are fitted once.
+
+What is promised: a completion is hostile text of which nothing is executed; it cannot reach files, the
+network, the target or other rows, and a hang or crash over it costs one sample. What is not: a spec's own
+`evaluate` is the user's code and is trusted. `docs/security.md` has the whole of it.
 """
 
 from __future__ import annotations

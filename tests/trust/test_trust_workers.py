@@ -1,7 +1,9 @@
 """Workers under attack: what a fit starts, stops or kills costs one task and leaves no process behind."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from replays import completions, write_replay
 
+from llmsr.archive import read_archive
+from llmsr.sample import is_llm_sample
 from llmsr.workers.base import WorkerFailure
 from llmsr.workers.pool import WorkerPool
 
@@ -199,15 +204,18 @@ SPEC_ATTACKS = {
     "leaves children": ("subprocess.Popen(['sleep', '600'], start_new_session=True); return -1.0", "ok"),
     "kills its group": ("os.kill(os.getpid(), 11)", "crash"),
     "raises": ("raise SystemExit('no')", "error"),
+    "wants all memory": ("np.ones(1 << 40)", "error"),
+    "is stopped": ("os.kill(os.getpid(), 19)", "timeout"),
 }
 
 
 @pytest.mark.parametrize("attack", SPEC_ATTACKS)
-def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, attack):
+def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, monkeypatch, attack):
     """Its evaluate goes wrong where the equation has the value 13 at a given place."""
     from llmsr.evaluator import Evaluator
     from llmsr.problem.loading import load_problem
 
+    monkeypatch.setattr("llmsr.evaluator.GRACE_SECONDS", 0.5)
     what, status = SPEC_ATTACKS[attack]
     spec = tmp_path / "spec.txt"
     spec.write_text(
@@ -230,6 +238,37 @@ def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, attack):
         assert evaluator.evaluate("return params[0]*v").status == "ok"
         mine = [pid for pid in descendants(me) if pid not in others]
     assert all_end(mine)
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_and_stopped_cost_a_search_no_more_than_their_samples(tmp_path):
+    replay = write_replay(tmp_path / "texts.jsonl", completions(200, seed=5))
+    command = [
+        *(sys.executable, "main.py", "--proposer", "replay", "--replay_path", str(replay), "--budget", "200"),
+        *("--workers", "2", "--refine", "off", "--fit_timeout", "1", "--log_path", str(tmp_path / "run")),
+    ]
+    draw = random.Random(0)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    seen, signals = set(), 0
+    while process.poll() is None:
+        below = [pid for pid in descendants(process.pid) if pid != process.pid]
+        seen |= set(below)
+        archive = tmp_path / "run" / "archive" / "search.jsonl"
+        begun = archive.exists() and archive.read_bytes().count(b"\n") > 10 * signals
+        if below and begun and signals < 8:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(draw.choice(below), draw.choice([signal.SIGKILL, signal.SIGSTOP]))
+                signals += 1
+        time.sleep(0.02)
+    assert process.returncode == 0, process.stderr.read()
+    samples = [s for s in read_archive(tmp_path / "run") if is_llm_sample(s)]
+    assert sorted(s.number for s in samples) == list(range(1, 201))
+    lost = [s for s in samples if s.evaluation.status in ("crash", "timeout")]
+    assert signals > 5
+    assert len(lost) <= signals
+    assert all_end(seen)
 
 
 def test_a_renewed_pool_keeps_its_processes_and_has_the_new_state():
