@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ NEXT, RETURN, BREAK, CONTINUE = "next", "return", "break", "continue"
 class Calling(Evaluating):
     """Adds calls; `block` runs statements and is provided by `Interpreter`."""
 
-    block: Callable[[list[ast.stmt]], str]
+    @abstractmethod
+    def block(self, statements: list[ast.stmt]) -> str:
+        """Runs statements until one of them ends the block; how it ended."""
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class Calling(Evaluating):
         self.frame = caller
         return result
 
-    def call(self, function: Closure | Version, args: list[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
+    def call(self, function: Closure | Version, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if isinstance(function, Version):
             return self.call_version(function, args, kwargs)
         arguments = self.bind(function, args, kwargs)

@@ -147,9 +147,9 @@ class Evaluating(Operators):
                 return self.new_list(out) if isinstance(base, list) else out
             return base[position(self.arrays, key, len(base))]
         if base is MODULES["numpy"]["c_"]:
-            return column_stack(self, key if isinstance(key, tuple) else (key,))  # type: ignore[arg-type]
+            return column_stack(self, key if isinstance(key, tuple) else (key,))
         if base is MODULES["numpy"]["r_"]:
-            return joined(self, key)  # type: ignore[arg-type]
+            return joined(self, key)
         raise Refused(f"an index into {describe(base)}")
 
     def value_Attribute(self, node: ast.Attribute) -> Any:
@@ -314,8 +314,6 @@ class Evaluating(Operators):
             items = [*items[:at], self.new_list(items[at:end]), *items[end:]]
         for target, item in zip(targets, items, strict=True):
             self.assign(target.value if isinstance(target, ast.Starred) else target, item)
-
-    set_part: Callable[[Any, Any, Any], None]
 
 
 def is_short_format(spec: ast.expr) -> bool:

@@ -131,7 +131,7 @@ class Interpreter(Calling):
             return current
         return self.binary(symbol, current, right)
 
-    def set_part(self, base: Any, key: Any, value: Any) -> None:  # type: ignore[override]
+    def set_part(self, base: Any, key: Any, value: Any) -> None:
         """`base[key] = value`."""
         if isinstance(base, Array):
             if base.scalar:
@@ -314,7 +314,7 @@ class Interpreter(Calling):
                 names[name] = Unbound("is set in one branch only")
         return names
 
-    def joined(self, condition: Array, a: Any, b: Any, named: Any) -> Any:  # type: ignore[override]
+    def joined(self, condition: Array, a: Any, b: Any, named: Any) -> Any:
         """`join`, with the result closed to writing when it stands for an array that has another name."""
         result = join(self.arrays, condition, a, b)
         if named is None and isinstance(result, Unbound):

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.reading.indexing import whole
 from llmsr.expression.reading.numpy_making import cast, kind_of
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.values import END, Array, Native, Once, Refused, RowCount, Store
-
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
 
 MAX_REPEATS = 8
 """Values that itertools puts into one tuple."""
 
 
-def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any:
+def reduce_(on: Operators, function: Any, iterable: Any, *initial: Any) -> Any:
     """functools.reduce."""
     items = itertools.chain(initial, on.iterate(iterable))
     result = next(items, END)
@@ -28,17 +26,17 @@ def reduce_(on: Interpreter, function: Any, iterable: Any, *initial: Any) -> Any
     return result
 
 
-def partial_(on: Interpreter, function: Any, /, *args: Any, **kwargs: Any) -> Native:
+def partial_(on: Operators, function: Any, /, *args: Any, **kwargs: Any) -> Native:
     """functools.partial."""
     return Native("partial", lambda on, more, named: on.apply(function, [*args, *more], {**kwargs, **named}))
 
 
-def collected(on: Interpreter, tuples: Iterable[tuple[Any, ...]]) -> Once:
+def collected(on: Operators, tuples: Iterable[tuple[Any, ...]]) -> Once:
     """What an iterator yields, as far as a list may be long."""
     return Once(on.items(Once(tuples, on.undecided)), on.undecided)
 
 
-def product(on: Interpreter, *iterables: Any, repeat: Any = 1) -> Once:
+def product(on: Operators, *iterables: Any, repeat: Any = 1) -> Once:
     pools = [on.items(i) for i in iterables]
     times = whole(on.arrays, repeat)
     if times < 0 or times * len(pools) > MAX_REPEATS:
@@ -47,7 +45,7 @@ def product(on: Interpreter, *iterables: Any, repeat: Any = 1) -> Once:
 
 
 def chosen(choose: Callable[[list[Any], int], Iterable[tuple[Any, ...]]]) -> Callable[..., Once]:
-    def function(on: Interpreter, iterable: Any, r: Any) -> Once:
+    def function(on: Operators, iterable: Any, r: Any) -> Once:
         n = whole(on.arrays, r)
         if not 0 <= n <= MAX_REPEATS:
             raise Refused(f"itertools: choosing more than {MAX_REPEATS} at a time", "too_large")
@@ -56,7 +54,7 @@ def chosen(choose: Callable[[list[Any], int], Iterable[tuple[Any, ...]]]) -> Cal
     return function
 
 
-def chain(on: Interpreter, *iterables: Any) -> Once:
+def chain(on: Operators, *iterables: Any) -> Once:
     return Once(itertools.chain(*(on.iterate(i) for i in iterables)), on.undecided, iterables)
 
 
@@ -74,13 +72,13 @@ SYMBOLS = {
 
 
 def binary(symbol: str) -> Callable[..., Any]:
-    def function(on: Interpreter, a: Any, b: Any, /) -> Any:
+    def function(on: Operators, a: Any, b: Any, /) -> Any:
         return on.binary(symbol, a, b)
 
     return function
 
 
-def negated(on: Interpreter, a: Any, /) -> Any:
+def negated(on: Operators, a: Any, /) -> Any:
     return on.binary("*", -1, a)
 
 
@@ -90,14 +88,14 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 
-def vectorize(on: Interpreter, pyfunc: Any, otypes: Any = None) -> Native:
+def vectorize(on: Operators, pyfunc: Any, otypes: Any = None) -> Native:
     """np.vectorize: a function of numbers, called for every row."""
     kind = None
     if otypes is not None:
         (given,) = on.items(otypes) if isinstance(otypes, (list, tuple)) else (otypes,)
         kind = kind_of(on, given, "f")
 
-    def call(on: Interpreter, args: list[Any], kwargs: dict[str, Any]) -> Array:
+    def call(on: Operators, args: list[Any], kwargs: dict[str, Any]) -> Array:
         if kwargs:
             raise Refused("a vectorized function called with names")
         return each_row(on, pyfunc, [on.array(a) for a in args], kind)
@@ -105,7 +103,7 @@ def vectorize(on: Interpreter, pyfunc: Any, otypes: Any = None) -> Native:
     return Native("np.vectorize", call)
 
 
-def each_row(on: Interpreter, function: Any, arrays: list[Array], kind: str | None) -> Array:
+def each_row(on: Operators, function: Any, arrays: list[Array], kind: str | None) -> Array:
     """The column of the values that a function has for the numbers of each row.
 
     Inside the function a column is one number per row, like a parameter; nothing outside can be changed,

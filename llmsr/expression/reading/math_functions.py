@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.reading.indexing import whole
 from llmsr.expression.reading.names import native, words
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.pointwise import SPECIAL, UFUNCS, Pointwise
+from llmsr.expression.reading.python_functions import NUMBERS, number, sum_
 from llmsr.expression.reading.scalars import checked
 from llmsr.expression.reading.values import (
     Native,
     Refused,
 )
 
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
-
-from llmsr.expression.reading.python_functions import NUMBERS, number, sum_
-
 
 def from_math(name: str, arity: int, pointwise: Pointwise) -> Native:
     """math's function on numbers, the function of every cell on arrays."""
     plainly = getattr(math, name)
 
-    def call(on: Interpreter, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def call(on: Operators, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if len(args) != arity or kwargs:
             raise Refused(f"math.{name} takes {arity} argument{'s' * (arity > 1)}")
         if all(isinstance(a, NUMBERS) for a in args):
@@ -41,12 +38,12 @@ def from_math(name: str, arity: int, pointwise: Pointwise) -> Native:
     return Native(f"math.{name}", call)
 
 
-def log(on: Interpreter, x: Any, base: Any = None, /) -> Any:
+def log(on: Operators, x: Any, base: Any = None, /) -> Any:
     top = LOG.call(on, [x], {})
     return top if base is None else on.binary("/", top, LOG.call(on, [base], {}))
 
 
-def product(on: Interpreter, iterable: Any, /, *, start: Any = 1) -> Any:
+def product(on: Operators, iterable: Any, /, *, start: Any = 1) -> Any:
     result = start
     for item in on.iterate(iterable):
         on.step(None)
@@ -54,18 +51,18 @@ def product(on: Interpreter, iterable: Any, /, *, start: Any = 1) -> Any:
     return result
 
 
-def fsum(on: Interpreter, seq: Any, /) -> Any:
+def fsum(on: Operators, seq: Any, /) -> Any:
     return sum_(on, seq, 0.0)
 
 
-def factorial(on: Interpreter, x: Any, exact: Any = False, /) -> Any:
+def factorial(on: Operators, x: Any, exact: Any = False, /) -> Any:
     n = whole(on.arrays, x)
     if not 0 <= n <= 18:
         raise Refused("a factorial of a number that is not between 0 and 18")
     return math.factorial(n)
 
 
-def comb(on: Interpreter, n: Any, k: Any, /) -> int:
+def comb(on: Operators, n: Any, k: Any, /) -> int:
     top, bottom = whole(on.arrays, n), whole(on.arrays, k)
     if not 0 <= top <= 50 or bottom < 0:
         raise Refused("a binomial coefficient of large or negative numbers")

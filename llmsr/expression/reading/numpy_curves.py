@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.reading.indexing import whole
 from llmsr.expression.reading.names import native
 from llmsr.expression.reading.numpy_making import cast, lifted, plain
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.values import Array, Native, Refused
-
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
 
 MAX_POINTS = 32
 """Of a table that np.interp reads: more is a table of answers and no equation."""
 
 
-def polyval(on: Interpreter, p: Any, x: Any) -> Array:
+def polyval(on: Operators, p: Any, x: Any) -> Array:
     """Horner's rule, highest power first."""
     result, at = on.array(0.0), on.array(x)
     for coefficient in lifted(on, p):
@@ -26,7 +24,7 @@ def polyval(on: Interpreter, p: Any, x: Any) -> Array:
     return result
 
 
-def polynomial_polyval(on: Interpreter, x: Any, c: Any) -> Array:
+def polynomial_polyval(on: Operators, x: Any, c: Any) -> Array:
     """Horner's rule, lowest power first."""
     return polyval(on, some(lifted(on, c))[::-1], x)
 
@@ -37,19 +35,19 @@ def some(coefficients: list[Array]) -> list[Array]:
     return coefficients
 
 
-def poly1d(on: Interpreter, c_or_r: Any) -> Native:
+def poly1d(on: Operators, c_or_r: Any) -> Native:
     """np.poly1d(coefficients), which can be called and nothing more."""
     coefficients = tuple(on.items(c_or_r))
     return native("poly1d", lambda on, x: polyval(on, coefficients, x))
 
 
-def polynomial(on: Interpreter, coef: Any) -> Native:
+def polynomial(on: Operators, coef: Any) -> Native:
     """numpy.polynomial.Polynomial(coefficients), likewise; lowest power first."""
     coefficients = some(lifted(on, coef))[::-1]
     return native("Polynomial", lambda on, x: polyval(on, coefficients, x))
 
 
-def vander(on: Interpreter, x: Any, N: Any = None, increasing: Any = False) -> Array:
+def vander(on: Operators, x: Any, N: Any = None, increasing: Any = False) -> Array:
     a = on.array(x)
     n = whole(on.arrays, N)
     if a.ndim != 1 or not 1 <= n <= 64:
@@ -60,27 +58,27 @@ def vander(on: Interpreter, x: Any, N: Any = None, increasing: Any = False) -> A
     return on.arrays.stack(powers if increasing is True else powers[::-1], 1)
 
 
-def chebval(on: Interpreter, x: Any, c: Any) -> Array:
+def chebval(on: Operators, x: Any, c: Any) -> Array:
     """Clenshaw's recurrence for Chebyshev polynomials, lowest order first."""
     return clenshaw(on, x, c, lambda n: (1.0, 2.0))
 
 
-def legval(on: Interpreter, x: Any, c: Any) -> Array:
+def legval(on: Operators, x: Any, c: Any) -> Array:
     """The same for Legendre polynomials."""
     return clenshaw(on, x, c, lambda n: ((n - 1) / n, (2 * n - 1) / n))
 
 
-def hermval(on: Interpreter, x: Any, c: Any) -> Array:
+def hermval(on: Operators, x: Any, c: Any) -> Array:
     """The same for Hermite polynomials of the physicists, which are those of 2 x in another scale."""
     return clenshaw(on, on.binary("*", 2, on.array(x)), c, lambda n: (2.0 * (n - 1), 1.0))
 
 
-def hermeval(on: Interpreter, x: Any, c: Any) -> Array:
+def hermeval(on: Operators, x: Any, c: Any) -> Array:
     """The same for Hermite polynomials of the statisticians."""
     return clenshaw(on, x, c, lambda n: (n - 1.0, 1.0))
 
 
-def clenshaw(on: Interpreter, x: Any, c: Any, weights: Callable[[int], tuple[float, float]]) -> Array:
+def clenshaw(on: Operators, x: Any, c: Any, weights: Callable[[int], tuple[float, float]]) -> Array:
     """The sum of `c[n] p_n(x)` where `p_n = b x p_(n-1) - a p_(n-2)` with `a, b = weights(n)`, p_1 = x."""
     calc, at, coefficients = on.arrays, on.array(x), some(lifted(on, c))
     coefficients += [on.array(0.0)] * (2 - len(coefficients))
@@ -95,7 +93,7 @@ def clenshaw(on: Interpreter, x: Any, c: Any, weights: Callable[[int], tuple[flo
     return calc.arithmetic("+", low, calc.arithmetic("*", high, at))
 
 
-def interp(on: Interpreter, x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Array:
+def interp(on: Operators, x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Array:
     """Straight lines between points whose places are constants; level, or `left` and `right`, beyond them."""
     calc, at = on.arrays, on.array(x)
     places = [float(plain(on, place, "np.interp at places")) for place in on.items(xp)]

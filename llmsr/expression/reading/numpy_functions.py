@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +12,14 @@ from llmsr.expression.reading.arrays import Arrays, mixes_rows
 from llmsr.expression.reading.indexing import read, whole, write
 from llmsr.expression.reading.names import CONTEXT
 from llmsr.expression.reading.numpy_making import asarray, cast, into, kind_of, lifted, plain, zeros_like
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.pointwise import UFUNCS
 from llmsr.expression.reading.reductions import Combine, expand, matmul, norm, reduce, total, transpose
 from llmsr.expression.reading.values import Array, Module, Native, Refused, Table
 
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
-
 
 def reduction(name: str, combine: Combine) -> Any:
-    def function(on: Interpreter, a: Any, axis: Any = None, keepdims: Any = False) -> Array:
+    def function(on: Operators, a: Any, axis: Any = None, keepdims: Any = False) -> Array:
         if isinstance(axis, Array):
             axis = whole(on.arrays, axis)
         return reduce(on.arrays, on.array(a), axis, keepdims is True, name, combine)
@@ -29,7 +27,7 @@ def reduction(name: str, combine: Combine) -> Any:
     return function
 
 
-def average(on: Interpreter, a: Any, axis: Any = None) -> Array:
+def average(on: Operators, a: Any, axis: Any = None) -> Array:
     return reduce(on.arrays, on.array(a), axis, False, "np.average", reductions.mean)
 
 
@@ -43,14 +41,14 @@ REDUCERS: dict[str, Combine] = {
 }
 
 
-def ufunc_reduce(on: Interpreter, ufunc: Native, array: Any, axis: Any = 0) -> Array:
+def ufunc_reduce(on: Operators, ufunc: Native, array: Any, axis: Any = 0) -> Array:
     """`np.add.reduce` and the like."""
     if ufunc.name not in REDUCERS:
         raise Refused(f"{ufunc.name}.reduce is not supported")
     return reduce(on.arrays, on.array(array), axis, False, f"{ufunc.name}.reduce", REDUCERS[ufunc.name])
 
 
-def ufunc_outer(on: Interpreter, ufunc: Native, a: Any, b: Any) -> Array:
+def ufunc_outer(on: Operators, ufunc: Native, a: Any, b: Any) -> Array:
     """`np.multiply.outer` and the like."""
     name = ufunc.name.removeprefix("np.")
     if name not in UFUNCS or UFUNCS[name][0] != 2:
@@ -61,7 +59,7 @@ def ufunc_outer(on: Interpreter, ufunc: Native, a: Any, b: Any) -> Array:
     return UFUNCS[name][1](on.arrays, left, right)
 
 
-def linalg_norm(on: Interpreter, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Array:
+def linalg_norm(on: Operators, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Array:
     if ord not in (None, 2) or (axis is None and on.array(x).ndim > 1 and ord == 2):
         raise Refused("np.linalg.norm of another order than 2")
     if axis is not None and not isinstance(axis, int):
@@ -69,33 +67,33 @@ def linalg_norm(on: Interpreter, x: Any, ord: Any = None, axis: Any = None, keep
     return reduce(on.arrays, on.array(x), axis, keepdims is True, "np.linalg.norm", norm)
 
 
-def logsumexp(on: Interpreter, a: Any, axis: Any = None, keepdims: Any = False) -> Array:
+def logsumexp(on: Operators, a: Any, axis: Any = None, keepdims: Any = False) -> Array:
     return reduce(on.arrays, on.array(a), axis, keepdims is True, "logsumexp", reductions.log_sum_exp)
 
 
-def softmax(on: Interpreter, x: Any, axis: Any = None) -> Array:
+def softmax(on: Operators, x: Any, axis: Any = None) -> Array:
     calc, a = on.arrays, on.array(x)
     top = reduce(calc, a, axis, True, "softmax", reductions.greatest)
     powers = calc.float_function("exp", calc.arithmetic("-", a, top))
     return calc.arithmetic("/", powers, reduce(calc, powers, axis, True, "softmax", total))
 
 
-def dot(on: Interpreter, a: Any, b: Any) -> Array:
+def dot(on: Operators, a: Any, b: Any) -> Array:
     a, b = on.array(a), on.array(b)
     if a.ndim == 0 or b.ndim == 0:
         return on.arrays.arithmetic("*", a, b)
     return matmul(on.arrays, a, b)
 
 
-def matmul_(on: Interpreter, x1: Any, x2: Any) -> Array:
+def matmul_(on: Operators, x1: Any, x2: Any) -> Array:
     return matmul(on.arrays, on.array(x1), on.array(x2))
 
 
-def inner(on: Interpreter, a: Any, b: Any) -> Array:
+def inner(on: Operators, a: Any, b: Any) -> Array:
     return matmul(on.arrays, on.array(a), transpose(on.array(b)))
 
 
-def tensordot(on: Interpreter, a: Any, b: Any, axes: Any = 2) -> Array:
+def tensordot(on: Operators, a: Any, b: Any, axes: Any = 2) -> Array:
     """Products summed over one axis of each."""
     a, b = on.array(a), on.array(b)
     if isinstance(axes, (list, tuple)) and len(axes) == 2:
@@ -111,14 +109,14 @@ def tensordot(on: Interpreter, a: Any, b: Any, axes: Any = 2) -> Array:
     return matmul(on.arrays, a, b)
 
 
-def outer(on: Interpreter, a: Any, b: Any) -> Array:
+def outer(on: Operators, a: Any, b: Any) -> Array:
     a, b = on.array(a), on.array(b)
     if a.ndim != 1 or b.ndim != 1:
         raise Refused("np.outer of arrays with other than one axis")
     return on.arrays.arithmetic("*", expand(a, 1), b)
 
 
-def einsum(on: Interpreter, subscripts: Any, *operands: Any) -> Array:
+def einsum(on: Operators, subscripts: Any, *operands: Any) -> Array:
     """Products summed over letters, none of which may be the rows."""
     if not isinstance(subscripts, str) or not 1 <= len(operands) <= 3:
         raise Refused("np.einsum of this form")
@@ -169,13 +167,13 @@ def aligned(a: Array, letters: str, order: list[str]) -> Array:
 # -- choosing
 
 
-def where(on: Interpreter, condition: Any, x: Any = None, y: Any = None) -> Array:
+def where(on: Operators, condition: Any, x: Any = None, y: Any = None) -> Array:
     if x is None or y is None:
         raise mixes_rows("np.where without values")
     return on.arrays.where(on.array(condition), on.array(x), on.array(y))
 
 
-def select(on: Interpreter, condlist: Any, choicelist: Any, default: Any = 0) -> Array:
+def select(on: Operators, condlist: Any, choicelist: Any, default: Any = 0) -> Array:
     conditions, choices = lifted(on, condlist), lifted(on, choicelist)
     if len(conditions) != len(choices) or not conditions or any(c.kind != "b" for c in conditions):
         raise Refused("np.select needs as many boolean conditions as choices")
@@ -185,7 +183,7 @@ def select(on: Interpreter, condlist: Any, choicelist: Any, default: Any = 0) ->
     return result
 
 
-def piecewise(on: Interpreter, x: Any, condlist: Any, funclist: Any, *args: Any) -> Array:
+def piecewise(on: Operators, x: Any, condlist: Any, funclist: Any, *args: Any) -> Array:
     a = on.array(x)
     if isinstance(condlist, Array) and condlist.ndim == 1 and condlist.rows is not None:
         condlist = [condlist]
@@ -210,7 +208,7 @@ def piecewise(on: Interpreter, x: Any, condlist: Any, funclist: Any, *args: Any)
 
 
 def clip(
-    on: Interpreter,
+    on: Operators,
     a: Any,
     a_min: Any = None,
     a_max: Any = None,
@@ -230,12 +228,12 @@ def clip(
     return result if result is not a else on.arrays.copy(result)
 
 
-def real(on: Interpreter, val: Any) -> Array:
+def real(on: Operators, val: Any) -> Array:
     """The real part: the array itself, since there are no other numbers."""
     return asarray(on, val)
 
 
-def modf(on: Interpreter, x: Any) -> tuple[Array, Array]:
+def modf(on: Operators, x: Any) -> tuple[Array, Array]:
     """The fractional and the whole part, both with the number's sign."""
     calc, a = on.arrays, on.array(x)
     whole_part = calc.float_function("trunc", a)
@@ -243,7 +241,7 @@ def modf(on: Interpreter, x: Any) -> tuple[Array, Array]:
     return calc.float_function("copysign", rest, a), whole_part
 
 
-def round_(on: Interpreter, a: Any, decimals: Any = 0) -> Array:
+def round_(on: Operators, a: Any, decimals: Any = 0) -> Array:
     x, n = on.array(a), whole(on.arrays, decimals)
     if x.kind != "f" or abs(n) > 20:
         raise Refused("rounding of integers or to this many decimals")
@@ -257,7 +255,7 @@ def round_(on: Interpreter, a: Any, decimals: Any = 0) -> Array:
 
 
 def nan_to_num(
-    on: Interpreter, x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
+    on: Operators, x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Array:
     a = on.array(x)
     if a.kind != "f" or copy is not True:
@@ -271,11 +269,11 @@ def nan_to_num(
     return out
 
 
-def float_of(on: Interpreter, value: Any) -> Any:
+def float_of(on: Operators, value: Any) -> Any:
     return value if isinstance(value, Array) else float(plain(on, value, "np.nan_to_num"))
 
 
-def isclose(on: Interpreter, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Array:
+def isclose(on: Operators, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Array:
     x, y = on.array(a), on.array(b)
     calc: Arrays = on.arrays
     if "f" not in (x.kind, y.kind):
@@ -289,41 +287,41 @@ def isclose(on: Interpreter, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8)
     )
 
 
-def fill(on: Interpreter, a: Array, value: Any) -> None:
+def fill(on: Operators, a: Array, value: Any) -> None:
     on.set_part(a, Ellipsis, on.array(value))
 
 
-def errstate(on: Interpreter, **kwargs: Any) -> Any:
+def errstate(on: Operators, **kwargs: Any) -> Any:
     if any(v not in ("ignore", "warn", None) for v in kwargs.values()):
         raise Refused("np.errstate that raises")
     return CONTEXT
 
 
-def nothing(on: Interpreter, *args: Any, **kwargs: Any) -> Any:
+def nothing(on: Operators, *args: Any, **kwargs: Any) -> Any:
     """Calls without effect on an equation: warnings."""
     if any(v in ("error", "raise", "call") for v in (*args, *kwargs.values()) if isinstance(v, str)):
         raise Refused("warnings turned into errors")
     return CONTEXT
 
 
-def seed(on: Interpreter, seed: Any = None) -> None:
+def seed(on: Operators, seed: Any = None) -> None:
     """Nothing, since nothing is drawn."""
     if seed is not None and not 0 <= whole(on.arrays, seed) < 2**32:
         raise Refused("a seed that is not between 0 and 2**32")
 
 
-def seterr(on: Interpreter, **kwargs: Any) -> Table:
+def seterr(on: Operators, **kwargs: Any) -> Table:
     """np.seterr, whose result is only good for another call of it."""
     nothing(on, **kwargs)
     return Table((name, "warn") for name in ("divide", "over", "under", "invalid"))
 
 
-def scalar_float(on: Interpreter, x: Any = 0.0) -> Array:
+def scalar_float(on: Operators, x: Any = 0.0) -> Array:
     """np.float64: a number, or a copy of an array."""
     return cast(on, on.array(x), "f")
 
 
-def finfo(on: Interpreter, dtype: Any) -> Module:
+def finfo(on: Operators, dtype: Any) -> Module:
     if kind_of(on, dtype, "f") != "f":
         raise Refused("np.finfo of a type other than float64")
     return Module("numpy.finfo")

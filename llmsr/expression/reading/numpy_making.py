@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from llmsr.expression.reading.arrays import EXACT, KINDS, mixes_rows
 from llmsr.expression.reading.indexing import whole
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.reductions import expand
 from llmsr.expression.reading.values import UNSET, Array, DType, Native, Refused, RowCount, Store, describe
-
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
 
 KIND_NAMES = {
     "float": "f", "float64": "f", "double": "f", "f8": "f", "d": "f", "int": "i", "int64": "i", "bool": "b",
@@ -21,7 +19,7 @@ KIND_NAMES = {
 }  # fmt: skip
 
 
-def kind_of(on: Interpreter, dtype: Any, default: str) -> str:
+def kind_of(on: Operators, dtype: Any, default: str) -> str:
     """The kind that a dtype argument asks for."""
     if dtype is None:
         return default
@@ -33,7 +31,7 @@ def kind_of(on: Interpreter, dtype: Any, default: str) -> str:
     raise Refused("a dtype other than float64, int64 and bool")
 
 
-def cast(on: Interpreter, a: Array, kind: str) -> Array:
+def cast(on: Operators, a: Array, kind: str) -> Array:
     """A copy of another type, where no rounding or overflow is at stake."""
     if kind == a.kind:
         return on.arrays.copy(a)
@@ -49,7 +47,7 @@ def cast(on: Interpreter, a: Array, kind: str) -> Array:
     return out
 
 
-def shape_of(on: Interpreter, shape: Any) -> list[int | RowCount]:
+def shape_of(on: Operators, shape: Any) -> list[int | RowCount]:
     """A shape argument: a size or a tuple of sizes."""
     sizes = shape if isinstance(shape, (list, tuple)) else [shape]
     out = [n if isinstance(n, RowCount) else whole(on.arrays, n) for n in sizes]
@@ -58,12 +56,12 @@ def shape_of(on: Interpreter, shape: Any) -> list[int | RowCount]:
     return out
 
 
-def lifted(on: Interpreter, items: Any) -> list[Array]:
+def lifted(on: Operators, items: Any) -> list[Array]:
     """The members of a list of arrays."""
     return [on.array(item) for item in on.items(items)]
 
 
-def array(on: Interpreter, object: Any, dtype: Any = None, copy: Any = True, ndmin: Any = 0) -> Array:
+def array(on: Operators, object: Any, dtype: Any = None, copy: Any = True, ndmin: Any = 0) -> Array:
     if isinstance(object, (dict, str)) or object is None:
         raise Refused(f"an array made of {describe(object)}")
     a = on.array(object if not isinstance(object, range) else on.items(object))
@@ -75,13 +73,13 @@ def array(on: Interpreter, object: Any, dtype: Any = None, copy: Any = True, ndm
     return out
 
 
-def asarray(on: Interpreter, a: Any, dtype: Any = None) -> Array:
+def asarray(on: Operators, a: Any, dtype: Any = None) -> Array:
     if isinstance(a, Array) and not a.scalar and kind_of(on, dtype, a.kind) == a.kind:
         return a
     return array(on, a, dtype)
 
 
-def into(on: Interpreter, name: str, result: Array, out: Any, where: Any = True) -> Array:
+def into(on: Operators, name: str, result: Array, out: Any, where: Any = True) -> Array:
     """`out` with the result written into it, where the mask `where` holds."""
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
@@ -96,12 +94,12 @@ def into(on: Interpreter, name: str, result: Array, out: Any, where: Any = True)
     return out
 
 
-def full(on: Interpreter, shape: Any, fill_value: Any, dtype: Any = None) -> Array:
+def full(on: Operators, shape: Any, fill_value: Any, dtype: Any = None) -> Array:
     value = on.array(fill_value)
     return on.arrays.full(shape_of(on, shape), cast(on, value, kind_of(on, dtype, value.kind)))
 
 
-def fromiter(on: Interpreter, iter: Any, dtype: Any, count: Any = -1) -> Array:
+def fromiter(on: Operators, iter: Any, dtype: Any, count: Any = -1) -> Array:
     """np.fromiter over values that are known now."""
     items = on.items(iter)
     if whole(on.arrays, count) not in (-1, len(items)):
@@ -109,21 +107,21 @@ def fromiter(on: Interpreter, iter: Any, dtype: Any, count: Any = -1) -> Array:
     return array(on, on.new_list(items), dtype)
 
 
-def zeros(on: Interpreter, shape: Any, dtype: Any = None) -> Array:
+def zeros(on: Operators, shape: Any, dtype: Any = None) -> Array:
     return full(on, shape, 0.0, DType(kind_of(on, dtype, "f")))
 
 
-def ones(on: Interpreter, shape: Any, dtype: Any = None) -> Array:
+def ones(on: Operators, shape: Any, dtype: Any = None) -> Array:
     return full(on, shape, 1.0, DType(kind_of(on, dtype, "f")))
 
 
-def empty(on: Interpreter, shape: Any, dtype: Any = None) -> Array:
+def empty(on: Operators, shape: Any, dtype: Any = None) -> Array:
     out = zeros(on, shape, dtype)
     out.cells[...] = UNSET
     return out
 
 
-def full_like(on: Interpreter, a: Any, fill_value: Any, dtype: Any = None) -> Array:
+def full_like(on: Operators, a: Any, fill_value: Any, dtype: Any = None) -> Array:
     a, value = on.array(a), on.array(fill_value)
     kind = kind_of(on, dtype, a.kind)
     if KINDS.index(value.kind) > KINDS.index(kind):
@@ -131,22 +129,22 @@ def full_like(on: Interpreter, a: Any, fill_value: Any, dtype: Any = None) -> Ar
     return on.arrays.full(on.shape(a), cast(on, value, kind))
 
 
-def zeros_like(on: Interpreter, a: Any, dtype: Any = None) -> Array:
+def zeros_like(on: Operators, a: Any, dtype: Any = None) -> Array:
     a = on.array(a)
     return zeros(on, on.shape(a), DType(kind_of(on, dtype, a.kind)))
 
 
-def ones_like(on: Interpreter, a: Any, dtype: Any = None) -> Array:
+def ones_like(on: Operators, a: Any, dtype: Any = None) -> Array:
     a = on.array(a)
     return ones(on, on.shape(a), DType(kind_of(on, dtype, a.kind)))
 
 
-def empty_like(on: Interpreter, a: Any, dtype: Any = None) -> Array:
+def empty_like(on: Operators, a: Any, dtype: Any = None) -> Array:
     a = on.array(a)
     return empty(on, on.shape(a), DType(kind_of(on, dtype, a.kind)))
 
 
-def constants(on: Interpreter, values: np.ndarray) -> Array:
+def constants(on: Operators, values: np.ndarray) -> Array:
     """A one-dimensional array of known numbers."""
     kind = "f" if values.dtype.kind == "f" else "i"
     on.arrays.check_shape(values.shape)
@@ -157,7 +155,7 @@ def constants(on: Interpreter, values: np.ndarray) -> Array:
     return Array(cells, kind, store=Store(bound))
 
 
-def plain(on: Interpreter, value: Any, what: str) -> Any:
+def plain(on: Operators, value: Any, what: str) -> Any:
     """A Python number, where a number known now is needed."""
     if isinstance(value, RowCount):
         raise mixes_rows(f"{what} over the number of rows")
@@ -168,7 +166,7 @@ def plain(on: Interpreter, value: Any, what: str) -> Any:
     return value
 
 
-def arange(on: Interpreter, *bounds: Any, dtype: Any = None) -> Array:
+def arange(on: Operators, *bounds: Any, dtype: Any = None) -> Array:
     numbers = [plain(on, b, "np.arange") for b in bounds]
     if not 1 <= len(numbers) <= 3:
         raise Refused("np.arange takes one to three arguments")
@@ -179,7 +177,7 @@ def arange(on: Interpreter, *bounds: Any, dtype: Any = None) -> Array:
         isinstance(n, float) for n in numbers) else "i"))  # fmt: skip
 
 
-def linspace(on: Interpreter, start: Any, stop: Any, num: Any = 50, endpoint: Any = True) -> Array:
+def linspace(on: Operators, start: Any, stop: Any, num: Any = 50, endpoint: Any = True) -> Array:
     n = whole(on.arrays, num)
     if not 0 <= n <= on.limits.items:
         raise Refused(f"np.linspace of more than {on.limits.items} values", "too_large")

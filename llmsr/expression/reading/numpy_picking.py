@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.graph import OPS
 from llmsr.expression.reading.indexing import read, whole
 from llmsr.expression.reading.numpy_curves import MAX_POINTS
 from llmsr.expression.reading.numpy_making import cast, lifted
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.values import Array, Refused
 
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
 
-
-def take(on: Interpreter, a: Any, indices: Any, axis: Any = None) -> Array:
+def take(on: Operators, a: Any, indices: Any, axis: Any = None) -> Array:
     """np.take by constant positions; without an axis of a vector only."""
     array = on.array(a)
     if axis is None and array.ndim != 1:
@@ -26,17 +24,17 @@ def take(on: Interpreter, a: Any, indices: Any, axis: Any = None) -> Array:
     return on.arrays.copy(read(on.arrays, array, (*(slice(None),) * at, index)))
 
 
-def digitize(on: Interpreter, x: Any, bins: Any, right: Any = False) -> Array:
+def digitize(on: Operators, x: Any, bins: Any, right: Any = False) -> Array:
     return region(on, "np.digitize", x, bins, "<=" if right is True else "<")
 
 
-def searchsorted(on: Interpreter, a: Any, v: Any, side: Any = "left") -> Array:
+def searchsorted(on: Operators, a: Any, v: Any, side: Any = "left") -> Array:
     if side not in ("left", "right"):
         raise Refused("np.searchsorted with this side")
     return region(on, "np.searchsorted", v, a, "<=" if side == "left" else "<")
 
 
-def region(on: Interpreter, name: str, x: Any, edges: Any, symbol: str) -> Array:
+def region(on: Operators, name: str, x: Any, edges: Any, symbol: str) -> Array:
     """How many of the constant, ascending `edges` the number is not below; all for NaN, as in numpy."""
     calc = on.arrays
     values = calc.constants(on.array(edges))
@@ -52,7 +50,7 @@ def region(on: Interpreter, name: str, x: Any, edges: Any, symbol: str) -> Array
     return count
 
 
-def choose(on: Interpreter, a: Any, choices: Any) -> Array:
+def choose(on: Operators, a: Any, choices: Any) -> Array:
     """np.choose by what is known to be the position of a choice."""
     calc, index, values = on.arrays, on.array(a), lifted(on, choices)
     counted = all(counts(on, cell) for cell in index.cells.ravel().tolist())
@@ -64,7 +62,7 @@ def choose(on: Interpreter, a: Any, choices: Any) -> Array:
     return result
 
 
-def counts(on: Interpreter, cell: int) -> bool:
+def counts(on: Operators, cell: int) -> bool:
     """Whether a node is a sum of masks and of constants that are not negative."""
     waiting, seen = [cell], 0
     while waiting and seen <= 4 * MAX_POINTS:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.reading.arrays import mixes_rows
 from llmsr.expression.reading.indexing import read, whole
 from llmsr.expression.reading.numpy_making import array, asarray, cast, kind_of, lifted, shape_of
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.reductions import expand, transpose
 from llmsr.expression.reading.values import Array, Items, Refused, RowCount
 
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
 
-
-def stack(on: Interpreter, arrays: Any, axis: Any = 0) -> Array:
+def stack(on: Operators, arrays: Any, axis: Any = 0) -> Array:
     return on.arrays.stack(lifted(on, arrays), axis)
 
 
-def concatenate(on: Interpreter, arrays: Any, axis: Any = 0) -> Array:
+def concatenate(on: Operators, arrays: Any, axis: Any = 0) -> Array:
     return on.arrays.concatenate(lifted(on, arrays), whole(on.arrays, axis))
 
 
-def column_stack(on: Interpreter, tup: Any) -> Array:
+def column_stack(on: Operators, tup: Any) -> Array:
     items = []
     for a in lifted(on, tup):
         if a.ndim == 0:
@@ -31,11 +29,11 @@ def column_stack(on: Interpreter, tup: Any) -> Array:
     return on.arrays.concatenate(items, 1)
 
 
-def vstack(on: Interpreter, tup: Any) -> Array:
+def vstack(on: Operators, tup: Any) -> Array:
     return on.arrays.concatenate([at_least(a, 2) for a in lifted(on, tup)], 0)
 
 
-def hstack(on: Interpreter, tup: Any) -> Array:
+def hstack(on: Operators, tup: Any) -> Array:
     items = [at_least(a, 1) for a in lifted(on, tup)]
     return on.arrays.concatenate(items, 0 if items and items[0].ndim == 1 else 1)
 
@@ -46,7 +44,7 @@ def at_least(a: Array, ndim: int) -> Array:
     return a
 
 
-def joined(on: Interpreter, parts: Any) -> Array:
+def joined(on: Operators, parts: Any) -> Array:
     """`np.r_[parts]`."""
     items = parts if isinstance(parts, tuple) else (parts,)
     if any(isinstance(item, (slice, str)) for item in items):
@@ -57,18 +55,18 @@ def joined(on: Interpreter, parts: Any) -> Array:
     return on.arrays.concatenate(arrays, 0)
 
 
-def atleast_1d(on: Interpreter, *arys: Any) -> Any:
+def atleast_1d(on: Operators, *arys: Any) -> Any:
     arrays = [asarray(on, a) for a in arys]
     out = [a if a.ndim else on.arrays.copy(expand(a, 0)) for a in arrays]
     return out[0] if len(out) == 1 else tuple(out)
 
 
-def atleast_2d(on: Interpreter, *arys: Any) -> Any:
+def atleast_2d(on: Operators, *arys: Any) -> Any:
     out = [at_least(asarray(on, a), 2) for a in arys]
     return out[0] if len(out) == 1 else tuple(out)
 
 
-def broadcast_arrays(on: Interpreter, *args: Any) -> tuple[Array, ...]:
+def broadcast_arrays(on: Operators, *args: Any) -> tuple[Array, ...]:
     arrays = [on.array(a) for a in args]
     if not arrays:
         return ()
@@ -79,7 +77,7 @@ def broadcast_arrays(on: Interpreter, *args: Any) -> tuple[Array, ...]:
     return tuple(broadcast_to(on, a, sizes) for a in arrays)
 
 
-def split(on: Interpreter, ary: Any, indices_or_sections: Any, axis: Any = 0) -> Items:
+def split(on: Operators, ary: Any, indices_or_sections: Any, axis: Any = 0) -> Items:
     """np.split along an axis that is not the rows; the parts are views."""
     a = on.array(ary)
     at = on.arrays.axis(axis, a.ndim)
@@ -98,19 +96,19 @@ def split(on: Interpreter, ary: Any, indices_or_sections: Any, axis: Any = 0) ->
     return on.new_list([read(on.arrays, a, (*key, slice(*pair))) for pair in bounds])
 
 
-def copy(on: Interpreter, a: Any) -> Array:
+def copy(on: Operators, a: Any) -> Array:
     return array(on, a)
 
 
-def ravel(on: Interpreter, a: Any) -> Array:
+def ravel(on: Operators, a: Any) -> Array:
     return reshape(on, a, -1)
 
 
-def flatten(on: Interpreter, a: Any) -> Array:
+def flatten(on: Operators, a: Any) -> Array:
     return on.arrays.copy(reshape(on, a, -1))
 
 
-def reshape(on: Interpreter, a: Any, *shape: Any) -> Array:
+def reshape(on: Operators, a: Any, *shape: Any) -> Array:
     """Any new shape without the row axis; with it only axes of length 1 can come and go."""
     a = asarray(on, a)
     sizes = list(shape[0]) if len(shape) == 1 and isinstance(shape[0], (list, tuple)) else list(shape)
@@ -137,7 +135,7 @@ def reshape(on: Interpreter, a: Any, *shape: Any) -> Array:
     return a.view(a.cells.reshape((1,) * len(sizes)), at[0] - len(sizes))
 
 
-def squeeze(on: Interpreter, a: Any, axis: Any = None) -> Array:
+def squeeze(on: Operators, a: Any, axis: Any = None) -> Array:
     a = asarray(on, a)
     axes = range(a.ndim) if axis is None else [on.arrays.axis(axis, a.ndim)]
     drop = [i for i in axes if a.cells.shape[i] == 1 and i != a.row_axis]
@@ -147,25 +145,25 @@ def squeeze(on: Interpreter, a: Any, axis: Any = None) -> Array:
     return read(on.arrays, a, (*key, Ellipsis))
 
 
-def expand_dims(on: Interpreter, a: Any, axis: Any) -> Array:
+def expand_dims(on: Operators, a: Any, axis: Any) -> Array:
     a = asarray(on, a)
     return expand(a, on.arrays.axis(axis, a.ndim + 1))
 
 
-def transposed(on: Interpreter, a: Any, *axes: Any) -> Array:
+def transposed(on: Operators, a: Any, *axes: Any) -> Array:
     a = on.array(a)
     if axes and a.ndim != 2:
         raise Refused("a transpose with given axes")
     return transpose(a)
 
 
-def broadcast_to(on: Interpreter, array: Any, shape: Any) -> Array:
+def broadcast_to(on: Operators, array: Any, shape: Any) -> Array:
     out = on.arrays.full(shape_of(on, shape), on.array(array))
     out.store.locked = "the result of np.broadcast_to is changed in place"
     return out
 
 
-def repeat(on: Interpreter, a: Any, repeats: Any, axis: Any = None) -> Array:
+def repeat(on: Operators, a: Any, repeats: Any, axis: Any = None) -> Array:
     """np.repeat and np.tile of one number over the rows."""
     a = on.array(a)
     if not isinstance(repeats, RowCount) or a.cells.size != 1 or a.rows is not None or axis not in (None, 0):
@@ -173,7 +171,7 @@ def repeat(on: Interpreter, a: Any, repeats: Any, axis: Any = None) -> Array:
     return on.arrays.full([repeats], read(on.arrays, a, (0,) * a.ndim) if a.ndim else a)
 
 
-def tile(on: Interpreter, A: Any, reps: Any) -> Array:
+def tile(on: Operators, A: Any, reps: Any) -> Array:
     a = on.array(A)
     sizes = shape_of(on, reps)
     if a.rows is not None or any(not isinstance(n, RowCount) and n != 1 for n in sizes):
@@ -188,21 +186,21 @@ def tile(on: Interpreter, A: Any, reps: Any) -> Array:
     return on.arrays.full(shape, a)
 
 
-def shape(on: Interpreter, a: Any) -> tuple[int | RowCount, ...]:
+def shape(on: Operators, a: Any) -> tuple[int | RowCount, ...]:
     return on.shape(on.array(a))
 
 
-def ndim(on: Interpreter, a: Any) -> int:
+def ndim(on: Operators, a: Any) -> int:
     return on.array(a).ndim
 
 
-def size(on: Interpreter, a: Any) -> int | RowCount:
+def size(on: Operators, a: Any) -> int | RowCount:
     return on.size(on.array(a))
 
 
-def isscalar(on: Interpreter, element: Any) -> bool:
+def isscalar(on: Operators, element: Any) -> bool:
     return element.scalar if isinstance(element, Array) else isinstance(element, (bool, int, float, str))
 
 
-def astype(on: Interpreter, a: Any, dtype: Any, copy: Any = True) -> Array:
+def astype(on: Operators, a: Any, dtype: Any, copy: Any = True) -> Array:
     return cast(on, on.array(a), kind_of(on, dtype, "f"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -33,10 +34,45 @@ SYMBOLS: dict[type[ast.AST], str] = {
 NUMBERS = (bool, int, float)
 
 
-class Operators:
-    """What operators do; `value` is provided by `Evaluating`, which builds on this."""
+class Operators(ABC):
+    """What operators do, and what known functions may ask of the interpreter that calls them.
 
-    value: Callable[[ast.expr], Any]
+    The abstract methods are those of the classes that build on this: `Evaluating`, `Calling`, `Interpreter`.
+    """
+
+    @abstractmethod
+    def value(self, node: ast.expr) -> Any:
+        """The value of an expression."""
+
+    @abstractmethod
+    def apply(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Calls a known function, a function of the body, or an earlier version."""
+
+    @abstractmethod
+    def shape(self, a: Array) -> tuple[int | RowCount, ...]: ...
+
+    @abstractmethod
+    def size(self, a: Array) -> int | RowCount: ...
+
+    @abstractmethod
+    def part(self, base: Any, key: Any) -> Any:
+        """`base[key]`."""
+
+    @abstractmethod
+    def set_part(self, base: Any, key: Any, value: Any) -> None:
+        """`base[key] = value`."""
+
+    @abstractmethod
+    def change(self, container: Any) -> None:
+        """Refuses to change a list or dictionary in a branch that may not be taken."""
+
+    @abstractmethod
+    def call(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Calls a function of the body or an earlier version."""
+
+    @abstractmethod
+    def joined(self, condition: Array, a: Any, b: Any, named: Any) -> Any:
+        """What a value is where a condition on data decides between two."""
 
     def __init__(self, graph: Graph, limits: Limits) -> None:
         self.arrays = Arrays(graph, limits)
@@ -56,10 +92,6 @@ class Operators:
         """How many try statements surround it, where an error of numpy may not be read more kindly."""
         self.frame = Frame(frozenset(), None)
         self.frames: list[Frame] = [self.frame]
-
-    # Provided by Interpreter.
-    call: Callable[..., Any]
-    joined: Callable[..., Any]
 
     def step(self, line: int | None) -> None:
         self.steps += 1

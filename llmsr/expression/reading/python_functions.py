@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.reading.indexing import read, whole
 from llmsr.expression.reading.names import native
 from llmsr.expression.reading.numpy_functions import round_ as rounded
 from llmsr.expression.reading.numpy_making import asarray, plain
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.scalars import checked
 from llmsr.expression.reading.values import (
     END,
@@ -26,31 +27,28 @@ from llmsr.expression.reading.values import (
     describe,
 )
 
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
-
 NUMBERS = (bool, int, float)
 CONTAINER = ("__len__", "__iter__", "__getitem__")
 
 # -- built-in functions
 
 
-def abs_(on: Interpreter, x: Any) -> Any:
+def abs_(on: Operators, x: Any) -> Any:
     return abs(x) if isinstance(x, NUMBERS) else on.arrays.keep_kind("abs", number(on, x, "abs"))
 
 
-def number(on: Interpreter, x: Any, name: str) -> Array:
+def number(on: Operators, x: Any, name: str) -> Array:
     """An array or number, where Python takes no list."""
     if isinstance(x, (list, tuple)):
         raise Refused(f"{name} of {describe(x)}")
     return on.array(x)
 
 
-def pow_(on: Interpreter, base: Any, exp: Any) -> Any:
+def pow_(on: Operators, base: Any, exp: Any) -> Any:
     return on.binary("**", base, exp)
 
 
-def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
+def round_(on: Operators, number: Any, ndigits: Any = None) -> Any:
     if isinstance(number, Array) and ndigits is None and on.arrays.constant(number) is not None:
         number = on.arrays.constant(number)
     if isinstance(number, NUMBERS) and (ndigits is None or isinstance(ndigits, int)):
@@ -65,7 +63,7 @@ def round_(on: Interpreter, number: Any, ndigits: Any = None) -> Any:
     return rounded(on, number, 0 if ndigits is None else ndigits)
 
 
-def sum_(on: Interpreter, iterable: Any, /, start: Any = 0) -> Any:
+def sum_(on: Operators, iterable: Any, /, start: Any = 0) -> Any:
     result = start
     for item in on.iterate(iterable):
         on.step(None)
@@ -76,7 +74,7 @@ def sum_(on: Interpreter, iterable: Any, /, start: Any = 0) -> Any:
 def extreme(name: str, symbol: str) -> Callable[..., Any]:
     """max or min: the first of the largest, as Python finds it by comparing."""
 
-    def function(on: Interpreter, *args: Any, default: Any = None) -> Any:
+    def function(on: Operators, *args: Any, default: Any = None) -> Any:
         items = on.items(args[0]) if len(args) == 1 else list(args)
         if not items or default is not None:
             raise Refused(f"{name} of nothing, or with a default")
@@ -93,7 +91,7 @@ def extreme(name: str, symbol: str) -> Callable[..., Any]:
     return function
 
 
-def len_(on: Interpreter, obj: Any, /) -> Any:
+def len_(on: Operators, obj: Any, /) -> Any:
     if isinstance(obj, Array):
         if obj.ndim == 0:
             raise Refused("len of a number")
@@ -103,7 +101,7 @@ def len_(on: Interpreter, obj: Any, /) -> Any:
     raise Refused(f"len of {describe(obj)}")
 
 
-def range_(on: Interpreter, *bounds: Any) -> range:
+def range_(on: Operators, *bounds: Any) -> range:
     if not 1 <= len(bounds) <= 3:
         raise Refused("range takes one to three arguments")
     sizes = [whole(on.arrays, b) for b in bounds]
@@ -112,12 +110,12 @@ def range_(on: Interpreter, *bounds: Any) -> range:
     return range(*sizes)
 
 
-def enumerate_(on: Interpreter, iterable: Any, start: Any = 0) -> Once:
+def enumerate_(on: Operators, iterable: Any, start: Any = 0) -> Once:
     first = whole(on.arrays, start)
     return Once(enumerate(on.iterate(iterable), first), on.undecided, (iterable,))
 
 
-def zip_(on: Interpreter, *iterables: Any, strict: Any = False) -> Once:
+def zip_(on: Operators, *iterables: Any, strict: Any = False) -> Once:
     lists = [on.iterate(i) for i in iterables]
     rows = equally_long(lists) if strict is True else zip(*lists, strict=False)
     return Once(rows, on.undecided, iterables)
@@ -130,7 +128,7 @@ def equally_long(lists: list[Iterator[Any]]) -> Iterator[tuple[Any, ...]]:
         yield row
 
 
-def reversed_(on: Interpreter, sequence: Any, /) -> Once:
+def reversed_(on: Operators, sequence: Any, /) -> Once:
     if isinstance(sequence, Array):
         size = len(on.items(sequence))
         return Once(
@@ -141,26 +139,26 @@ def reversed_(on: Interpreter, sequence: Any, /) -> Once:
     return Once(reversed(sequence), on.undecided, (sequence,))
 
 
-def map_(on: Interpreter, function: Any, *iterables: Any) -> Once:
+def map_(on: Operators, function: Any, *iterables: Any) -> Once:
     rows = zip(*(on.iterate(i) for i in iterables), strict=False)
     return Once((on.apply(function, list(row), {}) for row in rows), on.undecided, iterables)
 
 
-def list_(on: Interpreter, iterable: Any = (), /) -> Items:
+def list_(on: Operators, iterable: Any = (), /) -> Items:
     return on.new_list(on.items(iterable))
 
 
-def tuple_(on: Interpreter, iterable: Any = (), /) -> tuple[Any, ...]:
+def tuple_(on: Operators, iterable: Any = (), /) -> tuple[Any, ...]:
     return tuple(on.items(iterable))
 
 
-def dict_(on: Interpreter, /, *args: Any, **kwargs: Any) -> Table:
+def dict_(on: Operators, /, *args: Any, **kwargs: Any) -> Table:
     if len(args) > 1:
         raise Refused("dict of more than one argument")
     return Table([*(pair for a in args for pair in pairs(on, a)), *kwargs.items()], on.undecided)
 
 
-def pairs(on: Interpreter, given: Any) -> list[tuple[Any, Any]]:
+def pairs(on: Operators, given: Any) -> list[tuple[Any, Any]]:
     """The keys and values of a dictionary, or of anything that yields pairs."""
     if isinstance(given, dict):
         return list(given.items())
@@ -170,7 +168,7 @@ def pairs(on: Interpreter, given: Any) -> list[tuple[Any, Any]]:
     return [(on.key(key), value) for key, value in found]
 
 
-def float_(on: Interpreter, x: Any = 0.0, /) -> Any:
+def float_(on: Operators, x: Any = 0.0, /) -> Any:
     if isinstance(x, str) and x.strip().lower().lstrip("+-") in ("inf", "infinity", "nan"):
         return float(x)
     if isinstance(x, NUMBERS):
@@ -185,25 +183,25 @@ def float_(on: Interpreter, x: Any = 0.0, /) -> Any:
     return float(constant) if constant is not None else on.arrays.copy(a, "f")
 
 
-def int_(on: Interpreter, x: Any = 0, /) -> Any:
+def int_(on: Operators, x: Any = 0, /) -> Any:
     value = plain(on, x, "int")
     return checked(int(value), on.limits)
 
 
-def bool_(on: Interpreter, x: Any = False, /) -> Any:
+def bool_(on: Operators, x: Any = False, /) -> Any:
     truth = on.truth(x)
     return on.python_bool("ne", truth, on.array(0)) if isinstance(truth, Array) else truth
 
 
-def all_(on: Interpreter, iterable: Any, /) -> Any:
+def all_(on: Operators, iterable: Any, /) -> Any:
     return chained(on, "and", iterable)
 
 
-def any_(on: Interpreter, iterable: Any, /) -> Any:
+def any_(on: Operators, iterable: Any, /) -> Any:
     return chained(on, "or", iterable)
 
 
-def chained(on: Interpreter, op: str, items: Any) -> Any:
+def chained(on: Operators, op: str, items: Any) -> Any:
     """all or any: what comes behind an item that depends on data is looked at as if Python did the same."""
     result: Any = op == "and"
     depends = False
@@ -218,18 +216,18 @@ def chained(on: Interpreter, op: str, items: Any) -> Any:
     return on.python_bool("ne", result, on.array(0)) if isinstance(result, Array) else result
 
 
-def sorted_(on: Interpreter, iterable: Any, /, reverse: Any = False) -> Items:
+def sorted_(on: Operators, iterable: Any, /, reverse: Any = False) -> Items:
     items = on.items(iterable)
     if not all(isinstance(i, NUMBERS) for i in items):
         raise Refused("sorted of values that are not constants")
     return on.new_list(sorted(items, reverse=reverse is True))
 
 
-def divmod_(on: Interpreter, a: Any, b: Any, /) -> tuple[Any, Any]:
+def divmod_(on: Operators, a: Any, b: Any, /) -> tuple[Any, Any]:
     return on.binary("//", a, b), on.binary("%", a, b)
 
 
-def isinstance_(on: Interpreter, obj: Any, kind: Any, /) -> bool:
+def isinstance_(on: Operators, obj: Any, kind: Any, /) -> bool:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return any(is_instance(obj, k) for k in kinds)
 
@@ -252,7 +250,7 @@ def is_instance(obj: Any, kind: Any) -> bool:
     return isinstance(obj, tests[name])
 
 
-def hasattr_(on: Interpreter, obj: Any, name: Any, /) -> bool:
+def hasattr_(on: Operators, obj: Any, name: Any, /) -> bool:
     """Whether an array or a list has one of the attributes that bodies ask for to tell them apart."""
     if isinstance(obj, Array) and obj.ndim and name in ("shape", "ndim", "dtype", "size", *CONTAINER):
         return True
@@ -261,11 +259,11 @@ def hasattr_(on: Interpreter, obj: Any, name: Any, /) -> bool:
     raise Refused(f"hasattr of {describe(obj)} and this name")
 
 
-def iter_(on: Interpreter, iterable: Any, /) -> Once:
+def iter_(on: Operators, iterable: Any, /) -> Once:
     return iterable if isinstance(iterable, Once) else Once(on.iterate(iterable), on.undecided, (iterable,))
 
 
-def next_(on: Interpreter, iterator: Any, /) -> Any:
+def next_(on: Operators, iterator: Any, /) -> Any:
     if not isinstance(iterator, Once):
         raise Refused(f"next of {describe(iterator)}")
     for item in on.iterate(iterator):
@@ -273,11 +271,11 @@ def next_(on: Interpreter, iterator: Any, /) -> Any:
     raise Refused("next of an iterator at its end")
 
 
-def callable_(on: Interpreter, obj: Any, /) -> bool:
+def callable_(on: Operators, obj: Any, /) -> bool:
     return isinstance(obj, (Native, Closure))
 
 
-def print_(on: Interpreter, *args: Any, sep: Any = " ", end: Any = "", flush: Any = False) -> None:
+def print_(on: Operators, *args: Any, sep: Any = " ", end: Any = "", flush: Any = False) -> None:
     """Nothing is printed."""
 
 
@@ -294,14 +292,14 @@ BUILTINS: dict[str, Any] = {name: native(name, function) for name, function in F
 # -- methods of lists and dictionaries
 
 
-def list_append(on: Interpreter, items: Items, value: Any, /) -> None:
+def list_append(on: Operators, items: Items, value: Any, /) -> None:
     on.change(items)
     if len(items) >= on.limits.items:
         raise Refused(f"a list of more than {on.limits.items} items", "too_large")
     items.append(value)
 
 
-def list_extend(on: Interpreter, items: Items, values: Any, /) -> None:
+def list_extend(on: Operators, items: Items, values: Any, /) -> None:
     on.change(items)
     new = on.items(values)
     if len(items) + len(new) > on.limits.items:
@@ -309,11 +307,11 @@ def list_extend(on: Interpreter, items: Items, values: Any, /) -> None:
     items.extend(new)
 
 
-def list_copy(on: Interpreter, items: Items, /) -> Items:
+def list_copy(on: Operators, items: Items, /) -> Items:
     return on.new_list(list(items))
 
 
-def list_pop(on: Interpreter, items: Items, index: Any = -1, /) -> Any:
+def list_pop(on: Operators, items: Items, index: Any = -1, /) -> Any:
     on.change(items)
     at = whole(on.arrays, index)
     if not -len(items) <= at < len(items):
@@ -321,56 +319,56 @@ def list_pop(on: Interpreter, items: Items, index: Any = -1, /) -> Any:
     return items.pop(at)
 
 
-def list_insert(on: Interpreter, items: Items, index: Any, value: Any, /) -> None:
+def list_insert(on: Operators, items: Items, index: Any, value: Any, /) -> None:
     list_append(on, items, value)
     items.insert(whole(on.arrays, index), items.pop())
 
 
-def list_reverse(on: Interpreter, items: Items, /) -> None:
+def list_reverse(on: Operators, items: Items, /) -> None:
     on.change(items)
     items.reverse()
 
 
-def list_sort(on: Interpreter, items: Items, /, *, reverse: Any = False) -> None:
+def list_sort(on: Operators, items: Items, /, *, reverse: Any = False) -> None:
     ordered = sorted_(on, items, reverse)
     on.change(items)
     items[:] = ordered
 
 
-def table_get(on: Interpreter, table: Table, key: Any, default: Any = None, /) -> Any:
+def table_get(on: Operators, table: Table, key: Any, default: Any = None, /) -> Any:
     return table.get(on.key(key), default)
 
 
-def table_update(on: Interpreter, table: Table, /, *args: Any, **kwargs: Any) -> None:
+def table_update(on: Operators, table: Table, /, *args: Any, **kwargs: Any) -> None:
     on.change(table)
     table.update(dict_(on, *args, **kwargs))
     if len(table) > on.limits.items:
         raise Refused(f"a dictionary of more than {on.limits.items} items", "too_large")
 
 
-def table_setdefault(on: Interpreter, table: Table, key: Any, default: Any = None, /) -> Any:
+def table_setdefault(on: Operators, table: Table, key: Any, default: Any = None, /) -> Any:
     if on.key(key) not in table:
         table_update(on, table, {on.key(key): default})
     return table[on.key(key)]
 
 
-def table_copy(on: Interpreter, table: Table, /) -> Table:
+def table_copy(on: Operators, table: Table, /) -> Table:
     return Table(table.items(), on.undecided)
 
 
-def table_items(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
+def table_items(on: Operators, table: Table, /) -> tuple[Any, ...]:
     return tuple(table.items())
 
 
-def table_keys(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
+def table_keys(on: Operators, table: Table, /) -> tuple[Any, ...]:
     return tuple(table)
 
 
-def table_values(on: Interpreter, table: Table, /) -> tuple[Any, ...]:
+def table_values(on: Operators, table: Table, /) -> tuple[Any, ...]:
     return tuple(table.values())
 
 
-def text_split(on: Interpreter, text: str, sep: Any = None, /) -> Items:
+def text_split(on: Operators, text: str, sep: Any = None, /) -> Items:
     if sep is not None and (not isinstance(sep, str) or not sep):
         raise Refused("a string split by anything but a string")
     return on.new_list(text.split(sep))
@@ -397,7 +395,7 @@ TABLE_METHODS = {
 }
 
 
-def array_list(on: Interpreter, a: Any, /) -> Any:
+def array_list(on: Operators, a: Any, /) -> Any:
     """`.tolist()` of an array without rows."""
     array = asarray(on, a)
     if array.rows is not None:
@@ -407,7 +405,7 @@ def array_list(on: Interpreter, a: Any, /) -> Any:
     return on.new_list([array_list(on, item) for item in on.items(array)])
 
 
-def array_item(on: Interpreter, a: Any, /) -> Any:
+def array_item(on: Operators, a: Any, /) -> Any:
     """`.item()` of an array with one value."""
     array = asarray(on, a)
     if array.cells.size != 1 or array.rows is not None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmsr.expression.reading import numpy_functions, numpy_making, numpy_shaping, reductions
 from llmsr.expression.reading.indexing import whole
+from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.reductions import Combine, reduce
 from llmsr.expression.reading.values import Array, Refused, RowCount
 
-if TYPE_CHECKING:
-    from llmsr.expression.reading.interpret import Interpreter
-
 
 def tensor(
-    on: Interpreter, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False
+    on: Operators, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False
 ) -> Array:
     return numpy_making.array(on, data, dtype)
 
@@ -25,7 +23,7 @@ def along(name: str, combine: Combine) -> Callable[..., Array]:
     """A reduction with torch's argument names; `axis` is understood too."""
 
     def function(
-        on: Interpreter, input: Any, dim: Any = None, keepdim: Any = False, *, axis: Any = None
+        on: Operators, input: Any, dim: Any = None, keepdim: Any = False, *, axis: Any = None
     ) -> Array:
         where = dim if axis is None else axis
         return reduce(on.arrays, on.array(input), where, keepdim is True, f"torch.{name}", combine)
@@ -36,7 +34,7 @@ def along(name: str, combine: Combine) -> Callable[..., Array]:
 def extreme(name: str, op: str, combine: Combine) -> Callable[..., Array]:
     """torch.max and torch.min: of two tensors, or of all values of one."""
 
-    def function(on: Interpreter, input: Any, other: Any = None) -> Array:
+    def function(on: Operators, input: Any, other: Any = None) -> Array:
         if isinstance(other, Array):
             return on.arrays.extremum(op, on.array(input), other)
         if other is not None:
@@ -46,49 +44,49 @@ def extreme(name: str, op: str, combine: Combine) -> Callable[..., Array]:
     return function
 
 
-def clamp(on: Interpreter, input: Any, min: Any = None, max: Any = None) -> Array:
+def clamp(on: Operators, input: Any, min: Any = None, max: Any = None) -> Array:
     return numpy_functions.clip(on, input, min, max)
 
 
-def stack(on: Interpreter, tensors: Any, dim: Any = 0, *, axis: Any = None) -> Array:
+def stack(on: Operators, tensors: Any, dim: Any = 0, *, axis: Any = None) -> Array:
     return numpy_shaping.stack(on, tensors, dim if axis is None else axis)
 
 
-def cat(on: Interpreter, tensors: Any, dim: Any = 0, *, axis: Any = None) -> Array:
+def cat(on: Operators, tensors: Any, dim: Any = 0, *, axis: Any = None) -> Array:
     return numpy_shaping.concatenate(on, tensors, dim if axis is None else axis)
 
 
 def sized(make: Callable[..., Array]) -> Callable[..., Array]:
     """torch.zeros(3, 4) beside torch.zeros((3, 4))."""
 
-    def function(on: Interpreter, *size: Any, dtype: Any = None, device: Any = None) -> Array:
+    def function(on: Operators, *size: Any, dtype: Any = None, device: Any = None) -> Array:
         shape = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
         return make(on, shape, dtype)
 
     return function
 
 
-def unsqueeze(on: Interpreter, input: Any, dim: Any) -> Array:
+def unsqueeze(on: Operators, input: Any, dim: Any) -> Array:
     return numpy_shaping.expand_dims(on, input, dim)
 
 
-def transpose(on: Interpreter, input: Any, *dims: Any) -> Array:
+def transpose(on: Operators, input: Any, *dims: Any) -> Array:
     return numpy_shaping.transposed(on, input, *dims)
 
 
-def where(on: Interpreter, condition: Any, input: Any = None, other: Any = None) -> Array:
+def where(on: Operators, condition: Any, input: Any = None, other: Any = None) -> Array:
     return numpy_functions.where(on, condition, input, other)
 
 
-def lerp(on: Interpreter, input: Any, end: Any, weight: Any) -> Any:
+def lerp(on: Operators, input: Any, end: Any, weight: Any) -> Any:
     return on.binary("+", input, on.binary("*", weight, on.binary("-", end, input)))
 
 
-def addcmul(on: Interpreter, input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
+def addcmul(on: Operators, input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
     return on.binary("+", input, on.binary("*", value, on.binary("*", tensor1, tensor2)))
 
 
-def same(on: Interpreter, a: Any, *args: Any, **kwargs: Any) -> Array:
+def same(on: Operators, a: Any, *args: Any, **kwargs: Any) -> Array:
     """detach, double, contiguous: the tensor itself."""
     array = numpy_making.asarray(on, a)
     if array.kind != "f":
@@ -96,12 +94,12 @@ def same(on: Interpreter, a: Any, *args: Any, **kwargs: Any) -> Array:
     return array
 
 
-def size(on: Interpreter, input: Any, dim: Any = None) -> Any:
+def size(on: Operators, input: Any, dim: Any = None) -> Any:
     shape: tuple[int | RowCount, ...] = on.shape(on.array(input))
     return shape if dim is None else on.part(shape, dim)
 
 
-def softplus(on: Interpreter, input: Any, beta: Any = 1.0, threshold: Any = 20.0) -> Array:
+def softplus(on: Operators, input: Any, beta: Any = 1.0, threshold: Any = 20.0) -> Array:
     """log(1 + exp(beta x)) / beta, and x beyond the threshold."""
     calc, x = on.arrays, on.array(input)
     scaled = calc.arithmetic("*", x, on.array(beta))
@@ -109,19 +107,19 @@ def softplus(on: Interpreter, input: Any, beta: Any = 1.0, threshold: Any = 20.0
     return calc.where(calc.compare(">", scaled, on.array(threshold)), x, smooth)
 
 
-def leaky_relu(on: Interpreter, input: Any, negative_slope: Any = 0.01) -> Array:
+def leaky_relu(on: Operators, input: Any, negative_slope: Any = 0.01) -> Array:
     calc, x = on.arrays, on.array(input)
     sloped = calc.arithmetic("*", x, on.array(negative_slope))
     return calc.where(calc.compare(">", x, calc.number(0.0)), x, sloped)
 
 
-def elu(on: Interpreter, input: Any, alpha: Any = 1.0) -> Array:
+def elu(on: Operators, input: Any, alpha: Any = 1.0) -> Array:
     calc, x = on.arrays, on.array(input)
     curved = calc.arithmetic("*", on.array(alpha), calc.float_function("expm1", x))
     return calc.where(calc.compare(">", x, calc.number(0.0)), x, curved)
 
 
-def gelu(on: Interpreter, input: Any, approximate: Any = "none") -> Array:
+def gelu(on: Operators, input: Any, approximate: Any = "none") -> Array:
     calc, x = on.arrays, on.array(input)
     half = calc.arithmetic("*", x, calc.number(0.5))
     if approximate == "tanh":
@@ -132,15 +130,15 @@ def gelu(on: Interpreter, input: Any, approximate: Any = "none") -> Array:
     return on.binary("*", half, on.binary("+", 1.0, bent))
 
 
-def softmax(on: Interpreter, input: Any, dim: Any) -> Array:
+def softmax(on: Operators, input: Any, dim: Any) -> Array:
     return numpy_functions.softmax(on, input, whole(on.arrays, dim))
 
 
-def logsumexp(on: Interpreter, input: Any, dim: Any, keepdim: Any = False) -> Array:
+def logsumexp(on: Operators, input: Any, dim: Any, keepdim: Any = False) -> Array:
     return numpy_functions.logsumexp(on, input, dim, keepdim)
 
 
-def hardtanh(on: Interpreter, input: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Array:
+def hardtanh(on: Operators, input: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Array:
     return numpy_functions.clip(on, input, min_val, max_val)
 
 
