@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from replays import completions, write_replay
 
 from llmsr.archive import read_archive
 from llmsr.sample import is_llm_sample
@@ -242,6 +241,8 @@ def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_workers_that_are_killed_and_stopped_cost_a_search_no_more_than_their_samples(tmp_path):
+    from replays import completions, write_replay
+
     replay = write_replay(tmp_path / "texts.jsonl", completions(200, seed=5))
     command = [
         *(sys.executable, "main.py", "--proposer", "replay", "--replay_path", str(replay), "--budget", "200"),
