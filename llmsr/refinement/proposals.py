@@ -14,6 +14,7 @@ from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import Expression
 from llmsr.expression.writing.source import to_numpy_source
 from llmsr.problem.loading import Problem, Split
+from llmsr.refinement.bounds import bounds
 from llmsr.refinement.candidate import FLOOR, Candidate
 from llmsr.refinement.edits import drops, fixed, freed, swaps
 from llmsr.refinement.library import Library
@@ -82,7 +83,13 @@ def candidates(point: Point, library: Library, max_params: int, count: int) -> l
     if point.nmse > FLOOR:
         sums, single = regress(point, library, max_params), pursue(point, library, max_params, count)
         terms = [c for some in zip_longest(sums, single) for c in some if c is not None]
-    kinds = (drops(point), swaps(point), freed(point, library.first, max_params), fixed(point))
+    kinds = (
+        drops(point),
+        swaps(point),
+        freed(point, library.first, max_params),
+        fixed(point),
+        bounds(point, library.first, max_params),
+    )
     edits = [[c for c in kind if c.promised <= limit] for kind in kinds]
     turns: list[Candidate] = []
     for turn, some in enumerate(zip_longest(*edits)):

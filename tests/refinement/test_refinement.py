@@ -9,6 +9,7 @@ from llmsr.expression.canonical import canonical_hash, canonicalize
 from llmsr.expression.graph import Expression
 from llmsr.fitting import fit
 from llmsr.problem.loading import load_problem
+from llmsr.refinement.bounds import bounds
 from llmsr.refinement.edits import drops, fixed, freed, swaps
 from llmsr.refinement.library import UNARY, Library
 from llmsr.refinement.point import Point, Rows
@@ -125,6 +126,20 @@ def test_constants_near_round_numbers_are_fixed_one_by_one_and_together():
     found = fixed(Point(Tree.of(e.expression, tuple(start[p] for p in e.params)), rows))
     assert form("np.sin(x) + params[0]*x**1.5", ("x",)) in forms(found)
     assert form("params[0]*np.sin(x) + params[1]*x**params[2]", ("x",)) in forms(found)
+
+
+def test_a_limit_is_found_in_the_column_that_has_it_with_its_slope():
+    rng = np.random.default_rng(0)
+    rows = rows_of(
+        lambda x, v: np.minimum(8 * x, 1 - 0.5 * v), x=rng.uniform(0, 1, 300), v=rng.uniform(0, 1, 300)
+    )
+    e = expression("params[0] + params[1]*v").expression
+    at = Point(Tree.of(e, (0.9, -0.4)), rows)
+    best = bounds(at, 2, 10)[0]
+    assert canonical_hash(best.expression) == form("np.minimum(params[2]*x, params[0] + params[1]*v)")
+    assert best.start[2] == pytest.approx(8, rel=0.2)
+    assert best.promised < 0.1 * at.nmse
+    assert not bounds(at, 2, 2), "there is no parameter left"
 
 
 def test_equal_constants_are_tied(problem):
