@@ -11,8 +11,10 @@ from llmsr.sample import REFINE, Evaluation, Sample, is_llm_sample
 
 
 class Refining:
-    """Refines each sample that beats all samples before it, of the run or of its island.
+    """Refines each sample that beats all samples before it.
 
+    With `patience`, once so many samples have passed without a refinement, a sample that beats those of its
+    island before it is refined as well; with 0 each of these is.
     Refinements do not raise that bar, so that what is found later gets its turn; once one leaves nothing to
     explain, none follow.
     `begun` is what every island begins with, `earlier` are the archived samples of the run to be continued.
@@ -23,14 +25,15 @@ class Refining:
     def __init__(
         self,
         refiner: Refiner,
-        by_island: bool,
+        patience: int | None = None,
         begun: Iterable[Evaluation] = (),
         earlier: Sequence[Sample] = (),
     ) -> None:
         self.refiner = refiner
-        self._by_island = by_island
+        self._patience = patience
         self._begun = max(begun, key=score_of, default=None)
-        self._best: dict[int | None, Evaluation] = {}
+        self._best: dict[int | str | None, Evaluation] = {}
+        self._refined = 0
         self._finished = False
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         for sample in earlier:
@@ -51,10 +54,18 @@ class Refining:
 
     def _is_record(self, sample: Sample) -> bool:
         """Whether the sample is to be refined; takes note of it."""
-        key = sample.island if self._by_island else None
-        best = self._best.get(key, self._begun)
         if self._finished or not sample.evaluation.ok:
             return False
+        of_island, of_run = self._raises(sample.island, sample), self._raises("run", sample)
+        waited = self._patience is not None and sample.number - self._refined >= self._patience
+        if not of_run and not (of_island and waited):
+            return False
+        self._refined = sample.number
+        return True
+
+    def _raises(self, key: int | str | None, sample: Sample) -> bool:
+        """Whether the sample is the best so far of an island or of the run; takes note of it."""
+        best = self._best.get(key, self._begun)
         if best is not None and score_of(sample.evaluation) <= score_of(best):
             return False
         self._best[key] = sample.evaluation

@@ -126,7 +126,7 @@ class Search:
         self._refining: Refining | None = None
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
-            self._refining = Refining(refiner, settings.refine == "island", self.seeds, earlier)
+            self._refining = Refining(refiner, settings.patience, self.seeds, earlier)
         self._began = time.monotonic() - elapsed  # for the record alone
         self._last_archived = max(self._earlier, default=-1)
         self._wanted = settings.budget

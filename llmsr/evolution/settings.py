@@ -53,6 +53,11 @@ class SearchSettings:
         "each island, or off",
         choices=("off", "run", "island"),
     )
+    refine_patience: int = option(
+        50,
+        "with --refine run: samples without a refinement after which an island's next record is refined too; "
+        "0: never",
+    )
     refine_fits: int = option(48, "equations fitted to refine one record, at most")
     refine_shown: bool = option(True, "let prompts show the best refinement of a record")
 
@@ -61,10 +66,15 @@ class SearchSettings:
         for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt", "refine_fits"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("reset_every", "lookahead", "seed"):
+        for name in ("reset_every", "lookahead", "seed", "refine_patience"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.exploration >= 0:
             raise UserError(f"exploration must not be negative, got {self.exploration}")
         if self.selection_temperature <= 0:
             raise UserError(f"selection_temperature must be positive, got {self.selection_temperature}")
+
+    @property
+    def patience(self) -> int | None:
+        """Samples without a refinement after which an island's record is refined; None: no number of them."""
+        return 0 if self.refine == "island" else self.refine_patience or None

@@ -1,5 +1,6 @@
 """The search: one archive per seed, whatever the timing; populations that do what they promise."""
 
+import itertools
 import json
 import os
 import signal
@@ -103,9 +104,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, problem, evaluators
     assert without_times(resumed) == without_times(whole)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_refinements_included(tmp_path, hard, replay_file):
+@pytest.mark.parametrize("which", [{"refine": "island"}, {"refine": "run", "refine_patience": 3}])
+def test_a_resumed_run_equals_an_uninterrupted_one_refinements_included(tmp_path, hard, replay_file, which):
     problem, one, two = hard
-    refining = {"refine": "island", "refine_fits": 5, "budget": 40}
+    refining = {"refine_fits": 5, "budget": 40, **which}
     totals, whole = run(tmp_path / "whole", problem, two, replay_file, **refining)
     assert len(whole) == totals.samples + totals.refinements > totals.samples + 10
     refined = [i for i, sample in enumerate(whole) if not is_llm_sample(sample)]
@@ -120,9 +122,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one_refinements_included(tmp_path
         assert again.refinements == totals.refinements
 
 
+def test_records_of_islands_wait_for_their_turn(tmp_path, hard, replay_file):
+    problem, _, two = hard
+    refined = {}
+    for name, more in {
+        "run": {"refine": "run", "refine_patience": 0},
+        "paced": {"refine": "run", "refine_patience": 13},
+        "island": {"refine": "island"},
+    }.items():
+        _, samples = run(tmp_path / name, problem, two, replay_file, refine_fits=1, islands=3, **more)
+        refined[name] = sorted({s.number for s in samples if not is_llm_sample(s)})
+    assert set(refined["run"]) < set(refined["paced"]) < set(refined["island"])
+    added = set(refined["paced"]) - set(refined["run"])
+    assert all(b - a >= 13 for a, b in itertools.pairwise(refined["paced"]) if b in added)
+
+
 def test_refinements_are_no_samples(tmp_path, hard, replay_file):
     problem, one, two = hard
-    totals, samples = run(tmp_path, problem, two, replay_file, refine="run", refine_fits=4)
+    settings = {"refine": "run", "refine_patience": 0, "refine_fits": 4}
+    totals, samples = run(tmp_path, problem, two, replay_file, **settings)
     answers = [s for s in samples if is_llm_sample(s)]
     refinements = [s for s in samples if not is_llm_sample(s)]
     assert [s.completion for s in answers] == completions(60)

@@ -87,7 +87,7 @@ class Records:
         """Look at the records that a resumed run has behind it as at new ones."""
         earlier = [s for s in self._earlier if s.problem == problem]
         refiner = Refiner(self._evaluators[problem], self._refine_fits)
-        self._refining[problem] = Refining(refiner, by_island=False, earlier=earlier)
+        self._refining[problem] = Refining(refiner, earlier=earlier)
         for sample in earlier:
             if sample.proposer == POLICY:
                 self._append_refinements(sample)
