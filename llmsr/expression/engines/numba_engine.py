@@ -27,8 +27,8 @@ from llmsr.expression.engines.interpreter import (
     WIDTH,
     run,
 )
-from llmsr.expression.engines.sums import expired, gradient, gradient_of, gram, gram_of
-from llmsr.expression.engines.tape import FEATURE, REGISTER, UNIFORM, Instruction, Tape
+from llmsr.expression.engines.sums import FIELDS, expired, gradient, gradient_of, gram, gram_of
+from llmsr.expression.engines.tape import FEATURE, REGISTER, UNIFORM, Tape
 from llmsr.expression.engines.ufunc_loops import loop_address
 from llmsr.expression.graph import OPS
 
@@ -76,66 +76,97 @@ _ADDRESSES: dict[str, tuple[int, int]] = {
 _CLOCK = _clock_address()
 
 
-def _aligned(shape: tuple[int, int]) -> np.ndarray:
-    """An array whose rows start on cache lines."""
-    memory = np.zeros(shape[0] * shape[1] + 8)
-    offset = (-memory.ctypes.data % 64) // 8
-    return memory[offset : offset + shape[0] * shape[1]].reshape(shape)
+# what an address in a program's code is counted from; plain numbers are counted from 0 in steps of 1
+_PLAIN, _SLOT, _REGISTER, _FEATURE = 0, 1, 2, 3
 
 
-def _table(
-    program: tuple[Instruction, ...],
-    slots: np.ndarray,
-    features: np.ndarray,
-    registers: np.ndarray,
-    logs: dict[int, np.ndarray],
-    uniform: bool,
-) -> np.ndarray:
-    slot_base, row_base = slots.ctypes.data, registers.ctypes.data
-    feature_base, feature_row = features.ctypes.data, 8 * features.shape[1]
-    register_row = 8 * registers.shape[1]
-    lines: list[int] = []
-    for instruction in program:
+@dataclass(frozen=True)
+class _Code:
+    """A tape's instructions before they are bound: `numbers` (instructions, WIDTH), and in `spaces` of the
+    same shape what those that are places are counted from.
+
+    Uniform instructions come first. `powers`: the line and arguments of every power of the row program.
+    """
+
+    numbers: np.ndarray
+    spaces: np.ndarray
+    powers: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+    def addresses(self, bases: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """The code with addresses for places: `bases` and `steps` in bytes for every kind of place."""
+        return bases[self.spaces] + steps[self.spaces] * self.numbers
+
+
+def _code_of(tape: Tape) -> _Code:
+    """The code of a tape, worked out once."""
+    if NAME not in tape.kept:
+        tape.kept[NAME] = _assembled(tape)
+    return tape.kept[NAME]
+
+
+def _assembled(tape: Tape) -> _Code:
+    numbers: list[int] = []
+    spaces: list[int] = []
+    powers = []
+    lines = [(i, True) for i in tape.uniform_program] + [(i, False) for i in tape.row_program]
+    for instruction, uniform in lines:
         op, args = instruction.op, instruction.args
-        loop, data = _ADDRESSES.get(op, (0, 0))
         opcode = NATIVE.get(op)
         if opcode is None:
             opcode = CALL1 if len(args) == 1 else CALL2
-        base, size = (slot_base, 8) if uniform else (row_base, register_row)
-        line = [opcode, loop, data, base + size * instruction.dst]
+        home = _SLOT if uniform else _REGISTER
+        line = [opcode, *_ADDRESSES.get(op, (0, 0)), instruction.dst]
+        space = [_PLAIN, _PLAIN, _PLAIN, home]
         for kind, index in args:
             if kind == REGISTER:
-                line += (row_base + register_row * index, 0, 8)
+                line += (index, 0, 8)
+                space += (_REGISTER, _PLAIN, _PLAIN)
             elif kind == FEATURE:
-                line += (feature_base + feature_row * index, 8, 8)
+                line += (index, 8, 8)
+                space += (_FEATURE, _PLAIN, _PLAIN)
             else:
-                line += (slot_base + 8 * index, 0, 8 if uniform else 0)
+                line += (index, 0, 8 if uniform else 0)
+                space += (_SLOT, _PLAIN, _PLAIN)
         if opcode == TRIG:
-            cosine = {"sin": 0, "cos": line[3], "sincos": base + size * instruction.second}[op]
-            line[1:4] = (*_ADDRESSES["sin"], 0 if op == "cos" else line[3])
-            line += (cosine, *_ADDRESSES["cos"])
+            line[1:3] = _ADDRESSES["sin"]
+            line += (instruction.second if op == "sincos" else instruction.dst, *_ADDRESSES["cos"])
+            space += (home, _PLAIN, _PLAIN)
+            if op != "sincos":  # the other one's place is none
+                unused = 7 if op == "sin" else 3
+                line[unused], space[unused] = 0, _PLAIN
         if op == "pow":
-            line[0], base_logs = _power_by(args, features, logs)
-            line += (base_logs, 8, 8, *_ADDRESSES["exp"], *_ADDRESSES["log"])
-        lines += line
-        lines += _PADDING[len(line) :]
-    return np.array(lines, dtype=np.int64).reshape(len(program), WIDTH)
+            if not uniform:
+                powers.append((len(numbers) // WIDTH, args))
+            line[0] = POWER
+            line += (0, 8, 8, *_ADDRESSES["exp"], *_ADDRESSES["log"])
+        numbers += line
+        numbers += _PADDING[len(line) :]
+        spaces += space
+        spaces += _PADDING[len(space) :]
+    shape = (len(lines), WIDTH)
+    return _Code(
+        np.array(numbers, dtype=np.int64).reshape(shape),
+        np.array(spaces, dtype=np.int64).reshape(shape),
+        tuple(powers),
+    )
 
 
-def _power_by(
-    args: tuple[tuple[int, int], ...], features: np.ndarray, logs: dict[int, np.ndarray]
-) -> tuple[int, int]:
-    """How a power is best computed, and the address of the logarithms that it needs, noted in `logs`."""
-    (kind, base), (exponent_kind, _) = args
-    if kind == UNIFORM and exponent_kind != UNIFORM:
-        return UNIFORM_BASE, 0
-    if kind != FEATURE or exponent_kind != UNIFORM:
-        return POWER, 0
-    if base not in logs:
-        with np.errstate(all="ignore"):
-            logs[base] = np.log(np.abs(features[base]))
-    plain = features[base].min() > 0.0 and bool(np.isfinite(logs[base].sum()))
-    return POSITIVE_BY_LOG if plain else POWER_BY_LOG, logs[base].ctypes.data
+def _set_powers(
+    code: np.ndarray, powers: tuple[tuple[int, tuple[tuple[int, int], ...]], ...], features: np.ndarray
+) -> list[np.ndarray]:
+    """Tells the code's powers how they are best computed; returns the logarithms that they then read."""
+    logs: dict[int, np.ndarray] = {}
+    for line, ((kind, base), (exponent_kind, _)) in powers:
+        if kind == UNIFORM and exponent_kind != UNIFORM:
+            code[line, 0] = UNIFORM_BASE
+        elif kind == FEATURE and exponent_kind == UNIFORM:
+            if base not in logs:
+                with np.errstate(all="ignore"):
+                    logs[base] = np.log(np.abs(features[base]))
+            plain = features[base].min() > 0.0 and bool(np.isfinite(logs[base].sum()))
+            code[line, 0] = POSITIVE_BY_LOG if plain else POWER_BY_LOG
+            code[line, 10] = logs[base].ctypes.data
+    return list(logs.values())
 
 
 def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
@@ -145,62 +176,58 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     """
     features = np.ascontiguousarray(features)
     target = np.ascontiguousarray(target)
-    width = min(BLOCK, max(8, len(target)))
-    registers = _aligned((tape.n_registers + 3, width))
-    slots = np.zeros(tape.n_uniforms)
-    slots[: len(tape.constants)] = tape.constants
-    logs: dict[int, np.ndarray] = {}
-    uniform_code = _table(tape.uniform_program, slots, features, registers, logs, True)
-    row_code = _table(tape.row_program, slots, features, registers, logs, False)
-    partials = np.zeros((tape.n_params, 2), dtype=np.int64)
-    for i, (kind, index) in enumerate(tape.partials):
-        source = features if kind == FEATURE else registers
-        partials[i] = (source.ctypes.data + 8 * source.shape[1] * index, 8 if kind == FEATURE else 0)
+    k, rows = tape.n_params, len(target)
+    width = min(BLOCK, max(8, rows))
+    n_scratch = (tape.n_registers + 3) * width
+    # registers and three rows more, from a cache line on; uniform slots; products of features
+    memory = np.zeros(8 + n_scratch + tape.n_uniforms + (k + 1) * (k + 1))
+    registers = memory.ctypes.data + -memory.ctypes.data % 64
+    slots = registers + 8 * n_scratch
+    first_slot = (slots - memory.ctypes.data) // 8
+    memory[first_slot : first_slot + len(tape.constants)] = tape.constants
+    bases = np.array([0, slots, registers, features.ctypes.data])
+    steps = np.array([1, 8, 8 * width, 8 * rows])
+    assembled = _code_of(tape)
+    code = assembled.addresses(bases, steps)
+    logs = _set_powers(code, assembled.powers, features)
+    partials = [
+        (bases[_FEATURE] + steps[_FEATURE] * index, 8)
+        if kind == FEATURE
+        else (bases[_REGISTER] + steps[_REGISTER] * index, 0)
+        for kind, index in tape.partials
+    ]
     # derivatives that are features come first in the sums
-    fixed = sum(kind == FEATURE for kind, _ in tape.partials)
-    order = np.array(
-        sorted(range(tape.n_params), key=lambda i: (tape.partials[i][0] != FEATURE, i)), dtype=np.int64
-    )
-    known = np.zeros((tape.n_params + 1, tape.n_params + 1))
-    counters = np.zeros(3, dtype=np.int64)
-    loops = np.zeros(16, dtype=np.int64)
-    handle = np.array(
-        [
-            gram_of.address,
-            gradient_of.address,
-            run.address,
-            _CLOCK,
-            int(deadline * 1e9) if math.isfinite(deadline) else np.iinfo(np.int64).max,
-            uniform_code.ctypes.data,
-            len(uniform_code),
-            row_code.ctypes.data,
-            len(row_code),
-            partials.ctypes.data,
-            slots.ctypes.data + 8 * len(tape.constants),
-            registers.ctypes.data,
-            registers[tape.n_registers :].ctypes.data,
-            target.ctypes.data,
-            len(target),
-            width,
-            counters.ctypes.data,
-            loops.ctypes.data,
-            order.ctypes.data,
-            fixed,
-            known.ctypes.data,
-        ],
-        dtype=np.int64,
-    )
-    arrays = (
-        uniform_code,
-        row_code,
-        partials,
-        slots,
+    fixed = [i for i, (kind, _) in enumerate(tape.partials) if kind == FEATURE]
+    order = fixed + [i for i, (kind, _) in enumerate(tape.partials) if kind != FEATURE]
+    # the vector, then counters, scratch for numpy's call interface, order and places of derivatives
+    counters, loops, orders, places = FIELDS, FIELDS + 3, FIELDS + 19, FIELDS + 19 + k
+    integers = np.zeros(places + 2 * k, dtype=np.int64)
+    base = integers.ctypes.data
+    integers[orders:places] = order
+    integers[places:].reshape(k, 2)[:] = partials or np.empty((0, 2))
+    n_uniform = len(tape.uniform_program)
+    integers[:FIELDS] = (
+        gram_of.address,
+        gradient_of.address,
+        run.address,
+        _CLOCK,
+        int(deadline * 1e9) if math.isfinite(deadline) else np.iinfo(np.int64).max,
+        code.ctypes.data,
+        n_uniform,
+        code.ctypes.data + 8 * WIDTH * n_uniform,
+        len(tape.row_program),
+        base + 8 * places,
+        slots + 8 * len(tape.constants),
         registers,
-        features,
-        target,
-        loops,
-        order,
-        known,
-        *logs.values(),
+        registers + 8 * tape.n_registers * width,
+        target.ctypes.data,
+        rows,
+        width,
+        base + 8 * counters,
+        base + 8 * loops,
+        base + 8 * orders,
+        len(fixed),
+        slots + 8 * tape.n_uniforms,
     )
-    return Program(handle, counters, arrays)
+    arrays = (integers, memory, code, features, target, *logs)
+    return Program(integers[:FIELDS], integers[counters : counters + 3], arrays)

@@ -7,8 +7,8 @@ program* does the rest, block by block, in registers that stay in the cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class Tape:
     row_program: tuple[Instruction, ...]
     n_registers: int
     partials: tuple[tuple[int, int], ...]
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What engines worked out from the tape alone, by their names."""
 
     @property
     def n_params(self) -> int:
