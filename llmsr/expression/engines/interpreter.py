@@ -28,6 +28,7 @@ from llmsr.expression.engines.arithmetic import (
 )
 from llmsr.expression.engines.compiling import callback, jit
 from llmsr.expression.engines.foreign import call_loop, integers, numbers
+from llmsr.expression.engines.fusion import MUL_ADD, MUL_MUL, MUL_NEG, MUL_SUB, SUB_MUL, fused
 from llmsr.expression.engines.trigonometry import sine_and_cosine
 
 WIDTH = 17
@@ -41,6 +42,7 @@ NATIVE = {
 }
 NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
 NATIVE |= {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "neg": NEG, "abs": ABS, "sign": SIGN}
+NATIVE |= {"mul_mul": MUL_MUL, "mul_add": MUL_ADD, "mul_sub": MUL_SUB, "sub_mul": SUB_MUL, "mul_neg": MUL_NEG}
 
 
 @jit
@@ -178,6 +180,10 @@ def run(code_address, size, row, width, spare, loops_address):
         elif ADD <= opcode <= SIGN:
             b = code[line + 7] + row * code[line + 8]
             arithmetic(opcode, a, code[line + 6], b, code[line + 9], out_address, width)
+        elif opcode >= MUL_MUL:
+            b = code[line + 7] + row * code[line + 8]
+            c = code[line + 10] + row * code[line + 11]
+            fused(opcode, a, b, code[line + 9], c, code[line + 12], out_address, width)
         elif opcode >= POWER and _power(code[line : line + WIDTH], row, width, spare, loops_address):
             continue
         elif opcode == CALL2 or opcode >= POWER:

@@ -16,7 +16,8 @@ from llmsr.expression.derive import Derivatives
 from llmsr.expression.graph import OPS, Node
 
 FEATURE, UNIFORM, REGISTER = 0, 1, 2
-NO_OPERAND = (UNIFORM, 0)
+FUSED = {"mul": "mul_mul", "add": "mul_add", "sub": "mul_sub", "neg": "mul_neg"}
+"""Instructions that multiply their first two arguments and then do what the key says with the third."""
 
 
 class Instruction(NamedTuple):
@@ -177,6 +178,7 @@ class _Assembler:
         self.outputs = [*partials, root]
         self.max_features = max_features
         self.live = self._live()
+        self.merged: dict[int, int] = {}
 
     def _live(self) -> list[bool]:
         live = [False] * len(self.nodes)
@@ -235,6 +237,41 @@ class _Assembler:
             tuple(partials),
         )
 
+    def _merged(self) -> dict[int, int]:
+        """The products that are computed inside the only node that uses them, by that node."""
+        uses = [0] * len(self.nodes)
+        for i, node in enumerate(self.nodes):
+            if self.live[i] and self.kinds[i] == REGISTER:
+                for a in node.args:
+                    uses[a] += 1
+        for output in self.outputs:
+            uses[output] += 2
+        merged: dict[int, int] = {}
+        for i, node in enumerate(self.nodes):
+            if not self.live[i] or self.kinds[i] != REGISTER or node.op not in FUSED:
+                continue
+            for a in node.args:
+                single = self.kinds[a] == REGISTER and uses[a] == 1 and self.nodes[a].op == "mul"
+                if single and a not in merged:
+                    merged[i] = a
+                    break
+        return merged
+
+    def _operands(self, i: int) -> tuple[str, tuple[int, ...]]:
+        """A node's operation and what it reads, a product merged into it included; numbers last in it."""
+        node = self.nodes[i]
+        product = self.merged.get(i)
+        if product is None:
+            return node.op, node.args
+        first, second = self.nodes[product].args
+        if self.kinds[first] == UNIFORM:
+            first, second = second, first
+        if node.op == "neg":
+            return "mul_neg", (first, second)
+        other = node.args[1] if node.args[0] == product else node.args[0]
+        op = "sub_mul" if node.op == "sub" and node.args[1] == product else FUSED[node.op]
+        return op, (first, second, other)
+
     def _twin(self, node: Node, index: int) -> int | None:
         """The later cosine of a sine's argument, or the reverse: both come out of one reduction."""
         if node.op not in ("sin", "cos"):
@@ -244,14 +281,17 @@ class _Assembler:
     def _row_program(
         self, where: dict[int, tuple[int, int]]
     ) -> tuple[list[Instruction], int, list[tuple[int, int]]]:
+        self.merged = self._merged()
+        within = set(self.merged.values())
         n_outputs = len(self.outputs)
         body = [i for i in range(len(self.nodes)) if self.live[i] and self.kinds[i] == REGISTER]
         last_use: dict[int, int] = {}
         self.trig = {
             (self.nodes[i].op, self.nodes[i].args[0]): i for i in body if self.nodes[i].op in ("sin", "cos")
         }
+        body = [i for i in body if i not in within]
         for i in body:
-            for a in self.nodes[i].args:
+            for a in self._operands(i)[1]:
                 last_use[a] = i
         target: dict[int, int] = {}
         for register, output in enumerate(self.outputs):
@@ -264,13 +304,14 @@ class _Assembler:
         program: list[Instruction] = []
         for i in body:
             node = self.nodes[i]
-            args = tuple([where[a] for a in node.args])
+            op, operands = self._operands(i)
+            args = tuple([where[a] for a in operands])
             if i not in where:
                 twin = self._twin(node, i)
                 register, top = _place(i, target, free, top)
                 where[i] = (REGISTER, register)
                 if twin is None:
-                    program.append(Instruction(node.op, register, args))
+                    program.append(Instruction(op, register, args))
                 else:
                     other, top = _place(twin, target, free, top)
                     where[twin] = (REGISTER, other)
@@ -278,7 +319,7 @@ class _Assembler:
                     program.append(Instruction("sincos", sine, args, cosine))
             # freed after the result has its place: compiled loops are fast only where they don't write
             # what they read
-            for a in set(node.args):
+            for a in set(operands):
                 if where[a][0] == REGISTER and last_use[a] == i and a not in target:
                     free.append(where[a][1])
         partials: list[tuple[int, int]] = []
