@@ -1,10 +1,11 @@
 """Prints, as markdown tables, what a fit costs and reaches beside LLM-SR's way, peers and the machine.
 
-    python benchmarks/fit_engine.py [corpus] [truths] [inner] [peers] [noise] [rows]
+    python benchmarks/fit_engine.py [corpus] [generated] [truths] [inner] [peers] [noise] [rows]
 
 Without names all tables are printed. CPU seconds, user and system, everywhere; what is compared runs side by
 side, body by body, in one run. The bodies of `benchmarks/corpus/` are ours and trusted: LLM-SR's way and the
-peers execute them.
+peers execute them. `generated` are bodies of the grammar, from a seed that nothing was adjusted to.
+pyoperon is one of the peers where it is installed (requirements-peers.txt).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -34,9 +36,11 @@ from llmsr.expression.engines import chosen as engine  # noqa: E402
 from llmsr.expression.engines.tape import compile_tape  # noqa: E402
 from llmsr.fitting import Fit, fit  # noqa: E402
 from llmsr.fitting.search import warm_up  # noqa: E402
+from llmsr.llm.grammar import random_body  # noqa: E402
 from llmsr.problem.loading import Problem, Split, load_problem  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
+GENERATED_SEED, GENERATED = 2026, 25
 TRUTHS = {"oscillator1": 2, "oscillator2": 1, "bactgrow": 2}
 
 
@@ -93,7 +97,27 @@ def geometric(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
+def generated(problems: dict[str, Problem]) -> Iterator[tuple[str, int, str]]:
+    """(problem, number, body) of bodies that the grammar draws."""
+    for name, problem in problems.items():
+        generator = Random(f"{GENERATED_SEED} {name}")
+        for number in range(GENERATED):
+            yield name, number, random_body(generator, problem.spec.columns, problem.spec.max_params)
+
+
 def show_corpus(problems: dict[str, Problem]) -> None:
+    """Ours beside LLM-SR's way on every skeleton of the corpus."""
+    show_beside_llmsr("skeletons in the manner of an LLM", list(corpus()), problems)
+
+
+def show_generated(problems: dict[str, Problem]) -> None:
+    """Ours beside LLM-SR's way on skeletons of the grammar."""
+    show_beside_llmsr("skeletons of the grammar", list(generated(problems)), problems)
+
+
+def show_beside_llmsr(
+    title: str, skeletons: list[tuple[str, int, str]], problems: dict[str, Problem]
+) -> None:
     """Ours beside LLM-SR's way on every skeleton."""
     ratios: list[float] = []
     totals = {"best": 0.0, "bfgs": 0.0, "forked": 0.0}
@@ -101,7 +125,7 @@ def show_corpus(problems: dict[str, Problem]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         forked = ForkedBFGS(folder)
         for name, problem in problems.items():
-            bodies = [(number, body) for other, number, body in corpus() if other == name]
+            bodies = [(number, body) for other, number, body in skeletons if other == name]
             # a problem at a time, so that fits follow fits in one process as they do in a search
             answers = [forked(body, problem) for _, body in bodies]
             for (number, body), (theirs, cpu) in zip(bodies, answers, strict=True):
@@ -121,7 +145,7 @@ def show_corpus(problems: dict[str, Problem]) -> None:
                 worse_than_bfgs += bfgs.loss is not None and loss > 1.0005 * bfgs.loss
     count = len(ratios)
     table(
-        f"{count} skeletons, {engine.NAME} engine",
+        f"{count} {title}, {engine.NAME} engine",
         ["", "CPU seconds", "times LLM-SR's way", "geometric mean", "loss <= 1.001x", "better by > 1%"],
         [
             ["LLM-SR's way (fork, import, BFGS)", f"{totals['forked']:.1f}", "1", "1", f"{finite}", "-"],
@@ -271,6 +295,19 @@ def torch_bfgs(body: str, problem: Problem) -> float:
     return float(optimize.minimize(value_and_slope, np.ones(10), jac=True, method="BFGS").fun)
 
 
+def operon_levenberg_marquardt() -> Callable[[str, Problem], float]:
+    from operon_peer import Fitter
+
+    fitters: dict[str, Fitter] = {}
+
+    def fitted(body: str, problem: Problem) -> float:
+        if problem.name not in fitters:
+            fitters[problem.name] = Fitter(problem.train)
+        return fitters[problem.name](parse(body, problem.spec.columns))
+
+    return fitted
+
+
 def show_peers(problems: dict[str, Problem]) -> None:
     """Other optimisers, warm and in this process, on the skeletons that they can express."""
     import torch
@@ -280,6 +317,10 @@ def show_peers(problems: dict[str, Problem]) -> None:
         "scipy least_squares (LM, finite differences)": scipy_least_squares,
         "torch gradient, scipy BFGS": torch_bfgs,
     }
+    try:
+        peers["pyoperon, LM, float32"] = operon_levenberg_marquardt()
+    except ImportError:
+        print("pyoperon is not installed", file=sys.stderr)
     ours: dict[tuple[str, int], tuple[float, float]] = {}
     for name, number, body in corpus():
         found, seconds = our_fit(body, problems[name])
@@ -352,6 +393,7 @@ def show_rows(problems: dict[str, Problem]) -> None:
 
 TABLES = {
     "corpus": show_corpus,
+    "generated": show_generated,
     "truths": show_truths,
     "inner": show_inner,
     "peers": show_peers,
