@@ -29,6 +29,7 @@ from llmsr.evolution.refining import Refining
 from llmsr.evolution.settings import SearchSettings
 from llmsr.evolution.top import Top
 from llmsr.evolution.totals import Totals, score_of
+from llmsr.interruption import uninterrupted
 from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Version, build_prompt, version_bodies
@@ -215,10 +216,11 @@ class Search:
         for asked, completions in zip(group.prompts, answers, strict=True):
             archived = self._earlier.pop(asked.number, [])
             for sample in archived:
+                self._note(sample)
                 self._keep(sample)
             for completion, evaluation in completions:
                 sample = self._sample(asked, completion, evaluation.result())
-                self.archive.append(sample)
+                self._record([sample])
                 self._keep(sample)
             missing += asked.count - len(archived) - len(completions)
             exhausted += not archived and not completions and asked.number > self._last_archived
@@ -241,7 +243,6 @@ class Search:
         )
 
     def _keep(self, sample: Sample) -> None:
-        self._note(sample)
         if sample.evaluation.ok:
             self.population.add(member_of(sample.number, sample.evaluation), sample.island)
         elif sample.evaluation.reason:
@@ -255,13 +256,19 @@ class Search:
         found, archived = refining.of(sample)
         elapsed = round(time.monotonic() - self._began, 3)
         found[archived:] = [replace(refinement, elapsed=elapsed) for refinement in found[archived:]]
-        for refinement in found[archived:]:
-            self.archive.append(refinement)
-        for refinement in found:
+        for refinement in found[:archived]:
             self._note(refinement)
+        self._record(found[archived:])
         best = refining.refiner.best(sample, found)
         if best is not None and self.settings.refine_shown:
             self.population.add(member_of(best.number, best.evaluation), best.island)
+
+    def _record(self, samples: list[Sample]) -> None:
+        """Archive new samples and count them, both or neither whenever the run is interrupted."""
+        with uninterrupted():
+            for sample in samples:
+                self.archive.append(sample)
+                self._note(sample)
 
     def _note(self, sample: Sample) -> None:
         self.totals.add(sample)

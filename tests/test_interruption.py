@@ -1,0 +1,39 @@
+"""A request to stop waits for the end of a step, and is heard then."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from llmsr.interruption import uninterrupted
+
+
+def test_a_signal_waits_for_the_end_of_the_step():
+    done = []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(1)
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_a_signal_nothing_is_raised_and_errors_pass():
+    with uninterrupted():
+        pass
+    with pytest.raises(ZeroDivisionError), uninterrupted():
+        1 / 0  # noqa: B018
+
+
+def test_another_thread_may_use_it():
+    found = []
+
+    def work():
+        with uninterrupted():
+            found.append(1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [1]
