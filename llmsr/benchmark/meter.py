@@ -219,7 +219,7 @@ def memory_bytes(pid: int) -> int:
 
 
 class Gpus:
-    """Memory of the machine's NVIDIA GPUs beyond what was held at the start."""
+    """Memory of the NVIDIA GPUs that the command may use, beyond what was held at the start."""
 
     def __init__(self, watch: bool) -> None:
         self.cpu_seconds = 0.0  # of the asking itself, which is not the command's
@@ -237,6 +237,8 @@ class Gpus:
         if self._tool is None:
             return None
         query = [self._tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            query.append(f"--id={visible}")
         before = _reaped_seconds()
         try:
             told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
