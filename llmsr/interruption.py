@@ -13,7 +13,7 @@ from typing import Any
 def uninterrupted() -> Iterator[None]:
     """While open, SIGINT and SIGTERM wait for its end, so that what is done inside is done whole.
 
-    Keep it short: Ctrl-C waits too. Outside of the main thread, which signals never interrupt, it does nothing.
+    Keep it short: Ctrl-C waits too. Outside of the main thread, which no signal interrupts, it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
