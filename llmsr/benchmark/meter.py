@@ -223,7 +223,8 @@ class Gpus:
 
     def __init__(self, watch: bool) -> None:
         self.cpu_seconds = 0.0  # of the asking itself, which is not the command's
-        self._tool = shutil.which("nvidia-smi") if watch else None
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+        self._tool = shutil.which("nvidia-smi") if watch and not hidden else None
         self._before = self._used()
 
     def held(self) -> list[int] | None:
