@@ -19,16 +19,16 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    handlers: dict[int, Any] = {}
+    handlers: dict[signal.Signals, Any] = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             handlers[number] = signal.getsignal(number)
             if handlers[number] is not None:  # None: not Python's, so it cannot be put back
-                signal.signal(number, lambda number, frame: waiting.append(number))
+                signal.signal(number, lambda caught, frame: waiting.append(caught))
         yield
     finally:
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
-        for number in waiting[:1]:
-            signal.raise_signal(number)
+        if waiting:
+            signal.raise_signal(waiting[0])
