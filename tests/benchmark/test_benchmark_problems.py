@@ -67,6 +67,8 @@ def test_a_written_problem_loads_with_its_spec(tmp_path, monkeypatch):
 def test_the_mission_s_laws_give_the_mission_s_data(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     problem = load_problem(name)
+    if name in STAND_IN_LAWS and not problem.synthetic:
+        pytest.skip("measured data are here, whose law nobody knows")
     law = law_of(problem, name)
     skeleton = law_expression(law, problem.spec.columns)
     for split in problem.splits.values():
