@@ -1,4 +1,4 @@
-"""Steps that a request to stop does not split."""
+"""Requests to stop, SIGINT and SIGTERM: who answers them, and steps that they do not split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
+
+REQUESTS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Whoever handled SIGINT and SIGTERM before handles them afterwards, whatever is set while it is open.
+
+    Outside of the main thread, where no handler can be set, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in REQUESTS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # None: not Python's, so it cannot be put back
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -19,16 +38,12 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    handlers: dict[signal.Signals, Any] = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.getsignal(number)
-            if handlers[number] is not None:  # None: not Python's, so it cannot be put back
-                signal.signal(number, lambda caught, frame: waiting.append(caught))
-        yield
+        with handlers_kept():
+            for number in REQUESTS:
+                if signal.getsignal(number) is not None:
+                    signal.signal(number, lambda caught, frame: waiting.append(caught))
+            yield
     finally:
-        for number, handler in handlers.items():
-            if handler is not None:
-                signal.signal(number, handler)
         if waiting:
             signal.raise_signal(waiting[0])

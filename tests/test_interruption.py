@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from llmsr.interruption import uninterrupted
+from llmsr.interruption import handlers_kept, uninterrupted
 
 
 def test_a_signal_waits_for_the_end_of_the_step():
@@ -47,3 +47,10 @@ def test_another_thread_may_use_it():
     thread.start()
     thread.join()
     assert found == [1]
+
+
+def test_what_another_library_sets_is_undone():
+    before = signal.getsignal(signal.SIGTERM)
+    with handlers_kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -223,8 +223,7 @@ class Gpus:
 
     def __init__(self, watch: bool) -> None:
         self.cpu_seconds = 0.0  # of the asking itself, which is not the command's
-        hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-        self._tool = shutil.which("nvidia-smi") if watch and not hidden else None
+        self._query = _gpu_query() if watch else None
         self._before = self._used()
 
     def held(self) -> list[int] | None:
@@ -235,19 +234,25 @@ class Gpus:
         return [max(0, now - before) for now, before in zip(used, self._before, strict=True)]
 
     def _used(self) -> list[int] | None:
-        if self._tool is None:
+        if self._query is None:
             return None
-        query = [self._tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-            query.append(f"--id={visible}")
         before = _reaped_seconds()
         try:
-            told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+            told = subprocess.run(self._query, capture_output=True, text=True, timeout=10, check=True).stdout
             return [int(line) * 2**20 for line in told.split()] or None
         except (OSError, ValueError, subprocess.SubprocessError):
             return None
         finally:
             self.cpu_seconds += _reaped_seconds() - before
+
+
+def _gpu_query() -> list[str] | None:
+    """The command that tells the memory used of each visible GPU; None where there is none to ask about."""
+    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if tool is None or visible == "":
+        return None
+    chosen = [] if visible is None else [f"--id={visible}"]
+    return [tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits", *chosen]
 
 
 def _reaped_seconds() -> float:

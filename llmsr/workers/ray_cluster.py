@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmsr.errors import UserError
+from llmsr.interruption import handlers_kept
 from llmsr.workers.pool import SECRET, single_thread_environment
 
 CONNECT_SECONDS = 10.0
@@ -62,16 +62,11 @@ def _connect(ray: Any, address: str) -> None:
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): "
                 "start one, or unset RAY_ADDRESS to have one on this machine"
             ) from None
-    main_thread = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **settings)
+        with handlers_kept():  # how a run ends is not Ray's to say
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **settings)
     except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
         raise UserError(f"cannot use the Ray cluster {address}: {one_line(error)}") from None
-    finally:
-        for number, handler in handlers.items():
-            if main_thread and handler is not None:
-                signal.signal(number, handler)  # how a run ends is not Ray's to say
 
 
 def _keep_off_standard_output(ray: Any) -> None:
