@@ -9,9 +9,9 @@ from llmsr.benchmark.cells import DONE, CellDirectory, read_json
 from llmsr.benchmark.plan import GRPO, PEER, Arm, Plan
 from llmsr.report.terminal import format_table
 
-# CPU seconds, all processes together, of 200 to 300 samples on oscillator1 and bactgrow: docs/benchmark.md
+# CPU seconds a sample, all processes together: means over the runs of configs/benchmark.yaml, on shared cores
 START = 7.0
-RATES = {"grammar": 0.015, "skeleton-lm": 0.09, "reference": 0.5, GRPO: 0.23}
+RATES = {"grammar": 0.03, "skeleton-lm": 0.1, "reference": 0.5, GRPO: 0.15}
 
 
 def estimate(plan: Plan, output: Path, jobs: int) -> str:

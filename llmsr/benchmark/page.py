@@ -71,7 +71,7 @@ def summary_page(results: Results) -> str:
     ]
     head, rows = test_table(results)
     if rows:
-        parts.append(markup.section(f"Against {plan.baseline}", _table(head, rows), hint=TEST_NOTE))
+        parts.append(markup.section("Paired tests", _table(head, rows), hint=TEST_NOTE))
     head, rows = claim_table(results)
     if rows:
         lines = "".join(f"<p>{escape(line)}</p>" for line in memory_lines(results))

@@ -10,14 +10,14 @@
       grpo: {use_rl: true, memory: none}
       gplearn: {peer: gplearn, cpu_seconds: 600}
 
-An arm's keys are flags of the public command line, beside `title`, `budget` and `timeout`; they are checked
-here, before anything runs. An arm with `use_rl` trains, one with `peer` is another program, every other one
-searches.
+An arm's keys are flags of the public command line, beside `title`, `budget`, `timeout` and `against`, the arm
+that it is tested against instead of the baseline; they are checked here, before anything runs. An arm with
+`use_rl` trains, one with `peer` is another program, every other one searches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from llmsr.config import option, read_yaml, resolve
 from llmsr.errors import UserError
 
 SEARCH, GRPO, PEER = "search", "grpo", "peer"
-OWN_KEYS = ("title", "budget", "timeout")
+OWN_KEYS = ("title", "budget", "timeout", "against")
 RESERVED = frozenset(
     {"problem_name", "spec_path", "data_dir", "log_path", "output_dir", "run_id", "seed", "resume", "json",
      "dry_run"}
@@ -60,13 +60,17 @@ class BenchmarkSettings:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to find equations. `flags` are those of its command line; `budget` is in LLM samples."""
+    """One way to find equations. `flags` are those of its command line; `budget` is in LLM samples.
+
+    `against` names the arm that it is tested against.
+    """
 
     name: str
     kind: str
     title: str
     budget: int
     timeout: float
+    against: str
     flags: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -117,10 +121,7 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
             _arm(str(name), flags or {}, shared, settings, settings_of) for name, flags in arms.items()
         )
         problems = _words(settings.problems, "problems")
-        if settings.baseline not in {arm.name for arm in made}:
-            raise UserError(
-                f"baseline {settings.baseline!r} is no arm; there are: {', '.join(map(str, arms))}"
-            )
+        _check_baselines(settings.baseline, made)
         seeds = _seeds(settings.seeds)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -133,6 +134,13 @@ def _check_shared(shared: Any) -> None:
     unknown = set(shared) - {SEARCH, GRPO}
     if unknown:
         raise UserError(f"`shared` knows search and grpo; not {sorted(map(str, unknown))[0]!r}")
+
+
+def _check_baselines(baseline: str, arms: Sequence[Arm]) -> None:
+    names = [arm.name for arm in arms]
+    for what, name in [("baseline", baseline), *((f"arm {arm.name}: against", arm.against) for arm in arms)]:
+        if name not in names:
+            raise UserError(f"{what} {name!r} is no arm; there are: {', '.join(names)}")
 
 
 def _arm(
@@ -160,8 +168,8 @@ def _arm(
         resolve(*classes, given=flags if kind == PEER else {**flags, "budget": budget})
     except UserError as error:
         raise UserError(f"arm {name}: {error}") from None
-    title = str(own.get("title", name))
-    return Arm(name, kind, title, budget, float(own.get("timeout", settings.timeout)), flags)
+    title, against = str(own.get("title", name)), str(own.get("against", settings.baseline))
+    return Arm(name, kind, title, budget, float(own.get("timeout", settings.timeout)), against, flags)
 
 
 def _words(text: str, what: str) -> tuple[str, ...]:

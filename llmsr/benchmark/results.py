@@ -13,7 +13,7 @@ from typing import Any
 
 from llmsr.benchmark.cells import DONE, FAILED, CellDirectory, read_json
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
-from llmsr.benchmark.plan import GRPO, PEER, Plan
+from llmsr.benchmark.plan import GRPO, PEER, Arm, Plan
 from llmsr.benchmark.statistics import (
     Comparison,
     Cost,
@@ -132,43 +132,49 @@ def costs(runs: Sequence[Measures], threshold: str, unit: str) -> list[Cost]:
 
 
 def tests(results: Results) -> dict[str, dict[str, Comparison]]:
-    """Per split, every arm against the baseline over all seeds and problems that both have finished."""
+    """Per split, every arm against its baseline over all seeds and problems that both have finished."""
     plan = results.plan
     found = {}
     for split in SPLITS:
         pairs = {}
         for arm in plan.arms:
-            if arm.name == plan.baseline:
+            if arm.name == arm.against:
                 continue
             pairs[arm.name] = [
                 (_final_nmse(ours, split), _final_nmse(theirs, split))
                 for problem in plan.problems
-                for ours, theirs in results.paired(problem, arm.name, plan.baseline)
+                for ours, theirs in results.paired(problem, arm.name, arm.against)
                 if split in ours["splits"]
             ]
         found[split] = compare_arms(pairs)
     return found
 
 
-def ratios(results: Results, arm: str, unit: str, threshold: str) -> Ratio | None:
-    """How many times less than the baseline an arm spends until a threshold, over the problems."""
+def ratios(results: Results, arm: Arm, unit: str, threshold: str) -> Ratio | None:
+    """How many times less than its baseline an arm spends until a threshold, over the problems."""
     ours, theirs = {}, {}
     for problem in results.plan.problems:
-        pairs = results.paired(problem, arm, results.plan.baseline)
+        pairs = results.paired(problem, arm.name, arm.against)
         if pairs:
             ours[problem] = costs([a for a, _ in pairs], threshold, unit)
             theirs[problem] = costs([b for _, b in pairs], threshold, unit)
     return cost_ratio({p: c for p, c in ours.items() if c}, theirs)
 
 
-def memory_ratio(results: Results, arm: str, name: str = "peak_host_bytes") -> tuple[float, Any] | None:
-    """Peak memory of an arm over the baseline's, in pairs of equal problem and seed."""
+def memory_ratio(results: Results, arm: Arm, name: str = "peak_host_bytes") -> tuple[float, Any] | None:
+    """Peak memory of an arm over its baseline's, in pairs of equal problem and seed."""
     pairs = [
         (float(a[name] or 0), float(b[name] or 0))
         for problem in results.plan.problems
-        for a, b in results.paired(problem, arm, results.plan.baseline)
+        for a, b in results.paired(problem, arm.name, arm.against)
     ]
     return value_ratio([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
+
+
+def trained(results: Results) -> list[Arm]:
+    """The arms that train and have finished a run."""
+    arms, problems = results.plan.arms, results.plan.problems
+    return [arm for arm in arms if arm.kind == GRPO and any(results.of(p, arm.name) for p in problems)]
 
 
 def claim(results: Results) -> list[dict[str, Any]]:
@@ -179,16 +185,14 @@ def claim(results: Results) -> list[dict[str, Any]]:
     otherwise; `not reached` where neither got to the threshold.
     """
     found = []
-    for arm in results.plan.arms:
-        if arm.kind != GRPO or not any(results.of(p, arm.name) for p in results.plan.problems):
-            continue
+    for arm in trained(results):
         for threshold in THRESHOLDS:
             for unit in ("samples", "cpu_seconds", "gpu_seconds"):
-                ratio = ratios(results, arm.name, unit, f"{threshold:g}")
+                ratio = ratios(results, arm, unit, f"{threshold:g}")
                 if ratio is None and unit == "gpu_seconds":
                     continue
-                told = {"arm": arm.name, "threshold": threshold, "unit": unit, "verdict": verdict(ratio)}
-                found.append(told | (asdict(ratio) if ratio else {}))
+                told = {"arm": arm.name, "against": arm.against, "threshold": threshold, "unit": unit}
+                found.append(told | {"verdict": verdict(ratio)} | (asdict(ratio) if ratio else {}))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
 from llmsr.benchmark.plan import PEER
-from llmsr.benchmark.results import Results, arm_records, claim, course, memory_ratio, tests
+from llmsr.benchmark.results import Results, arm_records, claim, course, memory_ratio, tests, trained
 from llmsr.benchmark.statistics import CEILING, Spread
 
 NOTES = (
@@ -52,7 +52,7 @@ def summary_markdown(results: Results) -> str:
     parts += [*(f"- {note}" for note in NOTES), ""]
     head, rows = test_table(results)
     if rows:
-        parts += [f"## Against {results.plan.baseline}", "", *markdown_table(head, rows), "", TEST_NOTE, ""]
+        parts += ["## Paired tests", "", *markdown_table(head, rows), "", TEST_NOTE, ""]
     head, rows = claim_table(results)
     if rows:
         parts += [f"## {claim_title(results)}", "", *markdown_table(head, rows), "", CLAIM_NOTE, ""]
@@ -106,15 +106,14 @@ def problem_table(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[li
 def test_table(results: Results) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the paired tests, an arm a row."""
     found = tests(results)
-    names = [
-        arm.name for arm in results.plan.arms if any(arm.name in of_split for of_split in found.values())
-    ]
-    head = ["arm", "pairs"]
+    arms = [arm for arm in results.plan.arms if any(arm.name in of_split for of_split in found.values())]
+    head = ["arm", "against", "pairs"]
     for split in SPLITS:
         head += [f"{split}: decades", "better/worse", "p (Holm)"]
     rows = []
-    for name in names:
-        row = [name, str(max(of.get(name).pairs for of in found.values() if name in of))]  # type: ignore[union-attr]
+    for arm in arms:
+        name = arm.name
+        row = [name, arm.against, str(max(of[name].pairs for of in found.values() if name in of))]
         for split in SPLITS:
             one = found[split].get(name)
             row += ["–"] * 3 if one is None else [
@@ -128,6 +127,7 @@ def claim_table(results: Results) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the claim's ratios, one per trained arm, threshold and unit."""
     head = [
         "arm",
+        "against",
         "NMSE",
         "counted in",
         "times quicker",
@@ -142,7 +142,7 @@ def claim_table(results: Results) -> tuple[list[str], list[list[str]]]:
         interval = entry.get("interval")
         reached = entry.get("reached")
         rows.append([
-            entry["arm"], f"{entry['threshold']:g}", entry["unit"].replace("_", " "),
+            entry["arm"], entry["against"], f"{entry['threshold']:g}", entry["unit"].replace("_", " "),
             f"{ratio:.2f}" if ratio is not None else "–",
             f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "–",
             f"{reached[0]}, {reached[1]} of {entry['runs']}" if reached else "none",
@@ -152,16 +152,16 @@ def claim_table(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def memory_lines(results: Results) -> list[str]:
-    """A sentence per trained arm on its peak memory against the baseline's."""
+    """A sentence per trained arm on its peak memory against its baseline's."""
     lines = []
-    for name in dict.fromkeys(entry["arm"] for entry in claim(results)):
+    for arm in trained(results):
         for what, key in (("host", "peak_host_bytes"), ("GPU", "peak_gpu_bytes")):
-            found = memory_ratio(results, name, key)
+            found = memory_ratio(results, arm, key)
             if found is not None:
                 ratio, interval = found
                 more = f" (95% interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
                 lines.append(
-                    f"{name}: peak {what} memory is {ratio:.2f} times that of {results.plan.baseline}{more}."
+                    f"{arm.name}: peak {what} memory is {ratio:.2f} times that of {arm.against}{more}."
                 )
     return lines
 

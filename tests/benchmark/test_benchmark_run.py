@@ -22,6 +22,9 @@ arms:
   islands: {search: islands}
   random: {search: best_of_n}
 """
+TRAINED = """
+  grpo: {use_rl: true, trainer: local, workers: 1, batch_size: 2, rollout_n: 3, memory: puct, against: random}
+"""
 
 
 @pytest.fixture
@@ -30,6 +33,12 @@ def config(tmp_path, monkeypatch):
     path = tmp_path / "benchmark.yaml"
     path.write_text(CONFIG)
     return path
+
+
+def paired(output):
+    """How many pairs every arm with a test has."""
+    tests = json.loads((output / "results.json").read_text())["tests"]["train"]
+    return {arm: test["pairs"] for arm, test in tests.items()}
 
 
 def cells(output):
@@ -49,6 +58,15 @@ def test_a_tiny_benchmark_from_flags_to_figures(config, tmp_path, capsys):
         assert m["improvements"][-1][6] == pytest.approx(m["final"]["nmse"]["train"], rel=1e-3)
     for name in ("summary.md", "index.html", "results.csv", "runs.csv", "figures/oscillator1.html"):
         assert (output / name).stat().st_size > 100
+    assert paired(output) == {"random": 2}
+    # a trained arm more, with a baseline of its own: what is finished is not run anew
+    config.write_text(CONFIG + TRAINED)
+    assert main(["benchmark", "--config", str(config), "--output_dir", str(output), "--jobs", "2"]) == 0
+    capsys.readouterr()
+    assert paired(output) == {"random": 2, "grpo": 2}
+    claims = json.loads((output / "results.json").read_text())["claim"]
+    assert {(entry["arm"], entry["against"]) for entry in claims} == {("grpo", "random")}
+    assert "grpo: peak host memory is" in (output / "summary.md").read_text()
     # again: nothing is run anew, and the tables are those of before
     before = (output / "results.json").read_text()
     stamps = [(cell / "measures.json").stat().st_mtime_ns for cell in cells(output)]
@@ -71,6 +89,7 @@ def test_a_dry_run_shows_the_matrix_and_runs_nothing(config, tmp_path, capsys):
         (("{search: best_of_n}", "{serch: best_of_n}"), "did you mean search"),
         (("{search: best_of_n}", "{search: hillclimb}"), "must be one of"),
         (("baseline: islands", "baseline: grpo"), "is no arm"),
+        (("{search: best_of_n}", "{search: best_of_n, against: grpo}"), "is no arm"),
         (("{search: best_of_n}", "{search: best_of_n, seed: 3}"), "set by the benchmark"),
         (("seeds: 2", "seeds: [1, 1]"), "once"),
     ],
