@@ -42,7 +42,7 @@ class BenchmarkSettings:
     problems: str = option("oscillator1", "names with commas; bench/NAME is one of specs/bench")
     seeds: str = option("5", "how many seeds, counted from 0, or a list with commas")
     budget: int = option(1000, "LLM samples of every run, unless its arm says otherwise")
-    baseline: str = option("islands", "the arm that all others are tested against")
+    baseline: str = option("islands", "the arm that the others are tested against, unless they name one")
     timeout: float = option(0.0, "seconds after which a run is ended and counts as failed; 0: never")
     keep: str = option(
         "archive",
