@@ -9,8 +9,8 @@ from llmsr.benchmark.cells import DONE, CellDirectory, read_json
 from llmsr.benchmark.plan import GRPO, PEER, Arm, Plan
 from llmsr.report.terminal import format_table
 
-# CPU seconds of all processes together: those of a start, and those of a sample, means over the four problems of
-# docs/comparison.md, on shared cores
+# CPU seconds of all processes together: those of a start, and those of a sample, means over the problems
+# of docs/comparison.md, on shared cores
 START = 7.0
 RATES = {"grammar": 0.03, "skeleton-lm": 0.1, "reference": 0.5, GRPO: 0.15}
 
