@@ -52,10 +52,6 @@ class Archive:
                 ) from None
             self._end += len(line)
 
-    def sync(self) -> None:
-        """Flush what was appended to the disk."""
-        os.fsync(self._file)
-
     def close(self) -> None:
         if self._file >= 0:
             os.fsync(self._file)

@@ -110,12 +110,6 @@ def bench_spec(name: str) -> str:
     return spec_text(inputs, Quantity(problem.target, problem.meaning, problem.unit), problem.task)
 
 
-def write_specs(spec_dir: Path) -> None:
-    """Write all specs of the classic equations into a folder."""
-    for name in BENCH:
-        write_file(spec_dir / f"specification_{name}_numpy.txt", bench_spec(name))
-
-
 def _inside(problem: BenchProblem, rows: int, generator: np.random.Generator) -> np.ndarray:
     low, high = np.array([column.inside for column in problem.columns]).T
     return generator.uniform(low, high, (rows, len(low)))

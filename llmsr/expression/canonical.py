@@ -59,11 +59,6 @@ def canonical(expression: Expression) -> Expression:
     return canonicalize(expression).expression
 
 
-def canonical_text(expression: Expression) -> str:
-    """The canonical form as one deterministic line."""
-    return canonicalize(expression).text
-
-
 def canonical_hash(expression: Expression) -> str:
     """Sixteen hexadecimal digits, equal for equations that are equal up to spelling; stable everywhere."""
     return canonicalize(expression).hash

@@ -50,14 +50,6 @@ def split_nmse_by_engine(
     return values
 
 
-def nonfinite_rows(expression: Expression, params: Sequence[float], problem: Problem) -> dict[str, int]:
-    """For every split, the number of rows whose prediction is not finite."""
-    return {
-        name: int(np.count_nonzero(~np.isfinite(predict(expression, params, split))))
-        for name, split in problem.splits.items()
-    }
-
-
 def within_tolerance_share(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
     """Acc_tau as a share: the part of the rows, 0 to 1, with abs(prediction - target) <= tau * abs(target).
 
