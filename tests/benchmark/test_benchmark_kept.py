@@ -1,0 +1,48 @@
+"""The measures that are kept with the project are those of the matrix that it ships."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from llmsr.benchmark.cells import DONE, CellDirectory
+from llmsr.benchmark.plan import PEER, Plan, read_plan
+from llmsr.benchmark.results import read_results
+from llmsr.cli.benchmark import SETTINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHIVES = sorted((ROOT / "benchmarks" / "results").glob("seed*.tar.xz"))
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return read_plan(ROOT / "configs" / "benchmark.yaml", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("kept")
+    for archive in ARCHIVES:
+        with tarfile.open(archive) as tar:
+            tar.extractall(output, filter="data")
+    return output
+
+
+def test_every_kept_run_is_a_cell_of_the_shipped_matrix(plan, kept):
+    cells = {output for cell in plan.cells if (output := kept / cell.place).is_dir()}
+    assert cells == {path.parent for path in kept.glob("cells/*/*/*/cell.json")}
+    for cell in plan.cells:
+        CellDirectory(cell, kept / cell.place).check()  # raises where flags or budget are others
+
+
+def test_every_kept_run_is_whole(plan, kept):
+    results = read_results(plan, kept)
+    assert not results.failures
+    for cell in plan.cells:
+        directory = CellDirectory(cell, kept / cell.place)
+        if directory.path.is_dir():
+            assert directory.state()["status"] == DONE
+    for runs in results.runs.values():
+        assert all(m["kind"] == PEER or m["samples"] == m["budget"] for m in runs)
