@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsr.benchmark.cells import DONE, CellDirectory
+from llmsr.benchmark.cells import CellDirectory
 from llmsr.benchmark.plan import PEER, Plan, read_plan
 from llmsr.benchmark.results import read_results
 from llmsr.cli.benchmark import SETTINGS
@@ -38,11 +38,6 @@ def test_every_kept_run_is_a_cell_of_the_shipped_matrix(plan, kept):
 
 
 def test_every_kept_run_is_whole(plan, kept):
-    results = read_results(plan, kept)
-    assert not results.failures
-    for cell in plan.cells:
-        directory = CellDirectory(cell, kept / cell.place)
-        if directory.path.is_dir():
-            assert directory.state()["status"] == DONE
-    for runs in results.runs.values():
-        assert all(m["kind"] == PEER or m["samples"] == m["budget"] for m in runs)
+    runs = [m for runs in read_results(plan, kept).runs.values() for m in runs]  # the finished ones alone
+    assert len(runs) == len(list(kept.glob("cells/*/*/*/cell.json"))) > 0
+    assert all(m["kind"] == PEER or m["samples"] == m["budget"] for m in runs)
