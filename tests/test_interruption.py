@@ -9,6 +9,15 @@ import pytest
 from llmsr.interruption import handlers_kept, uninterrupted
 
 
+@pytest.fixture
+def heard_interrupts():
+    """Python's own handler, since a shell starts background jobs with SIGINT ignored."""
+    with handlers_kept():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 def test_a_signal_waits_for_the_end_of_the_step():
     done = []
     before = signal.getsignal(signal.SIGINT)
