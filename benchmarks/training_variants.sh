@@ -6,12 +6,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT=$(mkdir -p "$1" && cd "$1" && pwd)
 for seed in ${SEEDS:-0 1}; do
   for problem in ${PROBLEMS:-oscillator1 bactgrow}; do
-    for variant in ${VARIANTS:-none islands top puct entropic novelty diversity reset}; do
+    for variant in ${VARIANTS:-none islands top puct entropic novelty diversity reset kl0 kl0.01 ungraded}; do
       case $variant in
         none | islands | top | puct) flags=(--memory "$variant") ;;
         entropic | rank | best_of_group | drgrpo) flags=(--memory puct --advantage "$variant") ;;
         novelty) flags=(--memory puct --novelty) ;;
         diversity) flags=(--memory puct --diversity 0.2) ;;
+        kl*) flags=(--memory puct --kl_coef "${variant#kl}") ;;  # 0.001 is the row puct
+        ungraded) flags=(--memory puct --graded_failures off) ;;
         reset) flags=(--memory puct --reset_every 4) ;;
         *) echo "unknown variant $variant" >&2 && exit 2 ;;
       esac

@@ -68,14 +68,16 @@ def reward(
     complexity_weight: float = 0.0,
     copy: bool = False,
     likeness: float = 0.0,
+    graded_failures: bool = True,
 ) -> float:
     """The reward of one answer: in [0, 1] if valid, else below 0 by the kind of failure.
 
     `complexity_weight` is what an equation of 100 operations loses, `likeness` what one loses that resembles
-    others of its group; a valid one never falls below 0. `copy` tells that the equation is not new.
+    others of its group; a valid one never falls below 0. `copy` tells that the equation is not new. Without
+    `graded_failures` every failure is worth the least.
     """
     if not evaluation.ok:
-        return FAILURES.get(evaluation.status, LOWEST)
+        return FAILURES.get(evaluation.status, LOWEST) if graded_failures else LOWEST
     if copy:
         return COPY
     size = min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE

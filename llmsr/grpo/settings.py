@@ -80,6 +80,9 @@ class GrpoConfig:
     diversity: float = option(
         0.0, "reward taken off where all the rest of the group has the answer's structure, in proportion"
     )
+    graded_failures: bool = option(
+        True, "a failed answer earns the more the further it got; off: every failure earns the least"
+    )
     kl_coef: float = option(
         0.001, "weight of the divergence from the starting model; 0 loads no reference model"
     )

@@ -72,6 +72,15 @@ def test_every_kind_of_answer_gets_its_grade_and_the_same_keys(run_dir):
     assert scores["empty"]["score"] == LOWEST < scores["syntax"]["score"] < scores["unsupported"]["score"] < 0
 
 
+def test_without_grades_every_failure_earns_the_least(run_dir):
+    with RewardFunction(changed(run_dir, graded_failures=False)) as function:
+        scores = {
+            kind: function.compute_score("", text, "plane", info())["score"] for kind, text in ANSWERS.items()
+        }
+    assert scores.pop("ok") > 0.9
+    assert set(scores.values()) == {LOWEST}
+
+
 def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
     texts = [f"    return params[0] * x**{i % 7 + 1} + {i} * z\n" for i in range(60)]
     with RewardFunction(run_dir, workers=2) as function, ThreadPoolExecutor(16) as threads:

@@ -137,6 +137,7 @@ class RewardFunction:
             complexity_weight=settings["complexity_weight"],
             copy=copy or repeated,
             likeness=settings["diversity"] * alike / (settings["rollout_n"] - 1),
+            graded_failures=settings["graded_failures"],
         )
 
 
