@@ -1,9 +1,10 @@
-"""The measures that are kept with the project are those of the matrix that it ships."""
+"""The kept measures are of the shipped matrix, whole, and what the shipped tables say."""
 
 from __future__ import annotations
 
-import tarfile
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +14,14 @@ from llmsr.benchmark.results import read_results
 from llmsr.cli.benchmark import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
-ARCHIVES = sorted((ROOT / "benchmarks" / "results").glob("seed*.tar.xz"))
+
+
+@pytest.fixture(scope="module")
+def comparison() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("comparison", ROOT / "scripts" / "comparison.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +30,9 @@ def plan() -> Plan:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("kept")
-    for archive in ARCHIVES:
-        with tarfile.open(archive) as tar:
-            for member in filter(tarfile.TarInfo.isfile, tar):  # extractall has no filter in 3.11.2
-                path = output / member.name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(tar.extractfile(member).read())
+    comparison.unpack(output)
     return output
 
 
@@ -44,3 +47,9 @@ def test_every_kept_run_is_whole(plan, kept):
     runs = [m for runs in read_results(plan, kept).runs.values() for m in runs]  # the finished ones alone
     assert len(runs) == len(list(kept.glob("cells/*/*/*/cell.json"))) > 0
     assert all(m["kind"] == PEER or m["samples"] == m["budget"] for m in runs)
+
+
+def test_the_tables_say_what_the_kept_measures_say(comparison):
+    page = (ROOT / "docs" / "comparison_tables.md").read_text(encoding="utf-8")
+    hint = "run: python scripts/comparison.py > docs/comparison_tables.md"
+    assert page == comparison.tables(), hint
