@@ -21,7 +21,7 @@ from words import Words, random_words
 
 from llmsr.llm.grammar import edits, forms
 from llmsr.llm.grammar.bodies import drawn_tree
-from llmsr.llm.grammar.forms import Inputs
+from llmsr.llm.grammar.inputs import Inputs
 from llmsr.llm.grammar.tree import Style, Tree, body_text, key, mul
 from llmsr.prompt import Version, build_prompt
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from llmsr.llm.grammar import edits, forms
-from llmsr.llm.grammar.forms import Inputs
+from llmsr.llm.grammar.inputs import Inputs
 from llmsr.llm.grammar.tree import Style, Tree, add, body_text, mul
 
 _OPERATORS = {ast.Lt: "<", ast.LtE: "<", ast.Gt: ">", ast.GtE: ">"}

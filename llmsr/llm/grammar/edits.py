@@ -5,7 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from llmsr.llm.grammar import forms
-from llmsr.llm.grammar.forms import Inputs
+from llmsr.llm.grammar.factors import curve, factor
+from llmsr.llm.grammar.inputs import Inputs, tame
 from llmsr.llm.grammar.tree import (
     ONE,
     P,
@@ -15,8 +16,10 @@ from llmsr.llm.grammar.tree import (
     children,
     count_params,
     key,
+    minus,
     mul,
     nodes,
+    power,
     rebuild,
     replace,
     size,
@@ -49,7 +52,7 @@ def _tidy(tree: Tree) -> Tree:
     if tree[0] == "/" and tree[2] == ONE:
         return tree[1]
     if tree[0] == "^" and _degree(tree[1]) > 1 and tree[2][0] == "c" and tree[2][1] in "23456":
-        return forms.power(tree[1][1], min(_degree(tree[1]) * int(tree[2][1]), 6))
+        return power(tree[1][1], min(_degree(tree[1]) * int(tree[2][1]), 6))
     if tree[0] == "+":
         kept: dict[Tree, Tree] = {}
         for part in tree[1]:
@@ -73,7 +76,7 @@ def _tidy(tree: Tree) -> Tree:
             elif part != ONE:
                 factors.append(part)
         factors = [
-            forms.power(part, min(powers[part[1]], 6)) if part[0] == "v" and powers[part[1]] > 1 else part
+            power(part, min(powers[part[1]], 6)) if part[0] == "v" and powers[part[1]] > 1 else part
             for part in factors
         ]
         return mul(*factors) if factors else ONE
@@ -175,7 +178,7 @@ def drop_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
 
 def add_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     """A product or a term gains a factor."""
-    new = forms.factor(rng, ("v", rng.randrange(inputs.count)), inputs)
+    new = factor(rng, ("v", rng.randrange(inputs.count)), inputs)
     spots = _products(tree)
     if not spots or rng.random() < 0.15:
         return mul(tree, new)
@@ -205,7 +208,7 @@ def change_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return replace(
         tree,
         path,
-        forms.factor(rng, x, inputs) if rng.random() < 0.6 else forms.curve(rng, x, inputs),
+        factor(rng, x, inputs) if rng.random() < 0.6 else curve(rng, x, inputs),
     )
 
 
@@ -245,12 +248,12 @@ def change_power(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     if not spots or rng.random() < 0.2:
         spots = [(path, node) for path, node in nodes(tree) if node[0] == "v"]
         path, node = rng.choice(spots)
-        return replace(tree, path, forms.power(node, rng.choice((2, 2, 3))))
+        return replace(tree, path, power(node, rng.choice((2, 2, 3))))
     path, node = rng.choice(spots)
     draw = rng.random()
     if draw < 0.3:
         return replace(tree, path, node[1])
-    return replace(tree, path, forms.power(node[1], rng.choice((2, 3, 4)) if draw < 0.75 else P))
+    return replace(tree, path, power(node[1], rng.choice((2, 3, 4)) if draw < 0.75 else P))
 
 
 def free_or_fix(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
@@ -258,7 +261,7 @@ def free_or_fix(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     if rng.random() < 0.5:
         path = rng.choice([path for path, node in nodes(tree) if node[0] == "v"])
         x = _at(tree, path)
-        return replace(tree, path, mul(P, x) if rng.random() < 0.5 else forms.minus(x, P))
+        return replace(tree, path, mul(P, x) if rng.random() < 0.5 else minus(x, P))
     spots = [path for path, node in nodes(tree) if node[0] == "p" and not node[1]]
     if not spots:
         return None
@@ -334,7 +337,7 @@ def _apply(rng: Random, tree: Tree, inputs: Inputs, most: int, table: tuple[list
         changed = tree
         for _ in range(steps):
             edited = tidy(rng.choices(table[0], table[1])[0](rng, changed, inputs))
-            if edited is not None and size(edited) <= MAX_NODES and forms.tame(edited, inputs.signed):
+            if edited is not None and size(edited) <= MAX_NODES and tame(edited, inputs.signed):
                 changed = edited
         limited = limit_params(rng, changed, most)
         if limited is not None and key(limited) != start:

@@ -45,6 +45,26 @@ def mul(*factors: Tree) -> Tree:
     return flat[0] if len(flat) == 1 else ("*", tuple(flat))
 
 
+def const(text: str) -> Tree:
+    """A fixed number."""
+    return ("c", text)
+
+
+def fn(name: str, argument: Tree) -> Tree:
+    """A numpy function of one argument."""
+    return ("f", name, argument)
+
+
+def power(base: Tree, exponent: int | Tree) -> Tree:
+    """The base to a whole or to a given power."""
+    return ("^", base, ("c", str(exponent)) if isinstance(exponent, int) else exponent)
+
+
+def minus(left: Tree, right: Tree) -> Tree:
+    """left - right."""
+    return add(left, ("neg", right))
+
+
 def children(tree: Tree) -> tuple[Tree, ...]:
     """The direct subtrees, in the order in which they are printed."""
     kind = tree[0]
