@@ -25,10 +25,9 @@ from llmsr.expression.reading.names import CONTEXT, native, refused, words
 from llmsr.expression.reading.numpy_functions import reduction
 from llmsr.expression.reading.numpy_making import into, kind_of
 from llmsr.expression.reading.pointwise import Pointwise
-from llmsr.expression.reading.python_functions import (
-    BUILTINS,
+from llmsr.expression.reading.python_functions import BUILTINS, NUMBERS
+from llmsr.expression.reading.python_methods import (
     LIST_METHODS,
-    NUMBERS,
     TABLE_METHODS,
     TEXT_METHODS,
     array_item,
