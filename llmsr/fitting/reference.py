@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
 
@@ -24,6 +24,7 @@ from scipy import optimize
 
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.writing.source import callable_for
+from llmsr.fitting.repeated import RepeatedEquation
 from llmsr.fitting.result import Fit
 from llmsr.problem.loading import Problem
 from llmsr.spec.reading import Spec, without_markers
@@ -140,7 +141,8 @@ class _Watch:
 
     def _function(self, dialect: str) -> Callable[..., Any]:
         if dialect not in self.functions:
-            self.functions[dialect] = callable_for(self.expression, dialect)
+            make = RepeatedEquation if dialect == "numpy" else partial(callable_for, dialect=dialect)
+            self.functions[dialect] = make(self.expression)
         return self.functions[dialect]
 
     def _note(self, params: Any, value: Any) -> None:
