@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from llmsr.benchmark.cells import DONE, CellDirectory, read_json
-from llmsr.benchmark.plan import GRPO, PEER, Arm, Plan
+from llmsr.benchmark.plan import GRPO, PEER, Arm, Cell, Plan
 from llmsr.report.terminal import format_table
 
 # CPU seconds of all processes together: those of a start, and those of a sample, means over the problems
@@ -18,10 +18,10 @@ RATES = {"grammar": 0.02, "skeleton-lm": 0.1, "reference": 0.6, GRPO: 0.18}
 def estimate(plan: Plan, output: Path, jobs: int) -> str:
     """The matrix of a plan with the CPU seconds that are left to spend, as a table and a sentence."""
     measured = _measured(plan, output)
-    rows, total, left = [], 0.0, 0
+    rows, total, left, chosen = [], 0.0, 0, plan.chosen
     for arm in plan.arms:
         cells = [c for c in plan.cells if c.arm is arm]
-        waiting = [c for c in cells if CellDirectory(c, output / c.place).state().get("status") != DONE]
+        waiting = [c for c in chosen if c.arm is arm and _state(c, output) != DONE]
         per_run = measured.get(arm.name)
         known = per_run is not None
         if per_run is None:
@@ -40,6 +40,10 @@ def estimate(plan: Plan, output: Path, jobs: int) -> str:
         f"{left} runs to do, about {total:,.0f} CPU seconds ({total / 3600:.1f} core hours); "
         f"with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many cores are free"
     )
+
+
+def _state(cell: Cell, output: Path) -> str | None:
+    return CellDirectory(cell, output / cell.place).state().get("status")
 
 
 def _measured(plan: Plan, output: Path) -> dict[str, float]:

@@ -59,7 +59,7 @@ def read_results(plan: Plan, output: Path) -> Results:
         directory = CellDirectory(cell, output / cell.place)
         state = directory.state()
         if state.get("status") == FAILED:
-            failures.append((str(cell.place.relative_to("cells")), state.get("reason", "")))
+            failures.append((cell.name, state.get("reason", "")))
         elif state.get("status") == DONE and (found := read_json(directory.measures)) is not None:
             runs.setdefault((cell.problem, cell.arm.name), []).append(found)
         else:

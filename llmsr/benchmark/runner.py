@@ -59,9 +59,9 @@ class Runner:
         return CellDirectory(cell, self.output / cell.place)
 
     def waiting(self) -> list[CellDirectory]:
-        """The cells that are not finished, after a look whether the finished ones are those asked for."""
+        """The chosen cells that are not finished; `UserError` for one that was run with other settings."""
         found = []
-        for cell in self.plan.cells:
+        for cell in self.plan.chosen:
             directory = self.directory(cell)
             directory.check()
             status = directory.state().get("status")
@@ -71,7 +71,7 @@ class Runner:
         return found
 
     def run(self) -> bool:
-        """Run what is not finished; whether every cell is finished (or failed) in the end."""
+        """Run what is not finished; whether every chosen cell is finished (or failed) in the end."""
         cells = self.waiting()
         self._count = len(cells)
         if not cells:
@@ -109,7 +109,7 @@ class Runner:
             directory.drop(self.plan.keep)
         with self._lock:
             self._finished += status != INTERRUPTED
-            line = f"[{self._finished}/{self._count}] {directory.cell.place.relative_to('cells')}: {status}"
+            line = f"[{self._finished}/{self._count}] {directory.cell.name}: {status}"
             self._say(f"{line} ({time.monotonic() - began:.0f} s){': ' + reason if reason else ''}")
 
     def _metered(self, directory: CellDirectory, command: list[str], starts: int) -> tuple[int, str]:

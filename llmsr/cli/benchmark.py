@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(words)
     if given.jobs < 1:
         raise UserError(f"--jobs must be at least 1, it is {given.jobs}")
-    plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
+    plan, output = read_plan(given.config, SETTINGS).narrowed(given.only), Path(given.output_dir)
     if given.dry_run:
         print(estimate(plan, output, given.jobs))
         return 0
@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", required=True, help="arms, problems, seeds, budget")
     parser.add_argument(
         "--output_dir", metavar="DIR", default="logs/benchmark", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only", metavar="NAME", nargs="+", default=[], help="runs to make now, such as '*/llmsr/seed[34]'"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
     parser.add_argument("--seconds", type=float, help="after these, nothing begins and runs are interrupted")

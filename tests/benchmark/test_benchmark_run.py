@@ -75,6 +75,20 @@ def test_a_tiny_benchmark_from_flags_to_figures(config, tmp_path, capsys):
     assert [(cell / "measures.json").stat().st_mtime_ns for cell in cells(output)] == stamps
 
 
+def test_only_the_named_runs_are_made(config, tmp_path, capsys):
+    output = tmp_path / "out"
+    words = ["benchmark", "--config", str(config), "--output_dir", str(output), "--only"]
+    assert main([*words, "*/random/seed1", "--dry_run"]) == 0
+    assert "1 runs to do" in capsys.readouterr().out
+    assert main([*words, "*/random/seed1"]) == 0
+    assert [str(cell.relative_to(output / "cells")) for cell in cells(output)] == ["oscillator1/random/seed1"]
+    assert "1 runs finished, 0 failed, 3 to do" in capsys.readouterr().out
+    assert main([*words, "random"]) == 2
+    assert capsys.readouterr().err == (
+        "llmsr: no run matches 'random'; they are named like oscillator1/islands/seed0\n"
+    )
+
+
 def test_a_dry_run_shows_the_matrix_and_runs_nothing(config, tmp_path, capsys):
     output = tmp_path / "out"
     assert main(["benchmark", "--config", str(config), "--output_dir", str(output), "--dry_run"]) == 0
