@@ -49,16 +49,16 @@ class RepeatedEquation:
         self.rest = callable_for(rest)
         self.used = sorted({column for feature in features for column in feature.inputs})
         self.columns: Sequence[Any] | None = None  # copies, since a spec may change its data in place
-        self.values: list[np.ndarray] = []
+        self.values: list[Any] = []
 
-    def __call__(self, *args: Any) -> np.ndarray:
-        """`args` are the columns, arrays of shape (rows,), and the parameters; gives shape (rows,)."""
+    def __call__(self, *args: Any) -> Any:
+        """`args` are the columns, of shape (rows,) or numbers, and the parameters; gives the same shape."""
         *columns, params = args
         used = [columns[i] for i in self.used]
         if self.columns is not None and all(map(np.array_equal, used, self.columns)):
             values = self.values
         else:
             values = [feature(*columns, params) for feature in self.features]
-            if sum(value.nbytes for value in values) <= MOST_BYTES:
+            if 8 * sum(map(np.size, values)) <= MOST_BYTES:
                 self.columns, self.values = [np.array(column) for column in used], values
         return self.rest(*columns, *values, params)

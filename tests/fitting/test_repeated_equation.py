@@ -81,3 +81,10 @@ def test_a_second_call_leaves_the_features_alone():
     for _ in range(5):
         equation(*data, params)
     assert len(computed) == 1
+
+
+def test_a_spec_may_go_row_by_row_with_plain_numbers():
+    expression = read("return params[0]*x**3 + np.sin(v)")
+    equation, whole, params = RepeatedEquation(expression), callable_for(expression), [1.5]
+    for row in rows(3).T.tolist():
+        assert equation(*row, params) == whole(*row, params)
