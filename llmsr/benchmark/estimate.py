@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -15,13 +16,13 @@ START = 7.0
 RATES = {"grammar": 0.02, "skeleton-lm": 0.1, "reference": 0.6, GRPO: 0.18}
 
 
-def estimate(plan: Plan, output: Path, jobs: int) -> str:
-    """The matrix of a plan with the CPU seconds that are left to spend, as a table and a sentence."""
+def estimate(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) -> str:
+    """The matrix of a plan with what these cells of it have yet to spend, as a table and a sentence."""
     measured = _measured(plan, output)
-    rows, total, left, chosen = [], 0.0, 0, plan.chosen
+    rows, total, left = [], 0.0, 0
     for arm in plan.arms:
-        cells = [c for c in plan.cells if c.arm is arm]
-        waiting = [c for c in chosen if c.arm is arm and _state(c, output) != DONE]
+        runs = sum(c.arm is arm for c in plan.cells)
+        waiting = [c for c in cells if c.arm is arm and _state(c, output) != DONE]
         per_run = measured.get(arm.name)
         known = per_run is not None
         if per_run is None:
@@ -30,7 +31,7 @@ def estimate(plan: Plan, output: Path, jobs: int) -> str:
         left += len(waiting)
         what = " ".join(f"{k}={v}" for k, v in arm.flags.items())
         budget = str(arm.budget) if arm.kind != PEER else "-"
-        rows.append([arm.name, arm.kind, budget, str(len(cells)), str(len(waiting)), f"{per_run:,.0f}",
+        rows.append([arm.name, arm.kind, budget, str(runs), str(len(waiting)), f"{per_run:,.0f}",
                      "measured" if known else "assumed", what[:90]])  # fmt: skip
     head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "", "flags"]
     problems = ", ".join(plan.problems)

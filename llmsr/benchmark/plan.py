@@ -18,7 +18,7 @@ that it is tested against instead of the baseline; they are checked here, before
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms.
-
-    `only` holds patterns of the names of those that are to run now; empty, all are.
-    """
+    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms."""
 
     title: str
     problems: tuple[str, ...]
@@ -107,25 +104,18 @@ class Plan:
     seeds: tuple[int, ...]
     baseline: str
     keep: str
-    only: tuple[str, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
         return [Cell(p, arm, seed) for seed in self.seeds for p in self.problems for arm in self.arms]
 
-    @property
-    def chosen(self) -> list[Cell]:
-        """The cells that are to run now."""
+    def named(self, patterns: Sequence[str]) -> list[Cell]:
+        """The cells that match patterns of names such as */islands/*; `UserError` for one without a cell."""
         cells = self.cells
-        return [c for c in cells if any(fnmatchcase(c.name, o) for o in self.only)] if self.only else cells
-
-    def narrowed(self, only: Sequence[str]) -> Plan:
-        """The same plan, of which only cells of these names run now; `UserError` for one that names none."""
-        cells = self.cells
-        for pattern in only:
+        for pattern in patterns:
             if not any(fnmatchcase(cell.name, pattern) for cell in cells):
                 raise UserError(f"no run matches {pattern!r}; they are named like {cells[0].name}")
-        return replace(self, only=tuple(only))
+        return [cell for cell in cells if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
 
 
 def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> Plan:

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llmsr.benchmark.cells import DONE, FAILED, INTERRUPTED, CellDirectory
-from llmsr.benchmark.plan import Cell, Plan
+from llmsr.benchmark.plan import Cell
 from llmsr.benchmark.problems import provide
 from llmsr.workers.pool import single_thread_environment
 
@@ -29,7 +29,7 @@ INTERRUPTED_CODE = 130  # of the command line, with the results so far
 
 
 class Runner:
-    """Runs the cells of a plan below `output`.
+    """Runs cells of a plan below `output`; `keep` says what stays of them, see `BenchmarkSettings`.
 
     `jobs` cells run side by side. `seconds` after the start no cell begins and those under way are asked to
     end; they go on when the benchmark is run again. `say` is told a line per event.
@@ -37,15 +37,17 @@ class Runner:
 
     def __init__(
         self,
-        plan: Plan,
+        cells: Sequence[Cell],
         output: Path,
+        keep: str,
         jobs: int = 1,
         seconds: float | None = None,
         retry_failed: bool = False,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
-        self.plan = plan
+        self.cells = cells
         self.output = output
+        self.keep = keep
         self.jobs = jobs
         self.retry_failed = retry_failed
         self._say = say
@@ -59,9 +61,9 @@ class Runner:
         return CellDirectory(cell, self.output / cell.place)
 
     def waiting(self) -> list[CellDirectory]:
-        """The chosen cells that are not finished; `UserError` for one that was run with other settings."""
+        """The cells that are not finished; `UserError` for one that was run with other settings."""
         found = []
-        for cell in self.plan.chosen:
+        for cell in self.cells:
             directory = self.directory(cell)
             directory.check()
             status = directory.state().get("status")
@@ -71,12 +73,12 @@ class Runner:
         return found
 
     def run(self) -> bool:
-        """Run what is not finished; whether every chosen cell is finished (or failed) in the end."""
+        """Run what is not finished; whether every cell is finished (or failed) in the end."""
         cells = self.waiting()
         self._count = len(cells)
         if not cells:
             return True
-        for problem in self.plan.problems:
+        for problem in dict.fromkeys(cell.problem for cell in self.cells):
             provide(problem)
         _warm_up()
         with ThreadPoolExecutor(self.jobs) as pool:
@@ -106,7 +108,7 @@ class Runner:
         status = INTERRUPTED if code == INTERRUPTED_CODE else FAILED if code else DONE
         directory.write_state(status, reason, self.jobs, starts)
         if status == DONE:
-            directory.drop(self.plan.keep)
+            directory.drop(self.keep)
         with self._lock:
             self._finished += status != INTERRUPTED
             line = f"[{self._finished}/{self._count}] {directory.cell.name}: {status}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmsr.benchmark.estimate import estimate
 from llmsr.benchmark.page import write_pages
-from llmsr.benchmark.plan import GRPO, SEARCH, Plan, read_plan
+from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
 from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
 from llmsr.benchmark.tables import summary_markdown
@@ -45,14 +45,15 @@ def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(words)
     if given.jobs < 1:
         raise UserError(f"--jobs must be at least 1, it is {given.jobs}")
-    plan, output = read_plan(given.config, SETTINGS).narrowed(given.only), Path(given.output_dir)
+    plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
+    cells = plan.named(given.only)
     if given.dry_run:
-        print(estimate(plan, output, given.jobs))
+        print(estimate(plan, cells, output, given.jobs))
         return 0
     complete = True
     if not given.report:
         with RunLock(output):
-            complete = _run(plan, output, given)
+            complete = _run(plan, cells, output, given)
     return _report(plan, output, given.json, complete)
 
 
@@ -66,7 +67,11 @@ def parser() -> argparse.ArgumentParser:
         "--output_dir", metavar="DIR", default="logs/benchmark", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--only", metavar="NAME", nargs="+", default=[], help="runs to make now, such as '*/llmsr/seed[34]'"
+        "--only",
+        metavar="NAME",
+        nargs="+",
+        default=["*"],
+        help="runs to make now, such as '*/llmsr/seed[34]'",
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
     parser.add_argument("--seconds", type=float, help="after these, nothing begins and runs are interrupted")
@@ -79,9 +84,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(plan: Plan, output: Path, given: argparse.Namespace) -> bool:
+def _run(plan: Plan, cells: Sequence[Cell], output: Path, given: argparse.Namespace) -> bool:
     write_file(output / "benchmark.yaml", Path(given.config).read_text(encoding="utf-8"))
-    runner = Runner(plan, output, given.jobs, given.seconds, given.retry_failed)
+    runner = Runner(cells, output, plan.keep, given.jobs, given.seconds, given.retry_failed)
     try:
         return runner.run()
     except KeyboardInterrupt:

@@ -205,11 +205,7 @@ def change_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     """A function of one variable gives way to another function of the same variable."""
     path, node = rng.choice(_curves(tree))
     x = ("v", next(iter(variables(node))))
-    return replace(
-        tree,
-        path,
-        factor(rng, x, inputs) if rng.random() < 0.6 else curve(rng, x, inputs),
-    )
+    return replace(tree, path, factor(rng, x, inputs) if rng.random() < 0.6 else curve(rng, x, inputs))
 
 
 def simplify(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:

@@ -11,9 +11,9 @@ from llmsr.llm.grammar.tree import Tree, children
 class Inputs:
     """What the grammar may know of the columns; only their number is needed.
 
-    `signed` numbers those that can be negative. `kinds` names the sort of quantity of each (a key of `KINDS`,
-    or anything else for an unknown sort), which makes the forms more frequent that textbooks use for it;
-    `product` is the share of product forms.
+    `signed` numbers those that can be negative. `kinds` names the sort of quantity of each (a key of
+    `factors.KINDS`, or anything else for an unknown sort), which makes the forms more frequent that textbooks
+    use for it; `product` is the share of product forms.
     """
 
     count: int
