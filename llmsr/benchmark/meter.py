@@ -106,7 +106,8 @@ class Meter:
             self._sample(now - last)
             last = now
             if now - written > WRITE_SECONDS:
-                self._write()
+                with contextlib.suppress(OSError):  # a disk that is full for a while ends no run
+                    self._write()
                 written = time.monotonic()
             interval = min(LAST_INTERVAL, interval * 1.1)
         _end_children()

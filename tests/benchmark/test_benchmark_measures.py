@@ -133,3 +133,14 @@ def test_the_meter_counts_the_cpu_time_and_memory_of_daemons_and_leaves_none(tmp
     assert 0.85 < found["cpu_seconds"] < 3
     assert 80e6 < found["peak_host_bytes"] < 240e6  # the block once, although three processes share it
     assert found["ticks"][-1][3] == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc")
+def test_a_usage_file_that_cannot_be_written_for_a_while_ends_no_run(tmp_path):
+    folder = tmp_path / "cell"
+    folder.mkdir()
+    command = ["sh", "-c", f"mv {folder} {folder}-away; sleep 1.5; mv {folder}-away {folder}"]
+    program = "import sys; from llmsr.benchmark import meter; meter.WRITE_SECONDS = 0; meter.main(sys.argv[1:])"
+    files = [str(folder / "usage-1.json"), str(tmp_path / "log"), str(folder)]
+    subprocess.run([sys.executable, "-c", program, "--no_gpu", *files, *command], check=True)
+    assert json.loads((folder / "usage-1.json").read_text())["seconds"] > 1.5
