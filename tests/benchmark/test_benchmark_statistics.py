@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from llmsr.benchmark.results import verdict
 from llmsr.benchmark.statistics import (
@@ -109,6 +110,22 @@ def test_an_arm_that_is_better_in_every_pair_has_the_least_p():
 
 def test_zeros_alone_are_no_evidence():
     assert signed_rank(np.zeros(5)) == 1.0
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 3])
+def test_the_p_of_few_pairs_is_that_of_all_their_signs(zeros):
+    sizes = np.array([0.5, 0.5, 1.0, 2.0, 2.0, 3.0, 4.0])  # with ties
+    ranks = stats.rankdata([0.0] * zeros + sizes.tolist())[zeros:]
+    sums = np.array([ranks @ signs for signs in itertools.product((0, 1), repeat=len(sizes))])
+    for signs in ([1, 1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1, 1], [0, 0, 1, 0, 0, 1, 0]):
+        found = ranks @ np.array(signs)
+        p = min(1.0, 2 * min(np.mean(sums <= found), np.mean(sums >= found)))
+        differences = np.concatenate([np.zeros(zeros), np.where(signs, sizes, -sizes)])
+        assert signed_rank(differences) == pytest.approx(p, rel=1e-12)
+
+
+def test_five_wins_among_twenty_pairs_are_what_five_coins_give():
+    assert signed_rank(np.array([0.0] * 15 + [1.0, 2.0, 3.0, 4.0, 5.0])) == 2 / 2**5
 
 
 def test_holm_as_worked_by_hand():
