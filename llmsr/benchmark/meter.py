@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,11 +34,15 @@ MOST_TICKS = 400
 CLOCK = os.sysconf("SC_CLK_TCK")
 
 
+Tick = tuple[float, float, float, int]
+
+
 @dataclass
 class Usage:
     """What one start of a command took so far.
 
-    `ticks` are (seconds, CPU seconds, GPU seconds, records archived) in the order of time. GPU seconds are
+    `ticks` are (seconds, CPU seconds, GPU seconds, records archived) in the order of time: the first look at
+    every number of records, and the last one before it if that was later than its own first. GPU seconds are
     those during which the machine's GPUs held more memory than before the start, times such GPUs; both GPU
     figures are None where there is no GPU. `returncode` is None while it runs, negative for a signal.
     """
@@ -48,7 +53,7 @@ class Usage:
     gpu_seconds: float | None = None
     peak_gpu_bytes: int | None = None
     returncode: int | None = None
-    ticks: list[tuple[float, float, float, int]] = field(default_factory=list)
+    ticks: list[Tick] = field(default_factory=list)
 
 
 def main(argv: list[str]) -> int:
@@ -97,6 +102,7 @@ class Meter:
         self._stopping = stopping
         self._began = time.monotonic()
         self._told = False
+        self._still: Tick | None = None  # the latest look, if nothing had come since the one before it
 
     def watch(self) -> Usage:
         """The final usage, which is also in the usage file; written there now and then before."""
@@ -150,15 +156,28 @@ class Meter:
         row = (round(usage.seconds, 2), round(usage.cpu_seconds, 2), round(usage.gpu_seconds or 0.0, 2),
                self._lines.count())  # fmt: skip
         if not last and usage.ticks and row[3] == usage.ticks[-1][3]:
-            return  # when a count was reached is what ticks are read for
-        usage.ticks.append(row)
+            self._still = row  # a stall ends here if the next look finds more
+            return
+        usage.ticks += [row] if self._still is None else [self._still, row]
+        self._still = None
         if len(usage.ticks) > MOST_TICKS:
-            usage.ticks[:] = [*usage.ticks[:-1:2], usage.ticks[-1]]
+            usage.ticks[:] = thinned(usage.ticks)
 
     def _write(self) -> None:
         temporary = self.usage_path.with_suffix(".part")
         temporary.write_text(json.dumps(asdict(self.usage)), encoding="utf-8")
         os.replace(temporary, self.usage_path)
+
+
+def thinned(ticks: Sequence[Tick]) -> list[Tick]:
+    """Half of them, with both ends: those whose seconds the ticks beside them tell least, so stalls stay."""
+
+    def untold(i: int) -> float:
+        (t0, _, _, n0), (t1, _, _, n1), (t2, _, _, n2) = ticks[i - 1 : i + 2]
+        return abs(t1 - t0 - (t2 - t0) * (n1 - n0) / max(1, n2 - n0))
+
+    inner = sorted(range(1, len(ticks) - 1), key=untold, reverse=True)[: len(ticks) // 2 - 2]
+    return [ticks[i] for i in sorted({0, len(ticks) - 1, *inner})]
 
 
 class Lines:

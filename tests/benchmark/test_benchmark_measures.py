@@ -9,6 +9,7 @@ import pytest
 
 from llmsr.benchmark.clock import Clock
 from llmsr.benchmark.measures import best_of, run_measures, within_budget, without_lost_steps
+from llmsr.benchmark.meter import thinned
 from llmsr.benchmark.results import course
 from llmsr.benchmark.statistics import CEILING
 from llmsr.sample import REFINE, Evaluation, Sample
@@ -135,12 +136,43 @@ def test_the_meter_counts_the_cpu_time_and_memory_of_daemons_and_leaves_none(tmp
     assert found["ticks"][-1][3] == 2
 
 
+STALL = """
+import sys, time
+time.sleep(2.5)
+with open(sys.argv[1], "w") as file: file.write("{}\\n" * 64)
+time.sleep(1.2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc")
+def test_what_came_at_once_after_a_stall_came_after_the_stall(tmp_path):
+    out, archive = tmp_path / "usage-1.json", tmp_path / "archive"
+    archive.mkdir()
+    files = [str(out), str(tmp_path / "log"), str(archive)]
+    program = [sys.executable, "-c", STALL, str(archive / "search.jsonl")]
+    command = [sys.executable, "-m", "llmsr.benchmark.meter", "--no_gpu", *files, *program]
+    subprocess.run(command, check=True)
+    clock = Clock([json.loads(out.read_text())])
+    assert clock.at(1)[0] > 1.5  # a look is at most a second before the first record
+
+
+def test_of_many_ticks_those_around_stalls_stay():
+    steady = [(float(i), float(i), 0.0, i) for i in range(100)]
+    later = [(i + 50.0, float(i), 0.0, i) for i in range(99, 200)]
+    kept = thinned([*steady, *later])
+    assert len(kept) == 100
+    assert {steady[0], steady[-1], later[0], later[-1]} < set(kept)
+    assert Clock([usage(*kept)]).at(60)[0] == pytest.approx(60.0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc")
 def test_a_usage_file_that_cannot_be_written_for_a_while_ends_no_run(tmp_path):
     folder = tmp_path / "cell"
     folder.mkdir()
     command = ["sh", "-c", f"mv {folder} {folder}-away; sleep 1.5; mv {folder}-away {folder}"]
-    program = "import sys; from llmsr.benchmark import meter; meter.WRITE_SECONDS = 0; meter.main(sys.argv[1:])"
+    program = (
+        "import sys; from llmsr.benchmark import meter; meter.WRITE_SECONDS = 0; meter.main(sys.argv[1:])"
+    )
     files = [str(folder / "usage-1.json"), str(tmp_path / "log"), str(folder)]
     subprocess.run([sys.executable, "-c", program, "--no_gpu", *files, *command], check=True)
     assert json.loads((folder / "usage-1.json").read_text())["seconds"] > 1.5
