@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -11,8 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.problem.loading import Problem
+
+DATA = "train_data"  # in versions.json, the SHA-256 of the train rows
 
 RECORDED = (
     "llmsr",
@@ -29,19 +35,39 @@ RECORDED = (
 )
 
 
-def write_configuration(run_dir: Path, settings: dict[str, Any]) -> None:
+def write_configuration(run_dir: Path, settings: dict[str, Any], problem: Problem | None = None) -> None:
     """Write the resolved settings (`config.yaml`) and the versions they ran with (`versions.json`).
 
-    Each file stands whole or not at all.
+    The latter also tells the train rows apart from others, see `check_data`. Each file stands whole or not
+    at all.
     """
     import yaml
 
+    versions = _versions() | ({} if problem is None else {DATA: _data_version(problem)})
     texts = {
-        "versions.json": json.dumps(_versions(), indent=2) + "\n",
+        "versions.json": json.dumps(versions, indent=2) + "\n",
         "config.yaml": yaml.safe_dump(settings, sort_keys=False),
     }
     for name, text in texts.items():
         write_file(run_dir / name, text)
+
+
+def check_data(run_dir: Path, problem: Problem) -> None:
+    """`UserError` if the train rows are others than those that the run in a directory was begun with."""
+    try:
+        versions = json.loads((run_dir / "versions.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # an older run, or one whose versions are lost: nothing to compare with
+    if versions.get(DATA) not in (None, _data_version(problem)):
+        raise UserError(
+            f"the train rows of {problem.name} are not those that the run in {run_dir} was begun with; "
+            "put those back, or begin a new run"
+        )
+
+
+def _data_version(problem: Problem) -> str:
+    rows = np.column_stack([problem.train.inputs, problem.train.target])
+    return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
 def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:

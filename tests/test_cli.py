@@ -1,6 +1,7 @@
 """The command line: promised flags, clear sentences, exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,22 @@ def test_a_search_from_the_command_line_leaves_everything_in_its_directory(at_ro
     assert len(list((run_dir / "samples").iterdir())) == 24
     assert main([*argv, "--resume", "--seed", "5"]) == 2
     assert "another seed" in capsys.readouterr().err
+
+
+def test_a_run_is_not_continued_or_shown_on_other_train_rows(at_root, tmp_path, capsys):
+    data, run_dir = tmp_path / "data" / "oscillator1", tmp_path / "run"
+    shutil.copytree(ROOT / "data" / "oscillator1", data)
+    argv = ["--proposer", "grammar", "--budget", "3", "--workers", "1", "--log_path", str(run_dir)]
+    assert main([*argv, "--data_dir", str(data.parent)]) == 0
+    lines = (data / "train.csv").read_text().splitlines(keepends=True)
+    (data / "train.csv").write_text("".join(lines[:-1]))
+    archived = (run_dir / "archive" / "search.jsonl").read_bytes()
+    for again in (["--resume", "--log_path", str(run_dir), "--budget", "6"], ["show", str(run_dir)]):
+        assert main(again) == 2
+        assert "the train rows of oscillator1 are not those" in capsys.readouterr().err
+    assert (run_dir / "archive" / "search.jsonl").read_bytes() == archived
+    (data / "train.csv").write_text("".join(lines))
+    assert main(["show", str(run_dir)]) == 0
 
 
 def test_score_answers_every_line_in_order(at_root, tmp_path):

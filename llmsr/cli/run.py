@@ -27,7 +27,7 @@ from llmsr.report.dashboards import DASHBOARDS, Dashboards, read_dashboards
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
-from llmsr.run_directory import RunLock, without_secrets, write_configuration
+from llmsr.run_directory import RunLock, check_data, without_secrets, write_configuration
 from llmsr.sample import Sample
 from llmsr.workers.pool import parse_workers
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
     with RunLock(run_dir):
         settings = without_secrets(as_mapping(run, search, proposer))
-        earlier = _earlier_samples(settings, run.resume, run_dir)
+        earlier = _earlier_samples(settings, run.resume, run_dir, problem)
         result, interrupted = _search(run, search, proposer, run_dir, problem, earlier)
     _print(json.dumps(result, indent=2) if run.json else format_result(result), run_dir)
     with contextlib.suppress(OSError):
@@ -190,7 +190,7 @@ def _run_directory(run: RunSettings, search: SearchSettings) -> Path:
     return last if run.resume else candidate
 
 
-def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path) -> list[Sample]:
+def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, problem: Problem) -> list[Sample]:
     """The samples of the run to continue; for a new run, its configuration is written instead."""
     archived = run_dir / "archive"
     if resume:
@@ -203,10 +203,11 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path) -> l
                 f"the run in {run_dir} was made with another {', '.join(changed)}; "
                 "leave these out to continue it, or begin a new run"
             )
+        check_data(run_dir, problem)
         return read_archive(run_dir)
     if archived.exists() and any(archived.iterdir()):
         raise UserError(
             f"{run_dir} already holds a run; add --resume to continue it, or name another directory"
         )
-    write_configuration(run_dir, settings)
+    write_configuration(run_dir, settings, problem)
     return []

@@ -12,6 +12,7 @@ from llmsr.archive import read_archive
 from llmsr.config import read_yaml
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem, load_problem
+from llmsr.run_directory import check_data
 from llmsr.sample import VALIDATION, Sample
 
 SEARCH, TRAINING = "search", "grpo"
@@ -32,12 +33,17 @@ class Recorded:
     samples: list[Sample]
 
     def problem(self) -> Problem:
-        """The problem with its data; for a training run as it was when the run began."""
+        """The problem with its data; for a training run as it was when the run began.
+
+        `UserError` if the train rows have changed since: losses and constants would be of other data.
+        """
         copied = self.directory / "problems" / self.problem_name / "specification.txt"
         if copied.is_file():
             return load_problem(self.problem_name, copied.resolve(), copied.resolve().parent.parent)
         spec_path = self.settings.get("spec_path")
-        return load_problem(self.problem_name, spec_path, self.settings.get("data_dir") or "data")
+        problem = load_problem(self.problem_name, spec_path, self.settings.get("data_dir") or "data")
+        check_data(self.directory, problem)
+        return problem
 
 
 def is_run(directory: Path) -> bool:
