@@ -37,7 +37,10 @@ class Proposal(NamedTuple):
 
 
 def proposals(problem: Problem, body: str, params: Sequence[float], count: int) -> list[Proposal]:
-    """At most `count` proposals for a fitted body, all different; none where it cannot be read."""
+    """At most `count` proposals for a fitted body, all different.
+
+    None where the body cannot be read, or where the target's deviations are too small or too large to square.
+    """
     spec = problem.spec
     parsed = read_body(spec, body)
     if isinstance(parsed, Refusal):
@@ -50,6 +53,8 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
     try:
         with np.errstate(all="ignore"):
             library = _library_of(problem)
+            if not 0 < library.rows.power < np.inf:
+                return []
             point = Point(tree, library.rows)
             fitting = np.isfinite(point.residual).all()
             found = candidates(point, library, spec.max_params, count) if fitting else []

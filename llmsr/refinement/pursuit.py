@@ -73,8 +73,8 @@ def _offers(point: Point, library: Library, max_params: int) -> Iterator[_Offer]
     tree = point.tree
     free = max_params - len(tree.params)
     summands = tree.summands()
-    narrow = _Columns(library.narrow)
-    wide = _Columns([*library.wide, *library.parts(point)])
+    narrow = _Columns(library.narrow, point)
+    wide = _Columns([*library.wide, *library.parts(point)], point)
     for i, slope in point.slopes.items():
         value = point.values[i]
         if not tree.varies[i] or not np.isfinite(slope).all() or not np.isfinite(value).all():
@@ -93,12 +93,13 @@ def _offers(point: Point, library: Library, max_params: int) -> Iterator[_Offer]
 class _Columns:
     """Terms with their numbers side by side, shape (rows, terms)."""
 
-    def __init__(self, terms: list[Term]) -> None:
+    def __init__(self, terms: list[Term], point: Point) -> None:
         self.terms = terms
-        self.values = np.column_stack([term.values for term in terms])
-        self.sizes = np.array([term.size for term in terms])
+        none = np.empty((len(point.residual), 0))  # where every column is constant on the rows
+        self.values = np.column_stack([none, *(term.values for term in terms)])
+        self.sizes = np.array([term.size for term in terms], dtype=int)
         self.inside = [term.inside for term in terms]
-        self.constants = np.array([len(term.start) for term in terms])
+        self.constants = np.array([len(term.start) for term in terms], dtype=int)
 
 
 def _best(point: Point, node: int, mode: str, columns: _Columns, free: int) -> Iterator[_Offer]:
@@ -123,7 +124,7 @@ def _best(point: Point, node: int, mode: str, columns: _Columns, free: int) -> I
     rest /= left
     along = residual @ rest
     usable = np.isfinite(along) & (left > NOTHING_NEW)
-    kept = np.array([len(own & inside) for inside in columns.inside]) if own else 0
+    kept = np.array([len(own & inside) for inside in columns.inside], dtype=int) if own else 0
     usable &= columns.constants + coefficients + kept <= free + len(own)
     square = float(residual @ residual)
     promised = np.where(usable, np.maximum(square - along**2, 0.0) / point.rows.power, np.inf)

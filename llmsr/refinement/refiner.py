@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from llmsr.evaluator import Evaluator
@@ -11,7 +13,9 @@ from llmsr.refinement.candidate import FLOOR, worth
 from llmsr.refinement.proposals import Proposal, proposals
 from llmsr.sample import REFINE, Evaluation, Sample
 from llmsr.spec.reading import Spec
-from llmsr.workers.pool import WorkerFailure
+from llmsr.workers.base import TaskError, WorkerFailure
+
+log = logging.getLogger(__name__)
 
 ROUND = 16  # fits before the best are looked at again
 DEADLINE = 30.0  # seconds for the proposals of one equation, which take tens of milliseconds
@@ -64,9 +68,9 @@ class Refiner:
         """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
         pool = self.evaluator.pool
         asked = [pool.submit(_propose, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
-        answers = [future.result() for future in asked]
+        answers = [_answer(future) for future in asked]
         taken: dict[str, Proposal] = {}
-        for proposal in _in_turn([a for a in answers if not isinstance(a, WorkerFailure)]):
+        for proposal in _in_turn(answers):
             if proposal.canonical not in known and len(taken) < count:
                 taken.setdefault(proposal.canonical, proposal)
         return list(taken.values())
@@ -92,6 +96,16 @@ def loss_and_size(spec: Spec, evaluation: Evaluation) -> float:
 def _propose(state, body: str, params: Sequence[float], count: int) -> list[Proposal]:  # type: ignore[no-untyped-def]
     """The task of a worker: `state` is the evaluator's, which holds the problem."""
     return proposals(state.problem, body, params, count)
+
+
+def _answer(future: Future[list[Proposal] | WorkerFailure]) -> list[Proposal]:
+    """What a worker proposes; nothing where it failed, since a run can go on without a refinement."""
+    try:
+        answer = future.result()
+    except TaskError as error:
+        log.warning("an equation is not refined further: %s", error)
+        return []
+    return [] if isinstance(answer, WorkerFailure) else answer
 
 
 def _in_turn(answers: Sequence[Sequence[Proposal]]) -> Iterator[Proposal]:

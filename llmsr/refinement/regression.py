@@ -32,7 +32,10 @@ def regress(point: Point, library: Library, max_params: int) -> list[Candidate]:
     own = summands(point)
     if own is None:
         return []
-    search = _Search(point, [*own, *distinct([*library.wide, *library.parts(point)])], max_params)
+    terms = [*own, *distinct([*library.wide, *library.parts(point)])]
+    if not terms:
+        return []
+    search = _Search(point, terms, max_params)
     chosen = tuple(range(len(own)))
     found: dict[tuple[int, ...], float] = {}
     best = search.rank(chosen)

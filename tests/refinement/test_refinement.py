@@ -1,5 +1,7 @@
 """Refinement: each edit on an equation made by hand, and the refiner's promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash, canonicalize
 from llmsr.expression.graph import Expression
 from llmsr.fitting import fit
-from llmsr.problem.loading import load_problem
+from llmsr.problem.loading import Split, load_problem
 from llmsr.refinement.bounds import bounds
 from llmsr.refinement.edits import drops, fixed, freed, swaps
 from llmsr.refinement.library import UNARY, Library
@@ -226,6 +228,33 @@ def test_the_promise_of_a_linear_edit_is_what_the_fit_reaches(problem):
 def test_nothing_is_proposed_for_what_cannot_be_read_or_told(problem):
     assert proposals(problem, "return np.gradient(v)", (1.0,) * 10, 8) == []
     assert proposals(problem, "return x/0", (1.0,) * 10, 8) == []
+
+
+def with_rows(problem, inputs, target):
+    return replace(problem, splits={"train": Split(np.ascontiguousarray(inputs), target)})
+
+
+@pytest.mark.parametrize("text", ["params[0]*x", "params[0]*np.sin(x) + v", "np.exp(params[0]*x*v)"])
+def test_columns_that_do_not_vary_bring_no_terms_and_no_fault(problem, text):
+    target = np.random.default_rng(0).normal(size=60)
+    constant = with_rows(problem, np.full((60, 2), 3.0), target)
+    moves = {p.move for p in proposals(constant, f"return {text}", (1.0,) * 10, 16)}
+    assert not moves & {"add", "multiply", "divide", "replace", "regress"}
+
+
+def test_nothing_is_proposed_for_targets_whose_squares_vanish(problem):
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(60, 2))
+    for target in (1e-290 * random.normal(size=60), np.full(60, 2.0), 1e290 * random.normal(size=60)):
+        rows = with_rows(problem, inputs, target)
+        assert proposals(rows, "return params[0]*np.sin(x)", (1.0,) * 10, 8) == []
+
+
+def test_a_proposal_that_raises_costs_its_refinement_alone(evaluators, caplog):
+    sample = sample_of(evaluators[1], "params[0]*x")
+    broken = replace(sample, evaluation=replace(sample.evaluation, params=()))
+    assert Refiner(evaluators[1]).refine(broken) == []
+    assert "not refined further: IndexError" in caplog.text
 
 
 def sample_of(evaluator, text):
