@@ -12,6 +12,7 @@ from llmsr.problem.loading import Split
 from llmsr.refinement.tree import Tree, copied
 
 ROWS = 256
+SEED = 0
 RANK = 1e-9  # singular values below this share of the largest are rounding
 
 
@@ -26,11 +27,24 @@ class Rows:
     @classmethod
     def of(cls, split: Split, count: int = ROWS) -> Rows:
         count = min(count, len(split))
-        index = np.arange(count) * len(split) // count
+        index = _chosen(split.inputs, count)
         deviation = split.target - split.target.mean()
         return cls(
             split.inputs[index], split.target[index], float(deviation @ deviation) * count / len(split)
         )
+
+
+def _chosen(inputs: np.ndarray, count: int) -> np.ndarray:
+    """Which rows to look at: at a fixed stride, or at random where a column would then hide its values.
+
+    On a grid the stride may be in step with a column that runs through it, and meet one value over and over.
+    """
+    strided = np.arange(count) * len(inputs) // count
+    anywhere = np.sort(np.random.default_rng(SEED).permutation(len(inputs))[:count])
+    for column in inputs.T:
+        if len(np.unique(column[strided])) < len(np.unique(column[anywhere])) / 2:
+            return anywhere
+    return strided
 
 
 def node_values(nodes: tuple[Node, ...], inputs: np.ndarray, start: tuple[float, ...]) -> list[np.ndarray]:

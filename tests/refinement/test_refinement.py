@@ -230,6 +230,41 @@ def test_nothing_is_proposed_for_what_cannot_be_read_or_told(problem):
     assert proposals(problem, "return x/0", (1.0,) * 10, 8) == []
 
 
+# the rows that are looked at
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(512, 50), (256, 100), (160, 160)])
+def test_rows_of_a_grid_show_the_values_of_every_column(outer, inner):
+    a, b = np.meshgrid(np.linspace(0, 1, outer), np.linspace(-2, 2, inner), indexing="ij")
+    for columns in ((a, b), (b, a)):
+        inputs = np.column_stack([c.ravel() for c in columns])
+        rows = Rows.of(Split(inputs, inputs.sum(axis=1)))
+        assert len(rows.target) == 256
+        for i in range(2):
+            assert len(np.unique(rows.inputs[:, i])) >= min(len(np.unique(inputs[:, i])), 256) / 2
+
+
+@pytest.mark.parametrize("levels", [2, 7, 200, 0])
+def test_rows_without_an_order_are_taken_at_a_fixed_stride(levels):
+    random = np.random.default_rng(1)
+    for count in (100, 256, 1000, 25600):
+        inputs = random.normal(size=(count, 3))
+        if levels:
+            inputs[:, 1] = random.integers(levels, size=count)
+        rows = Rows.of(Split(inputs, inputs.sum(axis=1)))
+        kept = min(count, 256)
+        assert np.array_equal(rows.inputs, inputs[np.arange(kept) * count // kept])
+
+
+@pytest.mark.parametrize("name", ["oscillator1", "oscillator2", "bactgrow", "stressstrain"])
+def test_rows_of_the_benchmarks_problems_are_taken_at_a_fixed_stride(name):
+    train = load_problem(name).train
+    assert np.array_equal(Rows.of(train).target, train.target[np.arange(256) * len(train) // 256])
+
+
+# what cannot be refined
+
+
 def with_rows(problem, inputs, target):
     return replace(problem, splits={"train": Split(np.ascontiguousarray(inputs), target)})
 
