@@ -31,6 +31,7 @@ TRANSFER_SECONDS = 60.0  # without a byte moving between the processes, while on
 SECRET = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
 """Names of environment variables that a fit has no use for."""
 MAX_WORKERS = 1024
+LONGEST_WAIT = 2_000_000.0  # seconds; poll counts milliseconds in 32 bits
 
 
 def single_thread_environment() -> dict[str, str]:
@@ -106,9 +107,16 @@ class WorkerPool(Pool):
                 break
             if not task.begin():
                 continue
-            if worker is None or worker.process.poll() is not None or worker.make(self._setup) is not True:
-                worker = self._replace(worker)
-            outcome = worker.run(task) if worker is not None else self._start_failure
+            try:
+                if (
+                    worker is None
+                    or worker.process.poll() is not None
+                    or worker.make(self._setup) is not True
+                ):
+                    worker = self._replace(worker)
+                outcome = worker.run(task) if worker is not None else self._start_failure
+            except Exception as error:  # noqa: BLE001 - else the task would be waited for without end
+                outcome = WorkerFailure("crash", f"the task could not be handed over ({_named(error)})")
             if isinstance(outcome, WorkerFailure):
                 self._discard(worker)
                 worker = None
@@ -116,18 +124,27 @@ class WorkerPool(Pool):
         self._discard(worker)
 
     def _start(self) -> _Worker | None:
-        worker = _Worker()
+        try:
+            worker = _Worker()
+        except OSError as error:  # no room for another process, or for its socket
+            self._note_failure(error.strerror or str(error))
+            return None
         self._running.add(worker.process)
         if self._closed.is_set():
             self._discard(worker)
             return None
-        made = worker.make(self._setup)
+        try:
+            made = worker.make(self._setup)
+        except Exception as error:  # noqa: BLE001 - a setup that cannot be pickled
+            made = Raised(type(error).__name__, str(error))
         if made is True:
             return worker
         self._discard(worker)
-        why = f"{made.kind}: {made.text}" if isinstance(made, Raised) else made.reason
-        self._start_failure = WorkerFailure("crash", f"a worker process could not be started ({why})")
+        self._note_failure(f"{made.kind}: {made.text}" if isinstance(made, Raised) else made.reason)
         return None
+
+    def _note_failure(self, why: str) -> None:
+        self._start_failure = WorkerFailure("crash", f"a worker process could not be started ({why})")
 
     def _replace(self, worker: _Worker | None) -> _Worker | None:
         self._discard(worker)
@@ -138,6 +155,10 @@ class WorkerPool(Pool):
         if worker is not None:
             worker.end()
             self._running.discard(worker.process)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
@@ -152,20 +173,20 @@ class _Worker:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        limit = struct.pack("ll", int(TRANSFER_SECONDS), 0)  # a stopped process takes and sends no bytes
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmsr.workers.process", str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=single_thread_environment(),
-            start_new_session=True,
-        )
-        theirs.close()
-        self.connection = Connection(ours.detach())
+        with ours, theirs:  # both are closed where no process can be had
+            limit = struct.pack("ll", int(TRANSFER_SECONDS), 0)  # a stopped process takes and sends no bytes
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "llmsr.workers.process", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=single_thread_environment(),
+                start_new_session=True,
+            )
+            self.connection = Connection(ours.detach())
         self._setup: Setup | None = None  # by which its state was made
 
     def make(self, setup: Setup) -> Any:
@@ -183,7 +204,7 @@ class _Worker:
     def _exchange(self, message: Any, seconds: float) -> Any:
         try:
             self.connection.send(message)
-            if not self.connection.poll(seconds):
+            if not self.connection.poll(min(seconds, LONGEST_WAIT)):
                 return WorkerFailure("timeout", f"no result within {seconds:g} s")
             return self.connection.recv()
         except BlockingIOError:

@@ -121,6 +121,42 @@ def test_a_worker_cannot_write_into_our_output(pool, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_a_worker_that_cannot_be_started_costs_its_task_and_is_tried_again(monkeypatch):
+    def refused(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refused)
+        before = len(os.listdir("/proc/self/fd"))
+        pool = WorkerPool(1, make_state, (40,))
+        failure = pool.submit(add, 2, deadline=30).result(timeout=30)
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert failure.kind == "crash"
+    assert failure.reason == "a worker process could not be started (Resource temporarily unavailable)"
+    with pool:
+        assert pool.submit(add, 2, deadline=30).result(timeout=60) == 42
+
+
+@pytest.mark.parametrize(
+    ("argument", "deadline"), [(lambda: 0, 30.0), (2, float("nan"))], ids=["unpicklable", "nan"]
+)
+def test_a_task_that_cannot_be_handed_over_fails_alone(pool, argument, deadline):
+    failure = pool.submit(add, argument, deadline=deadline).result(timeout=30)
+    assert failure.kind == "crash"
+    assert failure.reason.startswith("the task could not be handed over (")
+    assert pool.submit(add, 1, deadline=30).result(timeout=60) == 41
+
+
+def test_a_task_without_a_deadline_is_waited_for(pool):
+    assert pool.submit(add, 2, deadline=float("inf")).result(timeout=60) == 42
+
+
+def test_a_setup_that_cannot_be_pickled_fails_every_task():
+    with WorkerPool(1, make_state, (lambda: 0,)) as pool:
+        failure = pool.submit(add, 2, deadline=30).result(timeout=60)
+    assert "could not be started (" in failure.reason
+
+
 def test_close_ends_workers_and_cancels_what_waits():
     pool = WorkerPool(1, make_state, (0,))
     pid = pool.submit(process_id, deadline=30).result()
