@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     (settings,) = resolve(ScoreSettings, given=vars(parser().parse_args(argv)))
+    _check_apart(settings)
     problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_opened(settings.input, "r", sys.stdin))
@@ -77,6 +78,15 @@ def main(argv: Sequence[str]) -> int:
         for record in score_lines(evaluator, lines):
             _write(output, record, settings.output)
     return 0
+
+
+def _check_apart(settings: ScoreSettings) -> None:
+    """UserError where the output is the input file, which opening it for writing would empty."""
+    if "-" in (settings.input, settings.output):
+        return
+    with contextlib.suppress(OSError):  # of what cannot be looked at, opening tells
+        if os.path.isfile(settings.input) and os.path.samefile(settings.input, settings.output):
+            raise UserError(f"{settings.output} is the input itself; name another file with --output")
 
 
 def score_lines(evaluator: Evaluator, lines: IO[str]) -> Iterator[dict[str, Any]]:

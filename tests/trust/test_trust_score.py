@@ -10,6 +10,7 @@ import pytest
 from hostile_texts import hostile_lines
 
 from llmsr.cli import score
+from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
 from llmsr.sample import STATUSES
@@ -169,3 +170,18 @@ def test_standard_input_that_is_no_utf8_is_read_and_a_full_output_is_a_sentence(
     assert full.returncode == 2
     assert full.stderr.decode().startswith("llmsr: cannot write /dev/full")
     assert b"Traceback" not in full.stderr
+
+
+@pytest.mark.parametrize("link", ["none", "symbolic", "hard"])
+def test_the_input_is_never_overwritten_by_the_output(tmp_path, link):
+    source, target = tmp_path / "bodies.jsonl", tmp_path / "scores.jsonl"
+    source.write_text('{"id": 1, "body": "return x"}\n')
+    if link == "none":
+        target = source
+    elif link == "symbolic":
+        target.symlink_to(source)
+    else:
+        target.hardlink_to(source)
+    with pytest.raises(UserError, match="is the input itself"):
+        score.main(["--input", str(source), "--output", str(target)])
+    assert source.read_text() == '{"id": 1, "body": "return x"}\n'
