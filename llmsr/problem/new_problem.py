@@ -14,11 +14,13 @@ from llmsr.errors import UserError
 from llmsr.problem.column_names import identifiers
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
+from llmsr.spec.reading import parse_spec
 from llmsr.spec.writing import Quantity, spec_text
 
 FEWEST_ROWS = 10
 MANY_COLUMNS = 20
 IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
+MOST_PARAMS = 1000  # that the reader of specs takes
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def make_problem(asked: NewProblem) -> Made:
         raise UserError(f"--test_share must lie between 0 and 1, it is {asked.test_share:g}")
     if asked.max_rows < FEWEST_ROWS:
         raise UserError(f"--max_rows must be at least {FEWEST_ROWS}, it is {asked.max_rows}")
+    if asked.max_params is not None and not 1 <= asked.max_params <= MOST_PARAMS:
+        raise UserError(f"--max_params must lie between 1 and {MOST_PARAMS}, it is {asked.max_params}")
     folder = Path(asked.data_dir) / asked.name
     spec_path = Path(asked.spec_dir) / f"specification_{asked.name}_numpy.txt"
     if not asked.force:
@@ -215,6 +219,7 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
                 "rescale the column"
             )
     text = spec_text(quantities[:-1], quantities[-1], asked.description, asked.max_params)
+    parse_spec(text, str(spec_path))  # before anything that stands there is replaced
     _write_files(folder, spec_path, [q.name for q in quantities], splits, text)
     problem = load_problem(asked.name, spec_path.absolute(), Path(asked.data_dir).absolute())
     return Made(problem, folder, spec_path, tuple(notices))

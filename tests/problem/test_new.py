@@ -192,6 +192,26 @@ def test_an_existing_problem_is_replaced_only_by_force():
     assert set(made(force=True).problem.splits) == {"train", "test_id"}
 
 
+@pytest.mark.parametrize("count", [-1, 0, 1001])
+def test_a_wish_that_no_spec_can_hold_leaves_the_problem_that_is_there(count):
+    write()
+    spec_path = made().spec_path
+    before = spec_path.read_text()
+    write(seed=1)
+    assert "--max_params must lie between 1 and 1000" in fault(force=True, max_params=count)
+    assert spec_path.read_text() == before
+    assert np.array_equal(np.sort(all_rows(load_problem("mine"))[:, 0]), np.sort(write(seed=0).t))
+
+
+def test_a_spec_that_cannot_be_read_is_not_written(monkeypatch):
+    write()
+    spec_path = made().spec_path
+    before = spec_path.read_text()
+    monkeypatch.setattr("llmsr.problem.new_problem.spec_text", lambda *words: "no spec")
+    fault(force=True)
+    assert spec_path.read_text() == before
+
+
 def test_a_large_file_is_sampled_evenly_whatever_the_blocks_and_said(monkeypatch):
     rows = 50_000
     pd.DataFrame({"x": np.arange(rows), "y": np.arange(rows) ** 0.5}).to_csv("d.csv", index=False)
