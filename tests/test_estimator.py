@@ -161,6 +161,52 @@ def test_refit_keeps_the_form_and_finds_the_constants_of_new_rows(data):
     assert model.text() != before
 
 
+@pytest.mark.parametrize(
+    ("scale", "sentence"),
+    [
+        (0.0, "y is 1 in every row"),
+        (1e-170, "the variance of y is 0, below 1e-280"),
+        (1e-160, "the variance of y is .*, below 1e-280; rescale y"),
+        (1e200, "the variance of y is inf"),
+    ],
+)
+def test_a_refit_that_fails_leaves_the_fitted_model(data, scale, sentence):
+    X, y = data
+    model = regressor().fit(X, y)
+    before, table = model.predict(X), model.equations_
+    with pytest.raises(ValueError, match=sentence):
+        model.refit(X, y * scale if scale else np.ones(len(y)))
+    assert np.array_equal(model.predict(X), before)
+    assert model.equations_.equals(table)
+    assert model.refit(X, 2 * y).score(X, 2 * y) > 0.9
+
+
+def test_a_failure_while_the_front_is_made_leaves_the_fitted_model(data, monkeypatch):
+    X, y = data
+    model = regressor().fit(X, y)
+    before = model.equations_
+    with monkeypatch.context() as patched:
+        patched.setattr("llmsr.estimator.regressor.tidy", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.refit(X, 2 * y)
+    assert model.equations_.equals(before)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e-160, 1e-145, 1e200])
+def test_a_target_whose_squares_underflow_or_overflow_is_a_sentence(data, scale):
+    X, y = data
+    with pytest.raises(ValueError, match=r"the variance of y is .*; rescale y"):
+        regressor().fit(X, y * scale)
+
+
+def test_a_target_of_the_least_variance_is_fitted(data):
+    X, y = data
+    scale = 1.01e-140 / np.std(y)
+    model = regressor(fitter="reference").fit(X, y * scale)
+    assert np.isfinite(model.predict(X)).all()
+    assert len(model.equations_)
+
+
 def test_a_warm_fit_on_the_same_rows_is_one_longer_search(data):
     whole = regressor(budget=32).fit(*data)
     parts = regressor(budget=16, warm_start=True).fit(*data).fit(*data)
@@ -239,6 +285,8 @@ def test_a_target_that_does_not_vary_gives_a_constant():
         ({"search_options": {"contxt": "scores"}}, "did you mean context"),
         ({"search_options": {"seed": 1}}, "random_state"),
         ({"max_columns": 0}, "max_columns"),
+        ({"selection": "simplest", "within": -1}, "within must not be negative"),
+        ({"proposer": print}, "has no name, parallel_prompts, propose"),
     ],
 )
 def test_bad_parameters_are_value_errors_with_a_sentence(data, options, sentence):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
+from llmsr.estimator.checks import as_runtime_error, as_value_error, check_proposer, check_target
 from llmsr.estimator.search import Asked, search_table
 from llmsr.estimator.warm import LOCAL, lent_evaluator
 from llmsr.evolution.settings import SearchSettings
@@ -60,7 +60,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     max_columns : int, default=20
         Columns that the model is shown at most; of more, those that a random forest uses most are taken.
     proposer : str or object, default="auto"
-        Where completions come from, a name of `llmsr.llm.proposer.PROPOSERS` or an object with `propose`.
+        Where completions come from, a name of `llmsr.llm.proposer.PROPOSERS` or an object like
+        `llmsr.llm.proposer.Proposer`, with `name`, `parallel_prompts` and `propose(prompt, n, seed)`.
     proposer_options : dict or None, default=None
         Fields of `ProposerConfig`, such as model_path, api_base, api_model, temperature.
     search_options : dict or None, default=None
@@ -156,13 +157,13 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         target_name = target_name or getattr(y, "name", None) or "y"
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
-        with _as_value_error():
+        with as_value_error():
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
-            with np.errstate(over="ignore"):
-                if not np.isfinite(np.var(y)):
-                    raise UserError("the variance of y overflows; rescale y")
+            constant = bool(y.min() == y.max())
+            if not constant:
+                check_target(y)
             digest = self._digest(X, y, labels) if self.warm_start else ""
             earlier, seeds = self._begun_with(digest)
             if not earlier:
@@ -170,10 +171,10 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
             labels = labels.chosen(self.columns_.tolist())
             problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
-        if np.ptp(y) == 0:
+        if constant:
             self._keep_constant(problem, labels, float(y[0]))
             return self
-        with _as_runtime_error():
+        with as_runtime_error():
             found = search_table(
                 Asked(
                     problem,
@@ -202,11 +203,18 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         return self._best.predict(X[:, self.columns_])
 
     def refit(self, X: Any, y: Any) -> SymbolicRegressor:
-        """Fit the constants of all equations of the front to new data and return self; the pick stays."""
+        """Fit the constants of all equations of the front to new data and return self; the pick stays.
+
+        ValueError for bad data, such as a y that does not vary, and where the pick cannot be fitted to them;
+        the equations are then what they were.
+        """
         check_is_fitted(self)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
+        y = np.asarray(y, dtype=np.float64)
+        with as_value_error():
+            check_target(y)
         labels = Labels(self._best.labels, self._best.target)
-        problem = table_problem(X[:, self.columns_], np.asarray(y, dtype=np.float64), labels, self._n_params)
+        problem = table_problem(X[:, self.columns_], y, labels, self._n_params)
         with lent_evaluator(problem, self.fitter, self.fit_timeout, self._workers()) as evaluator:
             asked = [evaluator.submit(c.sample.evaluation.body) for c in self._front]
             found = [future.result() for future in asked]
@@ -254,6 +262,10 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
             raise UserError(f"max_columns must be at least 1, got {self.max_columns!r}")
         if self.max_params is not None and self.max_params < 1:
             raise UserError(f"max_params must be at least 1, got {self.max_params!r}")
+        if not self.within >= 0:
+            raise UserError(f"within must not be negative, got {self.within!r}")
+        if not isinstance(self.proposer, str):
+            check_proposer(self.proposer)
         pick([_ANY], self.selection, within=self.within)
 
     def _labels(
@@ -344,11 +356,12 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     def _set_front(
         self, problem: Problem, labels: tuple[str, ...], front: Sequence[Sample], chosen: int
     ) -> None:
-        self._front = []
+        candidates = []
         for sample, score in zip(front, scores(front), strict=True):
             expression = expression_of(sample, problem.spec)
             neat = tidy(expression, sample.evaluation.params or (), problem.train)
-            self._front.append(Candidate(sample, expression, neat, labels, problem.target, score))
+            candidates.append(Candidate(sample, expression, neat, labels, problem.target, score))
+        self._front = candidates  # whole or not at all: what fails above leaves the last fit
         self._n_params = problem.spec.max_params
         self._choose(chosen)
 
@@ -378,19 +391,3 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
 
 _ANY = Sample(0, "", Evaluation("ok", complexity=1, score=-1.0, train_mse=1.0))
-
-
-@contextlib.contextmanager
-def _as_value_error() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(str(error)) from None
-
-
-@contextlib.contextmanager
-def _as_runtime_error() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise RuntimeError(str(error)) from None

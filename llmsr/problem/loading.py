@@ -16,6 +16,7 @@ from llmsr.spec.reading import Spec, load_spec
 
 SPLITS = ("train", "test_id", "test_ood")
 STAND_IN = "synthetic"
+LEAST_VARIANCE = 1e-280  # of a target: an error of 1e-26 of it is then still a number with all its digits
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -94,6 +95,15 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
     return Problem(name, spec, header[-1], splits, synthetic, note)
 
 
+def variance_fault(target: np.ndarray) -> str:
+    """What is wrong with the variance of a target that varies, such as `is inf`; empty where nothing is."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        variance = np.var(target)
+    if not variance < np.inf:
+        return "is inf"
+    return "" if variance >= LEAST_VARIANCE else f"is {variance:g}, below {LEAST_VARIANCE:g}"
+
+
 def nmse(prediction: np.ndarray, target: np.ndarray) -> float:
     """Mean squared error over the variance (ddof 0) of `target`, both of shape (rows,).
 
@@ -148,12 +158,9 @@ def _split(rows: np.ndarray, names: tuple[str, ...], path: Path) -> Split:
         raise UserError(
             f"{path}: the target {names[-1]} is {target[0]:g} in every row; give data in which it varies."
         )
-    with np.errstate(over="ignore", under="ignore"):
-        variance = np.var(target)
-    if not 0 < variance < np.inf:
-        raise UserError(
-            f"{path}: the variance of the target {names[-1]} is {variance:g}; rescale the column."
-        )
+    fault = variance_fault(target)
+    if fault:
+        raise UserError(f"{path}: the variance of the target {names[-1]} {fault}; rescale the column.")
     return Split(np.ascontiguousarray(rows[:, :-1]), target)
 
 

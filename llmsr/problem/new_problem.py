@@ -12,7 +12,7 @@ import numpy as np
 
 from llmsr.errors import UserError
 from llmsr.problem.column_names import identifiers
-from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
 from llmsr.spec.reading import parse_spec
 from llmsr.spec.writing import Quantity, spec_text
@@ -211,11 +211,10 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
                 f"{table.path}: the target has one value in all {len(rows)} rows of {name}; "
                 "give more rows or another --test_share or --ood"
             )
-        with np.errstate(over="ignore", under="ignore"):
-            variance = np.var(rows[:, -1])
-        if not 0 < variance < np.inf:
+        fault = variance_fault(rows[:, -1])
+        if fault:
             raise UserError(
-                f"{table.path}: the variance of the target {asked.target} is {variance:g} in {name}; "
+                f"{table.path}: the variance of the target {asked.target} {fault} in {name}; "
                 "rescale the column"
             )
     text = spec_text(quantities[:-1], quantities[-1], asked.description, asked.max_params)

@@ -154,6 +154,7 @@ def test_bad_wishes_are_told(asked, sentence):
         ("y\n1\n2\n", "only one column"),
         ("x,y\n" + "1,5\n" * 20, "the target y is 5 in every row"),
         ("x,y\n" + "".join(f"{i},{i}e200\n" for i in range(20)), "the variance of the target y is inf"),
+        ("x,y\n" + "".join(f"{i},{i}e-145\n" for i in range(20)), "below 1e-280"),
         ("x,y\n" + "".join(f"1,{i}\n" for i in range(20)), "every input column is the same"),
         (
             "x,y\n" + "".join(f"{i},{i}\n" for i in range(19)) + "Berlin,4\n",

@@ -198,6 +198,7 @@ def test_measured_files_load_where_they_are():
         ("v,x,a\n1,2,3\n4,5,6\n", "wants the inputs in the order x, v"),
         ("a,x,v\n1,2,3\n4,5,6\n", "and the target last"),
         ("x,v,a\n1,2,1e200\n4,5,-1e200\n", "the variance of the target a is inf; rescale"),
+        ("x,v,a\n1,2,1e-145\n4,5,-1e-145\n", "the variance of the target a is 1e-290, below 1e-280"),
         (b"\xff\xfex,v,a", "not UTF-8 text"),
     ],
 )
