@@ -95,7 +95,7 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
         trainer=trainer,
         model_path=model_path,
         tiny=tiny,
-        run_dir=Path(settled.output_dir or f"llmsr_grpo_outputs/{settled.label}").resolve(),
+        run_dir=run_directory(settled),
         rows=settled.prompts or 0,
         steps_per_epoch=steps_per_epoch,
         steps=steps,
@@ -107,6 +107,11 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
     )
     _check(plan)
     return plan
+
+
+def run_directory(config: GrpoConfig) -> Path:
+    """Where the run lives."""
+    return Path(config.output_dir or f"llmsr_grpo_outputs/{config.label}").resolve()
 
 
 def _trainer(config: GrpoConfig, cuda: bool, notes: list[str]) -> str:

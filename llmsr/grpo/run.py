@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from llmsr.config import add_options, resolve
+from llmsr.grpo.continuing import stored_settings
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.report.learning import format_curve
@@ -40,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     given = vars(parser().parse_args(own))
     path = given.pop("config")
     given.pop("use_rl")
+    if given.get("resume") and path is None:
+        given = stored_settings(given) | given
     (config,) = resolve(GrpoConfig, given=given, path=path)
     outcome = train(config, overrides)
     if not outcome:

@@ -27,6 +27,7 @@ from llmsr.files import write_file
 from llmsr.grpo.plan import Plan
 from llmsr.problem.loading import SPLITS, STAND_IN, Problem, load_problem
 
+RUN_FILE = "run.json"
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 _REWARD_FILE = '''"""The reward function of this run, as VERL calls it: one answer in, score and flags out.
@@ -72,7 +73,7 @@ def write_run_files(plan: Plan, problems: list[Problem], elapsed: float = 0.0, f
         "finished_steps": finished,
         "began": time.time() - elapsed,  # for the record of samples alone
     }
-    write_file(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
+    write_file(run_dir / RUN_FILE, json.dumps(record, indent=2) + "\n")
     package = os.path.relpath(PACKAGE_PARENT, run_dir)
     write_file(run_dir / "llmsr_reward.py", _REWARD_FILE.format(package=package))
 
@@ -80,9 +81,9 @@ def write_run_files(plan: Plan, problems: list[Problem], elapsed: float = 0.0, f
 def read_run(run_dir: Path) -> dict[str, Any]:
     """What `run.json` says."""
     try:
-        return json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        return json.loads((run_dir / RUN_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{run_dir} holds no training run: run.json is missing") from None
+        raise UserError(f"{run_dir} holds no training run: {RUN_FILE} is missing") from None
 
 
 def load_run_problem(run_dir: Path, name: str) -> Problem:

@@ -145,7 +145,9 @@ class GrpoConfig:
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all")
     test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)")
     logger: str = option("console,file", f"comma-separated: {', '.join(LOGGERS)}")
-    resume: bool = option(False, "go on from the last checkpoint in output_dir")
+    resume: bool = option(
+        False, "go on from the last checkpoint in output_dir, with the settings of the run there"
+    )
     seed: int = option(0, "seed of prompts, sampling and training order")
     device: str = option("auto", "where the local trainer computes", choices=("auto", "cpu", "cuda", "mps"))
     trust_remote_code: bool = option(

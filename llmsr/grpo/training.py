@@ -12,6 +12,7 @@ from llmsr.archive_tail import ArchiveTail
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.grpo.continuing import check_start
 from llmsr.grpo.dataset import read_parquet
 from llmsr.grpo.dry_run import dry_run_text
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
@@ -41,12 +42,19 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError("arguments after -- are VERL's; the local trainer takes none")
     for note in plan.notes:
         say(note)
+    check_start(plan)
     problems = [load_problem(name, config.spec_path, config.data_dir) for name in plan.config.problems]
     if plan.trainer == "verl" and not config.dry_run:
         preflight(plan, devices)
     with RunLock(plan.run_dir):
-        finished, elapsed = _finished(plan)
+        check_start(plan)  # again, since another process may have begun a run meanwhile
+        samples = read_archive(plan.run_dir)
+        finished = _finished(plan)
+        elapsed = max((sample.elapsed for sample in samples), default=0.0)
         write_run_files(plan, problems, elapsed, finished)
+        if not config.dry_run:
+            last = max((sample.number for sample in samples), default=0)
+            set_numbers(plan.run_dir, last, finished * plan.answers_per_step)
         template = write_prompts(plan, problems)
         metrics_path = _metrics_path(plan)
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
@@ -80,22 +88,14 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {**outcome, "model": export}
 
 
-def _finished(plan: Plan) -> tuple[int, float]:
-    """(steps, seconds) to go on from; the archive's numbering is set behind what is there."""
+def _finished(plan: Plan) -> int:
+    """The steps that the run has behind it; `UserError` if none is left."""
     from llmsr.grpo.local.trainer import last_step
 
-    samples = read_archive(plan.run_dir)
     done = last_step(plan.checkpoints) or 0
-    if (samples or done) and not (plan.config.resume or plan.config.dry_run):
-        raise UserError(
-            f"{plan.run_dir} already holds a run: continue it with --resume, or choose another --output_dir"
-        )
     if plan.config.resume and done >= plan.steps and _is_over(plan, done):
         raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
-    if not plan.config.dry_run:
-        last = max((sample.number for sample in samples), default=0)
-        set_numbers(plan.run_dir, last, done * plan.answers_per_step)
-    return done, max((sample.elapsed for sample in samples), default=0.0)
+    return done
 
 
 def _metrics_path(plan: Plan) -> Path:
