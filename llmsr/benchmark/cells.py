@@ -84,6 +84,10 @@ class CellDirectory:
             return any(self.run.glob("checkpoints/**/latest_checkpointed_iteration.txt"))
         return False
 
+    def has_ended(self) -> bool:
+        """Whether a start of the command came to its end, so that at most measuring is left."""
+        return self.run.is_dir() and any(usage["returncode"] == 0 for usage in read_usages(self.path))
+
     def drop(self, keep: str) -> None:
         """Remove what a finished run need not keep: its checkpoints, or all but measures and usages."""
         if keep != "all":

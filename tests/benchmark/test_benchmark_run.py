@@ -89,6 +89,24 @@ def test_only_the_named_runs_are_made(config, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_run_that_ended_is_only_measured(config, tmp_path, capsys, status):
+    output = tmp_path / "out"
+    words = ["benchmark", "--config", str(config), "--output_dir", str(output), "--only", "*/random/seed1"]
+    assert main(words) == 0
+    (cell,) = cells(output)
+    state = json.loads((cell / "cell.json").read_text())
+    (cell / "cell.json").write_text(json.dumps(state | {"status": status, "reason": "its measures: killed"}))
+    before = json.loads((cell / "measures.json").read_text())
+    (cell / "measures.json").unlink()
+    archived = (cell / "run" / "archive" / "search.jsonl").stat().st_mtime_ns
+    assert main([*words, "--retry_failed"]) == 0
+    assert json.loads((cell / "cell.json").read_text()) == state
+    assert json.loads((cell / "measures.json").read_text()) == before
+    assert (cell / "run" / "archive" / "search.jsonl").stat().st_mtime_ns == archived
+    assert [path.name for path in cell.glob("usage-*.json")] == ["usage-1.json"]
+
+
 def test_a_dry_run_shows_the_matrix_and_runs_nothing(config, tmp_path, capsys):
     output = tmp_path / "out"
     assert main(["benchmark", "--config", str(config), "--output_dir", str(output), "--dry_run"]) == 0
