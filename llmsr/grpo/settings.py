@@ -78,7 +78,9 @@ class GrpoConfig:
         False, "an equation that the run has seen before, by canonical form, earns no more than a copy"
     )
     diversity: float = option(
-        0.0, "reward taken off where all the rest of the group has the answer's structure, in proportion"
+        0.0,
+        "reward taken off where all the rest of the group had the answer's structure before it, in "
+        "proportion: only answers of the group that were scored earlier count",
     )
     graded_failures: bool = option(
         True, "a failed answer earns the more the further it got; off: every failure earns the least"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,8 @@ def test_diversity_takes_off_where_a_group_repeats_a_structure_and_never_below_z
         apart = function.compute_score("", texts[0], "plane", info(index=8))["score"]
     assert [p - o for p, o in zip(plain, other, strict=True)] == pytest.approx([0, 0.01, 0.02])
     assert apart == plain[0]
+    (told,) = (item.metadata["help"] for item in fields(GrpoConfig) if item.name == "diversity")
+    assert "scored earlier" in told
     with RewardFunction(changed(run_dir, diversity=1.0)) as function:
         least = [function.compute_score("", text, "plane", info(index=9))["score"] for text in texts]
     assert min(least) >= 0

@@ -21,9 +21,9 @@ from llmsr.sample import POLICY, VALIDATION, Evaluation, Sample
 
 @dataclass(frozen=True)
 class Place:
-    """Where an answer stands in its run: `step` is None in validation, `alike` counts its group's likes.
+    """Where an answer stands in its run: `step` is None in validation, `alike` counts its likes.
 
-    `archived` is the record of an answer that was drawn again.
+    They are among the group's earlier answers. `archived` is the record of an answer that was drawn again.
     """
 
     number: int
