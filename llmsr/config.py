@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -39,6 +40,12 @@ def parse_bool(text: str) -> bool:
     if lowered in ("false", "no", "0", "off"):
         return False
     raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """`UserError` unless the value is a finite number above 0; neither nan nor inf is."""
+    if not 0 < value < math.inf:
+        raise UserError(f"{name} must be a positive number, got {value}")
 
 
 def _value_type(hint: Any) -> type:
@@ -89,9 +96,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _convert(cls: type, name: str, hint: Any, value: Any, choices: tuple | None, source: str) -> Any:
-    if value is None:
-        return None
     kind = _value_type(hint)
+    if value is None:
+        if type(None) not in typing.get_args(hint):
+            raise UserError(f"{source}{name} has no value; give it one or leave it out")
+        return None
     try:
         if kind is bool:
             value = value if isinstance(value, bool) else parse_bool(str(value))
@@ -99,7 +108,7 @@ def _convert(cls: type, name: str, hint: Any, value: Any, choices: tuple | None,
             raise ValueError
         else:
             value = kind(value)
-    except (TypeError, ValueError, argparse.ArgumentTypeError):
+    except (TypeError, ValueError, OverflowError, argparse.ArgumentTypeError):
         raise UserError(f"{source}{name} must be of type {kind.__name__}, got {value!r}") from None
     if choices and value not in choices:
         raise UserError(f"{source}{name} must be one of {', '.join(map(str, choices))}; got {value!r}")

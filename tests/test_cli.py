@@ -68,6 +68,13 @@ def test_a_config_file_sets_and_flags_override(tmp_path):
         (["--spec_path", "nowhere.txt"], "nowhere.txt"),
         (["--replay_path", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--resume", "--log_path", "nowhere"], "no run to continue"),
+        (["--fit_timeout", "inf"], "--fit_timeout must be a positive number, got inf"),
+        (["--fit_timeout", "nan"], "--fit_timeout must be a positive number, got nan"),
+        (["--fit_timeout", "0"], "--fit_timeout must be a positive number, got 0.0"),
+        (["score", "--fit_timeout", "inf"], "--fit_timeout must be a positive number, got inf"),
+        (["--selection_temperature", "nan"], "selection_temperature must be a positive number, got nan"),
+        (["--exploration", "inf"], "exploration must be a number of at least 0, got inf"),
+        (["--temperature", "nan"], "--temperature must be a number of at least 0, it is nan"),
         (["wander"], "unknown verb"),
     ],
 )
@@ -86,6 +93,21 @@ def test_an_unknown_setting_names_the_nearest(at_root, tmp_path, capsys):
     config.write_text("bugdet: 7\n")
     assert main(["--config", str(config)]) == 2
     assert "did you mean budget?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["seed", "selection_temperature", "search", "resume"])
+def test_a_setting_without_a_value_is_one_sentence(at_root, tmp_path, capsys, name):
+    config = tmp_path / "run.yaml"
+    config.write_text(f"{name}:\n")
+    assert main(["--config", str(config)]) == 2
+    assert f"{config}: {name} has no value" in capsys.readouterr().err
+
+
+def test_a_setting_that_may_have_no_value_may_be_empty(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("spec_path:\nmodel_path: null\n")
+    run, _, proposer = _settings(["--config", str(config)])
+    assert (run.spec_path, proposer.model_path) == (None, None)
 
 
 def test_a_search_from_the_command_line_leaves_everything_in_its_directory(at_root, tmp_path, capsys):

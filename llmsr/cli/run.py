@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.archive import read_archive
-from llmsr.config import add_options, as_mapping, option, parse_bool, read_yaml, resolve
+from llmsr.config import add_options, as_mapping, check_positive, option, parse_bool, read_yaml, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.record import SearchArchive
@@ -77,6 +77,7 @@ class RunSettings:
     json: bool = option(False, "print the result as JSON")
 
     def __post_init__(self) -> None:
+        check_positive("--fit_timeout", self.fit_timeout)
         parse_workers(self.workers)
         read_dashboards(self.logger)
 

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from llmsr.config import add_options, option, resolve
+from llmsr.config import add_options, check_positive, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
@@ -50,6 +50,7 @@ class ScoreSettings:
     fit_timeout: float = option(10.0, "seconds that one fit may take")
 
     def __post_init__(self) -> None:
+        check_positive("--fit_timeout", self.fit_timeout)
         parse_workers(self.workers)
 
 

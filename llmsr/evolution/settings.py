@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from llmsr.config import option
+from llmsr.config import check_positive, option
 from llmsr.context import CONTEXTS, read_context
 from llmsr.errors import UserError
 
@@ -69,10 +70,9 @@ class SearchSettings:
         for name in ("reset_every", "lookahead", "seed", "refine_patience"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not self.exploration >= 0:
-            raise UserError(f"exploration must not be negative, got {self.exploration}")
-        if self.selection_temperature <= 0:
-            raise UserError(f"selection_temperature must be positive, got {self.selection_temperature}")
+        if not 0 <= self.exploration < math.inf:
+            raise UserError(f"exploration must be a number of at least 0, got {self.exploration}")
+        check_positive("selection_temperature", self.selection_temperature)
 
     @property
     def patience(self) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from llmsr.config import option
+from llmsr.config import check_positive, option
 from llmsr.errors import UserError
 from llmsr.grpo.advantage import ADVANTAGES, ENTROPIC_KL
 from llmsr.reward import SHAPES
@@ -174,8 +174,8 @@ class GrpoConfig:
             "refine_fits",
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"--{name} must be positive, it is {value}")
+            if value is not None:
+                check_positive(f"--{name}", value)
         for name in (
             "lora_rank", "kl_coef", "entropy_coef", "complexity_weight", "workers", "keep_checkpoints",
             "test_freq", "diversity", "exploration", "reset_every",

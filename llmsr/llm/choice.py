@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from llmsr.config import check_positive
 from llmsr.errors import UserError
 from llmsr.llm.proposer import PROPOSERS, Proposer, ProposerConfig
 
@@ -68,13 +70,12 @@ def _check(config: ProposerConfig) -> None:
         raise UserError(
             f"--gpu_memory_utilization must be above 0 and at most 1, it is {config.gpu_memory_utilization}"
         )
-    if config.temperature < 0:
-        raise UserError(f"--temperature must not be negative, it is {config.temperature}")
+    if not 0 <= config.temperature < math.inf:
+        raise UserError(f"--temperature must be a number of at least 0, it is {config.temperature}")
     if not 0 < config.top_p <= 1:
         raise UserError(f"--top_p must lie above 0 and not above 1, it is {config.top_p}")
     for flag in ("max_tokens", "timeout"):
-        if getattr(config, flag) <= 0:
-            raise UserError(f"--{flag} must be positive, it is {getattr(config, flag)}")
+        check_positive(f"--{flag}", getattr(config, flag))
     if config.retries < 0:
         raise UserError(f"--retries must not be negative, it is {config.retries}")
     if config.parallel_prompts is not None and config.parallel_prompts < 1:

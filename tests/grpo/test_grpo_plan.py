@@ -101,6 +101,7 @@ def test_batches_that_verl_would_refuse_are_refused(settings, named):
         {"gpu_memory_utilization": 1.5},
         {"logger": "console,nothing"},
         {"temperature": math.nan},
+        {"fit_timeout": math.inf},
     ],
 )
 def test_impossible_settings_are_refused(settings):

@@ -462,9 +462,12 @@ def test_auto_takes_what_the_other_settings_mean(settings, name):
     [
         {"proposer": "opnai"},
         {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
         {"top_p": 0.0},
         {"max_tokens": 0},
         {"timeout": 0.0},
+        {"timeout": float("nan")},
         {"retries": -1},
         {"proposer": "replay"},
         {"proposer": "transformers"},
