@@ -70,6 +70,10 @@ class Puct:
             self.states[number].parents.add(island)
             self._back_up(number)
 
+    def score_of(self, island: int | None) -> float:
+        """The score of the state numbered `island`; minus infinity where there is none."""
+        return self.states[island].member.score if island is not None else -math.inf
+
     def end_of_sample(self, number: int) -> None:
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +15,8 @@ class Refining:
     """Refines each sample that beats all samples before it.
 
     With `patience`, once so many samples have passed without a refinement, a sample that beats those of its
-    island before it is refined as well; with 0 each of these is.
+    island before it is refined as well; with 0 each of these is. A state of PUCT counts as an island of what
+    builds on it, so that the state itself is the first to be beaten.
     Refinements do not raise that bar, so that what is found later gets its turn; once one leaves nothing to
     explain, none follow.
     `begun` is what every island begins with, `earlier` are the archived samples of the run to be continued.
@@ -31,8 +33,8 @@ class Refining:
     ) -> None:
         self.refiner = refiner
         self._patience = patience
-        self._begun = max(begun, key=score_of, default=None)
-        self._best: dict[int | str | None, Evaluation] = {}
+        self._begun = max(map(score_of, begun), default=-math.inf)
+        self._best: dict[int | str | None, float] = {}
         self._refined = 0
         self._finished = False
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
@@ -41,9 +43,12 @@ class Refining:
                 self._earlier[sample.number].append(sample)
         self._last = max((s.number for s in earlier if is_llm_sample(s)), default=0)
 
-    def of(self, sample: Sample) -> tuple[list[Sample], int]:
-        """The refinements of a sample, none unless it is a record; and how many are archived already."""
-        if not self._is_record(sample):
+    def of(self, sample: Sample, built_on: float = -math.inf) -> tuple[list[Sample], int]:
+        """The refinements of a sample, none unless it is a record; and how many are archived already.
+
+        `built_on` is the score of the state that the sample builds on.
+        """
+        if not self._is_record(sample, built_on):
             return [], 0
         found = self._earlier.pop(sample.number, [])
         archived = len(found)
@@ -52,21 +57,22 @@ class Refining:
         self._finished = any(r.evaluation.ok and at_floor(r.evaluation) for r in [sample, *found])
         return found, archived
 
-    def _is_record(self, sample: Sample) -> bool:
+    def _is_record(self, sample: Sample, built_on: float) -> bool:
         """Whether the sample is to be refined; takes note of it."""
         if self._finished or not sample.evaluation.ok:
             return False
-        of_island, of_run = self._raises(sample.island, sample), self._raises("run", sample)
+        score = score_of(sample.evaluation)
+        of_island = self._raises(sample.island, score, max(self._begun, built_on))
+        of_run = self._raises("run", score, self._begun)
         waited = self._patience is not None and sample.number - self._refined >= self._patience
         if not of_run and not (of_island and waited):
             return False
         self._refined = sample.number
         return True
 
-    def _raises(self, key: int | str | None, sample: Sample) -> bool:
-        """Whether the sample is the best so far of an island or of the run; takes note of it."""
-        best = self._best.get(key, self._begun)
-        if best is not None and score_of(sample.evaluation) <= score_of(best):
+    def _raises(self, key: int | str | None, score: float, begun: float) -> bool:
+        """Whether a score is the best so far of an island, or of the run, that began with another; noted."""
+        if score <= self._best.get(key, begun):
             return False
-        self._best[key] = sample.evaluation
+        self._best[key] = score
         return True

@@ -137,6 +137,19 @@ def test_records_of_islands_wait_for_their_turn(tmp_path, hard, replay_file):
     assert all(b - a >= 13 for a, b in itertools.pairwise(refined["paced"]) if b in added)
 
 
+def test_what_builds_on_a_state_is_refined_only_where_it_beats_the_state(tmp_path, hard, replay_file):
+    problem, one, two = hard
+    settings = {"search": "puct", "functions_per_prompt": 1, "refine_shown": False, "exploration": 0.3}
+    _, samples = run(tmp_path, problem, two, replay_file, refine="island", refine_fits=1, **settings)
+    answers = {s.number: s for s in samples if is_llm_sample(s)}
+    score = {n: s.evaluation.score for n, s in answers.items()} | {
+        0: one.evaluate(problem.spec.seed_body).score
+    }
+    refined = {s.number for s in samples if not is_llm_sample(s)}
+    assert any(parent for n in refined for parent in answers[n].parents)
+    assert all(score[n] > score[parent] for n in refined for parent in answers[n].parents)
+
+
 def test_refinements_are_no_samples(tmp_path, hard, replay_file):
     problem, one, two = hard
     settings = {"refine": "run", "refine_patience": 0, "refine_fits": 4}
