@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,25 @@ def test_prompts_show_the_runs_own_answers_and_a_resumed_run_equals_a_whole_one(
 
 
 @pytest.mark.slow
+def test_a_run_with_a_memory_that_was_killed_in_a_step_equals_one_left_alone(problem, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    flags = [*SMALL, "--memory", "puct", "--refine", "run", "--refine_fits", "4", "--test_freq", "0"]
+    run(*flags, "--budget", "24", "--output_dir", str(whole), problem=problem)
+    shutil.copytree(whole, killed)
+    checkpoints = killed / "checkpoints" / "llm_sr_grpo" / "llmsr_grpo_plane"
+    for step in (2, 3, 4):
+        shutil.rmtree(checkpoints / f"global_step_{step}")
+    (checkpoints / "latest_checkpointed_iteration.txt").write_text("1")
+    (checkpoints / "latest_finished_iteration.txt").unlink()
+    for path in (killed / "archive").glob("*.jsonl"):  # as in the midst of step 3
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if json.loads(line)["number"] <= 6 + 6 + 3))
+    run(*flags, "--budget", "24", "--resume", "--output_dir", str(killed), problem=problem)
+    assert _prompted(killed) == _prompted(whole)
+    assert any(parent > 6 for *_, parents in _prompted(whole) for parent in parents)
+
+
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(finished, problem, tmp_path):
     folder, _ = finished
     run(*SMALL, "--epochs", "1", "--output_dir", str(tmp_path), problem=problem)
@@ -177,6 +197,12 @@ def test_troubles_are_one_sentence_and_exit_code_two(flags, wanted, tmp_path):
     assert done.returncode == 2
     assert wanted in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _prompted(folder):
+    """Every sample with the prompt that it answers."""
+    samples = read_archive(folder)
+    return [(s.number, s.step, s.proposer, s.prompt, s.completion, s.reward, s.parents) for s in samples]
 
 
 def _answers(folder):

@@ -131,6 +131,31 @@ def test_answers_of_steps_that_no_checkpoint_holds_do_not_change_what_is_shown(m
     assert course(run_dir, evaluated[1], 1, first=2) == rows[2:]
 
 
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_answers_of_such_steps_are_shown_once_they_were_drawn_again(made, evaluated, memory):
+    run_dir = made(memory)
+    rows = course(run_dir, evaluated[1], 3)
+    samples = read_archive(run_dir)
+    lost = {step: [s for s in samples if s.step == step] for step in (2, 3)}
+    (run_dir / "archive" / "reward.jsonl").unlink()
+    with Archive(run_dir, "reward") as archive:  # killed in the midst of step 3
+        for sample in samples[:-2]:
+            archive.append(sample)
+    make_finished(run_dir, 1)
+    resumed = LiveMemory(run_dir, PromptForm(chat=False))
+    again = [resumed.row(ASKED, number) for number in (2, 3)]
+    resumed.release(lost[2])
+    again += [resumed.row(ASKED, number) for number in (4, 5)]
+    assert again == rows[2:]
+    resumed.release(lost[3][:-2])
+    with Archive(run_dir, "reward-resumed") as archive:
+        for sample in lost[3][-2:]:
+            archive.append(sample)
+    make_finished(run_dir, 3)
+    whole = LiveMemory(run_dir, PromptForm(chat=False))
+    assert [resumed.row(ASKED, n) for n in range(6, 12)] == [whole.row(ASKED, n) for n in range(6, 12)]
+
+
 def test_a_prompt_that_is_too_long_leaves_the_longest_version_out(made, evaluated):
     def versions(messages):
         return messages[-1]["content"].count("def equation_v")

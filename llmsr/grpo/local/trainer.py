@@ -118,6 +118,7 @@ class LocalTrainer:
         if self.memory is None:
             return rows
         first = (step - 1) * size
+        self.memory.release(self.reward_function.again())
         return [self.memory.row(row, first + i) for i, row in enumerate(rows)]
 
     def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[Asked], list[Answer]]:

@@ -2,7 +2,8 @@
 
 A prompt's equations are a function of the seed, the prompt's number and the answers archived before its step,
 so a resumed run replays its archive (draws included, which count as visits in some populations) and goes on
-as if it had not stopped; answers of steps that no checkpoint holds stay in the archive alone.
+as if it had not stopped; answers of steps that no checkpoint holds stay in the archive alone, until they are
+drawn again.
 """
 
 from __future__ import annotations
@@ -52,15 +53,29 @@ class LiveMemory:
         self._taken = dict.fromkeys(self.problems, 0)
         self._drawn: set[int] = set()
         self._tail = ArchiveTail(run_dir)
-        self.take([s for s in self._tail.new() if (s.step or 0) <= record["finished_steps"]])
+        self._released: list[Sample] = []
+        self._held: dict[int, list[Sample]] = defaultdict(list)  # refinements by what they refine
+        finished: list[Sample] = []
+        for sample in self._tail.new():
+            if (sample.step or 0) <= record["finished_steps"]:
+                finished.append(sample)
+            elif sample.proposer == REFINE:
+                self._held[sample.number].append(sample)
+        self.take(finished)
 
     def row(self, row: Row, number: int) -> Row:
         """The row of the run's prompt `number`, for the same problem as `row`."""
-        self.take(self._tail.new())
+        self.take([*self._released, *self._tail.new()])
+        self._released = []
         name = row["extra_info"]["problem"]
         draw = self._draw(name, number)
         shown, messages = self._fitting(name, number, draw.members)
         return prompt_row(self.problems[name], messages, shown, number, "train", draw.island)
+
+    def release(self, samples: Sequence[Sample]) -> None:
+        """Let answers in that were archived before the run was resumed, since they were drawn again."""
+        for sample in samples:
+            self._released += [sample, *self._held.pop(sample.number, ())]
 
     def take(self, samples: Sequence[Sample]) -> None:
         """Feed the answers, step by step; prompts that another process drew are drawn again first."""

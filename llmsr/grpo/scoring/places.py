@@ -59,7 +59,14 @@ class Places:
         # later ones are of steps that were not saved, which are trained again
         self._seen.take(s for s in earlier if (s.step or 0) <= self._step)
         self._unsaved = unsaved(earlier, self._step) if drawn_again else {}
+        self._again: list[Sample] = []
         self._lock = threading.Lock()
+
+    def again(self) -> list[Sample]:
+        """The archived answers of training that were drawn again since the last look."""
+        with self._lock:
+            again, self._again = self._again, []
+        return again
 
     def of(self, answer: Answer, evaluation: Evaluation) -> Place:
         """The place of an answer, which takes the next number unless it is archived already."""
@@ -78,7 +85,12 @@ class Places:
 
     def _take_unsaved(self, answer: Answer) -> Sample | None:
         again = self._unsaved.get((answer.training, answer.problem, answer.prompt, answer.text))
-        return again.popleft() if again else None
+        if not again:
+            return None
+        sample = again.popleft()
+        if answer.training:
+            self._again.append(sample)
+        return sample
 
     def _alike(self, answer: Answer, step: int, evaluation: Evaluation) -> int:
         if not (self._diversity and evaluation.ok):

@@ -24,7 +24,7 @@ from llmsr.grpo.scoring.records import Records
 from llmsr.grpo.scoring.score import Score, fault, score_with_flags
 from llmsr.grpo.tokens import AnswerTokens
 from llmsr.reward import LOWEST, reward
-from llmsr.sample import Evaluation
+from llmsr.sample import Evaluation, Sample
 
 T = TypeVar("T")
 
@@ -102,6 +102,10 @@ class RewardFunction:
                 lambda: self._records.keep(answer, evaluation, value, place),
             )
         return score_with_flags(evaluation, value, copy, new)
+
+    def again(self) -> list[Sample]:
+        """The archived answers that were drawn again since the last look, see `drawn_again`."""
+        return self._places.again()
 
     def close(self) -> None:
         """End the fitting workers and close the archive; what was scored stays."""
