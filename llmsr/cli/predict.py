@@ -6,7 +6,8 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 from llmsr.errors import UserError
 from llmsr.report.front import RULES
@@ -50,23 +51,49 @@ def main(argv: Sequence[str]) -> int:
     picked = outputs.picked(equations)
     if picked is None:
         raise UserError(f"{given.directory} has no valid equation yet; let the run go on")
-    with contextlib.ExitStack() as stack:
-        output = sys.stdout
-        part = f"{given.output}.part"
-        if given.output != "-":
-            try:
-                output = stack.enter_context(open(part, "w", encoding="utf-8", newline=""))
-            except OSError as error:
-                raise UserError(f"cannot write {given.output}: {error.strerror}") from None
-        try:
-            rows, nonfinite = write_predictions(equations[picked], given.csv, output)
-        except BaseException:
-            if given.output != "-":
-                os.unlink(part)
-            raise
-    if given.output != "-":
-        os.replace(part, given.output)
+    with _opened(given.output) as output:
+        rows, nonfinite = write_predictions(equations[picked], given.csv, output)
     print(f"{rows} rows by {equations[picked].tidy_text}", file=sys.stderr)
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
     return 0
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[IO[str]]:
+    """What to write to: a file becomes what is written whole or not at all, links to it stay links.
+
+    `UserError` where it cannot be written, but a reader that went away is a BrokenPipeError.
+    """
+    real = os.path.realpath(path)
+    if path != "-" and os.path.isdir(real):
+        raise UserError(f"cannot write {path}: it is a directory; name a file in it")
+    direct = os.path.exists(real) and not os.path.isfile(real)  # a device or a pipe
+    part = real if direct else f"{real}.part"
+    try:
+        if path == "-":
+            yield sys.stdout
+            sys.stdout.flush()
+            return
+        with open(part, "w", encoding="utf-8", newline="") as output:
+            try:
+                yield output
+                output.flush()
+                if not direct:
+                    os.replace(part, real)
+            except BaseException:
+                if not direct:
+                    os.unlink(part)
+                _silence(output)
+                raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if path == "-":
+            _silence(sys.stdout)
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _silence(output: IO[str]) -> None:
+    """Let what is left in the buffer go nowhere: closing would try to write it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())

@@ -41,6 +41,29 @@ def identifiers(names: Sequence[object]) -> tuple[str, ...]:
     return tuple(made)
 
 
+def without_unit(label: str) -> tuple[str, str]:
+    """A label without the unit in brackets behind it, and the unit; empty where it has none."""
+    found = re.fullmatch(r"(.*\S)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))", label)
+    return (found[1], (found[2] or found[3]).strip()) if found else (label, "")
+
+
+def position_of(name: str, labels: Sequence[str]) -> int | None:
+    """Where the column stands that a spec made from these labels, or some of them, calls `name`.
+
+    None where no label or more than one gives this name. A label that gives a name by its position alone
+    gives none here: the spec may be of other columns.
+    """
+    if name in labels:
+        return labels.index(name)
+    found = [i for i, label in enumerate(labels) if name in _possible_names(label)]
+    return found[0] if len(found) == 1 else None
+
+
+def _possible_names(label: str) -> set[str]:
+    texts = {label, without_unit(label)[0]}
+    return {identifiers([text])[0] for text in texts if _is_plain(text) or _readable(text)}
+
+
 def doubles(names: Iterable[object]) -> list[str]:
     """The names that occur more than once, in order of appearance."""
     texts = [str(name) for name in names]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from llmsr.errors import UserError
-from llmsr.problem.column_names import identifiers
+from llmsr.problem.column_names import identifiers, without_unit
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
 from llmsr.spec.reading import parse_spec
@@ -228,9 +228,9 @@ def _quantities(labels: Sequence[str], asked: NewProblem, notices: list[str]) ->
     """The columns as the spec names them; a unit in brackets behind a name is taken for its unit."""
     bare, units = list(labels), {}
     for i, label in enumerate(labels):
-        found = re.fullmatch(r"(.*\S)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))", label)
-        if found:
-            bare[i], units[label] = found[1], (found[2] or found[3]).strip()
+        bare[i], unit = without_unit(label)
+        if unit:
+            units[label] = unit
     if len(set(bare)) < len(bare):
         bare, units = list(labels), {}
     names = identifiers(bare)

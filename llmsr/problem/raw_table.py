@@ -60,7 +60,7 @@ def read_header(path: str | Path) -> tuple[list[str], str]:
         line = file.readline()
         if not line.strip():
             raise UserError(f"{path}: the file is empty; give a header row and the data.")
-    separator = max(SEPARATORS, key=line.count)
+    separator = separator_of(line)
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
     if len(names) == 1:
         raise UserError(f"{path}: only one column ({names[0][:60]}); separate the columns by commas.")
@@ -73,6 +73,11 @@ def read_header(path: str | Path) -> tuple[list[str], str]:
     if twice:
         raise UserError(f"{path}: the column name {twice[0]!r} stands twice; give every column its own name.")
     return names, separator
+
+
+def separator_of(line: str) -> str:
+    """What separates the columns of a line: the one of `SEPARATORS` that stands in it most often."""
+    return max(SEPARATORS, key=line.count)
 
 
 def read_raw(

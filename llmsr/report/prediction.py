@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy as np
 
 from llmsr.errors import UserError
 from llmsr.expression.graph import evaluate
+from llmsr.problem.column_names import position_of
+from llmsr.problem.raw_table import separator_of
 from llmsr.report.equation import Equation
 
 BLOCK_ROWS = 50_000
@@ -20,14 +24,22 @@ BLOCK_ROWS = 50_000
 def write_predictions(equation: Equation, source: str | Path, output: IO[str]) -> tuple[int, int]:
     """Copy the CSV with one more column, the prediction; (rows, rows whose prediction is not finite).
 
-    Columns are matched by name, whatever their order; where no name matches, the first columns are taken in
-    the equation's order. A file whose first line is numbers has no header. Memory is bounded.
-    A prediction that is not finite is an empty cell. `UserError` names the line of a bad cell.
+    Columns are matched by name, as it is or as `new` makes it an identifier, whatever their order; where no
+    name matches, the first columns are taken in the equation's order. The separator is found as `new` finds
+    it, and kept. A file whose first line is numbers has no header. Memory is bounded. A prediction that is
+    not finite is an empty cell. `UserError` names the line of a bad one; errors of `output` are its own.
     """
     path = Path(source)
+    with _reading(path):
+        file = open(path, encoding="utf-8-sig", newline="")  # noqa: SIM115 - closed below
+    with file:
+        return _copy(equation, path, file, output)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return _copy(equation, path, file, output)
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except UnicodeDecodeError:
@@ -39,10 +51,10 @@ def write_predictions(equation: Equation, source: str | Path, output: IO[str]) -
 
 
 def _copy(equation: Equation, path: Path, file: IO[str], output: IO[str]) -> tuple[int, int]:
-    reader = csv.reader(file)
-    writer = csv.writer(output, lineterminator="\n")
-    first = next((row for row in reader if row), None)
-    if first is None:
+    rows_of_file, separator = _rows(file, path)
+    writer = csv.writer(output, delimiter=separator, lineterminator="\n")
+    line, first = next(rows_of_file, (0, []))
+    if not first:
         raise UserError(f"{path}: the file is empty; give a header row and the data.")
     columns = equation.problem.spec.columns
     first = [cell.strip() for cell in first]
@@ -63,8 +75,8 @@ def _copy(equation: Equation, path: Path, file: IO[str], output: IO[str]) -> tup
         )
     writer.writerow([*header, name])
     rows = nonfinite = 0
-    for block in _blocks(reader, [first] if headless else []):
-        values = np.array([_inputs(cells, positions, line, path) for line, cells in block])
+    for block in _blocks(rows_of_file, [(line, first)] if headless else []):
+        values = np.array([_inputs(cells, positions, len(first), line, path) for line, cells in block])
         predicted = evaluate(equation.expression, values, np.asarray(equation.params))
         for (_, cells), value in zip(block, predicted.tolist(), strict=True):
             finite = math.isfinite(value)
@@ -76,42 +88,61 @@ def _copy(equation: Equation, path: Path, file: IO[str], output: IO[str]) -> tup
     return rows, nonfinite
 
 
+def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, list[str]]], str]:
+    """The rows with their line numbers, empty lines skipped, and the separator; `UserError` as they come."""
+    head: list[str] = []
+    with _reading(path):
+        while not head or head[-1].isspace():
+            head.append(file.readline())
+    separator = separator_of(head[-1])
+    reader = csv.reader(itertools.chain(head, file), delimiter=separator)
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        while True:
+            with _reading(path):
+                row = next(reader, None)
+            if row is None:
+                return
+            if row:
+                yield reader.line_num, row
+
+    return rows(), separator
+
+
 def _positions(header: Sequence[str], columns: Sequence[str], path: Path) -> list[int]:
-    missing = [name for name in columns if name not in header]
-    if not missing:
-        return [header.index(name) for name in columns]
+    found = {name: position_of(name, header) for name in columns}
+    missing = [name for name, position in found.items() if position is None]
     if len(missing) == len(columns) and len(header) >= len(columns):
         return list(range(len(columns)))
+    if not missing:
+        return [position for position in found.values() if position is not None]
     have = ", ".join(header[:12])
     raise UserError(
         f"{path}: no column {', '.join(missing)}; it has {have}, the equation takes {', '.join(columns)}."
     )
 
 
-def _blocks(reader: Iterator[list[str]], before: list[list[str]]) -> Iterator[list[tuple[int, list[str]]]]:
-    """Rows with their line numbers, many at a time; empty lines are skipped."""
-    block = [(1, row) for row in before]
-    for row in reader:
-        if row:
-            block.append((reader.line_num, row))  # type: ignore[attr-defined]
-        if len(block) >= BLOCK_ROWS:
-            yield block
-            block = []
-    if block:
+def _blocks(
+    rows: Iterator[tuple[int, list[str]]], before: list[tuple[int, list[str]]]
+) -> Iterator[list[tuple[int, list[str]]]]:
+    """The rows, many at a time."""
+    rows = itertools.chain(before, rows)
+    while block := list(itertools.islice(rows, BLOCK_ROWS)):
         yield block
 
 
-def _inputs(cells: Sequence[str], positions: Sequence[int], line: int, path: Path) -> list[float]:
+def _inputs(cells: Sequence[str], positions: Sequence[int], width: int, line: int, path: Path) -> list[float]:
+    if len(cells) != width:
+        raise UserError(
+            f"{path}: line {line} has {len(cells)} values but the first line has {width}; correct the line."
+        )
     try:
-        values = [float(cells[p]) for p in positions]
-    except IndexError:
-        raise UserError(f"{path}: line {line} has only {len(cells)} values; correct the line.") from None
+        return [float(cells[p]) for p in positions]
     except ValueError:
         bad = next(cells[p] for p in positions if not _is_number(cells[p]))
         raise UserError(
             f"{path}: line {line} has {bad.strip()[:40]!r} where a number should be; correct it."
         ) from None
-    return values
 
 
 def _is_number(cell: str) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -140,7 +141,8 @@ def test_predict_matches_columns_by_name_or_order(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "word"),
     [("", "empty"), ("x,v\n", "no rows"), ("x,w\n1,2\n", "no column v"), ("x,v\n1,two\n", "line 2"),
-     ("x,v\n1\n", "line 2"), ("1\n2\n", "columns")],
+     ("x,v\n1\n", "line 2"), ("1\n2\n", "columns"), ("x,v\n\n1,2\n1,2,3\n", "line 4 has 3 values"),
+     ("x,v,note\n1,2\n", "line 2 has 2 values"), ("x (m),x [s],v\n1,2,3\n", "no column x")],
 )  # fmt: skip
 def test_predict_says_what_is_wrong_with_the_table(runs, tmp_path, capsys, content, word):
     path = write_text(tmp_path / "bad.csv", content)
@@ -150,6 +152,49 @@ def test_predict_says_what_is_wrong_with_the_table(runs, tmp_path, capsys, conte
     assert word in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_predict_reads_what_new_reads(runs, tmp_path, capsys):
+    plain = write_text(tmp_path / "plain.csv", "note,v,x\nfirst,0.5,0.25\n")
+    labelled = write_text(tmp_path / "labelled.csv", "note;v (m/s);x [m]\nfirst;0.5;0.25\n")
+    assert main(["predict", str(runs / "seed0"), "--csv", str(plain)]) == 0
+    value = capsys.readouterr().out.splitlines()[1].split(",")[-1]
+    assert main(["predict", str(runs / "seed0"), "--csv", str(labelled)]) == 0
+    assert capsys.readouterr().out == f"note;v (m/s);x [m];a_predicted\nfirst;0.5;0.25;{value}\n"
+
+
+def test_predict_writes_through_links_and_devices_and_into_no_directory(runs, tmp_path, capsys):
+    source = write_text(tmp_path / "in.csv", "x,v\n0.25,0.5\n")
+    argv = ["predict", str(runs / "seed0"), "--csv", str(source), "--output"]
+    link, real = tmp_path / "link.csv", tmp_path / "real.csv"
+    link.symlink_to(real)
+    assert main([*argv, str(link)]) == 0
+    assert link.is_symlink()
+    assert real.read_text().startswith("x,v,a_predicted\n")
+    device = tmp_path / "null"
+    device.symlink_to(os.devnull)
+    assert main([*argv, str(device)]) == 0
+    assert Path(os.devnull).is_char_device()
+    capsys.readouterr()
+    assert main([*argv, str(tmp_path)]) == 2
+    assert "it is a directory" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.csv", "link.csv", "null", "real.csv"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_predict_tells_a_full_output_from_a_bad_input_and_lets_a_reader_go(runs, tmp_path):
+    source = write_text(tmp_path / "in.csv", "x,v\n" + "0.25,0.5\n" * 20_000)
+    command = [sys.executable, "-m", "llmsr", "predict", str(runs / "seed0"), "--csv", str(source)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+    assert "cannot be read" not in done.stderr
+    gone = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    gone.stdout.readline()
+    gone.stdout.close()
+    assert gone.wait(60) == 141
+    assert "cannot be read" not in gone.stderr.read()
 
 
 @pytest.mark.parametrize("verb", ["report", "show", "runs", "compare", "predict"])
