@@ -19,7 +19,7 @@ from pathlib import Path
 
 from llmsr.benchmark.cells import DONE, FAILED, INTERRUPTED, CellDirectory
 from llmsr.benchmark.plan import Cell
-from llmsr.benchmark.problems import provide
+from llmsr.benchmark.problems import load
 from llmsr.workers.pool import single_thread_environment
 
 KEPT_KEYS = ("API_KEY", "OPENAI_API_KEY", "HF_TOKEN")  # a proposer may need them; fits do not get them
@@ -79,7 +79,7 @@ class Runner:
         if not cells:
             return True
         for problem in dict.fromkeys(cell.problem for cell in self.cells):
-            provide(problem)
+            load(problem)
         _warm_up()
         with ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(self._bring_forward, cell) for cell in cells]

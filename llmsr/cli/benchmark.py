@@ -107,7 +107,7 @@ def _report(plan: Plan, output: Path, as_json: bool, complete: bool) -> int:
     print(f"tables and figures: {output / 'index.html'}", file=sys.stderr)
     if not complete:
         print(f"{results.missing} runs are not finished: repeat the command to go on", file=sys.stderr)
-    return 0
+    return 0 if results.runs else 1
 
 
 def _measure(words: Sequence[str]) -> int:

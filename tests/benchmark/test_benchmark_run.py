@@ -134,6 +134,21 @@ def test_a_configuration_that_cannot_run_is_told_in_one_sentence(config, capsys,
     assert said.count("\n") == 1
 
 
+def test_no_run_begins_where_a_problem_is_not_there(config, tmp_path, capsys):
+    config.write_text(CONFIG.replace("problems: oscillator1", "problems: oscillator1, nosuch"))
+    output = tmp_path / "out"
+    assert main(["benchmark", "--config", str(config), "--output_dir", str(output)]) == 2
+    assert "nosuch" in capsys.readouterr().err
+    assert not cells(output)
+
+
+def test_a_benchmark_of_failures_alone_does_not_succeed(config, tmp_path, capsys):
+    config.write_text(CONFIG.replace("proposer: grammar", "proposer: replay, replay_path: gone.jsonl"))
+    argv = ["benchmark", "--config", str(config), "--output_dir", str(tmp_path / "out")]
+    assert main([*argv, "--only", "oscillator1/random/seed0"]) == 1
+    assert "gone.jsonl" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_benchmark_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(config, tmp_path):
     budget = 40

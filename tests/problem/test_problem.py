@@ -255,6 +255,11 @@ def test_missing_half_is_named(data):
         load_problem("bactgrow", data_dir=data.folder)
 
 
+def test_where_there_is_no_folder_of_problems_no_other_problem_is_suggested(tmp_path):
+    with pytest.raises(UserError, match=r"no folder .*gone; name that of all problems with --data_dir"):
+        load_problem("oscillator1", data_dir=tmp_path / "gone")
+
+
 @pytest.mark.parametrize("name", ["", "../data", "a/b", "/etc", ".."])
 def test_problem_names_are_names(name):
     with pytest.raises(UserError, match="is no problem name"):
