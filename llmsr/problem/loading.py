@@ -166,9 +166,7 @@ def _split(rows: np.ndarray, names: tuple[str, ...], path: Path) -> Split:
 
 def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bool) -> str:
     if not data_dir.is_dir():
-        return (
-            f"Problem '{name}' has no data: no folder {data_dir}; name that of all problems with --data_dir."
-        )
+        return f"Problem '{name}' has no data: no folder {data_dir}; give the right one with --data_dir."
     folders = {p.name for p in data_dir.iterdir() if p.is_dir()}
     specs = {
         m[1]

@@ -256,7 +256,7 @@ def test_missing_half_is_named(data):
 
 
 def test_where_there_is_no_folder_of_problems_no_other_problem_is_suggested(tmp_path):
-    with pytest.raises(UserError, match=r"no folder .*gone; name that of all problems with --data_dir"):
+    with pytest.raises(UserError, match=r"no folder .*gone; give the right one with --data_dir"):
         load_problem("oscillator1", data_dir=tmp_path / "gone")
 
 
