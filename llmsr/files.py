@@ -1,9 +1,10 @@
-"""Writes a text file whole or not at all."""
+"""Text files written whole or not at all, and streams that can no longer be written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
 from llmsr.errors import UserError
 
@@ -17,3 +18,8 @@ def write_file(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def silence(stream: IO[str]) -> None:
+    """Let what is left in a stream's buffer go nowhere, since closing it would try to write it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

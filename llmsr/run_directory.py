@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,22 @@ def write_configuration(run_dir: Path, settings: dict[str, Any], problem: Proble
     }
     for name, text in texts.items():
         write_file(run_dir / name, text)
+
+
+def changed_settings(
+    stored: Mapping[str, Any], settings: Mapping[str, Any], free: Collection[str]
+) -> list[str]:
+    """The settings, but for the free ones, that differ from those stored with a run; new ones do not."""
+    return [k for k, v in settings.items() if k not in free and k in stored and stored[k] != v]
+
+
+def check_unchanged(run_dir: Path, changed: Sequence[str]) -> None:
+    """`UserError` that names the settings in which a continuation differs from its run, if there are any."""
+    if changed:
+        raise UserError(
+            f"the run in {run_dir} was made with another {', '.join(changed)}; "
+            "leave these out to continue it, or begin a new run"
+        )
 
 
 def check_data(run_dir: Path, problem: Problem) -> None:

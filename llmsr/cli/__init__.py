@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from llmsr.errors import UserError
+from llmsr.files import silence
 
 # verb: (module with `main(argv) -> int`, one line of help)
 VERBS = {
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 141
 
 
@@ -65,7 +66,7 @@ def program() -> NoReturn:
         try:
             stream.flush()
         except OSError:  # what could not be written now will not be written later
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            silence(stream)
     if code == 0:
         sys.exit(0)
     atexit._run_exitfuncs()

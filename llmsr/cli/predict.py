@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from llmsr.errors import UserError
+from llmsr.files import silence
 from llmsr.report.front import RULES
 from llmsr.report.prediction import write_predictions
 from llmsr.report.recorded import read_run
@@ -84,16 +85,11 @@ def _opened(path: str) -> Iterator[IO[str]]:
             except BaseException:
                 if not direct:
                     os.unlink(part)
-                _silence(output)
+                silence(output)
                 raise
     except BrokenPipeError:
         raise
     except OSError as error:
         if path == "-":
-            _silence(sys.stdout)
+            silence(sys.stdout)
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _silence(output: IO[str]) -> None:
-    """Let what is left in the buffer go nowhere: closing would try to write it once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())

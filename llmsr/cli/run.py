@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from llmsr.evolution.record import SearchArchive
 from llmsr.evolution.sample_files import write_sample_file
 from llmsr.evolution.search import Search
 from llmsr.evolution.settings import SearchSettings
+from llmsr.files import silence
 from llmsr.llm.choice import make_proposer
 from llmsr.llm.proposer import ProposerConfig
 from llmsr.problem.loading import Problem, load_problem
@@ -27,7 +27,14 @@ from llmsr.report.dashboards import DASHBOARDS, Dashboards, read_dashboards
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
-from llmsr.run_directory import RunLock, check_data, without_secrets, write_configuration
+from llmsr.run_directory import (
+    RunLock,
+    changed_settings,
+    check_data,
+    check_unchanged,
+    without_secrets,
+    write_configuration,
+)
 from llmsr.sample import Sample
 from llmsr.workers.pool import parse_workers
 
@@ -140,9 +147,7 @@ def _print(result: str, run_dir: Path) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the interpreter's end tries once more
+        silence(sys.stdout)
         raise UserError(
             f"cannot write to standard output: {error.strerror}; the result is in {run_dir}"
         ) from None
@@ -196,14 +201,7 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, prob
     archived = run_dir / "archive"
     if resume:
         stored = read_yaml(run_dir / "config.yaml")
-        changed = [
-            k for k, v in settings.items() if k not in FREE_ON_RESUME and k in stored and stored[k] != v
-        ]
-        if changed:
-            raise UserError(
-                f"the run in {run_dir} was made with another {', '.join(changed)}; "
-                "leave these out to continue it, or begin a new run"
-            )
+        check_unchanged(run_dir, changed_settings(stored, settings, FREE_ON_RESUME))
         check_data(run_dir, problem)
         return read_archive(run_dir)
     if archived.exists() and any(archived.iterdir()):

@@ -22,6 +22,7 @@ from typing import IO, Any
 from llmsr.config import add_options, check_positive, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.files import silence
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation
 from llmsr.workers.pool import parse_workers
@@ -166,7 +167,7 @@ def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # closing would try once more
+        silence(output)
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 

@@ -33,18 +33,9 @@ def check_target(y: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def as_value_error() -> Iterator[None]:
-    """A `UserError` inside becomes a ValueError with its sentence."""
+def raised_as(kind: type[Exception]) -> Iterator[None]:
+    """A `UserError` inside becomes an error of this kind with its sentence."""
     try:
         yield
     except UserError as error:
-        raise ValueError(str(error)) from None
-
-
-@contextlib.contextmanager
-def as_runtime_error() -> Iterator[None]:
-    """A `UserError` inside becomes a RuntimeError with its sentence."""
-    try:
-        yield
-    except UserError as error:
-        raise RuntimeError(str(error)) from None
+        raise kind(str(error)) from None

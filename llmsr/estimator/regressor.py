@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.estimator.checks import as_runtime_error, as_value_error, check_proposer, check_target
+from llmsr.estimator.checks import check_proposer, check_target, raised_as
 from llmsr.estimator.search import Asked, search_table
 from llmsr.estimator.warm import LOCAL, lent_evaluator
 from llmsr.evolution.settings import SearchSettings
@@ -157,7 +157,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         target_name = target_name or getattr(y, "name", None) or "y"
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
-        with as_value_error():
+        with raised_as(ValueError):
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
@@ -174,7 +174,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         if constant:
             self._keep_constant(problem, labels, float(y[0]))
             return self
-        with as_runtime_error():
+        with raised_as(RuntimeError):
             found = search_table(
                 Asked(
                     problem,
@@ -211,7 +211,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
-        with as_value_error():
+        with raised_as(ValueError):
             check_target(y)
         labels = Labels(self._best.labels, self._best.target)
         problem = table_problem(X[:, self.columns_], y, labels, self._n_params)

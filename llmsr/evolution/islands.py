@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmsr.evolution.population import Draw, Member
+from llmsr.evolution.population import Draw, Member, Population
 
 SCORE_TEMPERATURE = 0.1
 SCORE_PERIOD = 30_000
@@ -48,7 +48,7 @@ def _signature(member: Member) -> str:
     return f"{member.score:.2e}"
 
 
-class Islands:
+class Islands(Population):
     """`count` islands that all begin with the same seeds.
 
     `shown` members appear in a prompt; `reset_every` samples the weaker half is refilled (0: never).

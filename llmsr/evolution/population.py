@@ -58,9 +58,14 @@ class Population(Protocol):
 
     def end_of_sample(self, number: int) -> None:
         """Note that `number` samples are evaluated, whether they were added or not."""
+        return
+
+    def bar(self, island: int | None) -> float:
+        """The score of what the offspring of an island build on, where that is one equation; else no bar."""
+        return -math.inf
 
 
-class BestOfN:
+class BestOfN(Population):
     """Independent samples: every prompt shows the spec's own body and nothing else."""
 
     def __init__(self, seeds: Sequence[Member]) -> None:
@@ -72,11 +77,8 @@ class BestOfN:
     def add(self, member: Member, island: int | None) -> None:
         pass
 
-    def end_of_sample(self, number: int) -> None:
-        pass
 
-
-class SequentialBestOfN:
+class SequentialBestOfN(Population):
     """Always improve on the single best: every prompt shows the best equation so far."""
 
     def __init__(self, seeds: Sequence[Member]) -> None:
@@ -88,6 +90,3 @@ class SequentialBestOfN:
     def add(self, member: Member, island: int | None) -> None:
         if self._best is None or member.score > self._best.score:
             self._best = member
-
-    def end_of_sample(self, number: int) -> None:
-        pass

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmsr.evolution.population import Draw, Member
+from llmsr.evolution.population import Draw, Member, Population
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _State:
     prompts: int = 0
 
 
-class Puct:
+class Puct(Population):
     """States that are built upon by PUCT, `shown` of them a prompt.
 
     The first state of a prompt is the one that is built upon: `Draw.island` is its number, so `add` knows the
@@ -70,12 +70,9 @@ class Puct:
             self.states[number].parents.add(island)
             self._back_up(number)
 
-    def score_of(self, island: int | None) -> float:
-        """The score of the state numbered `island`; minus infinity where there is none."""
+    def bar(self, island: int | None) -> float:
+        """The score of the state numbered `island`."""
         return self.states[island].member.score if island is not None else -math.inf
-
-    def end_of_sample(self, number: int) -> None:
-        pass
 
     def priorities(self) -> np.ndarray:
         """The priority of every state, in the order in which they came."""

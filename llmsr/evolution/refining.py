@@ -43,12 +43,12 @@ class Refining:
                 self._earlier[sample.number].append(sample)
         self._last = max((s.number for s in earlier if is_llm_sample(s)), default=0)
 
-    def of(self, sample: Sample, built_on: float = -math.inf) -> tuple[list[Sample], int]:
+    def of(self, sample: Sample, bar: float = -math.inf) -> tuple[list[Sample], int]:
         """The refinements of a sample, none unless it is a record; and how many are archived already.
 
-        `built_on` is the score of the state that the sample builds on.
+        `bar` is the score that an island's record must beat beside those of its island, see `Population.bar`.
         """
-        if not self._is_record(sample, built_on):
+        if not self._is_record(sample, bar):
             return [], 0
         found = self._earlier.pop(sample.number, [])
         archived = len(found)
@@ -57,12 +57,12 @@ class Refining:
         self._finished = any(r.evaluation.ok and at_floor(r.evaluation) for r in [sample, *found])
         return found, archived
 
-    def _is_record(self, sample: Sample, built_on: float) -> bool:
+    def _is_record(self, sample: Sample, bar: float) -> bool:
         """Whether the sample is to be refined; takes note of it."""
         if self._finished or not sample.evaluation.ok:
             return False
         score = score_of(sample.evaluation)
-        of_island = self._raises(sample.island, score, max(self._begun, built_on))
+        of_island = self._raises(sample.island, score, max(self._begun, bar))
         of_run = self._raises("run", score, self._begun)
         waited = self._patience is not None and sample.number - self._refined >= self._patience
         if not of_run and not (of_island and waited):

@@ -253,8 +253,7 @@ class Search:
 
     def _refine(self, sample: Sample, refining: Refining) -> None:
         """Archive the refinements of a record and show the best of them to the prompts of its island."""
-        built_on = self.population.score_of(sample.island) if isinstance(self.population, Puct) else -math.inf
-        found, archived = refining.of(sample, built_on)
+        found, archived = refining.of(sample, self.population.bar(sample.island))
         elapsed = round(time.monotonic() - self._began, 3)
         found[archived:] = [replace(refinement, elapsed=elapsed) for refinement in found[archived:]]
         for refinement in found[:archived]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmsr.evolution.population import Draw, Member
+from llmsr.evolution.population import Draw, Member, Population
 from llmsr.expression import Expression, Node, Refusal
 from llmsr.expression.canonical import canonical_hash, family
 from llmsr.spec.bodies import read_body
 from llmsr.spec.reading import Spec
 
 
-class Top:
+class Top(Population):
     """The `size` best members, of each structure the best alone.
 
     A prompt shows `shown` of them: each is drawn with weight exp(-rank / temperature), and among those left
@@ -66,9 +66,6 @@ class Top:
         self._structures[member.canonical] = found
         if len(self.members) > self.size:
             self._remove(self.members[-1])
-
-    def end_of_sample(self, number: int) -> None:
-        pass
 
     def _remove(self, member: Member) -> None:
         self.members.remove(member)

@@ -12,6 +12,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.plan import Plan, run_directory
 from llmsr.grpo.run_files import RUN_FILE, read_run
 from llmsr.grpo.settings import GrpoConfig
+from llmsr.run_directory import changed_settings, check_unchanged
 
 # what may differ between a run and its continuation: how long it is, what it costs and what it leaves.
 # gpus and nnodes may not: VERL's checkpoints are in as many parts as there are GPUs
@@ -82,19 +83,11 @@ def _check_continuation(plan: Plan) -> None:
     if record is None or record["settings"].get("dry_run"):
         raise UserError(f"there is no run to continue in {plan.run_dir}; leave out --resume to begin one")
     stored, settings = record["settings"], as_mapping(plan.config)
-    changed = [
-        name
-        for name, value in settings.items()
-        if name not in FREE_ON_RESUME and name not in RESOLVED and name in stored and stored[name] != value
-    ]
+    changed = changed_settings(stored, settings, FREE_ON_RESUME.union(RESOLVED))
     if record["trainer"] != plan.trainer:
         changed.append("trainer")
     # the default model is the same wherever this checkout lies
     default = stored.get("model_path") is None and settings["model_path"] is None
     if record["model_path"] != plan.model_path and not default:
         changed.append("model_path")
-    if changed:
-        raise UserError(
-            f"the run in {plan.run_dir} was made with another {', '.join(changed)}; "
-            "leave these out to continue it, or begin a new run"
-        )
+    check_unchanged(plan.run_dir, changed)

@@ -14,13 +14,12 @@ from llmsr.errors import UserError
 from llmsr.problem.column_names import identifiers, without_unit
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
-from llmsr.spec.reading import parse_spec
+from llmsr.spec.reading import MAX_PARAMS_LIMIT, parse_spec
 from llmsr.spec.writing import Quantity, spec_text
 
 FEWEST_ROWS = 10
 MANY_COLUMNS = 20
 IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
-MOST_PARAMS = 1000  # that the reader of specs takes
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def make_problem(asked: NewProblem) -> Made:
         raise UserError(f"--test_share must lie between 0 and 1, it is {asked.test_share:g}")
     if asked.max_rows < FEWEST_ROWS:
         raise UserError(f"--max_rows must be at least {FEWEST_ROWS}, it is {asked.max_rows}")
-    if asked.max_params is not None and not 1 <= asked.max_params <= MOST_PARAMS:
-        raise UserError(f"--max_params must lie between 1 and {MOST_PARAMS}, it is {asked.max_params}")
+    if asked.max_params is not None and not 1 <= asked.max_params <= MAX_PARAMS_LIMIT:
+        raise UserError(f"--max_params must lie between 1 and {MAX_PARAMS_LIMIT}, it is {asked.max_params}")
     folder = Path(asked.data_dir) / asked.name
     spec_path = Path(asked.spec_dir) / f"specification_{asked.name}_numpy.txt"
     if not asked.force:

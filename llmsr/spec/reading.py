@@ -19,7 +19,7 @@ from llmsr.spec.numbers import module_constants, ones_length
 from llmsr.spec.objective import is_least_squares
 
 RUN, EVOLVE = "run", "evolve"
-_MAX_PARAMS_LIMIT = 1000
+MAX_PARAMS_LIMIT = 1000
 _MAX_TEXT = 1_000_000
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -266,9 +266,9 @@ def _max_params(tree: ast.Module, evaluate: Function, constants: Mapping[str, fl
                 f"{evaluate.name}."
             )
         number = lengths.pop()
-    if not 1 <= number <= _MAX_PARAMS_LIMIT or number != int(number):
+    if not 1 <= number <= MAX_PARAMS_LIMIT or number != int(number):
         raise UserError(
-            f"{path}: MAX_NPARAMS is {number:g}; it must be a whole number from 1 to {_MAX_PARAMS_LIMIT}."
+            f"{path}: MAX_NPARAMS is {number:g}; it must be a whole number from 1 to {MAX_PARAMS_LIMIT}."
         )
     return int(number)
 

@@ -108,20 +108,23 @@ class WorkerPool(Pool):
             if not task.begin():
                 continue
             try:
-                if (
-                    worker is None
-                    or worker.process.poll() is not None
-                    or worker.make(self._setup) is not True
-                ):
-                    worker = self._replace(worker)
+                worker = self._ready(worker)
                 outcome = worker.run(task) if worker is not None else self._start_failure
             except Exception as error:  # noqa: BLE001 - else the task would be waited for without end
-                outcome = WorkerFailure("crash", f"the task could not be handed over ({_named(error)})")
+                outcome = WorkerFailure(
+                    "crash", f"the task could not be handed over ({type(error).__name__}: {error})"
+                )
             if isinstance(outcome, WorkerFailure):
                 self._discard(worker)
                 worker = None
             task.finish(outcome)
         self._discard(worker)
+
+    def _ready(self, worker: _Worker | None) -> _Worker | None:
+        """This worker if it lives and has the pool's state, else another; None where none starts."""
+        if worker and worker.process.poll() is None and worker.make(self._setup) is True:
+            return worker
+        return self._replace(worker)
 
     def _start(self) -> _Worker | None:
         try:
@@ -155,10 +158,6 @@ class WorkerPool(Pool):
         if worker is not None:
             worker.end()
             self._running.discard(worker.process)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
