@@ -9,7 +9,7 @@ import pytest
 
 from llmsr.cli import main
 from llmsr.errors import UserError
-from llmsr.problem.column_names import identifiers, with_labels
+from llmsr.problem.column_names import identifiers, position_of, with_labels
 from llmsr.problem.loading import load_problem
 from llmsr.problem.new_problem import NewProblem, make_problem
 from llmsr.problem.raw_table import read_raw
@@ -239,6 +239,21 @@ def test_identifiers_differ_and_are_no_words_of_a_spec():
     assert len(set(made_of)) == len(names)
     assert all(name.isidentifier() and name.isascii() for name in made_of)
     assert not {"np", "params", "class"} & set(made_of)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "position"),
+    [
+        ("speed", ["time", "speed (m/s)"], 1),
+        ("speed", ["speed (m/s)", "speed"], 1),
+        ("speed", ["speed (m/s)", "speed (km/h)"], None),
+        ("speed_km_h", ["speed (m/s)", "speed (km/h)"], 1),
+        ("np_", ["np"], 0),
+        ("column1", ["%"], None),
+    ],
+)
+def test_a_column_is_found_by_the_name_that_a_spec_gives_it(name, labels, position):
+    assert position_of(name, labels) == position
 
 
 def test_labels_replace_identifiers_but_not_functions():
