@@ -50,6 +50,14 @@ def check_text(text: str) -> str:
     return kind
 
 
+def text_of(data: bytes) -> str:
+    """Some bytes as a text: lone surrogates as they are, else U+FFFD for what is not UTF-8."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
 def main() -> None:
     import tempfile
 
@@ -69,12 +77,7 @@ def main() -> None:
         known = [*(body for bodies in ATTACKS.values() for body in bodies), *completions(50)]
         for number, body in enumerate(known):
             (Path(corpus) / str(number)).write_bytes(body[:4000].encode("utf-8", "surrogatepass"))
-        atheris.Setup(
-            [*sys.argv, corpus],
-            lambda data: check_text(
-                data.decode("utf-8", "surrogatepass" if data[:1] == b"\xed" else "replace")
-            ),
-        )
+        atheris.Setup([*sys.argv, corpus], lambda data: check_text(text_of(data)))
         atheris.Fuzz()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE / "fuzz"))
 
-from fuzz_text import check_text  # noqa: E402
+from fuzz_text import check_text, text_of  # noqa: E402
 
 TOKENS = st.sampled_from(
     [
@@ -90,6 +90,20 @@ def test_any_sequence_of_tokens_is_understood_or_refused_readably(tokens, betwee
 @given(st.text(max_size=300))
 def test_any_text_is_understood_or_refused_readably(text):
     check_text(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_of_the_fuzzer_are_a_text(data):
+    check_text(text_of(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(b"\xed\xa0\x80x", "\ud800x"), (b"\xed   f = x", "\ufffd   f = x"), (b"x\xff\xce\xb1", "x\ufffdα")],
+)
+def test_lone_surrogates_reach_the_reader_and_other_broken_bytes_do_not_stop_the_fuzzer(data, text):
+    assert text_of(data) == text
 
 
 @pytest.mark.parametrize("name", CLASSES)
