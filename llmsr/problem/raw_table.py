@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,7 @@ def _check_width(beyond: Any, columns: int, table: RawTable) -> None:
     """UserError where a line has a value behind the last column."""
     longer = beyond.notna().to_numpy()
     if longer.any():
-        line = table.rows + int(np.argmax(longer)) + 2
+        line = _line_of(table, table.rows + int(np.argmax(longer)))
         raise UserError(
             f"{table.path}: line {line} has more values than the {columns} columns of line 1; correct it."
         )
@@ -176,7 +177,7 @@ def _numbers(block: Any, table: RawTable) -> np.ndarray:
         if text.any() and not column.texts:
             first = int(np.argmax(text))
             column.first_text = str(series.iloc[first])[:40]
-            column.first_line = table.rows + first + 2
+            column.first_line = _line_of(table, table.rows + first)
         column.texts += int(text.sum())
         finite = np.isfinite(numbers)
         column.missing += int((~finite & ~text).sum())
@@ -185,6 +186,15 @@ def _numbers(block: Any, table: RawTable) -> np.ndarray:
             column.high = max(column.high, float(numbers[finite].max()))
         values[:, position] = np.where(finite, numbers, np.nan)
     return values
+
+
+def _line_of(table: RawTable, row: int) -> int:
+    """The line of the file on which a row below the header ends, as an editor counts: blank lines too."""
+    with _opened(table.path) as file:
+        separator = separator_of(file.readline())
+        reader = csv.reader(file, delimiter=separator)
+        filled = (reader.line_num for cells in reader if len(cells) > 1 or "".join(cells).strip())
+        return next(itertools.islice(filled, row, None)) + 1
 
 
 def _opened(path: Path):  # type: ignore[no-untyped-def]

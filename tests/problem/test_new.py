@@ -162,6 +162,11 @@ def test_bad_wishes_are_told(asked, sentence):
         ),
         ("x;y\n" + "1,5;2\n" * 20, "decimal points"),
         ("x,y\n1,2\n1,2,3\n" * 10, "line 3 has more values than the 2 columns"),
+        ("x,y\n1,2\n\n  \n1,2\n,\n1,2,3\n", "line 7 has more values than the 2 columns"),
+        (
+            'x,z,y\n1,"a\nb",2\n\n2,,3\nBerlin,,4\n' + "1,,2\n" * 20,
+            "'x' is not numeric (line 6 has 'Berlin')",
+        ),
         ("x,y\n" + "1,low\n" * 20, "the target must be numbers"),
     ],
 )
