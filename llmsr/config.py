@@ -48,6 +48,12 @@ def check_positive(name: str, value: float) -> None:
         raise UserError(f"{name} must be a positive number, got {value}")
 
 
+def check_not_negative(name: str, value: float) -> None:
+    """`UserError` unless the value is a finite number of at least 0; neither nan nor inf is."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} must be a finite number of at least 0, got {value}")
+
+
 def _value_type(hint: Any) -> type:
     """The plain type of an annotation: `int | None` is int."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:

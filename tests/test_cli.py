@@ -73,8 +73,8 @@ def test_a_config_file_sets_and_flags_override(tmp_path):
         (["--fit_timeout", "0"], "--fit_timeout must be a positive number, got 0.0"),
         (["score", "--fit_timeout", "inf"], "--fit_timeout must be a positive number, got inf"),
         (["--selection_temperature", "nan"], "selection_temperature must be a positive number, got nan"),
-        (["--exploration", "inf"], "exploration must be a number of at least 0, got inf"),
-        (["--temperature", "nan"], "--temperature must be a number of at least 0, it is nan"),
+        (["--exploration", "inf"], "exploration must be a finite number of at least 0, got inf"),
+        (["--temperature", "nan"], "--temperature must be a finite number of at least 0, got nan"),
         (["wander"], "unknown verb"),
     ],
 )

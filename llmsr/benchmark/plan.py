@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.benchmark.peers import PeerSettings
-from llmsr.config import option, read_yaml, resolve
+from llmsr.config import check_not_negative, option, read_yaml, resolve
 from llmsr.errors import UserError
 
 SEARCH, GRPO, PEER = "search", "grpo", "peer"
@@ -55,8 +55,7 @@ class BenchmarkSettings:
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise UserError(f"budget must be at least 1, got {self.budget}")
-        if self.timeout < 0:
-            raise UserError(f"timeout must not be negative, got {self.timeout:g}")
+        check_not_negative("timeout", self.timeout)
 
 
 @dataclass(frozen=True)

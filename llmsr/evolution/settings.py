@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from llmsr.config import check_positive, option
+from llmsr.config import check_not_negative, check_positive, option
 from llmsr.context import CONTEXTS, read_context
 from llmsr.errors import UserError
 
@@ -67,11 +66,8 @@ class SearchSettings:
         for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt", "refine_fits"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("reset_every", "lookahead", "seed", "refine_patience"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.exploration < math.inf:
-            raise UserError(f"exploration must be a number of at least 0, got {self.exploration}")
+        for name in ("reset_every", "lookahead", "seed", "refine_patience", "exploration"):
+            check_not_negative(name, getattr(self, name))
         check_positive("selection_temperature", self.selection_temperature)
 
     @property

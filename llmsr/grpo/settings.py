@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from llmsr.config import check_positive, option
+from llmsr.config import check_not_negative, check_positive, option
 from llmsr.errors import UserError
 from llmsr.grpo.advantage import ADVANTAGES, ENTROPIC_KL
 from llmsr.reward import SHAPES
@@ -181,8 +181,8 @@ class GrpoConfig:
             "test_freq", "diversity", "exploration", "reset_every",
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise UserError(f"--{name} must not be negative, it is {value}")
+            if value is not None:
+                check_not_negative(f"--{name}", value)
         if self.rollout_n is not None and self.rollout_n < 2:
             raise UserError(
                 f"--rollout_n must be at least 2, since an answer is judged within its group; it is "

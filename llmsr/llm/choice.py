@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from llmsr.config import check_positive
+from llmsr.config import check_not_negative, check_positive
 from llmsr.errors import UserError
 from llmsr.llm.proposer import PROPOSERS, Proposer, ProposerConfig
 
@@ -70,13 +69,11 @@ def _check(config: ProposerConfig) -> None:
         raise UserError(
             f"--gpu_memory_utilization must be above 0 and at most 1, it is {config.gpu_memory_utilization}"
         )
-    if not 0 <= config.temperature < math.inf:
-        raise UserError(f"--temperature must be a number of at least 0, it is {config.temperature}")
+    for flag in ("temperature", "retries"):
+        check_not_negative(f"--{flag}", getattr(config, flag))
     if not 0 < config.top_p <= 1:
         raise UserError(f"--top_p must lie above 0 and not above 1, it is {config.top_p}")
     for flag in ("max_tokens", "timeout"):
         check_positive(f"--{flag}", getattr(config, flag))
-    if config.retries < 0:
-        raise UserError(f"--retries must not be negative, it is {config.retries}")
     if config.parallel_prompts is not None and config.parallel_prompts < 1:
         raise UserError(f"--parallel_prompts must be at least 1, it is {config.parallel_prompts}")
