@@ -28,14 +28,20 @@ class ExportFault(Exception):
 
 
 def export_final(
-    trained: Path, base: str, final: Path, *, adapter: Mapping[str, Any] | None = None
+    trained: Path,
+    base: str,
+    final: Path,
+    *,
+    adapter: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Write and verify `final` from the Hugging Face folder `trained` of a checkpoint; what was found
     comes back.
 
     `base` is the model that training began from, a folder or a hub id. Weights with LoRA adapters are merged;
     `adapter` states their `r` and `lora_alpha` (default: lora_train_meta.json beside `trained`, as VERL
-    writes it). `ExportFault` if the result does not verify; `final` then stays as it was.
+    writes it). A model that brings its own Python code needs `trust_remote_code`; the code is copied.
+    `ExportFault` if the result does not verify; `final` then stays as it was.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,7 +57,9 @@ def export_final(
 
     part = final.with_name(final.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(
+        base_folder, dtype=dtype, trust_remote_code=trust_remote_code
+    )
     missing, unexpected = model.load_state_dict({k: v.to(dtype) for k, v in weights.items()}, strict=False)
     tied = set(
         getattr(model, "all_tied_weights_keys", None) or getattr(model, "_tied_weights_keys", None) or ()
@@ -67,8 +75,8 @@ def export_final(
         if source is not None and not (part / name).is_file():
             shutil.copyfile(source, part / name)
     # what was written must load by itself and hold what was meant
-    again = AutoModelForCausalLM.from_pretrained(part, dtype="auto")
-    AutoTokenizer.from_pretrained(part)
+    again = AutoModelForCausalLM.from_pretrained(part, dtype="auto", trust_remote_code=trust_remote_code)
+    AutoTokenizer.from_pretrained(part, trust_remote_code=trust_remote_code)
     if next(again.parameters()).dtype != dtype:
         raise ExportFault(f"{part} holds {next(again.parameters()).dtype}, the base model {dtype}")
     written = again.state_dict()
@@ -178,7 +186,7 @@ def local_folder(model: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
+                model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.py"]
             )
         )
     except Exception as error:  # the hub's errors have no common base

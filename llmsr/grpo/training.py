@@ -131,7 +131,12 @@ def _export(plan: Plan) -> dict[str, Any]:
 
     actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
     try:
-        return export_final(trained_folder(actor), plan.model_path, plan.final)
+        return export_final(
+            trained_folder(actor),
+            plan.model_path,
+            plan.final,
+            trust_remote_code=plan.config.trust_remote_code,
+        )
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
 

@@ -1,6 +1,7 @@
 """checkpoints/final: whole, in the base's number format, different from it, and refused when it is not so."""
 
 import json
+import shutil
 
 import pytest
 
@@ -26,9 +27,9 @@ def base(tmp_path_factory):
     return folder
 
 
-def trained(base, folder, change):
+def trained(base, folder, change, **source):
     """A checkpoint in float32 as trainers write it, its weights changed."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **source)
     with torch.no_grad():
         for parameter in model.parameters():
             change(parameter)
@@ -46,6 +47,29 @@ def test_the_final_folder_is_complete_and_in_the_bases_format(base, tmp_path):
     assert tokenizer.chat_template
     ids = torch.tensor([tokenizer("return")["input_ids"]])
     assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] >= ids.shape[1]
+
+
+def test_a_trusted_model_that_brings_its_code_is_exported_with_it(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    custom = tmp_path / "custom"
+    shutil.copytree(base, custom)
+    (custom / "mine.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class Config(LlamaConfig):\n    model_type = 'mine'\n"
+        "class Model(LlamaForCausalLM):\n    config_class = Config\n"
+    )
+    config = json.loads((custom / "config.json").read_text()) | {
+        "model_type": "mine",
+        "architectures": ["Model"],
+        "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"},
+    }
+    (custom / "config.json").write_text(json.dumps(config))
+    checkpoint = trained(custom, tmp_path / "t", lambda p: p.add_(0.5), trust_remote_code=True)
+    export_final(checkpoint, str(custom), tmp_path / "final", trust_remote_code=True)
+    assert (tmp_path / "final" / "mine.py").read_text() == (custom / "mine.py").read_text()
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "final", trust_remote_code=True)
+    assert type(again).__name__ == "Model"
 
 
 def test_a_model_that_equals_its_base_is_no_result(base, tmp_path):

@@ -280,7 +280,11 @@ class LocalTrainer:
             )
         from transformers import AutoModelForCausalLM
 
-        saved = AutoModelForCausalLM.from_pretrained(actor / "huggingface", dtype=torch.float32)
+        saved = AutoModelForCausalLM.from_pretrained(
+            actor / "huggingface",
+            dtype=torch.float32,
+            trust_remote_code=self.plan.config.trust_remote_code,
+        )
         self.model.load_state_dict(saved.state_dict())
         state = torch.load(actor / "local_state.pt", weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
