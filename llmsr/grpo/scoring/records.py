@@ -32,6 +32,8 @@ class Records:
         self._run_dir = run_dir
         self._began = record["began"]
         self._archives: dict[str, Archive] = {}
+        # machines may share a host's name and a process's number; in time's order ties are read as written
+        self._writer = f"{socket.gethostname()}-{time.time_ns()}-{os.getpid()}"
         self._lock = threading.Lock()
         settings = record["settings"]
         self._refines = settings["refine"] != "off"
@@ -100,7 +102,7 @@ class Records:
     def _archive(self, kind: str) -> Archive:
         with self._lock:
             if kind not in self._archives:
-                self._archives[kind] = Archive(self._run_dir, f"{kind}-{socket.gethostname()}-{os.getpid()}")
+                self._archives[kind] = Archive(self._run_dir, f"{kind}-{self._writer}")
             return self._archives[kind]
 
     def _elapsed(self) -> float:
