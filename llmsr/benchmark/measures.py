@@ -98,7 +98,7 @@ def equation_measures(samples: Sequence[Sample], problem: Problem, name: str) ->
     front = Front()
     for sample in samples:
         front.add(sample)
-    picked = front.members[pick(front.members)] if front.members else None
+    picked = front.members[pick(front.members, rows=len(problem.train))] if front.members else None
     return {
         "note": problem.note,
         "splits": list(problem.splits),

@@ -141,7 +141,7 @@ class GrpoConfig:
     fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
     fit_timeout: float = option(5.0, "seconds that one fit may take")
     answer_timeout: float = option(120.0, "seconds after which an answer counts as failed, waiting included")
-    workers: int = option(0, "processes that fit, per node; 0: one per core but two")
+    workers: int = option(0, "processes that fit, per node; 0: one per core, with VERL all but two of them")
     output_dir: str | None = option(None, "the run's directory (default: ./llmsr_grpo_outputs/<problem>)")
     save_freq: int | None = option(None, "steps between checkpoints (default: one epoch)")
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all")
