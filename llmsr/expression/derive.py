@@ -158,9 +158,11 @@ def _pruned(nodes: Sequence[Node], root: int, params: tuple[int, ...], partials:
 
 def _chain(b: _Builder, op: str, slot: int, args: Sequence[int], value: int, bar: int) -> int:
     """`bar` times the derivative of `op(*args)` by its argument number `slot`."""
+    x = args[0]
+    if op == "heaviside" and slot == 1:  # its value where x is 0
+        return b.where(b.op("eq", x, b.const(0.0)), bar, b.const(0.0))
     if op in PIECEWISE_CONSTANT:
         return b.const(0.0)
-    x = args[0]
     if len(args) == 1:
         return _chain_one(b, op, x, value, bar)
     y = args[1]
@@ -190,6 +192,8 @@ def _chain(b: _Builder, op: str, slot: int, args: Sequence[int], value: int, bar
         return b.where(x, bar, zero) if slot == 1 else b.where(x, zero, bar)
     if op in ("minimum", "fmin", "maximum", "fmax"):
         first = b.op("le" if op in ("minimum", "fmin") else "ge", x, y)
+        if op in ("fmin", "fmax"):  # the other one where one is nan
+            first = b.op("or", first, b.op("isnan", y))
         return b.mul(bar, first if slot == 0 else b.op("not", first))
     if op in ("mod", "fmod"):
         if slot == 0:

@@ -100,6 +100,24 @@ def test_power_of_zero_has_a_finite_derivative_by_the_exponent() -> None:
     assert partial(expression, 0, np.array([[0.0], [2.0]]), np.array([2.0]))[0] == 0.0
 
 
+@pytest.mark.parametrize("name", ["fmin", "fmax"])
+def test_where_one_argument_is_nan_the_other_one_has_the_derivative(name: str) -> None:
+    expression = parse(f"return np.{name}(params[0]*np.log(x), params[1]*np.log(v))", ["x", "v"])
+    inputs = np.array([[-1.0, 2.0], [2.0, -1.0], [2.0, 3.0]])
+    theta = np.array([1.0, 1.0])
+    for param in (0, 1):
+        expected = difference(expression, param, inputs, theta)
+        np.testing.assert_allclose(
+            np.nan_to_num(partial(expression, param, inputs, theta)), expected, atol=1e-8
+        )
+
+
+def test_heavisides_value_at_zero_has_its_derivative() -> None:
+    expression = parse("return np.heaviside(x, params[0])", ["x"])
+    inputs = np.array([[-1.0], [0.0], [2.0]])
+    assert partial(expression, 0, inputs, np.array([0.3])).tolist() == [0.0, 1.0, 0.0]
+
+
 def linear(body: str) -> tuple[int, ...]:
     return linear_params(parse(body, ["x", "v"]))
 

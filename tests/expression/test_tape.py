@@ -140,6 +140,39 @@ def test_a_derivative_that_is_not_finite_counts_as_zero() -> None:
         np.testing.assert_allclose(g[0, 0], 0.25 + 1.0)
 
 
+@pytest.mark.parametrize(
+    "masked",
+    ["np.sqrt(x)", "np.log(x)", "v/x", "x**1.5", "np.log(x)*v**0.5 - 1/x"],
+)
+def test_a_derivative_that_a_mask_keeps_out_of_the_value_counts_as_zero(masked: str) -> None:
+    expression = parse(
+        f"return params[0]*np.tanh(params[1]*v) + np.where(x > 0, params[2]*({masked}), 0)", ["x", "v"]
+    )
+    rng = np.random.default_rng(5)
+    inputs = rng.uniform(-1, 1, (1500, 2))
+    inputs[:200, 0] = 0.0
+    inputs[:, 1] = np.abs(inputs[:, 1])
+    target = rng.normal(size=1500)
+    inside = inputs[:, 0] > 0
+    column = np.zeros(1500)
+    x, v = inputs[inside].T
+    column[inside] = eval(masked, {"np": np, "x": x, "v": v})  # this test's own words
+    for good, g in both(expression, inputs, target, np.array([0.7, 1.3, 0.4])):
+        assert good
+        np.testing.assert_allclose(g[2, 2], column @ column, rtol=1e-12)
+        residual = target - 0.7 * np.tanh(1.3 * inputs[:, 1]) - 0.4 * column
+        np.testing.assert_allclose(g[2, 3], column @ residual, rtol=1e-10)
+        np.testing.assert_allclose(g[3, 3], residual @ residual, rtol=1e-12)
+
+
+def test_one_to_an_infinite_power_is_one() -> None:
+    expression = parse("return params[0]**(v/x)", ["x", "v"])
+    inputs = np.array([[0.0, 1.0], [0.0, -1.0], [0.5, 1.0]])
+    for good, g in both(expression, inputs, np.zeros(3), np.ones(1)):
+        assert good
+        assert g[-1, -1] == 3.0
+
+
 def test_huge_angles_keep_their_sines() -> None:
     expression = parse("return np.sin(params[0]*x)", ["x"])
     inputs = np.array([[1e3], [1e6], [1e9], [1e15], [-1e7]])

@@ -152,6 +152,16 @@ def test_constants_far_from_one_are_found(body: str, law) -> None:
     assert found.loss < 1e-3 * np.var(law(*inputs.T))
 
 
+@pytest.mark.parametrize("mode", ["best", "bfgs", "reference"])
+def test_a_branch_that_is_undefined_on_the_other_rows_is_fitted(mode: str) -> None:
+    inputs = cloud()
+    x, v = inputs.T
+    with np.errstate(invalid="ignore"):
+        target = np.where(x > 0, 2.5 * np.sqrt(x), 0.7 * v)
+    found = fitted("return np.where(x > 0, params[0]*np.sqrt(x), params[1]*v)", inputs, target, mode)
+    assert found.loss < 1e-10 * np.var(target)
+
+
 def test_columns_of_very_different_scales() -> None:
     rng = np.random.default_rng(2)
     inputs = np.column_stack([rng.uniform(300, 1500, 3000), rng.uniform(1e-3, 5e-3, 3000)])

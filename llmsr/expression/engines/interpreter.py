@@ -136,7 +136,7 @@ def _power(line, row, width, spare, loops_address):
     exponent = numbers(b, 1)[0]
     if opcode == UNIFORM_BASE:
         base = numbers(a, 1)[0]
-        if not 0.0 < base < np.inf:
+        if not 0.0 < base < np.inf or base == 1.0:  # 1 to an infinite power is 1, not exp(inf * 0)
             return False
         scaled(numbers(b, width), math.log(base), work)
     elif opcode == POWER:

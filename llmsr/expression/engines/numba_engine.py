@@ -169,12 +169,29 @@ def _set_powers(
     return list(logs.values())
 
 
+def _with_finite_partials(
+    features: np.ndarray, partials: tuple[tuple[int, int], ...]
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The features, more of them where need be, and places of the derivatives that hold no inf or nan.
+
+    A derivative that is a feature may be undefined in rows that a mask keeps out of the value, such as that
+    of `where(x > 0, p * log(x), 0)`; zero stands for it there, while the value goes on to read the feature.
+    """
+    broken = sorted({i for kind, i in partials if kind == FEATURE and not np.isfinite(features[i]).all()})
+    if not broken:
+        return features, list(partials)
+    finite = np.where(np.isfinite(features[broken]), features[broken], 0.0)
+    moved = {old: len(features) + new for new, old in enumerate(broken)}
+    places = [(kind, moved.get(i, i) if kind == FEATURE else i) for kind, i in partials]
+    return np.concatenate([features, finite]), places
+
+
 def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float = np.inf) -> Program:
     """A program for `gram`: `features` (features, rows) as from `Tape.features`, `target` (rows,).
 
     `deadline` is in the clock of `time.monotonic`. The program owns its scratch space: one per thread.
     """
-    features = np.ascontiguousarray(features)
+    features, derivatives = _with_finite_partials(np.ascontiguousarray(features), tape.partials)
     target = np.ascontiguousarray(target)
     k, rows = tape.n_params, len(target)
     width = min(BLOCK, max(8, rows))
@@ -194,11 +211,11 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
         (bases[_FEATURE] + steps[_FEATURE] * index, 8)
         if kind == FEATURE
         else (bases[_REGISTER] + steps[_REGISTER] * index, 0)
-        for kind, index in tape.partials
+        for kind, index in derivatives
     ]
     # derivatives that are features come first in the sums
-    fixed = [i for i, (kind, _) in enumerate(tape.partials) if kind == FEATURE]
-    order = fixed + [i for i, (kind, _) in enumerate(tape.partials) if kind != FEATURE]
+    fixed = [i for i, (kind, _) in enumerate(derivatives) if kind == FEATURE]
+    order = fixed + [i for i, (kind, _) in enumerate(derivatives) if kind != FEATURE]
     # the vector, then counters, scratch for numpy's call interface, order and places of derivatives
     counters, loops, orders, places = FIELDS, FIELDS + 3, FIELDS + 19, FIELDS + 19 + k
     integers = np.zeros(places + 2 * k, dtype=np.int64)

@@ -140,16 +140,13 @@ def _residual(program, k, start, width):
 
 
 @jit
-def _cleared(program, k, start, width):
-    """Sets derivatives that are not finite to zero; False where one is a feature, which must stay."""
+def _clear(program, k, start, width):
+    """Sets derivatives that are not finite to zero; those that are features were finite from the start."""
     for i in range(k):
         row = _partial(program, i, start, width)
         for t in range(width):
             if not np.isfinite(row[t]):
-                if integers(program[PARTIALS] + 16 * i, 2)[1] != 0:
-                    return False
                 row[t] = 0.0
-    return True
 
 
 @callback("int64(int64, int64, int64, int64)")
@@ -168,7 +165,8 @@ def gram_of(program_address, theta_address, k, out_address):
         width = min(block, rows - start)
         good = np.isfinite(_residual(program, k, start, width))
         if good and not _products(program, k, first, start, width, part):
-            good = _cleared(program, k, start, width) and _products(program, k, first, start, width, part)
+            _clear(program, k, start, width)
+            good = _products(program, k, first, start, width, part)
         if not good:
             out[k, k] = np.inf
             return 0
@@ -207,8 +205,7 @@ def gradient_of(program_address, theta_address, k, out_address):
         if not np.isfinite(total):
             return np.inf
         if not _slopes(program, k, start, width, part):
-            if not _cleared(program, k, start, width):
-                return np.inf
+            _clear(program, k, start, width)
             _slopes(program, k, start, width, part)
         for i in range(k):
             out[i] -= part[i]
