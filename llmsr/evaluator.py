@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import textwrap
 import threading
 import time
 from collections import OrderedDict
@@ -73,35 +72,31 @@ class _State:
 def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleton | Evaluation:
     """The skeleton that a completion holds, or the failure that it is."""
     from llmsr.completion.answer import NoBody, read_completion
-    from llmsr.expression import Refusal, parse
+    from llmsr.expression import Refusal
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
+    from llmsr.expression.writing.source import to_numpy_body
+    from llmsr.spec.bodies import read_body
 
     spec = state.problem.spec
     found = read_completion(completion, spec.function_name)
     if isinstance(found, NoBody):
         return Evaluation(status=found.kind, reason=found.reason)
-    columns, params_name = spec.columns, spec.params_name
-    if found.arguments is not None and len(found.arguments) == len(columns) + 1:
-        columns, params_name = found.arguments[:-1], found.arguments[-1]
-    parsed = parse(
-        found.text,
-        columns,
-        params_name=params_name,
-        max_params=spec.max_params,
-        versions=versions,
-        constants=spec.constants,
-    )
-    if isinstance(parsed, Refusal):
-        return Evaluation(status=parsed.kind, reason=parsed.reason, line=parsed.line, body=found.text)
-    expression = Expression(parsed.nodes, spec.columns)
+    arguments = (*spec.columns, spec.params_name)
+    if found.arguments is not None and len(found.arguments) == len(arguments):
+        arguments = found.arguments
+    expression = read_body(spec, found.text, arguments, versions)
+    if isinstance(expression, Refusal):
+        return Evaluation(
+            status=expression.kind, reason=expression.reason, line=expression.line, body=found.text
+        )
     form = canonicalize(expression)
     if not form.expression.inputs:
         return Evaluation(status="constant", reason="the inputs cancel out", body=found.text)
-    own_names = columns == spec.columns and params_name == spec.params_name
+    own_names = arguments == (*spec.columns, spec.params_name)
     calls_versions = any(name in found.text for name in versions)
     plain = own_names and not calls_versions and len(found.text) <= SHOWN_CHARACTERS
-    body = found.text if plain else _regenerated_body(expression, spec.params_name)
+    body = found.text if plain else to_numpy_body(expression, spec.params_name)
     size = complexity(expression)
     if state.as_written:
         # the spec's own optimiser sees the operations in the order that the author wrote
@@ -109,13 +104,6 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
         key = hashlib.sha256(repr(expression.nodes).encode()).hexdigest()
         return Skeleton(body, expression, order, form.hash, size, key)
     return Skeleton(body, form.expression, form.params, form.hash, size, form.hash)
-
-
-def _regenerated_body(expression: Expression, params_name: str) -> str:
-    from llmsr.expression.writing.source import to_numpy_source
-
-    body = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
-    return body if params_name == "params" else f"params = {params_name}\n{body}"
 
 
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:

@@ -1,5 +1,7 @@
 """The one door: what becomes of a completion, whatever it holds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,21 @@ def test_a_whole_function_with_its_own_argument_names_is_understood(evaluator):
     assert evaluation.ok
     again = evaluator.evaluate(evaluation.body)
     assert again.canonical == evaluation.canonical, "what later prompts show must mean the same there"
+
+
+@pytest.mark.parametrize("columns", [("θ", "ω"), ("special", "float"), ("x", "v")])
+@pytest.mark.parametrize("params_name", ["params", "p"])
+def test_what_later_prompts_show_is_read_again_whatever_the_columns_are_called(columns, params_name):
+    known = load_problem("oscillator1")
+    problem = replace(known, spec=replace(known.spec, columns=columns, params_name=params_name))
+    text = (
+        "def equation(q, w, k):\n    from scipy import special\n"
+        "    return k[1]*np.sin(q) + k[3]*special.expit(w)\n"
+    )
+    with Evaluator(problem, workers=1) as evaluator:
+        evaluation = evaluator.evaluate(text)
+        assert evaluation.ok
+        assert evaluator.evaluate(evaluation.body).canonical == evaluation.canonical
 
 
 def test_a_call_of_an_earlier_version_is_inlined_and_shown_without_it(evaluator):

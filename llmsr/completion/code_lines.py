@@ -109,8 +109,11 @@ _STATEMENT = re.compile(
 )
 _ASSIGNMENT = re.compile(r"[^\W\d][^=\n]{0,300}=(?!=)|[(\[*][^=\n]{0,300}=(?!=)")
 _ADJACENT = re.compile(r"\b([^\W\d]\w*)[ \t]+(?=([^\W\d]\w*))")
-QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|#.*")
-"""Short strings and comments."""
+_QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|#.*")
+_LONG_QUOTED = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''", re.DOTALL)
+_RETURN = re.compile(r"(?:^|[:;])\s*return\b")
+COMPOUND = r"(?:if|elif|else|for|while|with|try|except|finally|match|case|async|def|class)"
+"""What begins a statement that has other statements in it."""
 
 _SUITES = ("for", "while", "if", "with")
 
@@ -127,9 +130,19 @@ def is_statement(code: str) -> bool:
         match = _ASSIGNMENT.match(first)
         if match is None or match.group()[-2] in "<>!":
             return False
-    words = QUOTED.sub("", first)
+    words = _QUOTED.sub("", first)
     return not any(not keyword.iskeyword(a) and not keyword.iskeyword(b) for a, b in _ADJACENT.findall(words))
 
 
 def begins(code: str, word: str) -> bool:
     return re.match(rf"{word}\b", code) is not None
+
+
+def unquoted(code: str) -> str:
+    """The code without its strings and comments."""
+    return _QUOTED.sub("", _LONG_QUOTED.sub("", code))
+
+
+def returns(code: str) -> bool:
+    """Whether a return stands in a logical line, be it behind a semicolon or a colon."""
+    return "return" in code and _RETURN.search(unquoted(code)) is not None

@@ -8,7 +8,16 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmsr.completion.code_lines import MAX_BODY, QUOTED, Line, begins, is_statement, logical_lines
+from llmsr.completion.code_lines import (
+    COMPOUND,
+    MAX_BODY,
+    Line,
+    begins,
+    is_statement,
+    logical_lines,
+    returns,
+    unquoted,
+)
 
 MAX_FUNCTIONS = 16
 """Functions per answer that are looked at, the last ones first."""
@@ -176,7 +185,7 @@ def _definition(
     rest = text[colon + 1 : header.end].strip()
     if rest and not rest.startswith("#"):
         line = Line(header.end - len(text[colon + 1 : header.end].lstrip()), header.end, 0, True, rest)
-        return header, arguments, [line], begins(rest, "return")
+        return header, arguments, [line], returns(rest)
     taken: list[Line] = []
     base: int | None = None
     complete = False
@@ -186,9 +195,11 @@ def _definition(
                 break
             base = line.indent if base is None else base
         taken.append(line)
-        if line.indent == base and base is not None and begins(line.code, "return"):
+        if not returns(line.code):
+            continue
+        if line.indent == base and not begins(line.code, COMPOUND):
             return header, arguments, taken, line.closed
-        if begins(line.code, "return") and line.closed:
+        if line.closed and not begins(line.code, "def"):
             complete = True
     return header, arguments, taken, complete and taken[-1].closed
 
@@ -219,7 +230,6 @@ def _header(text: str, start: int, end: int) -> tuple[int | None, tuple[str, ...
     return None, None
 
 
-_LONG_QUOTED = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''", re.DOTALL)
 _NAME = re.compile(r"[^\W\d]\w*")
 
 
@@ -231,7 +241,7 @@ def _with_helpers(body: str, text: str, span: tuple[int, int], arguments: tuple[
     """
     own = re.findall(r"(?m)^ *def +([^\W\d]\w*)|^ *([^\W\d]\w*) *=(?!=)", body)
     known = set(arguments or ()) | {name for pair in own for name in pair}
-    used = set(_NAME.findall(QUOTED.sub("", _LONG_QUOTED.sub("", body)))) - known
+    used = set(_NAME.findall(unquoted(body))) - known
     around = _around(text, span, used, constants=arguments is not None)
     placed: set[str] = set()
     waiting = [name for name in around if name in used]

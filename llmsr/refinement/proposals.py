@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
@@ -11,8 +10,7 @@ import numpy as np
 
 from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.graph import Expression
-from llmsr.expression.writing.source import to_numpy_source
+from llmsr.expression.writing.source import to_numpy_body
 from llmsr.problem.loading import Problem, Split
 from llmsr.refinement.bounds import bounds
 from llmsr.refinement.candidate import FLOOR, Candidate
@@ -42,10 +40,9 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
     None where the body cannot be read, or where the target's deviations are too small or too large to square.
     """
     spec = problem.spec
-    parsed = read_body(spec, body)
-    if isinstance(parsed, Refusal):
+    expression = read_body(spec, body)
+    if isinstance(expression, Refusal):
         return []
-    expression = Expression(parsed.nodes, spec.columns)
     form = canonicalize(expression)
     tree = Tree.of(form.expression, tuple(float(params[i]) for i in form.params))
     if tree is None:
@@ -72,9 +69,7 @@ def _distinct(candidates: list[Candidate], own: str, spec: Spec, count: int) -> 
         if made.hash in known or len(made.params) > spec.max_params or not made.expression.inputs:
             continue
         known.add(made.hash)
-        text = textwrap.dedent(to_numpy_source(made.expression).split("\n", 1)[1])
-        if spec.params_name != "params":
-            text = f"params = {spec.params_name}\n{text}"
+        text = to_numpy_body(made.expression, spec.params_name)
         found.append(Proposal(text, made.hash, candidate.move))
         if len(found) == count:
             break

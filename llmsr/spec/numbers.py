@@ -6,10 +6,12 @@ import ast
 import math
 from collections.abc import Iterator, Mapping
 
+LARGEST_INTEGER = 2**53  # what a float64 holds exactly; beyond it numbers are floats here, of bounded size
 
-def module_constants(tree: ast.Module) -> dict[str, float]:
+
+def module_constants(tree: ast.Module) -> dict[str, int | float]:
     """The numbers that module-level assignments give to names; the last assignment of a name counts."""
-    constants: dict[str, float] = {}
+    constants: dict[str, int | float] = {}
     for statement in tree.body:
         for target, value in _assignments(statement):
             number = _number(value, constants)
@@ -42,16 +44,13 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
                         yield part.id, value
 
 
-def _number(node: ast.expr, constants: Mapping[str, float]) -> float | None:
-    """The value of plain arithmetic on numbers, pi and e; None for all else."""
+def _number(node: ast.expr, constants: Mapping[str, int | float]) -> int | float | None:
+    """The value of plain arithmetic on numbers, pi and e, with Python's type; None for all else."""
     match node:
         case ast.Constant(value=bool()):
             return None
-        case ast.Constant(value=int() | float()):
-            try:
-                return float(node.value)  # type: ignore[arg-type]
-            except OverflowError:
-                return None
+        case ast.Constant(value=int() | float() as value):
+            return _bounded(value)
         case ast.Name(id=name):
             return constants.get(name)
         case ast.Attribute(value=ast.Name(id="np" | "numpy" | "math" | "torch"), attr="pi"):
@@ -68,23 +67,38 @@ def _number(node: ast.expr, constants: Mapping[str, float]) -> float | None:
             try:
                 match op:
                     case ast.Add():
-                        return a + b
+                        return _bounded(a + b)
                     case ast.Sub():
-                        return a - b
+                        return _bounded(a - b)
                     case ast.Mult():
-                        return a * b
+                        return _bounded(a * b)
                     case ast.Div():
                         return a / b
                     case ast.Pow():
-                        # floats, so that the size of the result is bounded
-                        power = a**b
-                        return power if isinstance(power, float) else None
+                        return _power(a, b)
             except (ZeroDivisionError, OverflowError):
                 return None
     return None
 
 
-def ones_length(node: ast.AST, constants: Mapping[str, float]) -> float | None:
+def _bounded(value: int | float) -> int | float | None:
+    if isinstance(value, float) or abs(value) <= LARGEST_INTEGER:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _power(a: int | float, b: int | float) -> int | float | None:
+    power = float(a) ** b  # of floats, so that no large integer is made on the way
+    if isinstance(power, complex):
+        return None
+    whole = isinstance(a, int) and isinstance(b, int) and b >= 0 and abs(power) <= LARGEST_INTEGER
+    return int(power) if whole else power
+
+
+def ones_length(node: ast.AST, constants: Mapping[str, int | float]) -> int | float | None:
     """The length of a plainly written list or array of ones; None for any other expression."""
     match node:
         case ast.BinOp(left=ast.List(elts=[ast.Constant(value=one)]), op=ast.Mult(), right=count) if one == 1:
@@ -94,7 +108,7 @@ def ones_length(node: ast.AST, constants: Mapping[str, float]) -> float | None:
         case ast.List(elts=[_, _, *_] as items) if all(
             isinstance(i, ast.Constant) and i.value == 1 for i in items
         ):
-            return float(len(items))
+            return len(items)
     return None
 
 

@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from llmsr.errors import UserError
+from llmsr.expression.reading.values import Dialect
 from llmsr.spec.numbers import module_constants, ones_length
 from llmsr.spec.objective import is_least_squares
 
@@ -46,9 +46,9 @@ class Spec:
     seed_body: str
     evaluate_name: str
     max_params: int
-    dialect: Literal["numpy", "torch"]
+    dialect: Dialect
     least_squares: bool
-    constants: Mapping[str, float]
+    constants: Mapping[str, int | float]
 
 
 def load_spec(path: str | Path) -> Spec:
@@ -255,7 +255,7 @@ def _clean_docstring(docstring: str) -> str:
     return docstring + " " if docstring.endswith(('"', "\\")) else docstring
 
 
-def _max_params(tree: ast.Module, evaluate: Function, constants: Mapping[str, float], path: str) -> int:
+def _max_params(tree: ast.Module, evaluate: Function, constants: Mapping[str, int | float], path: str) -> int:
     """MAX_NPARAMS, or else the length of the one plain list of ones that the spec builds."""
     number = constants.get("MAX_NPARAMS")
     if number is None:
@@ -273,7 +273,7 @@ def _max_params(tree: ast.Module, evaluate: Function, constants: Mapping[str, fl
     return int(number)
 
 
-def _dialect(tree: ast.Module, evaluate: Function, equation: Function) -> Literal["numpy", "torch"]:
+def _dialect(tree: ast.Module, evaluate: Function, equation: Function) -> Dialect:
     """torch where `evaluate` or the equation uses what an import of torch has bound."""
     bound = set()
     for node in ast.walk(tree):

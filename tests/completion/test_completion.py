@@ -118,6 +118,34 @@ def test_a_function_on_one_line_is_read():
     )
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["if p[0] > 0: return x", "else: return v*v"],
+        ["a = p[0]; b = p[1]; return a*x + b*v"],
+        ['"""Two returns: here we return x."""; return x'],
+        ["with np.errstate(all='ignore'): return p[0] * x"],
+        ["for i in range(3):", "    if p[i] > 0: return x", "return v"],
+    ],
+)
+def test_the_names_of_a_function_count_wherever_its_return_stands(lines):
+    inside = "\n".join(lines) + "\n"
+    text = "def equation(v, x, p):\n" + textwrap.indent(inside, "    ")
+    assert read_completion(text) == Body(inside, ("v", "x", "p"))
+    assert read_completion(f"Like this:\n\n{text}") == Body(inside, ("v", "x", "p"))
+
+
+def test_a_function_on_one_line_may_hold_several_statements():
+    assert read_completion("def equation(v, p): a = p[0]; return a * v") == Body(
+        "a = p[0]; return a * v\n", ("v", "p")
+    )
+
+
+def test_the_return_of_a_helper_on_one_line_is_none_of_the_functions():
+    cut = "def equation(x, params):\n    def f(t): return t * t\n    y = f(x"
+    assert read_completion(f"def equation(x, params):\n    return x\n\n{cut}").text == "return x\n"
+
+
 def test_starred_arguments_leave_the_names_to_the_prompt():
     assert read_completion("def equation(*columns, params):\n    return 1\n") == Body("return 1\n", None)
 

@@ -40,6 +40,8 @@ TORCH = {
     " + v / (1 + np.exp(-v))",
     "torch.max(x, v) + torch.exp(-x.pow(2)) * torch.pi": "np.maximum(x, v) + np.exp(-(x**2)) * np.pi",
     "x.unsqueeze(1).squeeze() + torch.zeros_like(v) + v.size(0) * 0": "",
+    "torch.flatten(x) + torch.stack([x, v]).flatten(0)[0] * 0 + v": "",
+    "torch.flatten(params)[2] * x": "params[2] * x",
     "F.elu(x) + F.leaky_relu(v, 0.1)": "np.where(x > 0, x, np.expm1(x)) + np.where(v > 0, v, 0.1 * v)",
 }  # fmt: skip
 
@@ -265,3 +267,39 @@ def value_or_error(
             return run_by_numpy(body, columns, inputs, params)
         except FAILURES as error:
             return error
+
+
+ALIASES = [
+    "b = x*2\nc = v*3\na = b if params[0] > 0 else c\nif params[1] > 0:\n    a = a + 1\n"
+    "a += 1\nreturn a + b - c",
+    "a = x if params[0] > 0 else v\nif params[1] > 0:\n    a = a + 1\na += 1\nreturn a + x",
+    "b = x*2\nc = v*3\nif params[0] > 0:\n    a = b\nelse:\n    a = c\nif params[1] > 0:\n    a = a + 1\n"
+    "a[a > 0] = 0\nreturn a + b - c",
+    "b = x*2\nc = v*3\ndef f(p):\n    a = b if params[0] > 0 else c\n    if p > 0:\n        return a\n"
+    "    return a + 1\nr = f(params[1])\nr += 1\nreturn r + b - c",
+]
+
+
+@pytest.mark.parametrize("body", ALIASES)
+def test_an_array_that_may_have_a_second_name_is_not_changed_after_further_conditions(body: str) -> None:
+    refusal = parse(body, ["x", "v"])
+    assert isinstance(refusal, Refusal)
+    assert "second name" in refusal.reason or "input column would be changed" in refusal.reason
+
+
+def test_looking_through_many_names_counts_as_work() -> None:
+    lines = [f"a{i} = [x]*1000" for i in range(500)]
+    for i in range(20):
+        lines += [f"if params[0] > {i}:", f"    b = x*{i}", "else:", f"    b = v*{i}"]
+    refusal = parse("\n".join([*lines, "return b"]), ["x", "v"])
+    assert isinstance(refusal, Refusal)
+    assert refusal.kind == "too_large"
+
+
+@pytest.mark.parametrize("name", ["std", "var"])
+def test_a_method_that_differs_between_numpy_and_torch_is_numpys_alone(name: str) -> None:
+    body = f"return x + np.stack([x, v]).{name}(axis=0)"
+    assert parse(body, ["x", "v"]) == parse(f"return x + np.{name}(np.stack([x, v]), 0)", ["x", "v"])
+    refusal = parse(f"return x + torch.stack([x, v]).{name}(0)", ["x", "v"], dialect="torch")
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == f"the method {name} of a tensor, which divides by one less than numpy's"

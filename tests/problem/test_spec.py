@@ -8,6 +8,7 @@ import pytest
 
 from llmsr.errors import UserError
 from llmsr.prompt import Version, build_prompt
+from llmsr.spec.bodies import read_body
 from llmsr.spec.reading import load_spec, parse_spec, without_markers
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
@@ -58,7 +59,7 @@ def test_shipped_specs_load_and_make_prompts(path):
     assert spec.max_params == 10
     assert spec.dialect == ("torch" if "torch" in path.name else "numpy")
     assert spec.least_squares == (spec.dialect == "numpy")
-    assert spec.constants == {"MAX_NPARAMS": 10.0}
+    assert spec.constants == {"MAX_NPARAMS": 10}
     assert "evolve" not in spec.preface
     assert spec.preface.startswith('"""\nFind an equation')
     assert all(f"{c}: " in spec.docstring for c in (*spec.columns, "params"))
@@ -211,7 +212,27 @@ def test_constants_are_plain_numbers_only():
         HEAD
         + "G = -9.81\nTAU = 2 * np.pi\nFLAG = True\nW = 'a'\nBIG = 10 ** 10 ** 10\nK = 1\nK += 1\nX = f()\n"
     )
-    assert parsed(head=head).constants == {"MAX_NPARAMS": 10.0, "G": -9.81, "TAU": 6.283185307179586}
+    assert parsed(head=head).constants == {"MAX_NPARAMS": 10, "G": -9.81, "TAU": 6.283185307179586}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("-3", -3), ("2 * 3 - 1", 5), ("2**5", 32), ("2**-1", 0.5), ("6 / 2", 3.0),
+        ("2 + 1.0", 3.0), ("2**53", 2**53), ("2**53 + 1", 2.0**53),
+        ("10**30", 1e30), ("10**400", None), ("(-8)**0.5", None),
+        ("9" * 400, None), ("1 / 0", None), ("0**-1", None),
+    ],
+)  # fmt: skip
+def test_constants_have_pythons_type_as_far_as_a_float64_holds_them(text, value):
+    found = parsed(head=f"{HEAD}N = {text}\n").constants.get("N")
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_constant_counts_in_a_body():
+    body = "return sum(params[i] * x**i for i in range(MAX_NPARAMS)) + params[LAST]*v\n"
+    spec = parsed(head=f"{HEAD}LAST = MAX_NPARAMS - 1\n")
+    assert read_body(spec, body).params == tuple(range(10))
 
 
 def test_a_spec_is_never_executed(tmp_path):

@@ -310,6 +310,13 @@ def test_the_law_is_reached_from_a_linear_equation(evaluators):
     assert len({r.evaluation.canonical for r in found} | {sample.evaluation.canonical}) == len(found) + 1
 
 
+def test_columns_that_need_other_names_in_the_source_are_refined_alike(problem):
+    named = replace(problem, spec=replace(problem.spec, columns=("θ", "ω"), params_name="p"))
+    with Evaluator(named, workers=1) as evaluator:
+        found = Refiner(evaluator).refine(sample_of(evaluator, "p[0]*θ + p[1]*ω"))
+    assert min(r.evaluation.nmse["train"] for r in found if r.evaluation.ok) < 1e-25
+
+
 def test_refinement_depends_on_the_sample_alone(evaluators):
     bodies = []
     for workers in (1, 2, 1):

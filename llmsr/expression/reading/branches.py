@@ -88,9 +88,14 @@ def join(on: Arrays, condition: Array, a: Any, b: Any) -> Any:
     return Unbound("depends on a condition in a way that is not supported")
 
 
-def arrays_in(*values: Any) -> Iterator[Array]:
-    """The arrays that can be written to in these values and in the containers among them, once each."""
+def arrays_in(*values: Any, on: Arrays | None = None) -> Iterator[Array]:
+    """The arrays that can be written to in these values and in the containers among them, once each.
+
+    With `on` what is looked at counts as work there.
+    """
     stack, seen = list(values), set()
+    if on is not None:
+        on.spend(len(stack))
     while stack:
         value = stack.pop()
         if isinstance(value, Array):
@@ -99,9 +104,11 @@ def arrays_in(*values: Any) -> Iterator[Array]:
         elif isinstance(value, (list, tuple, dict, Once)) and id(value) not in seen:
             seen.add(id(value))
             items = value.made_of if isinstance(value, Once) else value
+            if on is not None:
+                on.spend(len(items))
             stack.extend(items.values() if isinstance(items, dict) else items)
 
 
-def holds(values: Iterable[Any], stores: set[int]) -> bool:
-    """Whether one of these stores is behind an array in the values."""
-    return any(id(array.store) in stores for array in arrays_in(*values))
+def holds(on: Arrays, values: Iterable[Any], stores: set[int]) -> bool:
+    """Whether one of these stores is behind an array in the values; what is looked at counts as work."""
+    return any(id(array.store) in stores for array in arrays_in(*values, on=on))

@@ -15,6 +15,7 @@ from llmsr.expression.reading.scope import names_set_in
 from llmsr.expression.reading.values import (
     SERIALS,
     Closure,
+    Dialect,
     Frame,
     Refused,
     Table,
@@ -36,10 +37,11 @@ class Calling(Evaluating):
         self,
         graph: Graph,
         limits: Limits,
+        dialect: Dialect,
         signature: Sequence[str],
         read_body: Callable[[str], list[ast.stmt]],
     ) -> None:
-        super().__init__(graph, limits)
+        super().__init__(graph, limits, dialect)
         self.signature = tuple(signature)
         self.read_body = read_body
         self.versions: dict[str, Closure] = {}

@@ -172,9 +172,8 @@ TORCH: dict[str, Any] = {
             name: NUMPY_FUNCTIONS[name]
             for name in words(
                 "full full_like zeros_like ones_like empty_like arange linspace matmul dot outer einsum "
-                "reshape squeeze ravel flatten round nan_to_num isclose column_stack vstack hstack"
+                "reshape squeeze ravel round nan_to_num isclose column_stack vstack hstack"
             )
-            if name in NUMPY_FUNCTIONS
         },
     ),
     **natives("torch", torch_functions.FUNCTIONS),
@@ -252,6 +251,7 @@ ARRAY_METHODS: dict[str, Native] = {
         "array",
         {
             **REDUCTIONS,
+            **{name: numpy_functions.not_of_tensors(name, REDUCTIONS[name]) for name in ("var", "std")},
             **{
                 name: NUMPY_FUNCTIONS[name]
                 for name in words("clip dot matmul ravel reshape squeeze transpose copy round repeat take")

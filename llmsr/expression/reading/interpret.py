@@ -78,9 +78,9 @@ class Interpreter(Calling):
         if isinstance(value, Array) and not value.scalar:
             known = [v for f in self.frames if f is not self.frame for v in f.names.values()]
             out = self.arrays.copy(value)
-            if holds(known, {id(value.store)}):
+            if holds(self.arrays, known, {id(value.store)}):
                 value.store.locked = value.store.locked or TWO_NAMES
-                out.store.locked = TWO_NAMES
+            out.store.locked = value.store.locked
             return out
         if isinstance(value, tuple):
             return tuple(self.snapshot(item) for item in value)
@@ -328,10 +328,12 @@ class Interpreter(Calling):
         else:
             name, yes, no = named
             others.extend(v for names in (yes, no) for k, v in names.items() if k != name)
-        shared = not isinstance(result, Array) or holds(others, {id(v.store) for v in sources})
+        shared = not isinstance(result, Array) or holds(self.arrays, others, {id(v.store) for v in sources})
         if shared:
             for array in (*sources, *arrays_in(result)):
                 array.store.locked = array.store.locked or TWO_NAMES
+        else:  # what a source may be another name of, the result may be too
+            result.store.locked = next((v.store.locked for v in sources if v.store.locked), None)
         return result
 
 

@@ -27,6 +27,17 @@ def reduction(name: str, combine: Combine) -> Any:
     return function
 
 
+def not_of_tensors(name: str, method: Any) -> Any:
+    """A method of arrays that is another number for torch's tensors."""
+
+    def function(on: Operators, a: Any, *args: Any, **kwargs: Any) -> Array:
+        if on.dialect == "torch":
+            raise Refused(f"the method {name} of a tensor, which divides by one less than numpy's")
+        return method(on, a, *args, **kwargs)
+
+    return function
+
+
 def average(on: Operators, a: Any, axis: Any = None) -> Array:
     return reduce(on.arrays, on.array(a), axis, False, "np.average", reductions.mean)
 

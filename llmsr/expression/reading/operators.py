@@ -17,6 +17,7 @@ from llmsr.expression.reading.scalars import fold
 from llmsr.expression.reading.values import (
     END,
     Array,
+    Dialect,
     DType,
     Frame,
     Items,
@@ -74,9 +75,11 @@ class Operators(ABC):
     def joined(self, condition: Array, a: Any, b: Any, named: Any) -> Any:
         """What a value is where a condition on data decides between two."""
 
-    def __init__(self, graph: Graph, limits: Limits) -> None:
+    def __init__(self, graph: Graph, limits: Limits, dialect: Dialect) -> None:
         self.arrays = Arrays(graph, limits)
         self.limits = limits
+        self.dialect = dialect
+        """Whose arrays the columns are, where the same method means two things."""
         self.steps = 0
         self.methods: dict[type[ast.AST], Callable[[Any], Any] | None] = {}
         """What evaluates expressions of a type, as far as any was met."""

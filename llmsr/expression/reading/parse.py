@@ -17,7 +17,7 @@ from llmsr.expression.reading.evaluating import column, parameters
 from llmsr.expression.reading.interpret import Interpreter
 from llmsr.expression.reading.limits import Limits
 from llmsr.expression.reading.source_text import statements_of
-from llmsr.expression.reading.values import Array, Refused, Version, describe
+from llmsr.expression.reading.values import Array, Dialect, Refused, Version, describe
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,20 @@ def parse(
     max_params: int = 10,
     versions: Mapping[str, str] | None = None,
     constants: Mapping[str, float] | None = None,
+    dialect: Dialect = "numpy",
     limits: Limits | None = None,
 ) -> Expression | Refusal:
     """The equation that a function body computes, or a `Refusal`.
 
     `body` is what follows the header of a function of `columns` and `params_name`, indented or not.
     `versions` are bodies of earlier equations by name, which it may call with the same arguments; `constants`
-    are numbers that it may use. `max_params` is the length of the parameter vector.
+    are numbers that it may use. `max_params` is the length of the parameter vector. Functions of numpy and
+    of torch are both known; `dialect` decides the few methods of arrays that mean different things.
     """
     limits = limits or Limits()
     graph = Graph(limits.nodes)
     interpreter = Interpreter(
-        graph, limits, (*columns, params_name), lambda text: statements_of(text, limits)
+        graph, limits, dialect, (*columns, params_name), lambda text: statements_of(text, limits)
     )
     try:
         statements = statements_of(body, limits)

@@ -202,13 +202,11 @@ def any_(on: Operators, iterable: Any, /) -> Any:
 def chained(on: Operators, op: str, items: Any) -> Any:
     """all or any: what comes behind an item that depends on data is looked at as if Python did the same."""
     result: Any = op == "and"
-    depends = False
     for item in on.iterate(items):
         truth = on.truth(item)
-        depends = depends or isinstance(truth, Array)
         if not isinstance(truth, Array):
             if truth != (op == "and"):
-                return truth if result in (True, False) else on.arrays.logical(op, result, on.array(truth))
+                return truth  # whatever the items before it are
             continue
         result = truth if result in (True, False) else on.arrays.logical(op, result, truth)
     return on.python_bool("ne", result, on.array(0)) if isinstance(result, Array) else result

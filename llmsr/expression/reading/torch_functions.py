@@ -10,7 +10,7 @@ from llmsr.expression.reading import numpy_functions, numpy_making, numpy_shapin
 from llmsr.expression.reading.indexing import whole
 from llmsr.expression.reading.operators import Operators
 from llmsr.expression.reading.reductions import Combine, reduce
-from llmsr.expression.reading.values import Array, Refused, RowCount
+from llmsr.expression.reading.values import Array, Refused
 
 
 def tensor(
@@ -94,11 +94,6 @@ def same(on: Operators, a: Any, *args: Any, **kwargs: Any) -> Array:
     return array
 
 
-def size(on: Operators, input: Any, dim: Any = None) -> Any:
-    shape: tuple[int | RowCount, ...] = on.shape(on.array(input))
-    return shape if dim is None else on.part(shape, dim)
-
-
 def softplus(on: Operators, input: Any, beta: Any = 1.0, threshold: Any = 20.0) -> Array:
     """log(1 + exp(beta x)) / beta, and x beyond the threshold."""
     calc, x = on.arrays, on.array(input)
@@ -156,6 +151,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": extreme("min", "minimum", reductions.smallest),
     "clamp": clamp,
     "clip": clamp,
+    "flatten": numpy_shaping.flatten,
     "stack": stack,
     "cat": cat,
     "concat": cat,
@@ -178,7 +174,6 @@ METHODS: dict[str, Callable[..., Any]] = {
     "detach": same,
     "double": same,
     "contiguous": same,
-    "size": size,
     "unsqueeze": unsqueeze,
     "clamp": clamp,
     "t": transpose,

@@ -6,9 +6,12 @@ import ast
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Dialect = Literal["numpy", "torch"]
+"""Whose arrays a spec's columns are."""
 
 UNSET = -1
 """The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""

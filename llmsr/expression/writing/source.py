@@ -5,6 +5,7 @@ The text comes from operations and numbers alone, never from what a model wrote.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,10 @@ _TORCH = {
     "or": "logical_or",
     "xor": "logical_xor",
 }
+
+
+RESERVED = frozenset({"np", "torch", "special", "float", "params"})
+"""Names that mean something in the text, so that no column and no function has them."""
 
 
 class _Code(Infix):
@@ -131,10 +136,14 @@ class _Torch(_Code):
         return Piece(f"torch.{_TORCH.get(op, op)}({self.arguments(args)})")
 
 
+def _columns(expression: Expression, name: str) -> tuple[str, ...]:
+    return safe_names(expression.columns, {*RESERVED, name})
+
+
 def _source(kind: type[_Code], expression: Expression, name: str, params: Sequence[float] | None) -> str:
     if params is not None:
         expression = fill(expression, params)
-    columns = safe_names(expression.columns, {"np", "torch", "special", "float", "params", name})
+    columns = _columns(expression, name)
     code = kind(expression, columns, unused_prefix(columns, ["t", "s", "term"]), "params")
     result = code.render()
     text = code.wrap(code.as_number(result) if result.boolean else result, OR)
@@ -161,6 +170,20 @@ def to_numpy_source(
     return _source(_Numpy, expression, name, params)
 
 
+def to_numpy_body(expression: Expression, params_name: str = "params") -> str:
+    """The statements of `to_numpy_source` for a function whose arguments have the columns' own names.
+
+    Columns must be identifiers of Python; those that the text names otherwise are renamed at its top.
+    """
+    named = zip(_columns(expression, "equation"), expression.columns, strict=True)
+    used = {expression.columns[index] for index in expression.inputs}
+    lines = [f"{new} = {own}" for new, own in named if new != own and own in used]
+    if params_name != "params":
+        lines.append(f"params = {params_name}")
+    statements = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
+    return "\n".join([*lines, statements])
+
+
 def to_torch_source(
     expression: Expression, name: str = "equation", params: Sequence[float] | None = None
 ) -> str:
@@ -173,7 +196,7 @@ def to_torch_source(
 
 
 def _check_name(name: str) -> None:
-    if safe_names([name], {"np", "torch", "special", "float", "params"}) != (name,):
+    if safe_names([name], RESERVED) != (name,):
         raise ValueError(f"{name!r} cannot be the name of a function here")
 
 
