@@ -59,8 +59,10 @@ def read_header(path: str | Path) -> tuple[list[str], str]:
     path = Path(path)
     with _opened(path) as file:
         line = file.readline()
-        if not line.strip():
+        if not line:
             raise UserError(f"{path}: the file is empty; give a header row and the data.")
+        if not line.strip():
+            raise UserError(f"{path}: line 1 is empty; begin the file with the columns' names.")
     separator = separator_of(line)
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
     if len(names) == 1:

@@ -53,6 +53,8 @@ def _read(path: Path) -> str:
 
 
 def _header(line: str, path: Path) -> tuple[str, ...]:
+    if not line.strip():
+        raise UserError(f"{path}: line 1 is empty; begin the file with the columns' names.")
     names = tuple(cell.strip() for cell in next(csv.reader([line])))
     if len(names) == 1:
         for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (" ", "spaces")):

@@ -82,6 +82,8 @@ class Pool:
             raise RuntimeError("the worker pool is closed")
         future: Future[Any] = Future()
         self._tasks.put(Task(function, args, deadline, future))
+        if self._closed.is_set():  # closed in between, when nobody may look at the queue any more
+            future.cancel()
         return future
 
     def renew(self, *setup_args: Any) -> None:

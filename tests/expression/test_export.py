@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from latex_reader import LatexReader
 from strategies import COLUMNS, build, random_expression
 
+from llmsr.expression import parse
 from llmsr.expression.graph import OPS, Expression, Graph, evaluate
 from llmsr.expression.writing import (
     callable_for,
@@ -193,8 +194,6 @@ def test_full_precision_text_equals_the_graph(expression):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(random_expression(ops=tuple(op for op in ARITHMETIC if op != "digamma")))
 def test_our_parser_reads_the_text_back(expression):
-    from llmsr.expression import parse
-
     text = to_text(expression, digits=None)
     special = ("expit", "erf", "erfc", "gamma", "gammaln", "digamma")
     code = re.sub(r"\b(\w+)\(", lambda m: ("special." if m[1] in special else "np.") + m[0], text)
@@ -354,6 +353,12 @@ def test_a_short_parameter_vector_is_an_error():
         callable_for(build("x"), "fortran")
     with pytest.raises(ValueError, match="name"):
         to_numpy_source(build("x"), name="a b")
+
+
+def test_what_sympy_cannot_say_is_a_value_error():
+    body = "return np.where(x > 0, 1.0, v)**-1.0 > 2*np.where(v > 0, 0.0, x)**-1.0"
+    with pytest.raises(ValueError, match="sympy has no form of this equation"):
+        to_sympy(parse(body, COLUMNS))
 
 
 @pytest.mark.parametrize("shape", ["doubling", "nest"])

@@ -146,6 +146,7 @@ def test_bad_wishes_are_told(asked, sentence):
     ("text", "sentence"),
     [
         ("", "the file is empty"),
+        ("\nx,y\n1,2\n", "line 1 is empty"),
         ("x,y\n", "no rows below"),
         ("x,y\n1,2\n2,3\n3,4\n", "too few rows, 3"),
         ("x,x,y\n1,2,3\n", "'x' stands twice"),

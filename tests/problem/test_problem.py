@@ -170,6 +170,7 @@ def test_measured_files_load_where_they_are():
     [
         ("", "the file is empty"),
         ("\n \n", "the file is empty"),
+        ("\nx,v,a\n1,2,3\n", "line 1 is empty"),
         ("x,v,a\n", "no rows below the header"),
         ("x,v,a", "no rows below the header"),
         ("1,2,3\n4,5,6\n", "no header row (line 1 is 1,2,3)"),

@@ -167,6 +167,20 @@ def test_close_ends_workers_and_cancels_what_waits():
     assert wait_until(lambda: not alive(pid))
 
 
+def test_a_task_submitted_while_the_pool_closes_is_cancelled(monkeypatch):
+    pool = WorkerPool(1, make_state, (40,))
+    assert pool.submit(add, 2, deadline=30).result(timeout=60) == 42
+    is_set = pool._closed.is_set
+
+    def still_open():
+        monkeypatch.setattr(pool._closed, "is_set", is_set)
+        pool.close()  # as another thread may, right behind the look at whether the pool is open
+        return False
+
+    monkeypatch.setattr(pool._closed, "is_set", still_open)
+    assert pool.submit(add, 2, deadline=30).cancelled()
+
+
 def test_workers_die_with_a_killed_parent():
     program = textwrap.dedent("""
         import test_workers as t, time

@@ -1,4 +1,4 @@
-"""An equation as one line that a person reads and that the parser reads back."""
+"""An equation as one line that a person reads, with functions by their bare names."""
 
 from __future__ import annotations
 

@@ -42,19 +42,19 @@ def to_sympy(expression: Expression, params: Sequence[float] | None = None, digi
     symbols = [sp.Symbol(name, real=True) for name in expression.columns]
     prefix = unused_prefix(expression.columns, ["p", "param", "params"])
     made: list[Any] = []
-    for op, args, value in expression.nodes:
-        if op == "const":
-            made.append(_number(float(value), digits))  # type: ignore[arg-type]
-        elif op == "column":
-            made.append(symbols[int(value)])  # type: ignore[arg-type]
-        elif op == "param":
-            made.append(sp.Symbol(f"{prefix}{int(value)}", real=True))  # type: ignore[arg-type]
-        else:
-            try:
+    try:
+        for op, args, value in expression.nodes:
+            if op == "const":
+                made.append(_number(float(value), digits))  # type: ignore[arg-type]
+            elif op == "column":
+                made.append(symbols[int(value)])  # type: ignore[arg-type]
+            elif op == "param":
+                made.append(sp.Symbol(f"{prefix}{int(value)}", real=True))  # type: ignore[arg-type]
+            else:
                 made.append(_operation(op, [made[a] for a in args]))
-            except TypeError as error:
-                raise ValueError(f"sympy has no form of this equation: {error}") from error
-    return _as_number(made[-1])
+        return _as_number(made[-1])
+    except TypeError as error:
+        raise ValueError(f"sympy has no form of this equation: {error}") from error
 
 
 def lambdify(expression: Expression, formula: Any) -> Callable[..., np.ndarray]:
