@@ -29,10 +29,11 @@ class Prompt:
 
 @dataclass
 class Sampled:
-    """The tokens of one continuation, without the end token; `reason` is "stop" or "length"."""
+    """The tokens of one continuation; `reason` is "stop" or "length", `end` the end token that was drawn."""
 
     tokens: list[int] = field(default_factory=list)
     reason: str = "length"
+    end: int | None = None
 
 
 class Sampler:
@@ -95,7 +96,7 @@ class Sampler:
                 if (p, i) in finished:
                     continue
                 if token in self.end_tokens:
-                    sample.reason = "stop"
+                    sample.reason, sample.end = "stop", token
                     finished.add((p, i))
                     continue
                 sample.tokens.append(token)

@@ -30,6 +30,17 @@ def answers(model):
     )
 
 
+def test_an_answer_ends_with_the_end_token_that_was_drawn(model):
+    with torch.no_grad():
+        model.lm_head.weight[0] = model.lm_head.weight[31]  # the two are drawn alike
+    drawn = draw_answers(
+        model, ASKED, 40, [1, 2, 3], temperature=1.3, max_tokens=9, end_tokens=frozenset({0, 31})
+    )
+    ends = [answer.tokens[-1] for answer in drawn if answer.finished]
+    assert set(ends) == {0, 31}
+    assert all(not {0, 31} & set(answer.tokens[: -1 if answer.finished else None]) for answer in drawn)
+
+
 def all_alone(model, prompt, answer, temperature):
     """Log-probabilities of all tokens where one answer has one, by one plain forward pass."""
     ids = torch.tensor([prompt + answer.tokens])
@@ -83,8 +94,8 @@ def test_the_gradient_equals_that_of_separate_passes(model, answers, shared):
 def test_answers_come_in_groups_with_their_end_token(answers):
     assert [answer.prompt for answer in answers] == [0] * N + [1] * N + [2] * N
     for answer in answers:
-        assert answer.finished == (answer.tokens[-1:] == [0])
-        assert 0 not in answer.tokens[:-1]
+        assert answer.finished == (answer.tokens[-1] in (0, 31))
+        assert not {0, 31} & set(answer.tokens[:-1])
 
 
 def test_an_answer_of_one_token_and_an_empty_one_are_no_fault(model):

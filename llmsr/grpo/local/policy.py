@@ -45,23 +45,23 @@ def draw_answers(
     is_over: Callable[[list[int]], bool] | None = None,
 ) -> list[Answer]:
     """n answers to each prompt, those of one prompt together; `seeds[i]` decides over prompt i."""
-    over = is_over or (lambda tokens: False)
     # a new sampler at each call: the one before read its prefaces with other weights
     sampler = Sampler(
-        model, temperature=temperature, top_p=1.0, max_tokens=max_tokens, end_tokens=end_tokens, is_over=over
+        model,
+        temperature=temperature,
+        top_p=1.0,
+        max_tokens=max_tokens,
+        end_tokens=end_tokens,
+        is_over=is_over or (lambda tokens: False),
     )
     asked = [
         Prompt(prompt.tokens, n, seed, prompt.preface) for prompt, seed in zip(prompts, seeds, strict=True)
     ]
-    end = min(end_tokens) if end_tokens else None
     answers: list[Answer] = []
     for number, samples in enumerate(sampler.sample(asked)):
         for one in samples:
-            finished = one.reason == "stop"
-            tokens = list(one.tokens)
-            if finished and end is not None and not over(tokens):
-                tokens.append(end)
-            answers.append(Answer(tokens, number, finished))
+            tokens = one.tokens if one.end is None else [*one.tokens, one.end]
+            answers.append(Answer(tokens, number, one.reason == "stop"))
     return answers
 
 

@@ -149,7 +149,7 @@ class LocalTrainer:
                 ),
                 rows[answer.prompt]["reward_model"]["ground_truth"],
                 rows[answer.prompt]["extra_info"],
-                tokens=len(answer.tokens),
+                tokens=sum(token not in self.end_tokens for token in answer.tokens),
             )
             for answer in answers
         ]

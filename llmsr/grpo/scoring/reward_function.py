@@ -48,7 +48,7 @@ class RewardFunction:
         run_dir = Path(run_dir).resolve()
         record = read_run(run_dir)
         self._settings = record["settings"]
-        self._count_tokens = AnswerTokens(record["model_path"])
+        self._count_tokens = AnswerTokens(record["model_path"], self._settings["trust_remote_code"])
         self._evaluators = Evaluators(run_dir, self._settings, workers)
         tail = ArchiveTail(run_dir)
         earlier = tail.new()
