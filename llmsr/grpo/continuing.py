@@ -10,8 +10,9 @@ from typing import Any
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.grpo.plan import Plan, run_directory
-from llmsr.grpo.run_files import RUN_FILE, read_run
+from llmsr.grpo.run_files import RUN_FILE, load_run_problem, read_run
 from llmsr.grpo.settings import GrpoConfig
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.run_directory import changed_settings, check_unchanged
 
 # what may differ between a run and its continuation: how long it is, what it costs and what it leaves.
@@ -70,6 +71,21 @@ def check_start(plan: Plan) -> None:
         advice = "choose" if plan.config.dry_run else "continue it with --resume, or choose"
         dry = ", whose files --dry_run would replace" if plan.config.dry_run else ""
         raise UserError(f"{plan.run_dir} already holds a run{dry}: {advice} another --output_dir")
+
+
+def load_problems(plan: Plan) -> list[Problem]:
+    """The problems of a run; `UserError` if a run that is continued was begun with another spec or rows."""
+    config = plan.config
+    problems = [load_problem(name, config.spec_path, config.data_dir) for name in config.problems]
+    for problem in problems if config.resume else ():
+        begun = load_run_problem(plan.run_dir, problem.name)
+        changed = begun.spec.text != problem.spec.text or begun.splits.keys() != problem.splits.keys()
+        if changed or not all(begun.splits[name].equals(rows) for name, rows in problem.splits.items()):
+            raise UserError(
+                f"the spec or the rows of {problem.name} are not those that the run in {plan.run_dir} was "
+                "begun with; put those back, or begin a new run"
+            )
+    return problems
 
 
 def _holds_results(run_dir: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
-from llmsr.grpo.memory.seeds import memory_seeds, write_seeds
+from llmsr.grpo.memory.seeds import SEEDS_FILE, memory_seeds, write_seeds
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.pool import build_pool
 from llmsr.grpo.progress import say
@@ -28,6 +28,8 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
         max_tokens=config.max_prompt_length,
     )
     train_groups, validation_groups, seeds = [], [], {}
+    # a continued run keeps its seeds: answers are archived by their places, and --warm_start may have grown
+    seeded = config.memory == "none" or (config.resume and (plan.run_dir / SEEDS_FILE).is_file())
     for place, problem in enumerate(problems):
         n_train, n_validation = (
             count // len(problems) + (place < count % len(problems))
@@ -35,7 +37,7 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
         )
         with Evaluator(problem, config.fitter, config.fit_timeout, config.workers) as evaluator:
             pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
-            if config.memory != "none":
+            if not seeded:
                 seeds[problem.name] = memory_seeds(evaluator, config.warm_start)
         train_rows, validation_rows = dataset.prompt_rows(
             problem, pool, n_train, n_validation, config.seed, form

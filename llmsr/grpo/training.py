@@ -12,7 +12,7 @@ from llmsr.archive_tail import ArchiveTail
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.grpo.continuing import check_start
+from llmsr.grpo.continuing import check_start, load_problems
 from llmsr.grpo.dataset import read_parquet
 from llmsr.grpo.dry_run import dry_run_text
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
@@ -26,7 +26,6 @@ from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
-from llmsr.problem.loading import load_problem
 from llmsr.report.dashboards import DASHBOARDS, Dashboards
 from llmsr.run_directory import RunLock
 
@@ -43,7 +42,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for note in plan.notes:
         say(note)
     check_start(plan)
-    problems = [load_problem(name, config.spec_path, config.data_dir) for name in plan.config.problems]
+    problems = load_problems(plan)
     if plan.trainer == "verl" and not config.dry_run:
         preflight(plan, devices)
     with RunLock(plan.run_dir):

@@ -30,6 +30,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.target)
 
+    def equals(self, other: Split) -> bool:
+        """Whether both hold the same rows in the same order."""
+        return np.array_equal(self.inputs, other.inputs) and np.array_equal(self.target, other.target)
+
 
 @dataclass(frozen=True)
 class Problem:

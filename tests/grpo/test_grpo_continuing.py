@@ -1,6 +1,8 @@
 """A run goes on with its own settings alone, and nothing that it left is written over."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from grpo_problem import write_problem
@@ -10,7 +12,9 @@ from llmsr.cli import main
 from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.grpo.continuing import check_start, stored_settings
+from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.plan import EMBEDDED, make_plan
+from llmsr.grpo.prompt_files import write_prompts
 from llmsr.grpo.run_files import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
@@ -70,6 +74,33 @@ def test_a_run_is_not_continued_with_other_settings(begun, capsys, change, named
     assert named in said
     assert "leave these out" in said
     assert contents(run_dir) == before
+
+
+@pytest.mark.parametrize("changed", ["train.csv", "test_id.csv", "the spec"])
+def test_a_run_is_not_continued_on_other_data(begun, capsys, changed):
+    given, run_dir = begun
+    before = contents(run_dir)
+    path = Path(given["spec_path"] if changed == "the spec" else f"{given['data_dir']}/plane/{changed}")
+    path.write_text(path.read_text().replace("1", "2"))
+    assert main(flags(given | {"resume": True})) == 2
+    assert "the spec or the rows of plane are not those" in capsys.readouterr().err.splitlines()[-1]
+    assert contents(run_dir) == before
+
+
+def test_a_continued_run_keeps_the_seeds_of_its_memory(begun, tmp_path):
+    given, run_dir = begun
+    shutil.rmtree(run_dir)
+    with Archive(tmp_path / "earlier", "search") as archive:
+        evaluation = Evaluation(status="ok", body="return params[0]*x*z", canonical="a", score=-1.0)
+        archive.append(Sample(number=1, completion="", evaluation=evaluation))
+    given |= {"memory": "puct", "warm_start": str(tmp_path / "earlier"), "workers": 1}
+    problems = [load_problem("plane", given["spec_path"], given["data_dir"])]
+    write_prompts(write(given), problems)
+    before = read_seeds(run_dir)
+    assert len(before["plane"]) == 2
+    shutil.rmtree(tmp_path / "earlier")
+    write_prompts(continued(**given), problems)
+    assert read_seeds(run_dir) == before
 
 
 def test_another_trainer_does_not_continue_a_run(begun):

@@ -15,6 +15,7 @@ from llmsr.evolution.search import member_of
 from llmsr.evolution.totals import score_of
 from llmsr.files import write_file
 
+SEEDS_FILE = "memory_seeds.json"
 WARM_EQUATIONS = 200  # of an earlier run, the best ones of different canonical form
 
 
@@ -46,14 +47,14 @@ def earlier_bodies(run_dir: Path, problem: str) -> list[str]:
 
 
 def write_seeds(run_dir: Path, seeds: Mapping[str, Sequence[Member]]) -> None:
-    """Write `memory_seeds.json`, which travels with the run."""
+    """Write SEEDS_FILE, which travels with the run."""
     record = {name: [asdict(member) for member in members] for name, members in seeds.items()}
-    write_file(run_dir / "memory_seeds.json", json.dumps(record, indent=1) + "\n")
+    write_file(run_dir / SEEDS_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def read_seeds(run_dir: Path) -> dict[str, list[Member]]:
     """The members by problem that `write_seeds` wrote."""
-    record = json.loads((run_dir / "memory_seeds.json").read_text(encoding="utf-8"))
+    record = json.loads((run_dir / SEEDS_FILE).read_text(encoding="utf-8"))
     return {
         name: [Member(**{**member, "params": tuple(member["params"])}) for member in members]
         for name, members in record.items()
