@@ -100,9 +100,10 @@ class Search:
         self.archive = archive
         self.settings = settings
         self.observers = list(observers)
-        self.group_size = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
-        prompts_ahead = settings.lookahead or self.group_size * (proposer.parallel_prompts + 1)
-        self.groups_ahead = math.ceil(prompts_ahead / self.group_size)
+        together = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
+        prompts_ahead = settings.lookahead or together * (proposer.parallel_prompts + 1)
+        self.group_size = min(together, prompts_ahead)
+        self.groups_ahead = prompts_ahead // self.group_size
         self.totals = Totals()
         self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
         if self.seed_evaluation.status == "crash":  # a worker lost to somebody else must not change the run

@@ -398,3 +398,44 @@ def test_ctrl_c_ends_with_the_results_so_far(tmp_path):
     result = json.loads(out)
     assert result["samples"] == sum(map(is_llm_sample, read_archive(tmp_path / "run"))) >= 10
     assert result["best"]["nmse"]["test_ood"] is not None
+
+
+@pytest.mark.parametrize(
+    ("lookahead", "groups", "shown"), [(1, [1] * 5, [0, 1, 2, 3, 4]), (2, [2, 2, 1], [0, 0, 2, 2, 4])]
+)
+def test_prompts_that_are_decoded_together_keep_the_lookahead(
+    problem, evaluators, tmp_path, lookahead, groups, shown
+):
+    terms = ["x", "v", "np.sin(x)", "v**3", "x**3", "x*v", "x*np.cos(x)"]
+
+    class Better:
+        """Every prompt's answer has one more term than the one before."""
+
+        name, parallel_prompts, batch_prompts = "better", 1, 4
+
+        def __init__(self):
+            self.sizes = []
+
+        def propose(self, prompt, n, seed):
+            return self.propose_many([prompt], n, [seed])[0]
+
+        def close(self):
+            pass
+
+        def propose_many(self, prompts, n, seeds):
+            first = sum(self.sizes)
+            self.sizes = [*self.sizes, len(prompts)]
+            answers = []
+            for count in range(first + 1, first + len(prompts) + 1):
+                equation = " + ".join(f"params[{i}]*{term}" for i, term in enumerate(terms[: count + 2]))
+                answers.append([Completion(f"return {equation}", 9, "stop")])
+            return answers
+
+    proposer = Better()
+    settings = SearchSettings(
+        search="sequential_best_of_n", budget=5, samples_per_prompt=1, lookahead=lookahead, refine="off"
+    )
+    with SearchArchive(tmp_path) as archive:
+        Search(problem, proposer, evaluators[1], archive, settings).run()
+    assert proposer.sizes == groups
+    assert [sample.parents for sample in read_archive(tmp_path)] == [(number,) for number in shown]
