@@ -13,7 +13,7 @@ from llmsr.report.terminal import format_table
 # CPU seconds of all processes together: those of a start, and those of a sample, means over the problems
 # of docs/comparison.md, on shared cores
 START = 7.0
-RATES = {"grammar": 0.02, "skeleton-lm": 0.1, "reference": 0.6, GRPO: 0.18}
+RATES = {"grammar": 0.02, "skeleton-lm": 0.1, "reference": 0.23, GRPO: 0.18}
 
 
 def estimate(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) -> str:
