@@ -23,6 +23,9 @@ from llmsr.reward import COPY, ranked
 
 ADVANTAGES = ("grpo", "drgrpo", "entropic", "best_of_group", "rank")
 EPSILON = 1e-6
+NOISE = (
+    1e-6  # rewards closer than this are equal: the same equation written in two ways is fitted a little apart
+)
 ENTROPIC_KL = math.log(2)
 FEWEST_VALID = 3  # of an entropic group; with fewer, one lucky answer would take all the weight
 HIGHEST_WEIGHT = 10.0  # of one entropic answer, where 1 is that of an average one
@@ -51,7 +54,7 @@ def group_advantages(
     rewards: np.ndarray, kind: str = "grpo", *, entropic_kl: float = ENTROPIC_KL
 ) -> np.ndarray:
     """Advantages (n,) of the answers to one prompt from their rewards (n,); see the module for `kind`."""
-    rewards = np.asarray(rewards, dtype=np.float64)
+    rewards = _levelled(np.asarray(rewards, dtype=np.float64))
     valid = rewards >= COPY
     if not valid.any() or np.ptp(rewards) == 0:
         return np.zeros_like(rewards)
@@ -63,6 +66,16 @@ def group_advantages(
         rewards = (rewards == rewards.max()).astype(np.float64)
     centred = rewards - rewards.mean()
     return centred if kind == "drgrpo" else centred / (rewards.std(ddof=1) + EPSILON)
+
+
+def _levelled(rewards: np.ndarray) -> np.ndarray:
+    """The rewards, each at the lowest of those that no gap of NOISE parts from it."""
+    order = np.argsort(rewards, kind="stable")
+    ascending = rewards[order]
+    first = np.concatenate([[True], np.diff(ascending) >= NOISE])
+    levelled = np.empty_like(rewards)
+    levelled[order] = ascending[first][np.cumsum(first) - 1]
+    return levelled
 
 
 def entropic(rewards: np.ndarray, kl: float = ENTROPIC_KL) -> np.ndarray:

@@ -42,6 +42,15 @@ def test_equal_rewards_teach_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", ADVANTAGES)
+def test_noise_of_fits_teaches_nothing(kind):
+    noise = np.array([0.0, 3.7e-8, 1e-8, 2e-8, 5e-9, 3e-8])
+    assert not group_advantages(0.3 + noise, kind).any()
+    best = group_advantages(np.append(0.3 + noise, 0.6), kind)
+    assert np.allclose(best, group_advantages(np.append(np.full(6, 0.3), 0.6), kind))
+    assert np.ptp(best[:-1]) == 0
+
+
+@pytest.mark.parametrize("kind", ADVANTAGES)
 def test_a_group_without_a_valid_answer_teaches_nothing_however_its_failures_differ(kind):
     assert not group_advantages(np.array(sorted(set(FAILURES.values()))), kind).any()
 
