@@ -6,9 +6,10 @@
 #   EPOCHS=1 BATCH_SIZE=4 ROLLOUT_N=2 ./run_llmsr_grpo.sh --dry_run -- trainer.val_before_train=False
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-CALLED_FROM=$PWD
 # shellcheck source=scripts/venv.sh
 source "$HERE/scripts/venv.sh"
+# shellcheck source=scripts/arguments.sh
+source "$HERE/scripts/arguments.sh"
 
 requirements=(requirements.txt)
 if [ "${TRAINER:-auto}" != local ] && command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
@@ -18,16 +19,8 @@ if [ "${TRAINER:-auto}" != local ] && command -v nvidia-smi >/dev/null 2>&1 && n
 fi
 llmsr_venv "${requirements[@]}"
 
-arguments=(--problem_name "${PROBLEM_NAME:-oscillator1}" --trainer "${TRAINER:-auto}")
-pass() { # flag, value: only what was set, so that defaults live in one place
-  if [ -n "$2" ]; then arguments+=("$1" "$2"); fi
-}
-from_here() { # a relative path that exists where the script was called from
-  case "$1" in
-    "" | /*) echo "$1" ;;
-    *) if [ -e "$CALLED_FROM/$1" ]; then echo "$CALLED_FROM/$1"; else echo "$1"; fi ;;
-  esac
-}
+pass --problem_name "${PROBLEM_NAME:-}"
+pass --trainer "${TRAINER:-}"
 pass --model_path "$(from_here "${MODEL_PATH:-}")"
 pass --spec_path "$(from_here "${SPEC_PATH:-}")"
 pass --output_dir "${OUTPUT_DIR:+$(cd "$CALLED_FROM" && realpath -m "$OUTPUT_DIR")}"
@@ -38,6 +31,7 @@ pass --rollout_n "${ROLLOUT_N:-}"
 pass --gpus "${GPUS:-}"
 pass --nnodes "${NNODES:-}"
 pass --seed "${SEED:-}"
+pass_on "$@"
 
 cd "$HERE"
-exec python main.py --use_rl "${arguments[@]}" "$@"
+exec python main.py --use_rl ${arguments[@]+"${arguments[@]}"}

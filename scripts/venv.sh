@@ -6,7 +6,7 @@ LLMSR_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 llmsr_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.12 python3.11 python3 python; do
+  for candidate in ${PYTHON:+"$PYTHON"} python3.12 python3.11 python3 python; do
     if command -v "$candidate" >/dev/null 2>&1 &&
       "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       echo "$candidate"
