@@ -55,7 +55,7 @@ def test_a_configuration_is_found_from_where_the_script_is_called(called, tmp_pa
     path = str(tmp_path / "my own.yaml")
     assert called(script, "--config", "my own.yaml")[-2:] == ["--config", path]
     assert called(script, "--config=my own.yaml")[-1:] == [f"--config={path}"]
-    assert called(script, "--config", "configs/recipe.yaml")[-1] == "configs/default.yaml"
+    assert called(script, "--config", "configs/recipe.yaml")[-1] == "configs/recipe.yaml"
 
 
 def test_paths_of_a_training_are_those_of_the_callers_folder(called, tmp_path):
