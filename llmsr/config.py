@@ -6,7 +6,7 @@ A YAML file, then flags, override the defaults; an unknown key is an error. One 
     class Settings:
         budget: int = option(1000, "completions to ask for")
 
-    parser = ArgumentParser(); add_options(parser, Settings)
+    parser = Parser(); add_options(parser, Settings)
     settings = resolve(Settings, given=vars(parser.parse_args()), path="run.yaml")
 """
 
@@ -15,16 +15,42 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from llmsr.errors import UserError
 
 Settings = TypeVar("Settings")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, whose complaint is a `UserError` of one sentence with the flag that may be meant.
+
+    `elsewhere` tells of flags that another command has where they belong.
+    """
+
+    elsewhere: Mapping[str, str] = {}
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown is None:
+            raise UserError(f"{message} ({self.prog} --help tells more)")
+        flag = unknown.group(1)
+        near = difflib.get_close_matches(flag, self._option_string_actions, 1)
+        hint = self.elsewhere.get(flag) or (
+            f"did you mean {near[0]}?" if near else f"{self.prog} --help lists them"
+        )
+        raise UserError(f"unknown flag {flag}; {hint}")
+
+
+def flags_of(*classes: type) -> set[str]:
+    """The flags that `add_options` makes of these classes."""
+    return {f"--{item.name}" for cls in classes for item in fields(cls)}
 
 
 def option(default: Any, help: str, *, choices: Iterable[Any] | None = None) -> Any:

@@ -24,20 +24,29 @@ and alone means `true`.
 """
 
 
+OF_BENCHMARK = (
+    ("make", "write the data of classic equations", "llmsr.cli.benchmark", "make_parser"),
+    ("import", "write problems of LLM-SRBench as data and specs", "llmsr.benchmark.llm_srbench"),
+    ("measure", "measure one finished cell anew", "llmsr.cli.benchmark", "measure_parser"),
+)
+
+
 def reference() -> str:
     """The whole page as Markdown."""
     parts = [HEAD]
     for verb, (module, about) in VERBS.items():
         if verb == "run":
-            parts.append(_section("python main.py", "search for equations", f"{module}"))
+            parts.append(_section("python main.py", "search for equations", module))
             parts.append(_section("python main.py --use_rl", "train the model by GRPO", "llmsr.grpo.run"))
         else:
             parts.append(_section(f"python -m llmsr {verb}", about, module))
+        if verb == "benchmark":
+            parts += [_section(f"python -m llmsr benchmark {name}", *rest) for name, *rest in OF_BENCHMARK]
     return "\n".join(parts)
 
 
-def _section(command: str, about: str, module: str) -> str:
-    parser = importlib.import_module(module).parser()
+def _section(command: str, about: str, module: str, maker: str = "parser") -> str:
+    parser = getattr(importlib.import_module(module), maker)()
     lines = [f"## `{command}`", "", f"{about[0].upper()}{about[1:]}.", ""]
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if a.help is not argparse.SUPPRESS and a.dest != "help"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from replays import completions, write_replay
 
-from llmsr.cli import main
+from llmsr.cli import VERBS, main
 from llmsr.cli.run import _settings, _wants_training
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +38,28 @@ def test_help_starts_with_examples(capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert out.index("examples:") < out.index("--problem_name")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_package_alone_lists_its_verbs(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "llmsr", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == list(VERBS)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-m", "llmsr"], ["-m", "llmsr", "benchmark", "--config", "configs/benchmark.yaml", "--dry_run"]],
+)
+def test_a_full_standard_output_is_a_sentence(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "llmsr: cannot write to standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize(("flag", "value"), [("True", True), ("false", False), ("1", True), ("no", False)])
@@ -76,16 +98,26 @@ def test_a_config_file_sets_and_flags_override(tmp_path):
         (["--exploration", "inf"], "exploration must be a finite number of at least 0, got inf"),
         (["--temperature", "nan"], "--temperature must be a finite number of at least 0, got nan"),
         (["wander"], "unknown verb"),
+        (["--budgte", "4"], "unknown flag --budgte; did you mean --budget?"),
+        (["--quux"], "unknown flag --quux; main.py --help lists them"),
+        (["--memory", "puct"], "unknown flag --memory; it belongs to training: add --use_rl"),
+        (["--use_rl", "--search", "puct"], "unknown flag --search; it belongs to a search, without --use_rl"),
+        (["--budget", "many"], "argument --budget: invalid int value: 'many'"),
+        (
+            ["predict", "logs"],
+            "the following arguments are required: --csv (llmsr predict --help tells more)",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(at_root, tmp_path, capsys, argv, sentence):
     if "--log_path" not in argv and argv[0].startswith("-"):
         argv = [*argv, "--log_path", str(tmp_path / "run")]
     assert main(argv) == 2
-    err = capsys.readouterr().err.strip().splitlines()[-1]
-    assert err.startswith("llmsr: ")
-    assert sentence in err
+    err = capsys.readouterr().err.strip()
+    assert err.splitlines()[-1].startswith("llmsr: ")
+    assert sentence in err.splitlines()[-1]
     assert "Traceback" not in err
+    assert "usage:" not in err
 
 
 def test_an_unknown_setting_names_the_nearest(at_root, tmp_path, capsys):
@@ -138,6 +170,19 @@ def test_a_search_from_the_command_line_leaves_everything_in_its_directory(at_ro
     assert len(list((run_dir / "samples").iterdir())) == 24
     assert main([*argv, "--resume", "--seed", "5"]) == 2
     assert "another seed" in capsys.readouterr().err
+    result = (run_dir / "result.json").read_bytes()
+    assert main([*argv, "--resume", "--budget", "20"]) == 2
+    assert "already has 24 samples, more than --budget 20" in capsys.readouterr().err
+    assert (run_dir / "result.json").read_bytes() == result
+
+
+def test_a_run_without_a_sample_may_be_begun_again_with_what_mends_it(at_root, tmp_path, capsys):
+    where = ["--log_path", str(tmp_path / "run"), "--workers", "1", "--budget", "2", "--retries", "0"]
+    for port in ("3", "4"):
+        assert main(["--port", port, *where]) == 2
+        assert f"no engine answers at http://127.0.0.1:{port}/" in capsys.readouterr().err
+    assert main(["--proposer", "grammar", *where]) == 0
+    assert main(["--resume", *where, "--port", "3", "--budget", "3"]) == 0, "a service may move"
 
 
 def test_a_run_is_not_continued_or_shown_on_other_train_rows(at_root, tmp_path, capsys):

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
@@ -54,13 +55,18 @@ class Imported:
     confirmed: bool
 
 
-def main(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of `benchmark import`."""
+    parser = Parser(
         prog="llmsr benchmark import", description="Write problems of LLM-SRBench as data and specs."
     )
     parser.add_argument("source", metavar="PATH", help="a copy of the dataset, or a .jsonl file of records")
     parser.add_argument("--only", metavar="TEXT", default="", help="import names that contain TEXT")
-    given = parser.parse_args(words)
+    return parser
+
+
+def main(words: Sequence[str]) -> int:
+    given = parser().parse_args(words)
     source = Path(given.source)
     if not source.exists():
         raise UserError(f"{source}: no such file or directory")

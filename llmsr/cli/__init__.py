@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import NoReturn
 
 from llmsr.errors import UserError
 from llmsr.files import silence
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # verb: (module with `main(argv) -> int`, one line of help)
 VERBS = {
@@ -33,18 +36,26 @@ VERBS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb (`run` where none is named) and return the exit code."""
+def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
+    """Run a verb (`run` where none is named) and return the exit code.
+
+    With `overview` no arguments, and `--help` alone, ask for the list of verbs.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if overview and (not arguments or arguments[0] in ("-h", "--help")):
+        arguments = ["verbs"]
     verb = "run"
     if arguments and not arguments[0].startswith("-"):
         verb = arguments.pop(0)
-    if verb not in VERBS:
+    if verb not in VERBS and verb != "verbs":
         _say(f"unknown verb {verb!r}; there are: " + ", ".join(VERBS))
         return 2
     # A request to stop ends a run as Ctrl-C does: cleanly, with its results so far.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if verb == "verbs":
+            print(_overview())
+            return 0
         return importlib.import_module(VERBS[verb][0]).main(arguments)
     except UserError as error:
         _say(str(error))
@@ -54,23 +65,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         silence(sys.stdout)
         return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        silence(sys.stdout)
+        _say(f"cannot write to {error.filename or 'standard output'}: {error.strerror}")
+        return 2
 
 
-def program() -> NoReturn:
+def program(*, overview: bool = False) -> NoReturn:
     """The whole program: `main`, then the end of the process.
 
     After an interruption or an error it ends at once, although a thread may still wait for a service.
     """
-    code = main()
+    code = main(overview=overview)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # what could not be written now will not be written later
+        except BrokenPipeError:
             silence(stream)
+            code = code or 141
+        except OSError as error:  # what could not be written now will not be written later
+            silence(stream)
+            if stream is sys.stdout and code == 0:
+                _say(f"cannot write to standard output: {error.strerror}")
+                code = 2
     if code == 0:
         sys.exit(0)
     atexit._run_exitfuncs()
     os._exit(code)
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {about}" for verb, (_, about) in VERBS.items()]
+    return "\n".join(["python -m llmsr VERB --help tells more about each of these:", *lines])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
 from llmsr.benchmark.tables import summary_markdown
 from llmsr.cli.run import RunSettings
+from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.evolution.settings import SearchSettings
 from llmsr.files import write_file
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of this verb's flags."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llmsr benchmark", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", metavar="FILE", required=True, help="arms, problems, seeds, budget")
@@ -113,30 +114,43 @@ def _report(plan: Plan, output: Path, as_json: bool, complete: bool) -> int:
 def _measure(words: Sequence[str]) -> int:
     from llmsr.benchmark.measures import measure
 
-    parser = argparse.ArgumentParser(
-        prog="llmsr benchmark measure", description="Measure one finished cell anew."
-    )
-    parser.add_argument("directory", metavar="CELL", help="such as DIR/cells/oscillator1/islands/seed0")
-    print(json.dumps(measure(Path(parser.parse_args(words).directory)), indent=1))
+    print(json.dumps(measure(Path(measure_parser().parse_args(words).directory)), indent=1))
     return 0
+
+
+def measure_parser() -> argparse.ArgumentParser:
+    """The parser of `benchmark measure`."""
+    parser = Parser(prog="llmsr benchmark measure", description="Measure one finished cell anew.")
+    parser.add_argument("directory", metavar="CELL", help="such as DIR/cells/oscillator1/islands/seed0")
+    return parser
 
 
 def _make(words: Sequence[str]) -> int:
     from llmsr.benchmark.laws import BENCH
     from llmsr.benchmark.problems import FOLDER, provide
 
-    parser = argparse.ArgumentParser(
-        prog="llmsr benchmark make",
-        description=f"Write data/{FOLDER}/NAME for classic equations: {', '.join(BENCH)}. "
-        "NAME-noise0.05 has noise of 5%% of the target's standard deviation on its training rows.",
-    )
-    parser.add_argument("problems", metavar=f"{FOLDER}/NAME", nargs="*", help="(default: all, without noise)")
-    for name in parser.parse_args(words).problems or [f"{FOLDER}/{name}" for name in BENCH]:
+    for name in make_parser().parse_args(words).problems or [f"{FOLDER}/{name}" for name in BENCH]:
         if not name.startswith(f"{FOLDER}/"):
             raise UserError(f"{name} is no classic equation; write {FOLDER}/NAME")
         provide(name)
         print(f"data/{name}")
     return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `benchmark make`."""
+    from llmsr.benchmark.laws import BENCH
+    from llmsr.benchmark.problems import FOLDER
+
+    parser = Parser(
+        prog="llmsr benchmark make",
+        description=f"Write data/{FOLDER}/NAME for classic equations: {', '.join(BENCH)}. "
+        "NAME-noise0.05 has noise of 5% of the target's standard deviation on its training rows.",
+    )
+    parser.add_argument(
+        "problems", metavar=f"{FOLDER}/NAME", nargs="*", help="what to write (default: all, without noise)"
+    )
+    return parser
 
 
 def _peer(words: Sequence[str]) -> int:

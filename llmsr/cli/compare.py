@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmsr.config import Parser
 from llmsr.files import write_file
 from llmsr.report.comparison import compare, comparison_page, format_comparison
 from llmsr.report.overview import as_records
@@ -15,7 +16,7 @@ from llmsr.report.overview import as_records
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `compare`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llmsr compare",
         description="Figures of several runs; with --output also a page with their curves.",
     )

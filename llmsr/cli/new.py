@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmsr.config import add_options, option, read_yaml, resolve
+from llmsr.config import Parser, add_options, option, read_yaml, resolve
 from llmsr.errors import UserError
 from llmsr.problem.new_problem import Made, NewProblem, make_problem
 
@@ -53,7 +54,7 @@ class NewSettings:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `new`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llmsr new", description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser, NewSettings)
@@ -156,7 +157,7 @@ def _told(made: Made, given: NewSettings) -> str:
     ]
     command = f"python main.py --problem_name {problem.name}"
     if given.data_dir != "data":
-        command += f" --data_dir {given.data_dir}"
+        command += f" --data_dir {shlex.quote(given.data_dir)}"
     if given.spec_dir != "specs":
-        command += f" --spec_path {made.spec_path}"
+        command += f" --spec_path {shlex.quote(str(made.spec_path))}"
     return "\n".join([*lines, f"next: {command}"])

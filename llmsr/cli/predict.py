@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.files import silence
 from llmsr.report.front import RULES
@@ -19,7 +20,7 @@ from llmsr.report.run_outputs import outputs_of
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `predict`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llmsr predict",
         description="Add the equation's prediction to the rows of a CSV file; columns are matched by name, "
         "or by order where no name matches.",
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{given.directory} has no valid equation yet; let the run go on")
     with _opened(given.output) as output:
         rows, nonfinite = write_predictions(equations[picked], given.csv, output)
-    print(f"{rows} rows by {equations[picked].tidy_text}", file=sys.stderr)
+    print(f"{rows} rows by {equations[picked].text}", file=sys.stderr)
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
     return 0
@@ -92,4 +93,5 @@ def _opened(path: str) -> Iterator[IO[str]]:
     except OSError as error:
         if path == "-":
             silence(sys.stdout)
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        where = "to standard output" if path == "-" else path
+        raise UserError(f"cannot write {where}: {error.strerror}") from None

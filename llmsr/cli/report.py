@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmsr.config import add_options, option, resolve
+from llmsr.config import Parser, add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.report.front import RULES
 from llmsr.report.recorded import read_run
@@ -37,7 +37,7 @@ def parser(
     about: str = "Write result.json, equations.csv, best_equation.* and report.html anew.",
 ) -> argparse.ArgumentParser:
     """The flags of `report`, and of verbs like it."""
-    made = argparse.ArgumentParser(prog=f"llmsr {verb}", description=about)
+    made = Parser(prog=f"llmsr {verb}", description=about)
     made.add_argument("directory", metavar="DIR", help="the run's directory (--log_path or --output_dir)")
     add_options(made, ReportSettings)
     return made

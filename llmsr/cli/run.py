@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.archive import read_archive
-from llmsr.config import add_options, as_mapping, check_positive, option, parse_bool, read_yaml, resolve
+from llmsr.config import (
+    Parser,
+    add_options,
+    as_mapping,
+    check_positive,
+    flags_of,
+    option,
+    parse_bool,
+    read_yaml,
+    resolve,
+)
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.evolution.record import SearchArchive
@@ -35,7 +45,7 @@ from llmsr.run_directory import (
     without_secrets,
     write_configuration,
 )
-from llmsr.sample import Sample
+from llmsr.sample import Sample, is_llm_sample
 from llmsr.workers.pool import parse_workers
 
 EXAMPLES = """examples:
@@ -51,6 +61,8 @@ EXAMPLES = """examples:
 FREE_ON_RESUME = frozenset(
     {
         "budget",
+        "api_base",
+        "port",
         "workers",
         "resume",
         "log_path",
@@ -161,7 +173,9 @@ def _wants_training(argv: Sequence[str]) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of a search."""
-    parser = argparse.ArgumentParser(
+    from llmsr.grpo.settings import GrpoConfig
+
+    parser = Parser(
         prog="main.py",
         usage="python main.py [--flag value ...]",
         description=EXAMPLES,
@@ -170,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, help="train by GRPO instead")
     add_options(parser, RunSettings, SearchSettings, ProposerConfig)
+    parser.elsewhere = dict.fromkeys(flags_of(GrpoConfig), "it belongs to training: add --use_rl")
     return parser
 
 
@@ -203,8 +218,14 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, prob
         stored = read_yaml(run_dir / "config.yaml")
         check_unchanged(run_dir, changed_settings(stored, settings, FREE_ON_RESUME))
         check_data(run_dir, problem)
-        return read_archive(run_dir)
-    if archived.exists() and any(archived.iterdir()):
+        earlier = read_archive(run_dir)
+        answers = sum(map(is_llm_sample, earlier))
+        if answers > settings["budget"]:
+            raise UserError(
+                f"the run in {run_dir} already has {answers} samples, more than --budget {settings['budget']}"
+            )
+        return earlier
+    if any(path.stat().st_size for path in archived.glob("*.jsonl")):
         raise UserError(
             f"{run_dir} already holds a run; add --resume to continue it, or name another directory"
         )

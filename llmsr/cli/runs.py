@@ -7,15 +7,17 @@ import json
 import sys
 from collections.abc import Sequence
 
+from llmsr.config import Parser
 from llmsr.report.overview import as_records, format_overview, overview
 from llmsr.report.text import plain
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `runs`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llmsr runs",
-        description="A table over all runs below DIR, one line per run and problem.",
+        description="A table over all runs below DIR, one line per run and problem. Errors and size are "
+        "those of the equation with the least training error, which need not be the one that `show` picks.",
     )
     parser.add_argument(
         "directory", metavar="DIR", nargs="?", default="logs", help="where runs are (default: logs)"

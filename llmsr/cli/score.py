@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from llmsr.config import add_options, check_positive, option, resolve
+from llmsr.config import Parser, add_options, check_positive, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import silence
@@ -57,7 +57,7 @@ class ScoreSettings:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `score`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="llmsr score",
         usage="python -m llmsr score [--flag value ...]",
         description=EXAMPLES,
@@ -168,7 +168,8 @@ def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
         raise
     except OSError as error:
         silence(output)
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        where = "to standard output" if path == "-" else path
+        raise UserError(f"cannot write {where}: {error.strerror}") from None
 
 
 def _opened(path: str, mode: str, standard: IO[str]) -> contextlib.AbstractContextManager[IO[str]]:

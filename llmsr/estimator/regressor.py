@@ -75,6 +75,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         front as additional first equations.
     output_dir : str, path or None, default=None
         Write a run's files there: archive, result.json, equations.csv, report.html. None writes nothing.
+        They are one fit's: another one is refused there, but for a warm start on equal data.
     verbose : int, default=0
         Above 0 progress is told on standard error.
 

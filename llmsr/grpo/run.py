@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 
-from llmsr.config import add_options, resolve
+from llmsr.config import Parser, add_options, flags_of, resolve
 from llmsr.grpo.continuing import stored_settings
+from llmsr.grpo.plan import run_directory
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.report.learning import format_curve
@@ -26,12 +28,18 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of a training run."""
-    parser = argparse.ArgumentParser(
+    from llmsr.cli.run import RunSettings
+    from llmsr.evolution.settings import SearchSettings
+    from llmsr.llm.proposer import ProposerConfig
+
+    parser = Parser(
         prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     parser.add_argument("--use_rl", nargs="?", help=argparse.SUPPRESS)
     add_options(parser, GrpoConfig)
+    of_search = flags_of(RunSettings, SearchSettings, ProposerConfig)
+    parser.elsewhere = dict.fromkeys(of_search, "it belongs to a search, without --use_rl")
     return parser
 
 
@@ -47,16 +55,24 @@ def main(argv: Sequence[str]) -> int:
     outcome = train(config, overrides)
     if not outcome:
         return 0
+    model = outcome["model"]
+    code = 0 if model else 130
     if config.json:
         print(json.dumps(outcome, indent=2))
-        return 0
+        return code
     print(format_curve(outcome["curve"]))
     for found in outcome.get("problems") or [outcome]:
         print()
         print(format_result(found))
-    model = outcome["model"]
+    if not model:
+        where = shlex.quote(str(run_directory(config)))
+        print(
+            f"interrupted; go on with: python main.py --use_rl --resume --output_dir {where}", file=sys.stderr
+        )
+        return code
     print(f"\ntrained model: {model['path']} ({model['changed']} of {model['weights']} weights changed)")
-    print(f"next: --model_path {model['path']} --problem_name ANOTHER", file=sys.stderr)
+    path = shlex.quote(model["path"])
+    print(f"next: python main.py --model_path {path} --problem_name ANOTHER", file=sys.stderr)
     return 0
 
 

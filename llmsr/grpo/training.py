@@ -33,7 +33,8 @@ from llmsr.run_directory import RunLock
 def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Run training as configured and return its outcome as plain data; `overrides` are Hydra's, for VERL.
 
-    A dry run writes all files, prints what would happen to standard output and returns an empty outcome.
+    The outcome of a run that was interrupted has None as its "model". A dry run writes all files, prints what
+    would happen to standard output and returns an empty outcome.
     """
     devices = cuda_devices()
     plan = make_plan(config, cuda=bool(devices) or bool(os.environ.get("RAY_ADDRESS")))
@@ -66,6 +67,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         tail, findings = ArchiveTail(plan.run_dir), Findings(plan.run_dir)
         progress = Progress(plan.steps, finished + 1)
         complete = False
+        export: dict[str, Any] | None = None
 
         def on_step(metrics: StepMetrics) -> None:
             new = tail.new()
@@ -81,8 +83,12 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 _train_locally(plan, on_step)
             complete = True
             export = _export(plan)
-        finally:  # an interrupted run reports what it found
+        except KeyboardInterrupt:
+            export = None
+        finally:  # a run that ends early reports what it found
             outcome = findings.finish(complete)
+        if export is None:
+            return {**outcome, "model": None}
         write_file(_over(plan), str(max(finished, plan.steps)))
     return {**outcome, "model": export}
 

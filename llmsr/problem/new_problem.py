@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,6 +249,7 @@ def _write_files(
 ) -> None:
     import pandas as pd
 
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         spec_path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,4 +261,6 @@ def _write_files(
                 path.unlink(missing_ok=True)  # of an earlier problem of this name
         spec_path.write_text(text, encoding="utf-8")
     except OSError as error:
+        if new:  # half a problem would stand in the way of the next try
+            shutil.rmtree(folder, ignore_errors=True)
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from None

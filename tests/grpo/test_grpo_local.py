@@ -2,13 +2,17 @@
 
 import csv
 import json
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from grpo_problem import write_problem
+from programs import running
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -158,6 +162,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished, problem, tmp_path):
     assert _answers(tmp_path) == _answers(folder)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_with_the_results_so_far_and_how_to_go_on(problem, tmp_path):
+    where = ["--problem_name", "plane", "--spec_path", problem[0], "--data_dir", problem[1]]
+    command = [sys.executable, "main.py", "--use_rl", *where, *SMALL, "--epochs", "500"]
+    folder = tmp_path / "my run"
+    with running([*command, "--output_dir", str(folder)], cwd=ROOT) as process:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not list((folder / "checkpoints").glob("*/*/global_step_2")):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "plane: " in out
+    told = err.splitlines()[-1].removeprefix("interrupted; go on with: ")
+    assert shlex.split(told) == ["python", "main.py", "--use_rl", "--resume", "--output_dir", str(folder)]
+    steps = len(list((folder / "checkpoints").glob("*/*/global_step_*")))
+    run(*shlex.split(told)[3:], "--epochs", str(steps + 1))
+
+
 def test_a_second_run_into_the_same_folder_is_refused(finished, problem):
     folder, _ = finished
     done = run(*SMALL, "--output_dir", str(folder), problem=problem, check=False)
@@ -189,7 +213,7 @@ def test_a_dry_run_writes_all_files_and_needs_no_gpu(problem, tmp_path):
         (["--problem_name", "oscilator1"], "oscillator1"),
         (["--", "trainer.total_epochs=1"], "VERL's"),
         (["--trainer", "verl", "--batch_size", "3", "--gpus", "2"], "--batch_size"),
-        (["--rollouts", "3"], "unrecognized"),
+        (["--rollouts", "3"], "did you mean --rollout_n?"),
     ],
 )
 def test_troubles_are_one_sentence_and_exit_code_two(flags, wanted, tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -176,6 +178,44 @@ def test_bad_files_are_told(text, sentence):
         file.write(text)
     assert sentence in fault()
     assert not os.path.exists("data")
+
+
+def test_half_a_problem_is_not_left_behind():
+    write()
+    assert "cannot write" in fault(spec_dir="d.csv/below")
+    assert not os.path.exists("data/mine")
+    made()
+    rows = Path("data/mine/train.csv").read_text()
+    assert "cannot write" in fault(spec_dir="d.csv/below", force=True)
+    assert Path("data/mine/train.csv").read_text() == rows
+
+
+def test_the_next_command_is_one_for_a_shell(capsys):
+    write()
+    folder = "new ü/my data"
+    assert (
+        main(
+            [
+                "new",
+                "--csv",
+                "d.csv",
+                "--target",
+                "y",
+                "--name",
+                "mine",
+                "--data_dir",
+                folder,
+                "--spec_dir",
+                "s s",
+            ]
+        )
+        == 0
+    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: python main.py --problem_name mine")
+    assert shlex.split(last)[-4:] == [
+        "--data_dir", folder, "--spec_path", "s s/specification_mine_numpy.txt",
+    ]  # fmt: skip
 
 
 def test_text_columns_can_be_ignored():

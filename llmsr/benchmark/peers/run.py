@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from llmsr.archive import Archive
 from llmsr.benchmark.peers import PEERS, PeerSettings
-from llmsr.config import add_options, as_mapping, option, resolve
+from llmsr.config import Parser, add_options, as_mapping, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
@@ -44,7 +43,7 @@ class Budget:
 
 
 def main(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="llmsr benchmark peer", description="Run another program.")
+    parser = Parser(prog="llmsr benchmark peer", description="Run another program.")
     add_options(parser, PeerRun, PeerSettings)
     run, settings = resolve(PeerRun, PeerSettings, given=vars(parser.parse_args(words)))
     module, package = PEERS[settings.peer]
