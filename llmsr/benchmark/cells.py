@@ -22,6 +22,7 @@ from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Cell
 from llmsr.benchmark.problems import location
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.grpo.plan import FINISHED_FILE
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 LOG_TAIL = 600  # characters of the output that a failure quotes
@@ -86,7 +87,9 @@ class CellDirectory:
 
     def has_ended(self) -> bool:
         """Whether a start of the command came to its end, so that at most measuring is left."""
-        return self.run.is_dir() and any(usage["returncode"] == 0 for usage in read_usages(self.path))
+        # a training says so itself, before the meter that may die with it; it cannot be continued any more
+        told = any(self.run.glob(f"checkpoints/**/{FINISHED_FILE}"))
+        return self.run.is_dir() and (told or any(u["returncode"] == 0 for u in read_usages(self.path)))
 
     def drop(self, keep: str) -> None:
         """Remove what a finished run need not keep: its checkpoints, or all but measures and usages."""

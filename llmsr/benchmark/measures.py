@@ -87,7 +87,7 @@ def run_measures(
         "fits": sum(s.evaluation.evaluations > 0 for s in samples),
         "fit_cpu_seconds": round(sum(s.evaluation.cpu_seconds for s in samples), 2),
         **clock.totals(samples[-1].number if cut else None),
-        "improvements": _thinned(improvements),
+        "improvements": [_rounded(row) for row in _thinned(improvements)],
         "reached": {f"{t:g}": _reached(improvements, t) for t in THRESHOLDS},
     }
 
@@ -190,8 +190,13 @@ def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterab
         # a refinement is there before the next record is
         seconds, cpu, gpu = clock.at(sample.number + (sample.proposer == REFINE))
         nmse = [sample.evaluation.nmse.get(split) for split in SPLITS]
-        yield [0 if peer else counted, tokens, round(cpu, 2), round(gpu, 2), round(seconds, 2), fits,
-               *(float(f"{e:.4g}") if e is not None else None for e in nmse)]  # fmt: skip
+        yield [0 if peer else counted, tokens, round(cpu, 2), round(gpu, 2), round(seconds, 2), fits, *nmse]
+
+
+def _rounded(row: list[float | None]) -> list[float | None]:
+    """An improvement with its errors to four digits; whether a threshold is reached is asked before."""
+    first = len(COSTS)
+    return [*row[:first], *(None if e is None else float(f"{e:.4g}") for e in row[first:])]
 
 
 def _thinned(rows: list[list[float | None]]) -> list[list[float | None]]:

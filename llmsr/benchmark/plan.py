@@ -175,14 +175,15 @@ def _arm(
     reserved = RESERVED & flags.keys()
     if reserved:
         raise UserError(f"arm {name}: {min(reserved)} is set by the benchmark")
-    budget = int(own.get("budget", settings.budget))
     classes = (PeerSettings,) if kind == PEER else settings_of[kind]
+    limits = {key: own.get(key, getattr(settings, key)) for key in ("budget", "timeout")}
     try:
-        resolve(*classes, given=flags if kind == PEER else {**flags, "budget": budget})
+        (limited,) = resolve(BenchmarkSettings, given=limits)
+        resolve(*classes, given=flags if kind == PEER else {**flags, "budget": limited.budget})
     except UserError as error:
         raise UserError(f"arm {name}: {error}") from None
     title, against = str(own.get("title", name)), str(own.get("against", settings.baseline))
-    return Arm(name, kind, title, budget, float(own.get("timeout", settings.timeout)), against, flags)
+    return Arm(name, kind, title, limited.budget, limited.timeout, against, flags)
 
 
 def _words(text: str, what: str) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
     parser.add_argument("--seconds", type=float, help="after these, nothing begins and runs are interrupted")
-    parser.add_argument("--retry_failed", action="store_true", help="run failed cells anew")
+    parser.add_argument("--retry_failed", action="store_true", help="go on with failed runs too")
     parser.add_argument("--dry_run", action="store_true", help="show the matrix and an estimate, and stop")
     parser.add_argument(
         "--report", action="store_true", help="write tables and pages of what is there, and stop"

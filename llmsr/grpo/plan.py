@@ -15,6 +15,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.model_size import model_parameters
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
+FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end
 EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
 STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
 FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}

@@ -17,7 +17,7 @@ from llmsr.grpo.dataset import read_parquet
 from llmsr.grpo.dry_run import dry_run_text
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
 from llmsr.grpo.findings import Findings
-from llmsr.grpo.plan import Plan, arithmetic, make_plan
+from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan
 from llmsr.grpo.progress import Progress, StepMetrics, say
 from llmsr.grpo.prompt_files import TRAIN, VALIDATION, write_prompts
 from llmsr.grpo.run_files import write_run_files
@@ -148,7 +148,7 @@ def _export(plan: Plan) -> dict[str, Any]:
 
 def _over(plan: Plan) -> Path:
     """The file that says up to which step a run came to its end, its model exported and reported."""
-    return plan.checkpoints / "latest_finished_iteration.txt"
+    return plan.checkpoints / FINISHED_FILE
 
 
 def _is_over(plan: Plan, step: int) -> bool:

@@ -250,7 +250,10 @@ class OpenAICompatible:
             base_url=self.base,
             timeout=self.config.timeout,
             max_retries=0,
-            http_client=self._openai.DefaultHttpxClient(follow_redirects=False),
+            # what serves on this machine is not asked through a proxy
+            http_client=self._openai.DefaultHttpxClient(
+                follow_redirects=False, trust_env=host.hostname not in ("localhost", "127.0.0.1", "::1")
+            ),
         )
 
     def _meet_server(self) -> None:

@@ -172,6 +172,7 @@ def load_model(config: ProposerConfig, path: str) -> tuple[Any, Any]:
         from safetensors import SafetensorError
     except ImportError as error:
         raise UserError(f"the package {error.name} is missing: pip install torch transformers") from None
+    path = os.path.expanduser(path)
     check_path(path)
     device = _device(config.device)
     shown = transformers.logging.get_verbosity()

@@ -45,6 +45,12 @@ def test_refinements_find_but_do_not_count():
     assert found["reached"]["1e-06"] is None
 
 
+def test_a_threshold_is_reached_by_the_error_itself_and_not_by_its_rounding():
+    found = run_measures([sample(1, 9.99996e-7)], [usage()])
+    assert found["improvements"][0][6] == 1e-6
+    assert found["reached"]["1e-06"]["samples"] == 1
+
+
 def test_the_equation_is_picked_by_training_error_although_it_fails_elsewhere():
     samples = [sample(1, 0.5, ood=0.1), sample(2, 0.2, ood=None)]
     row = run_measures(samples, [usage()])["improvements"][-1]

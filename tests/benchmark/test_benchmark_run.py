@@ -107,6 +107,25 @@ def test_a_run_that_ended_is_only_measured(config, tmp_path, capsys, status):
     assert [path.name for path in cell.glob("usage-*.json")] == ["usage-1.json"]
 
 
+@pytest.mark.slow
+def test_a_training_that_came_to_its_end_with_a_dead_meter_is_only_measured(config, tmp_path):
+    config.write_text("keep: all\n" + CONFIG + TRAINED)
+    output = tmp_path / "out"
+    words = ["benchmark", "--config", str(config), "--output_dir", str(output), "--only", "*/grpo/seed0"]
+    words += ["--retry_failed"]
+    assert main(words) == 0
+    (cell,) = cells(output)
+    before = json.loads((cell / "measures.json").read_text())
+    state = json.loads((cell / "cell.json").read_text())
+    (cell / "cell.json").write_text(json.dumps(state | {"status": "interrupted", "reason": "killed"}))
+    told = json.loads((cell / "usage-1.json").read_text())
+    (cell / "usage-1.json").write_text(json.dumps(told | {"returncode": None}))
+    (cell / "measures.json").unlink()
+    assert main(words) == 0
+    assert json.loads((cell / "measures.json").read_text()) == before
+    assert [path.name for path in cell.glob("usage-*.json")] == ["usage-1.json"]
+
+
 def test_a_dry_run_shows_the_matrix_and_runs_nothing(config, tmp_path, capsys):
     output = tmp_path / "out"
     assert main(["benchmark", "--config", str(config), "--output_dir", str(output), "--dry_run"]) == 0
@@ -124,6 +143,9 @@ def test_a_dry_run_shows_the_matrix_and_runs_nothing(config, tmp_path, capsys):
         (("{search: best_of_n}", "{search: best_of_n, against: grpo}"), "is no arm"),
         (("{search: best_of_n}", "{search: best_of_n, seed: 3}"), "set by the benchmark"),
         (("seeds: 2", "seeds: [1, 1]"), "once"),
+        (("{search: best_of_n}", "{search: best_of_n, budget: lots}"), "arm random: budget"),
+        (("{search: best_of_n}", "{search: best_of_n, budget: 0}"), "arm random: budget must be at least 1"),
+        (("{search: best_of_n}", "{search: best_of_n, timeout: -5}"), "arm random: timeout must be a finite"),
     ],
 )
 def test_a_configuration_that_cannot_run_is_told_in_one_sentence(config, capsys, change, words):

@@ -316,6 +316,12 @@ def test_a_misspelt_directory_is_a_user_error_with_the_nearest(directory):
         local(directory.with_name("tinny"))
 
 
+def test_a_directory_below_the_home_may_be_written_with_a_tilde(directory, monkeypatch):
+    monkeypatch.setenv("HOME", str(directory.parent))
+    model = local(f"~/{directory.name}")
+    assert model.propose("return", 1, 0)
+
+
 def test_a_directory_without_a_model_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         local(tmp_path)

@@ -59,6 +59,14 @@ def test_n_samples_come_from_one_request_with_their_tokens(server):
     assert len(server.requests) == 1
 
 
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(server, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert ask(server).propose("p", 1, 1)
+
+
 def test_the_only_model_served_is_taken(server):
     assert ask(server).model == MODEL
 

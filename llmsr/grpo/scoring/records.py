@@ -31,6 +31,7 @@ class Records:
     ) -> None:
         self._run_dir = run_dir
         self._began = record["began"]
+        self._latest = 0.0
         self._archives: dict[str, Archive] = {}
         # machines may share a host's name and a process's number; in time's order ties are read as written
         self._writer = f"{socket.gethostname()}-{time.time_ns()}-{os.getpid()}"
@@ -106,4 +107,6 @@ class Records:
             return self._archives[kind]
 
     def _elapsed(self) -> float:
-        return round(time.time() - self._began, 3)
+        """Seconds since the run began, on all its machines; they stand while a clock is set back."""
+        self._latest = max(self._latest, round(time.time() - self._began, 3))
+        return self._latest
