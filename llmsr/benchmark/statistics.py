@@ -8,6 +8,7 @@ at what it spent; it is never dropped and never counted as if it had arrived.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +147,7 @@ def _restricted_means(ours: _Columns, theirs: _Columns) -> tuple[np.ndarray, np.
 def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequence[Cost]]) -> Ratio | None:
     """Baseline's over arm's restricted mean cost, over the problems where either of them arrives.
 
-    Both map a problem to its runs in the order of their seeds; a seed is resampled for both together. None
+    In a resample too: a problem where nobody arrives in it says nothing there. Both map a problem to its runs in the order of their seeds; a seed is resampled for both together. None
     where no problem is left.
     """
     pairs = [
@@ -165,8 +166,8 @@ def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequenc
         for (ours, theirs), chosen in zip(columns, seeds, strict=True):
             index = chosen.astype(int)
             means = _restricted_means((ours[0][index], ours[1][index]), (theirs[0][index], theirs[1][index]))
-            logs.append(np.nan_to_num(np.log(means[1] / means[0])))
-        return np.exp(np.mean(logs, axis=0))
+            logs.append(np.log(means[1] / means[0]))
+        return np.exp(np.nanmean(logs, axis=0))
 
     everyone = tuple(np.arange(len(ours)) for ours, _ in pairs)
     interval = _bootstrap(everyone, statistic) if min(map(len, everyone)) > 1 else None
@@ -236,9 +237,15 @@ def _geometric_mean(logs: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def _bootstrap(data: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> tuple[float, float]:
-    """The percentile interval of a statistic of one or several independently resampled samples."""
-    found = stats.bootstrap(
-        data, statistic, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-        method="percentile", random_state=np.random.default_rng(SEED),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    """The percentile interval of a statistic of one or several independently resampled samples.
+
+    Resamples in which it is nan, which tell nothing of it, are left out.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # about these
+        drawn = stats.bootstrap(
+            data, statistic, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
+            method="percentile", random_state=np.random.default_rng(SEED),
+        ).bootstrap_distribution  # fmt: skip
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

@@ -57,6 +57,16 @@ def test_a_ratio_is_that_of_restricted_means():
     assert found.interval[0] <= 6.5 <= found.interval[1]
 
 
+def test_resamples_in_which_nobody_arrives_say_nothing_about_a_ratio():
+    arm, base = reached(1) + censored(9), reached(3) + censored(9)
+    found = cost_ratio({"p": arm}, {"p": base})
+    assert found.ratio == pytest.approx(6 / 5)
+    assert found.interval == (pytest.approx(6 / 5), pytest.approx(3.0))
+    # beside a problem where all arrive, that one alone is left of such resamples
+    sure = {"p": arm, "q": reached(4, 4)}, {"p": base, "q": reached(8, 8)}
+    assert cost_ratio(*sure).interval == (pytest.approx((6 / 5 * 2) ** 0.5), pytest.approx(6**0.5))
+
+
 def test_runs_that_end_at_different_costs_are_compared_up_to_the_earliest_end():
     # the arm's runs were cut at 50: what the baseline did later cannot be held against it
     assert restricted_means(censored(50, 50), reached(40, 400)) == (50, 45)
