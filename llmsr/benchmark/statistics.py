@@ -147,8 +147,8 @@ def _restricted_means(ours: _Columns, theirs: _Columns) -> tuple[np.ndarray, np.
 def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequence[Cost]]) -> Ratio | None:
     """Baseline's over arm's restricted mean cost, over the problems where either of them arrives.
 
-    In a resample too: a problem where nobody arrives in it says nothing there. Both map a problem to its runs in the order of their seeds; a seed is resampled for both together. None
-    where no problem is left.
+    In a resample too: a problem where nobody arrives in it says nothing there. Both map a problem to its runs
+    in the order of their seeds; a seed is resampled for both together. None where no problem is left.
     """
     pairs = [
         (arm[name], baseline[name])
