@@ -42,11 +42,15 @@ def is_exact(entry: Mapping[str, Any]) -> bool:
 
 
 def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
-    """One line per member of the front, `>` before the pick; constants are rounded as the loss allows."""
+    """One line per member of the front, `>` before the pick; constants are rounded as the loss allows.
+
+    Where that left terms out, a `~` says so: complexity and NMSE are those of the whole equation.
+    """
     width = width or line_width()
     picked = result.get("pick")
     lines = [f"  {'complexity':>10}  {'train NMSE':>10}  {'score':>6}  {'sample':>7}  equation"]
     shown: set[str] = set()
+    cut_short = False
     for entry in result.get("front") or []:
         mark = ">" if entry == picked else " "
         equation = entry["rounded"]["equation"]
@@ -57,7 +61,11 @@ def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
             f"{mark} {entry['complexity']:>10}  {number(entry['nmse'].get('train')):>10}  "
             f"{entry['score']:>6.3f}  {origin(entry):>7}  "
         )
-        lines.append(cut(start + plain(equation), width))
+        dropped = entry["rounded"]["terms_dropped"] > 0
+        cut_short = cut_short or dropped
+        lines.append(cut(f"{start}{'~ ' if dropped else ''}{plain(equation)}", width))
+    if cut_short:
+        lines.append("  ~ terms that do not matter are left out; complexity and NMSE are with them")
     return "\n".join(lines)
 
 

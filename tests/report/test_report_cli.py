@@ -16,6 +16,7 @@ from report_cases import write_text
 from llmsr.cli import main
 from llmsr.cli.run import main as run
 from llmsr.report.recorded import read_run
+from llmsr.report.terminal import format_front
 
 ROOT = Path(__file__).parents[2]
 FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html")
@@ -52,10 +53,21 @@ def test_refinements_are_told_apart_and_one_line_is_marked(tmp_path, capsys):
     refined = [entry["sample"] for entry in result["front"] if entry["proposer"] == "refine"]
     assert refined
     for number in refined:
-        assert re.search(rf"^[> ].* r{number}  a = ", out, re.MULTILINE)
+        assert re.search(rf"^[> ].* r{number}  (~ )?a = ", out, re.MULTILINE)
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count('class="badge refined"') == len(refined)
     assert "train, without refinements" in page
+
+
+def test_a_line_without_all_its_terms_says_so(runs):
+    result = json.loads((runs / "seed0" / "result.json").read_text())
+    for entry in result["front"]:
+        entry["rounded"]["terms_dropped"] = 0
+    assert "~" not in format_front(result)
+    result["front"][-1]["rounded"]["terms_dropped"] = 2
+    *lines, legend = format_front(result).splitlines()
+    assert [line for line in lines if "  ~ a = " in line] == lines[-1:]
+    assert legend == "  ~ terms that do not matter are left out; complexity and NMSE are with them"
 
 
 def test_report_writes_the_same_files_again(runs, capsys):
