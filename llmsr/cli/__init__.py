@@ -20,6 +20,7 @@ from typing import NoReturn
 from llmsr.errors import UserError
 from llmsr.files import silence
 
+# what a disk or a standard output says that takes no more
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # verb: (module with `main(argv) -> int`, one line of help)
@@ -42,18 +43,17 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     With `overview` no arguments, and `--help` alone, ask for the list of verbs.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if overview and (not arguments or arguments[0] in ("-h", "--help")):
-        arguments = ["verbs"]
+    asks_for_verbs = overview and (not arguments or arguments[0] in ("-h", "--help"))
     verb = "run"
     if arguments and not arguments[0].startswith("-"):
         verb = arguments.pop(0)
-    if verb not in VERBS and verb != "verbs":
+    if verb not in VERBS:
         _say(f"unknown verb {verb!r}; there are: " + ", ".join(VERBS))
         return 2
     # A request to stop ends a run as Ctrl-C does: cleanly, with its results so far.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if verb == "verbs":
+        if asks_for_verbs:
             print(_overview())
             return 0
         return importlib.import_module(VERBS[verb][0]).main(arguments)
