@@ -79,6 +79,11 @@ class Archive:
         return end
 
 
+def holds_records(run_dir: str | Path) -> bool:
+    """Whether anything stands in a run's archive; one that failed before its first sample leaves it empty."""
+    return any(path.stat().st_size for path in (Path(run_dir) / "archive").glob("*.jsonl"))
+
+
 def read_archive(run_dir: str | Path) -> list[Sample]:
     """All samples of a run, ascending by number, refinements behind the sample that they refine.
 

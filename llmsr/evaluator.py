@@ -82,9 +82,9 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     found = read_completion(completion, spec.function_name)
     if isinstance(found, NoBody):
         return Evaluation(status=found.kind, reason=found.reason)
-    arguments = (*spec.columns, spec.params_name)
-    if found.arguments is not None and len(found.arguments) == len(arguments):
-        arguments = found.arguments
+    own = (*spec.columns, spec.params_name)
+    renamed = found.arguments is not None and len(found.arguments) == len(own)
+    arguments = found.arguments if renamed else own
     expression = read_body(spec, found.text, arguments, versions)
     if isinstance(expression, Refusal):
         return Evaluation(
@@ -93,9 +93,8 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     form = canonicalize(expression)
     if not form.expression.inputs:
         return Evaluation(status="constant", reason="the inputs cancel out", body=found.text)
-    own_names = arguments == (*spec.columns, spec.params_name)
     calls_versions = any(name in found.text for name in versions)
-    plain = own_names and not calls_versions and len(found.text) <= SHOWN_CHARACTERS
+    plain = arguments == own and not calls_versions and len(found.text) <= SHOWN_CHARACTERS
     body = found.text if plain else to_numpy_body(expression, spec.params_name)
     size = complexity(expression)
     if state.as_written:

@@ -20,6 +20,11 @@ def write_file(path: Path, text: str) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
+def output_fault(path: str, error: OSError) -> UserError:
+    """What to say where an output cannot be written; `-` is standard output."""
+    return UserError(f"cannot write {'to standard output' if path == '-' else path}: {error.strerror}")
+
+
 def silence(stream: IO[str]) -> None:
     """Let what is left in a stream's buffer go nowhere, since closing it would try to write it once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

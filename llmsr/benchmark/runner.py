@@ -98,12 +98,14 @@ class Runner:
         if self._stopping():
             return
         directory.path.mkdir(parents=True, exist_ok=True)
-        ended = directory.has_ended()  # its measuring failed or was killed: a finished run is not continued
-        command = [] if ended else directory.command()[0]
-        starts = len(list(directory.path.glob("usage-*.json"))) + (not ended)
+        command: list[str] = []  # none where measuring failed or was killed: a finished run is not continued
+        if not directory.has_ended():
+            command, _ = directory.command()
+        starts = len(list(directory.path.glob("usage-*.json"))) + bool(command)
         directory.write_state(INTERRUPTED, "under way, or ended with its machine", self.jobs, starts)
-        began = time.monotonic()
-        code, reason = (0, "") if ended else self._metered(directory, command, starts)
+        began, code, reason = time.monotonic(), 0, ""
+        if command:
+            code, reason = self._metered(directory, command, starts)
         if code == 0:
             code, reason = self._measured(directory)
         status = INTERRUPTED if code == INTERRUPTED_CODE else FAILED if code else DONE

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from llmsr.errors import UserError
-from llmsr.files import silence
+from llmsr.files import output_fault, silence
 
 # what a disk or a standard output says that takes no more
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -54,9 +54,11 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if asks_for_verbs:
-            print(_overview())
+            print(_overview(), flush=True)
             return 0
-        return importlib.import_module(VERBS[verb][0]).main(arguments)
+        code = importlib.import_module(VERBS[verb][0]).main(arguments)
+        sys.stdout.flush()  # here, where a standard output that takes no more is told
+        return code
     except UserError as error:
         _say(str(error))
         return 2
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
         if error.errno not in FULL:
             raise
         silence(sys.stdout)
-        _say(f"cannot write to {error.filename or 'standard output'}: {error.strerror}")
+        _say(str(output_fault(error.filename or "-", error)))
         return 2
 
 
@@ -82,14 +84,8 @@ def program(*, overview: bool = False) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:  # what could not be written now will not be written later
             silence(stream)
-            code = code or 141
-        except OSError as error:  # what could not be written now will not be written later
-            silence(stream)
-            if stream is sys.stdout and code == 0:
-                _say(f"cannot write to standard output: {error.strerror}")
-                code = 2
     if code == 0:
         sys.exit(0)
     atexit._run_exitfuncs()

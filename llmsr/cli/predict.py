@@ -11,7 +11,7 @@ from typing import IO
 
 from llmsr.config import Parser
 from llmsr.errors import UserError
-from llmsr.files import silence
+from llmsr.files import output_fault, silence
 from llmsr.report.front import RULES
 from llmsr.report.prediction import write_predictions
 from llmsr.report.recorded import read_run
@@ -93,5 +93,4 @@ def _opened(path: str) -> Iterator[IO[str]]:
     except OSError as error:
         if path == "-":
             silence(sys.stdout)
-        where = "to standard output" if path == "-" else path
-        raise UserError(f"cannot write {where}: {error.strerror}") from None
+        raise output_fault(path, error) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmsr.archive import read_archive
+from llmsr.archive import holds_records, read_archive
 from llmsr.config import (
     Parser,
     add_options,
@@ -213,7 +213,6 @@ def _run_directory(run: RunSettings, search: SearchSettings) -> Path:
 
 def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, problem: Problem) -> list[Sample]:
     """The samples of the run to continue; for a new run, its configuration is written instead."""
-    archived = run_dir / "archive"
     if resume:
         stored = read_yaml(run_dir / "config.yaml")
         check_unchanged(run_dir, changed_settings(stored, settings, FREE_ON_RESUME))
@@ -225,7 +224,7 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, prob
                 f"the run in {run_dir} already has {answers} samples, more than --budget {settings['budget']}"
             )
         return earlier
-    if any(path.stat().st_size for path in archived.glob("*.jsonl")):
+    if holds_records(run_dir):
         raise UserError(
             f"{run_dir} already holds a run; add --resume to continue it, or name another directory"
         )

@@ -22,7 +22,7 @@ from typing import IO, Any
 from llmsr.config import Parser, add_options, check_positive, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.files import silence
+from llmsr.files import output_fault, silence
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation
 from llmsr.workers.pool import parse_workers
@@ -168,8 +168,7 @@ def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
         raise
     except OSError as error:
         silence(output)
-        where = "to standard output" if path == "-" else path
-        raise UserError(f"cannot write {where}: {error.strerror}") from None
+        raise output_fault(path, error) from None
 
 
 def _opened(path: str, mode: str, standard: IO[str]) -> contextlib.AbstractContextManager[IO[str]]:

@@ -23,9 +23,7 @@ from llmsr.reward import COPY, ranked
 
 ADVANTAGES = ("grpo", "drgrpo", "entropic", "best_of_group", "rank")
 EPSILON = 1e-6
-NOISE = (
-    1e-6  # rewards closer than this are equal: the same equation written in two ways is fitted a little apart
-)
+NOISE = 1e-6  # closer rewards are equal: one equation written in two ways is fitted a little apart
 ENTROPIC_KL = math.log(2)
 FEWEST_VALID = 3  # of an entropic group; with fewer, one lucky answer would take all the weight
 HIGHEST_WEIGHT = 10.0  # of one entropic answer, where 1 is that of an average one

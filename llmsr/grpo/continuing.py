@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from llmsr.archive import holds_records
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.grpo.plan import Plan, run_directory
@@ -89,8 +90,7 @@ def load_problems(plan: Plan) -> list[Problem]:
 
 
 def _holds_results(run_dir: Path) -> bool:
-    archived = any(path.stat().st_size for path in (run_dir / "archive").glob("*.jsonl"))
-    return archived or any((run_dir / "checkpoints").glob("*/*/global_step_*"))
+    return holds_records(run_dir) or any((run_dir / "checkpoints").glob("*/*/global_step_*"))
 
 
 def _check_continuation(plan: Plan) -> None:

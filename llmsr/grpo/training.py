@@ -84,7 +84,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             complete = True
             export = _export(plan)
         except KeyboardInterrupt:
-            export = None
+            pass  # without an export
         finally:  # a run that ends early reports what it found
             outcome = findings.finish(complete)
         if export is None:
