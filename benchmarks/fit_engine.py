@@ -31,12 +31,12 @@ from fit_peers import operon_levenberg_marquardt, scipy_least_squares, torch_bfg
 
 from llmsr.expression import Refusal, parse  # noqa: E402
 from llmsr.expression.derive import derivatives  # noqa: E402
-from llmsr.expression.engines import chosen as engine  # noqa: E402
-from llmsr.expression.engines.tape import compile_tape  # noqa: E402
+from llmsr.expression.engine import chosen as engine  # noqa: E402
+from llmsr.expression.engine.tape import compile_tape  # noqa: E402
 from llmsr.fitting import Fit, fit  # noqa: E402
 from llmsr.fitting.search import warm_up  # noqa: E402
-from llmsr.llm.grammar import random_body  # noqa: E402
 from llmsr.problem.loading import Problem, Split, load_problem  # noqa: E402
+from llmsr.proposers.grammar import random_body  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 GENERATED_SEED, GENERATED = 2026, 25
@@ -195,7 +195,7 @@ def own_seconds(op: str, sample: np.ndarray) -> float:
     """Seconds per number of one function: numpy's kernel, or the engine's own sine with cosine."""
     out, other = np.empty_like(sample), np.empty_like(sample)
     if op == "sin" and engine.NAME == "numba":
-        from llmsr.expression.engines.trigonometry import sine_and_cosine
+        from llmsr.expression.engine.trigonometry import sine_and_cosine
 
         return _loop_seconds(lambda: sine_and_cosine(sample, out, other)) / len(sample)
     return _loop_seconds(lambda: getattr(np, op)(sample, out=out)) / len(sample)
@@ -208,7 +208,7 @@ def _loop_seconds(work: Callable[[], object]) -> float:
 
 def show_inner(problems: dict[str, Problem]) -> None:
     """One loss and Jacobian beside what its parts must take at least."""
-    from llmsr.expression.engines import numpy_engine
+    from llmsr.expression.engine import numpy_engine
 
     rows = []
     sample = np.random.default_rng(0).uniform(0.5, 1.5, 512)

@@ -26,13 +26,13 @@ sys.path.insert(0, str(HERE.parent))
 
 from llmsr.archive import Archive, read_archive  # noqa: E402
 from llmsr.evaluator import Evaluator  # noqa: E402
-from llmsr.evolution.sample_files import write_sample_file  # noqa: E402
-from llmsr.evolution.search import Search  # noqa: E402
-from llmsr.evolution.settings import SearchSettings  # noqa: E402
-from llmsr.llm.grammar import random_body  # noqa: E402
-from llmsr.llm.replay import Replay  # noqa: E402
 from llmsr.problem.loading import Problem, load_problem  # noqa: E402
+from llmsr.proposers.grammar import random_body  # noqa: E402
+from llmsr.proposers.replay import Replay  # noqa: E402
 from llmsr.sample import Sample  # noqa: E402
+from llmsr.search.sample_files import write_sample_file  # noqa: E402
+from llmsr.search.search import Search  # noqa: E402
+from llmsr.search.settings import SearchSettings  # noqa: E402
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from llmsr.llm.choice import make_proposer  # noqa: E402
-from llmsr.llm.proposer import ProposerConfig  # noqa: E402
+from llmsr.problem.spec import load_spec  # noqa: E402
 from llmsr.prompt import Version, build_prompt  # noqa: E402
-from llmsr.spec.reading import load_spec  # noqa: E402
+from llmsr.proposers.choice import make_proposer  # noqa: E402
+from llmsr.proposers.proposer import ProposerConfig  # noqa: E402
 
 ROUNDS = 3
 VERSIONS = [
@@ -33,7 +33,7 @@ def show(name: str, samples: int, tokens: int, seconds: float) -> None:
 
 def generate(prompt: str, n: int) -> None:
     """What `generate` does with n samples of one prompt."""
-    path = ROOT / "llmsr" / "llm" / "skeleton_lm"
+    path = ROOT / "llmsr" / "proposers" / "skeleton_lm"
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     inputs = tokenizer(prompt, return_tensors="pt")

@@ -58,12 +58,12 @@ def main() -> int:
 
     from llmsr.archive import Archive
     from llmsr.evaluator import Evaluator
-    from llmsr.evolution.sample_files import write_sample_file
-    from llmsr.evolution.search import Search
-    from llmsr.evolution.settings import SearchSettings
-    from llmsr.llm.replay import Replay
     from llmsr.problem.loading import load_problem
+    from llmsr.proposers.replay import Replay
     from llmsr.report.outputs import Outputs
+    from llmsr.search.sample_files import write_sample_file
+    from llmsr.search.search import Search
+    from llmsr.search.settings import SearchSettings
 
     problem = load_problem("oscillator1", None, str(ROOT / "data"))
     marks: list[tuple[float, float, float]] = []

@@ -18,8 +18,8 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import evaluate
+from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem
-from llmsr.spec.bodies import read_body
 
 if TYPE_CHECKING:
     from llmsr.prompt import Version

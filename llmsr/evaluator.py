@@ -75,8 +75,8 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     from llmsr.expression import Refusal
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
-    from llmsr.expression.writing.source import to_numpy_body
-    from llmsr.spec.bodies import read_body
+    from llmsr.expression.printing.source import to_numpy_body
+    from llmsr.problem.bodies import read_body
 
     spec = state.problem.spec
     found = read_completion(completion, spec.function_name)
@@ -108,8 +108,8 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
     """The skeleton's fitted constants and its errors on every split."""
     from llmsr.expression.canonical import Canonical
-    from llmsr.expression.writing.latex import to_latex
-    from llmsr.expression.writing.line import to_text
+    from llmsr.expression.printing.latex import to_latex
+    from llmsr.expression.printing.line import to_text
     from llmsr.fitting import fit
     from llmsr.fitting.metrics import split_nmse, split_nmse_by_engine
 
@@ -268,7 +268,7 @@ def _start_pool(workers: int | str, state: _State) -> WorkerPool | RayPool:
 def _load(state: _State) -> _State:
     """Import and compile in the worker, before its first deadline runs, all that a task needs."""
     import llmsr.completion.answer
-    import llmsr.expression.writing.latex
+    import llmsr.expression.printing.latex
     import llmsr.fitting.metrics  # noqa: F401
 
     if not state.as_written:

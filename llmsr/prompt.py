@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmsr.spec.reading import Spec
+from llmsr.problem.spec import Spec
 
 INSTRUCTION = "Complete the last function: an equation that fits the data better than the earlier versions."
 

@@ -8,13 +8,13 @@ import pytest
 from llmsr.context import CONTEXTS, WIDEST, Known, notes, read_context
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.evolution.search import Search
-from llmsr.evolution.settings import SearchSettings
-from llmsr.llm.proposer import Completion
 from llmsr.problem.loading import Problem, Split
+from llmsr.problem.spec import parse_spec
+from llmsr.problem.spec_writing import Quantity, spec_text
 from llmsr.prompt import Version, build_prompt
-from llmsr.spec.reading import parse_spec
-from llmsr.spec.writing import Quantity, spec_text
+from llmsr.proposers.proposer import Completion
+from llmsr.search.search import Search
+from llmsr.search.settings import SearchSettings
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from llmsr import SymbolicRegressor
 from llmsr.cli import main
 from llmsr.estimator import warm
-from llmsr.llm.proposer import Completion
+from llmsr.proposers.proposer import Completion
 
 ROOT = Path(__file__).parent.parent
 

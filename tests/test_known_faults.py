@@ -19,14 +19,14 @@ from fake_server import FakeServer
 from llmsr.cli.run import RunSettings, _settings
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.evolution.islands import Islands
-from llmsr.evolution.population import Member
-from llmsr.evolution.settings import SearchSettings
-from llmsr.llm.choice import make_proposer
-from llmsr.llm.proposer import ProposerConfig, ProposerFailure
 from llmsr.problem.loading import load_problem
+from llmsr.proposers.choice import make_proposer
+from llmsr.proposers.proposer import ProposerConfig, ProposerFailure
 from llmsr.reward import reward
 from llmsr.sample import Evaluation
+from llmsr.search.islands import Islands
+from llmsr.search.population import Member
+from llmsr.search.settings import SearchSettings
 
 ROOT = Path(__file__).parent.parent
 

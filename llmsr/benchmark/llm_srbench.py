@@ -31,7 +31,7 @@ from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.problem.column_names import identifiers
 from llmsr.problem.loading import SPLITS, nmse
-from llmsr.spec.writing import Quantity, spec_text
+from llmsr.problem.spec_writing import Quantity, spec_text
 
 FOLDER = "llmsrbench"
 CONFIRMED = 1e-6  # NMSE of the known expression on the rows

@@ -17,7 +17,7 @@ from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.problem.loading import Problem, load_problem
-from llmsr.spec.writing import Quantity, spec_text
+from llmsr.problem.spec_writing import Quantity, spec_text
 
 FOLDER = "bench"
 ROWS = {"train": 2000, "test_id": 1000, "test_ood": 1000}

@@ -17,11 +17,11 @@ from llmsr.benchmark.tables import summary_markdown
 from llmsr.cli.run import RunSettings
 from llmsr.config import Parser
 from llmsr.errors import UserError
-from llmsr.evolution.settings import SearchSettings
 from llmsr.files import write_file
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.llm.proposer import ProposerConfig
+from llmsr.proposers.proposer import ProposerConfig
 from llmsr.run_directory import RunLock
+from llmsr.search.settings import SearchSettings
 
 SETTINGS = {SEARCH: (RunSettings, SearchSettings, ProposerConfig), GRPO: (GrpoConfig,)}
 USAGE = """examples:

@@ -25,14 +25,10 @@ from llmsr.config import (
 )
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.evolution.record import SearchArchive
-from llmsr.evolution.sample_files import write_sample_file
-from llmsr.evolution.search import Search
-from llmsr.evolution.settings import SearchSettings
 from llmsr.files import silence
-from llmsr.llm.choice import make_proposer
-from llmsr.llm.proposer import ProposerConfig
 from llmsr.problem.loading import Problem, load_problem
+from llmsr.proposers.choice import make_proposer
+from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.dashboards import DASHBOARDS, Dashboards, read_dashboards
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
@@ -46,6 +42,10 @@ from llmsr.run_directory import (
     write_configuration,
 )
 from llmsr.sample import Sample, is_llm_sample
+from llmsr.search.record import SearchArchive
+from llmsr.search.sample_files import write_sample_file
+from llmsr.search.search import Search
+from llmsr.search.settings import SearchSettings
 from llmsr.workers.pool import parse_workers
 
 EXAMPLES = """examples:

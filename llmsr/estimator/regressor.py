@@ -17,18 +17,18 @@ from llmsr.errors import UserError
 from llmsr.estimator.checks import check_proposer, check_target, raised_as
 from llmsr.estimator.search import Asked, search_table
 from llmsr.estimator.warm import LOCAL, lent_evaluator
-from llmsr.evolution.settings import SearchSettings
 from llmsr.expression.graph import Graph
 from llmsr.fitting import MODES
-from llmsr.llm.choice import chosen_proposer
-from llmsr.llm.proposer import Proposer, ProposerConfig
 from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_problem
 from llmsr.problem.loading import Problem
+from llmsr.proposers.choice import chosen_proposer
+from llmsr.proposers.proposer import Proposer, ProposerConfig
 from llmsr.report.candidate import Candidate
 from llmsr.report.equation import expression_of
 from llmsr.report.front import Front, pick, scores
 from llmsr.report.tidy import Tidy, tidy
 from llmsr.sample import Evaluation, Sample, is_llm_sample
+from llmsr.search.settings import SearchSettings
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
 # results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.
@@ -60,8 +60,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     max_columns : int, default=20
         Columns that the model is shown at most; of more, those that a random forest uses most are taken.
     proposer : str or object, default="auto"
-        Where completions come from, a name of `llmsr.llm.proposer.PROPOSERS` or an object like
-        `llmsr.llm.proposer.Proposer`, with `name`, `parallel_prompts` and `propose(prompt, n, seed)`.
+        Where completions come from, a name of `llmsr.proposers.proposer.PROPOSERS` or an object like
+        `llmsr.proposers.proposer.Proposer`, with `name`, `parallel_prompts` and `propose(prompt, n, seed)`.
     proposer_options : dict or None, default=None
         Fields of `ProposerConfig`, such as model_path, api_base, api_model, temperature.
     search_options : dict or None, default=None

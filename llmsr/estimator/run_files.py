@@ -13,16 +13,16 @@ import numpy as np
 from llmsr.archive import read_archive
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
-from llmsr.evolution.record import SearchArchive
-from llmsr.evolution.settings import SearchSettings
-from llmsr.evolution.totals import Totals
 from llmsr.files import write_file
-from llmsr.llm.proposer import ProposerConfig
 from llmsr.problem.column_names import identifiers
 from llmsr.problem.loading import Problem
+from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.outputs import Outputs
 from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
+from llmsr.search.record import SearchArchive
+from llmsr.search.settings import SearchSettings
+from llmsr.search.totals import Totals
 
 
 class RunFiles:

@@ -10,11 +10,11 @@ from typing import Any
 
 from llmsr.estimator.run_files import RunFiles
 from llmsr.estimator.warm import lent_evaluator, lent_proposer
-from llmsr.evolution.search import Search
-from llmsr.evolution.settings import SearchSettings
-from llmsr.llm.proposer import Proposer, ProposerConfig
 from llmsr.problem.loading import Problem
+from llmsr.proposers.proposer import Proposer, ProposerConfig
 from llmsr.sample import Sample
+from llmsr.search.search import Search
+from llmsr.search.settings import SearchSettings
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import cast
 
 from llmsr.evaluator import Evaluator
-from llmsr.llm.choice import chosen_proposer, make_proposer
-from llmsr.llm.proposer import BatchProposer, Completion, Proposer, ProposerConfig
 from llmsr.problem.loading import Problem
+from llmsr.proposers.choice import chosen_proposer, make_proposer
+from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerConfig
 
 LOCAL = ("skeleton-lm", "transformers")  # proposers that are a model in this process
 MODELS = 2  # local models that stay loaded

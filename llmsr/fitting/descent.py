@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsr.expression.engines.chosen import expired, gram, jit
+from llmsr.expression.engine.chosen import expired, gram, jit
 
 CONVERGED, STALLED, CAPPED, LATE, INFINITE = 0, 1, 2, 3, 4
 _PIVOT = 1e-14

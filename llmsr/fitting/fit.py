@@ -11,10 +11,10 @@ import numpy as np
 
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.reading.parse import Refusal
+from llmsr.expression.reader.parse import Refusal
 from llmsr.fitting.result import Fit
+from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem
-from llmsr.spec.bodies import read_body
 
 if TYPE_CHECKING:
     from llmsr.fitting.dataset import Dataset
@@ -54,7 +54,7 @@ def fit(
         from llmsr.fitting.reference import fit_reference
 
         return fit_reference(expression, problem, deadline)
-    from llmsr.expression.engines import chosen as engine
+    from llmsr.expression.engine import chosen as engine
     from llmsr.fitting.dataset import dataset_of
     from llmsr.fitting.search import Search, warm_up
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsr.expression.engines.chosen import expired, gradient, jit
+from llmsr.expression.engine.chosen import expired, gradient, jit
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
 _LEAST, _MOST, _WIDTH = 1e-100, 1e100, 1e-14

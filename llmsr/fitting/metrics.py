@@ -29,8 +29,8 @@ def split_nmse_by_engine(
 ) -> dict[str, float | None]:
     """As `split_nmse`, to rounding, by the engine that fits: several times cheaper."""
     from llmsr.expression.derive import Derivatives
-    from llmsr.expression.engines import chosen as engine
-    from llmsr.expression.engines.tape import compile_tape
+    from llmsr.expression.engine import chosen as engine
+    from llmsr.expression.engine.tape import compile_tape
     from llmsr.fitting.dataset import dataset_of
 
     nodes = tuple(

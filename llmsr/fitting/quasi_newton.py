@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsr.expression.engines.chosen import expired, gradient, jit
+from llmsr.expression.engine.chosen import expired, gradient, jit
 from llmsr.fitting.line_search import search
 
 GRADIENT_TOLERANCE = 1e-5

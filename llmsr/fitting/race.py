@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsr.expression.engines.chosen import expired, jit
+from llmsr.expression.engine.chosen import expired, jit
 from llmsr.fitting.descent import copy, descend
 
 

@@ -23,11 +23,11 @@ import numpy as np
 from scipy import optimize
 
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.writing.source import callable_for
+from llmsr.expression.printing.source import callable_for
 from llmsr.fitting.repeated import RepeatedEquation
 from llmsr.fitting.result import Fit
 from llmsr.problem.loading import Problem
-from llmsr.spec.reading import Spec, without_markers
+from llmsr.problem.spec import Spec, without_markers
 
 _HOOK = "__equation__"
 _PATCHING = threading.RLock()  # scipy.optimize.minimize is watched while a spec runs

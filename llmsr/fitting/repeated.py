@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Expression, Graph, Node
-from llmsr.expression.writing.source import callable_for
+from llmsr.expression.printing.source import callable_for
 
 MOST_BYTES = 2**28  # of features kept; beyond it they are computed at every call
 CHEAP = {"neg", "abs", "add", "sub", "mul", "div"}  # quicker than to see that the columns are the same

@@ -8,8 +8,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from llmsr.expression.derive import derivatives, linear_params
-from llmsr.expression.engines import chosen as engine
-from llmsr.expression.engines.tape import Tape, compile_tape
+from llmsr.expression.engine import chosen as engine
+from llmsr.expression.engine.tape import Tape, compile_tape
 from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.fitting.dataset import Dataset, lay_out, strided
 from llmsr.fitting.descent import CAPPED, descend

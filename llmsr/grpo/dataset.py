@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from llmsr.errors import UserError
-from llmsr.evolution.population import Member
-from llmsr.llm.proposer import chat_messages
 from llmsr.problem.loading import Problem
 from llmsr.prompt import INSTRUCTION, Version, build_prompt, indent_body, version_bodies
+from llmsr.proposers.proposer import chat_messages
+from llmsr.search.population import Member
 
 WORDINGS = (
     INSTRUCTION,

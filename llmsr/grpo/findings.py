@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from llmsr.evolution.totals import Totals
 from llmsr.report.outputs import EVERY_SECONDS, Outputs
 from llmsr.report.recorded import TRAINING, VALIDATION, by_problem, read_run, read_settings
 from llmsr.report.run_outputs import outputs_of, write_run
 from llmsr.report.several import write_several
 from llmsr.sample import Sample
+from llmsr.search.totals import Totals
 
 
 class Findings:

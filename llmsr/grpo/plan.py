@@ -16,7 +16,7 @@ from llmsr.grpo.model_size import model_parameters
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end
-EMBEDDED = Path(__file__).resolve().parent.parent / "llm" / "skeleton_lm"
+EMBEDDED = Path(__file__).resolve().parent.parent / "proposers" / "skeleton_lm"
 STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
 FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}
 TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 12, "max_response_length": 128}

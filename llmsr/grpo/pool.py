@@ -9,11 +9,11 @@ import numpy as np
 
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.evolution.population import Member
-from llmsr.evolution.search import member_of
-from llmsr.llm.grammar import mutate, random_body
 from llmsr.problem.loading import Problem
+from llmsr.proposers.grammar import mutate, random_body
 from llmsr.sample import Evaluation
+from llmsr.search.population import Member
+from llmsr.search.search import member_of
 
 MAX_BODY = 400  # characters; longer ones leave the model no room
 

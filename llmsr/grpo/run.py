@@ -29,8 +29,8 @@ EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     """The flags of a training run."""
     from llmsr.cli.run import RunSettings
-    from llmsr.evolution.settings import SearchSettings
-    from llmsr.llm.proposer import ProposerConfig
+    from llmsr.proposers.proposer import ProposerConfig
+    from llmsr.search.settings import SearchSettings
 
     parser = Parser(
         prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmsr.llm.proposer import STOPS, estimated_tokens
-from llmsr.llm.transformers_model import end_tokens, is_chat, preface_end
+from llmsr.proposers.proposer import STOPS, estimated_tokens
+from llmsr.proposers.transformers_model import end_tokens, is_chat, preface_end
 
 __all__ = ["PromptTokens", "end_tokens", "stop_test"]
 

@@ -1,1 +1,1 @@
-"""A problem: its columns and splits, read from CSV files or made of arrays."""
+"""A problem: its table of columns and splits, its spec file, and what counts as least squares."""

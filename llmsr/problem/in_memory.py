@@ -10,8 +10,8 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.problem.column_names import doubles, identifiers
 from llmsr.problem.loading import Problem, Split
-from llmsr.spec.reading import parse_spec
-from llmsr.spec.writing import Quantity, spec_text
+from llmsr.problem.spec import parse_spec
+from llmsr.problem.spec_writing import Quantity, spec_text
 
 Words = Mapping[str, str] | Sequence[str] | None
 

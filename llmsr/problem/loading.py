@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from llmsr.errors import UserError
+from llmsr.problem.spec import Spec, load_spec
 from llmsr.problem.table import read_table
-from llmsr.spec.reading import Spec, load_spec
 
 SPLITS = ("train", "test_id", "test_ood")
 STAND_IN = "synthetic"

@@ -15,8 +15,8 @@ from llmsr.errors import UserError
 from llmsr.problem.column_names import identifiers, without_unit
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
-from llmsr.spec.reading import MAX_PARAMS_LIMIT, parse_spec
-from llmsr.spec.writing import Quantity, spec_text
+from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
+from llmsr.problem.spec_writing import Quantity, spec_text
 
 FEWEST_ROWS = 10
 MANY_COLUMNS = 20

@@ -10,8 +10,10 @@ import numpy as np
 
 from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.writing.source import to_numpy_body
+from llmsr.expression.printing.source import to_numpy_body
+from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem, Split
+from llmsr.problem.spec import Spec
 from llmsr.refinement.bounds import bounds
 from llmsr.refinement.candidate import FLOOR, Candidate
 from llmsr.refinement.edits import drops, fixed, freed, swaps
@@ -20,8 +22,6 @@ from llmsr.refinement.point import Point, Rows
 from llmsr.refinement.pursuit import pursue
 from llmsr.refinement.regression import regress
 from llmsr.refinement.tree import Tree
-from llmsr.spec.bodies import read_body
-from llmsr.spec.reading import Spec
 
 WORSE = 100.0  # times the loss at hand that a candidate may promise: constants that move on bring more
 

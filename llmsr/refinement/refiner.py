@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from llmsr.evaluator import Evaluator
+from llmsr.problem.spec import Spec
 from llmsr.refinement.candidate import FLOOR, worth
 from llmsr.refinement.proposals import Proposal, proposals
 from llmsr.sample import REFINE, Evaluation, Sample
-from llmsr.spec.reading import Spec
 from llmsr.workers.base import TaskError, WorkerFailure
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.writing import to_latex, to_sympy, to_text
-from llmsr.expression.writing.latex import latex_name
+from llmsr.expression.printing import to_latex, to_sympy, to_text
+from llmsr.expression.printing.latex import latex_name
 from llmsr.problem.column_names import with_labels
 from llmsr.report.tidy import Tidy
 from llmsr.sample import Sample

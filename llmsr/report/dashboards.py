@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.evolution.totals import Totals, score_of
 from llmsr.sample import Sample, is_llm_sample
+from llmsr.search.totals import Totals, score_of
 
 DASHBOARDS = ("tensorboard", "wandb")
 

@@ -10,13 +10,13 @@ from typing import Any
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression
-from llmsr.expression.writing import to_latex, to_numpy_source, to_sympy, to_text
+from llmsr.expression.printing import to_latex, to_numpy_source, to_sympy, to_text
 from llmsr.fitting.metrics import split_nmse
+from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem
+from llmsr.problem.spec import Spec
 from llmsr.report.tidy import Tidy, tidy
 from llmsr.sample import Sample
-from llmsr.spec.bodies import read_body
-from llmsr.spec.reading import Spec
 
 SYMPY_LIMIT = 400  # complexity; sympy's own algorithms work on the tree, and slowly
 SYMPY_DEGREE = 2000  # sympy writes the number in (2*x)**n out
@@ -125,7 +125,7 @@ class Equation:
         return f"{before}{mark}{self.target} = {last}"
 
     def _latex(self, expression: Expression, params: tuple[float, ...] | None) -> str:
-        from llmsr.expression.writing.latex import latex_name
+        from llmsr.expression.printing.latex import latex_name
 
         name, right = latex_name(self.target), to_latex(expression, params, digits=None)
         if right.startswith(r"\begin{aligned}"):

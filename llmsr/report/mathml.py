@@ -6,7 +6,7 @@ import math
 import re
 
 from llmsr.expression.graph import Expression, Node
-from llmsr.expression.writing.infix import (
+from llmsr.expression.printing.infix import (
     AND,
     ATOM,
     COMPARE,
@@ -20,8 +20,8 @@ from llmsr.expression.writing.infix import (
     Piece,
     TooLong,
 )
-from llmsr.expression.writing.line import number_text
-from llmsr.expression.writing.symbols import GREEK, SQUARED, name_and_index
+from llmsr.expression.printing.line import number_text
+from llmsr.expression.printing.symbols import GREEK, SQUARED, name_and_index
 from llmsr.report.text import escape
 
 _NAMES = {

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.evolution.totals import Totals
 from llmsr.files import write_file
 from llmsr.problem.loading import Problem
 from llmsr.report.equation import Equation
@@ -26,6 +25,7 @@ from llmsr.report.learning import curve_csv, learning_curve
 from llmsr.report.recorded import SEARCH, TRAINING
 from llmsr.report.result import front_of, result_of, write_result
 from llmsr.sample import Sample
+from llmsr.search.totals import Totals
 
 EVERY_SECONDS = 20.0  # between two refreshes while the run goes on
 IDLE_SECONDS = 120.0  # the same while the front stays as it is

@@ -8,8 +8,8 @@ import time
 from types import TracebackType
 from typing import IO
 
-from llmsr.evolution.totals import Totals
 from llmsr.sample import Sample
+from llmsr.search.totals import Totals
 
 PLAIN_SECONDS = 10.0  # between two plain lines that report no new best
 

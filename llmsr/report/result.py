@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmsr.evolution.totals import Totals
 from llmsr.files import write_file
 from llmsr.problem.loading import Problem
 from llmsr.report.terminal import format_result
 from llmsr.sample import Sample
+from llmsr.search.totals import Totals
 
 __all__ = ["format_result", "front_of", "result_of", "write_result"]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmsr.evolution.totals import Totals
 from llmsr.report.outputs import Outputs
 from llmsr.report.recorded import Recorded
 from llmsr.report.several import write_several
+from llmsr.search.totals import Totals
 
 
 def outputs_of(run: Recorded, **options: Any) -> tuple[Outputs, Totals]:

@@ -15,7 +15,7 @@ import numpy as np
 from llmsr.expression.canonical import canonical
 from llmsr.expression.complexity import tree_sizes
 from llmsr.expression.graph import Expression, Graph, Node, evaluate
-from llmsr.expression.writing.infix import fill
+from llmsr.expression.printing.infix import fill
 from llmsr.problem.loading import Split
 
 RELATIVE = 0.01  # the training NMSE may grow by this share of itself ...

@@ -13,14 +13,14 @@ import pytest
 pytest.importorskip("numba")
 
 PACKAGE = Path(__file__).resolve().parents[2] / "llmsr"
-INNER = """from llmsr.expression.engines.compiling import jit
+INNER = """from llmsr.expression.engine.compiling import jit
 
 
 @jit
 def inner(x):
     return x + {}
 """
-OUTER = """from llmsr.expression.engines.compiling import jit
+OUTER = """from llmsr.expression.engine.compiling import jit
 from llmsr.fitting.inner import inner
 
 
@@ -29,7 +29,7 @@ def outer(x):
     return 10 * inner(x)
 """
 PROGRAM = """
-from llmsr.expression.engines.compiling import alone, folder, note_complete
+from llmsr.expression.engine.compiling import alone, folder, note_complete
 from llmsr.fitting.outer import outer
 with alone():
     answer = outer(1)
@@ -91,7 +91,7 @@ def test_a_folder_named_by_the_user_is_used(package: Path, tmp_path: Path) -> No
 
 
 def test_no_compiled_function_is_outside_the_digest() -> None:
-    from llmsr.expression.engines.compiling import compiled_sources
+    from llmsr.expression.engine.compiling import compiled_sources
 
     words = ("@jit", "@callback", "njit", "cfunc")
     found = {path for path in PACKAGE.rglob("*.py") if any(word in path.read_text() for word in words)}

@@ -15,7 +15,7 @@ from strategies import COLUMNS, build, random_expression
 
 from llmsr.expression import parse
 from llmsr.expression.graph import OPS, Expression, Graph, evaluate
-from llmsr.expression.writing import (
+from llmsr.expression.printing import (
     callable_for,
     to_latex,
     to_numpy_source,
@@ -23,9 +23,9 @@ from llmsr.expression.writing import (
     to_text,
     to_torch_source,
 )
-from llmsr.expression.writing.infix import fill, safe_names
-from llmsr.expression.writing.latex import latex_name
-from llmsr.expression.writing.symbolic import lambdify
+from llmsr.expression.printing.infix import fill, safe_names
+from llmsr.expression.printing.latex import latex_name
+from llmsr.expression.printing.symbolic import lambdify
 
 ROWS = np.vstack([np.random.default_rng(5).normal(0, 2, (40, 3)), [[1, 1, 1], [-2, 3, 0.5], [0, 1, -1]]])
 PARAMS = np.array([0.7, -1.3, 2.25, 0.031])
@@ -390,7 +390,7 @@ def test_light_modules_do_not_import_sympy_or_torch():
     import subprocess
     import sys
 
-    code = "import sys, llmsr.expression.writing; print(sorted({'sympy', 'torch'} & set(sys.modules)))"
+    code = "import sys, llmsr.expression.printing; print(sorted({'sympy', 'torch'} & set(sys.modules)))"
     env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,11 +9,11 @@ import pytest
 
 from llmsr.expression import parse
 from llmsr.expression.derive import derivatives
-from llmsr.expression.engines import numpy_engine
-from llmsr.expression.engines.tape import compile_tape
+from llmsr.expression.engine import numpy_engine
+from llmsr.expression.engine.tape import compile_tape
 from llmsr.expression.graph import OPS, Graph, evaluate
 
-numba_engine = pytest.importorskip("llmsr.expression.engines.numba_engine")
+numba_engine = pytest.importorskip("llmsr.expression.engine.numba_engine")
 ENGINES = [numpy_engine, numba_engine]
 BODIES = [
     "return params[0]*x + params[1]",

@@ -13,11 +13,11 @@ from scipy import optimize
 
 from llmsr.expression import parse
 from llmsr.expression.derive import derivatives
-from llmsr.expression.engines import chosen as engine
-from llmsr.expression.engines.tape import compile_tape
+from llmsr.expression.engine import chosen as engine
+from llmsr.expression.engine.tape import compile_tape
 from llmsr.fitting import Fit, fit, fit_many
 from llmsr.problem.loading import Problem, Split, load_problem
-from llmsr.spec.reading import load_spec
+from llmsr.problem.spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = load_spec(ROOT / "specs" / "specification_oscillator1_numpy.txt")

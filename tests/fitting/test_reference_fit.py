@@ -17,7 +17,7 @@ from llmsr.fitting.metrics import (
 )
 from llmsr.fitting.reference import fit_reference
 from llmsr.problem.loading import Problem, Split, load_problem
-from llmsr.spec.reading import parse_spec
+from llmsr.problem.spec import parse_spec
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 

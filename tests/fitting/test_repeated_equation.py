@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from llmsr.expression import Expression, parse
-from llmsr.expression.writing import callable_for, to_text
+from llmsr.expression.printing import callable_for, to_text
 from llmsr.fitting import repeated
 from llmsr.fitting.repeated import RepeatedEquation, features_of
-from llmsr.llm.grammar import mutate, random_body
+from llmsr.proposers.grammar import mutate, random_body
 
 COLUMNS = ("x", "v", "temp")
 

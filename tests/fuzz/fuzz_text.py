@@ -24,8 +24,8 @@ def check_text(text: str) -> str:
     from llmsr.expression import Refusal, parse
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
-    from llmsr.expression.writing.latex import to_latex
-    from llmsr.expression.writing.line import to_text
+    from llmsr.expression.printing.latex import to_latex
+    from llmsr.expression.printing.line import to_text
 
     began = time.monotonic()
     found = read_completion(text)
@@ -67,8 +67,8 @@ def main() -> None:
         import llmsr.completion.answer
         import llmsr.expression.canonical
         import llmsr.expression.complexity
-        import llmsr.expression.writing.latex
-        import llmsr.expression.writing.line  # noqa: F401
+        import llmsr.expression.printing.latex
+        import llmsr.expression.printing.line  # noqa: F401
 
     from attack_bodies import ATTACKS
     from replays import completions

@@ -22,7 +22,7 @@ PARTS=${PARTS:-train curriculum}
 SEEDS=${SEEDS:-0}
 STEPS=${STEPS:-30}
 PROBLEM=${PROBLEM:-oscillator1}
-MODEL=${MODEL:-llmsr/llm/skeleton_lm}
+MODEL=${MODEL:-llmsr/proposers/skeleton_lm}
 ANSWERS=64
 cd "$HERE/../.." || exit 2
 failed=0

@@ -15,8 +15,8 @@ from llmsr.problem.column_names import identifiers, position_of, with_labels
 from llmsr.problem.loading import load_problem
 from llmsr.problem.new_problem import NewProblem, make_problem
 from llmsr.problem.raw_table import read_raw
-from llmsr.spec.reading import parse_spec
-from llmsr.spec.writing import Quantity, spec_text
+from llmsr.problem.spec import parse_spec
+from llmsr.problem.spec_writing import Quantity, spec_text
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 from small_spec import EQUATION, spec_text
 from small_spec import LEAST_SQUARES as BODY
 
-from llmsr.spec.reading import parse_spec
+from llmsr.problem.spec import parse_spec
 
 HEAD = """import math
 import numpy as np

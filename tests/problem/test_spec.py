@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from llmsr.errors import UserError
+from llmsr.problem.bodies import read_body
+from llmsr.problem.spec import load_spec, parse_spec, without_markers
 from llmsr.prompt import Version, build_prompt
-from llmsr.spec.bodies import read_body
-from llmsr.spec.reading import load_spec, parse_spec, without_markers
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 

@@ -17,9 +17,9 @@ from strategies import random_expression
 from llmsr.expression import Refusal, parse
 from llmsr.expression.canonical import canonical
 from llmsr.expression.graph import OPS, Expression, evaluate
-from llmsr.expression.writing.source import to_numpy_source
-from llmsr.expression.writing.symbolic import lambdify
-from llmsr.llm.grammar import random_body
+from llmsr.expression.printing.source import to_numpy_source
+from llmsr.expression.printing.symbolic import lambdify
+from llmsr.proposers.grammar import random_body
 from llmsr.report.equation import Equation
 from llmsr.report.files import CSV_COLUMNS, equation_module, equation_tex, equations_csv
 

@@ -13,7 +13,6 @@ from random import Random
 import pytest
 from report_cases import make_problem, make_sample
 
-from llmsr.evolution.totals import Totals
 from llmsr.report.chart import Series, chart
 from llmsr.report.comparison import Compared, comparison_page
 from llmsr.report.history import history_of
@@ -22,6 +21,7 @@ from llmsr.report.outputs import Outputs
 from llmsr.report.overview import row_of
 from llmsr.report.recorded import Recorded
 from llmsr.sample import Evaluation, Sample
+from llmsr.search.totals import Totals
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = '</script><img src=x onerror="document.title=1">\x1b]0;title\x07&amp;<b>=1+1'

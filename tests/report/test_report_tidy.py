@@ -9,9 +9,9 @@ from report_cases import law, make_problem
 
 from llmsr.expression import parse
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.writing import to_text
-from llmsr.llm.grammar import random_body
+from llmsr.expression.printing import to_text
 from llmsr.problem.loading import nmse
+from llmsr.proposers.grammar import random_body
 from llmsr.report.tidy import ABSOLUTE, RELATIVE, tidy
 
 COLUMNS = ("x", "v", "t")

@@ -10,8 +10,8 @@ from llmsr.expression.complexity import complexity
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.fitting.metrics import split_nmse
 from llmsr.problem.loading import Problem, Split
+from llmsr.problem.spec import parse_spec
 from llmsr.sample import Evaluation, Sample
-from llmsr.spec.reading import parse_spec
 
 SPEC = spec_of(("x", "v", "t"), "Find the law.", "The law.")
 

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from held_out import law_in
 from words import Words, random_words
 
-from llmsr.llm.grammar import edits, forms
-from llmsr.llm.grammar.bodies import drawn_tree
-from llmsr.llm.grammar.inputs import Inputs
-from llmsr.llm.grammar.tree import Style, Tree, body_text, key, mul
 from llmsr.prompt import Version, build_prompt
+from llmsr.proposers.grammar import edits, forms
+from llmsr.proposers.grammar.bodies import drawn_tree
+from llmsr.proposers.grammar.inputs import Inputs
+from llmsr.proposers.grammar.tree import Style, Tree, body_text, key, mul
 
 # loss weights of a body, as whole numbers: 0 context only, 1 an earlier version, 2 the last one
 CONTEXT, EARLIER, LAST = 0, 1, 2

@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import cache
 from itertools import permutations
 
-from llmsr.llm.grammar.bodies import read_body
-from llmsr.llm.grammar.tree import Tree, children, nodes, rebuild, variables
+from llmsr.proposers.grammar.bodies import read_body
+from llmsr.proposers.grammar.tree import Tree, children, nodes, rebuild, variables
 
 _HARDENING = "(params[1] - params[2] * strain**params[3])"
 _PLAIN = "params[4] * temp**params[5]"

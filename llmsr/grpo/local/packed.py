@@ -14,7 +14,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from llmsr.llm import shared_prefix
+from llmsr.proposers import shared_prefix
 
 PIECE_TOKENS = 64  # answers are attended to together up to so many
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from llmsr.grpo.local.packed import Preface, row_logits
-from llmsr.llm.sampling import Prompt, Sampler
-from llmsr.llm.shared_prefix import plug_in
+from llmsr.proposers.sampling import Prompt, Sampler
+from llmsr.proposers.shared_prefix import plug_in
 
 
 @dataclass(frozen=True)

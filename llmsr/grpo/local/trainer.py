@@ -246,8 +246,8 @@ class LocalTrainer:
 
     def _base(self) -> tuple[Any, Any]:
         """The tokenizer and the model that training begins from."""
-        from llmsr.llm.proposer import ProposerConfig
-        from llmsr.llm.transformers_model import load_model
+        from llmsr.proposers.proposer import ProposerConfig
+        from llmsr.proposers.transformers_model import load_model
 
         config = self.plan.config
         settings = ProposerConfig(

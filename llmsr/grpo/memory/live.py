@@ -17,15 +17,15 @@ from random import Random
 import numpy as np
 
 from llmsr.archive_tail import ArchiveTail
-from llmsr.evolution.population import Draw, Member, Population
-from llmsr.evolution.search import make_population, member_of
-from llmsr.evolution.settings import SearchSettings
 from llmsr.grpo.dataset import PromptForm, Row, prompt_row
 from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.run_files import load_run_problem, read_run
 from llmsr.problem.loading import Problem
 from llmsr.refinement.refiner import best_refinement
 from llmsr.sample import POLICY, REFINE, Sample
+from llmsr.search.population import Draw, Member, Population
+from llmsr.search.search import make_population, member_of
+from llmsr.search.settings import SearchSettings
 
 DRAWS = 3  # tells the generators of these draws from the search's, which have 0 to 2
 

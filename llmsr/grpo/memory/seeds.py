@@ -10,10 +10,10 @@ from pathlib import Path
 from llmsr.archive import read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.evolution.population import Member
-from llmsr.evolution.search import member_of
-from llmsr.evolution.totals import score_of
 from llmsr.files import write_file
+from llmsr.search.population import Member
+from llmsr.search.search import member_of
+from llmsr.search.totals import score_of
 
 SEEDS_FILE = "memory_seeds.json"
 WARM_EQUATIONS = 200  # of an earlier run, the best ones of different canonical form

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from llmsr.evolution.top import structure
+from llmsr.problem.spec import Spec
 from llmsr.sample import POLICY, Evaluation, Sample
-from llmsr.spec.reading import Spec
+from llmsr.search.top import structure
 
 
 class Seen:

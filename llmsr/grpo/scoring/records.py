@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.archive import Archive
-from llmsr.evolution.refining import Refining
 from llmsr.grpo.scoring.answer import Answer
 from llmsr.grpo.scoring.evaluators import Evaluators
 from llmsr.grpo.scoring.places import Place
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import POLICY, REFINE, VALIDATION, Evaluation, Sample
+from llmsr.search.refining import Refining
 
 
 class Records:

@@ -73,7 +73,7 @@ def preflight(plan: Plan, devices: Sequence[float]) -> None:
 
 def check_model(model_path: str) -> None:
     """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
-    from llmsr.llm.transformers_model import check_path
+    from llmsr.proposers.transformers_model import check_path
 
     check_path(model_path)
     if not Path(model_path).is_dir():

@@ -1,0 +1,138 @@
+"""Decorators that compile with numba, and the folder that keeps what was compiled for the next process.
+
+numba's own cache looks only at the file of each function, not at the functions that were compiled into it.
+So the folder's name is a digest of all sources that hold compiled functions and of the versions of the
+compiler: whatever changes in one of them, everything is compiled anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+
+ROOMS = ("expression/engine", "fitting")
+"""Folders of the package that hold compiled functions; no other module has any."""
+_PACKAGE = Path(__file__).resolve().parents[2]
+_LOCK, _COMPLETE = "lock", "complete"
+WAIT_SECONDS = 60.0
+
+
+def compiled_sources() -> list[Path]:
+    """The modules that hold compiled functions."""
+    modules = [path for room in ROOMS for path in sorted((_PACKAGE / room).glob("*.py"))]
+    return [
+        path for path in modules if any(word in path.read_text("utf-8") for word in ("@jit", "@callback"))
+    ]
+
+
+def _digest() -> str:
+    total = sha256()
+    for version in (sys.version, numba.__version__, llvmlite.__version__, np.__version__):
+        total.update(f"{version}\n".encode())
+    for path in compiled_sources():
+        total.update(path.name.encode() + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def folder() -> Path | None:
+    """The folder of this version's compiled functions, None where none can be written.
+
+    Below `NUMBA_CACHE_DIR` where that is set, else beside the engines, else in the user's cache folder.
+    """
+    told = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    beside = Path(__file__).parent / "__pycache__"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    name = f"llmsr-compiled-{_digest()}"
+    for parent in [Path(told)] if told else [beside, home / "llmsr"]:
+        with contextlib.suppress(OSError):
+            (parent / name).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=parent / name).close()
+            return parent / name
+    return None
+
+
+@contextlib.contextmanager
+def _keeping() -> Iterator[bool]:
+    """While open, functions are told to use the folder; whether there is one."""
+    settings, place = numba.config, folder()
+    told = settings.CACHE_DIR  # type: ignore[attr-defined]
+    try:
+        if place is not None:
+            settings.CACHE_DIR = str(place)  # type: ignore[attr-defined]
+        yield place is not None
+    finally:
+        settings.CACHE_DIR = told  # type: ignore[attr-defined]
+
+
+def _decorator(**options: Any) -> Callable[[Callable], Any]:
+    def compiled(function: Callable) -> Any:
+        with _keeping() as kept:
+            return numba.njit(cache=kept, nogil=True, error_model="numpy", **options)(function)
+
+    return compiled
+
+
+jit = _decorator()
+jit_contracting = _decorator(fastmath={"contract"})
+jit_reassociating = _decorator(fastmath={"reassoc", "contract"})
+
+
+def callback(signature: str) -> Callable[[Callable], Any]:
+    """A decorator for functions that are called through their `address`."""
+
+    def compiled(function: Callable) -> Any:
+        with _keeping() as kept:
+            return numba.cfunc(signature, cache=kept, error_model="numpy")(function)
+
+    return compiled
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """While open, no other process is here that has not found everything compiled.
+
+    So of several that start at once the first one compiles and the others load. A lock that is not to be had
+    in a minute, or at all, is done without.
+    """
+    place = folder()
+    if place is None or (place / _COMPLETE).exists():
+        yield
+        return
+    try:
+        lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield
+        return
+    end = time.monotonic() + WAIT_SECONDS
+    try:
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(lock)
+
+
+def note_complete() -> None:
+    """From now on `alone` lets everybody in at once: all that a fit needs has been compiled."""
+    place = folder()
+    if place is not None:
+        with contextlib.suppress(OSError):
+            (place / _COMPLETE).touch()

@@ -1,0 +1,231 @@
+"""Source code regenerated from the graph: the only code of an equation that ever runs.
+
+The text comes from operations and numbers alone, never from what a model wrote.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from llmsr.expression.graph import Expression
+from llmsr.expression.printing.infix import (
+    ATOM,
+    COMPARE,
+    OR,
+    POWER,
+    PRODUCT,
+    SUM,
+    Infix,
+    Piece,
+    fill,
+    safe_names,
+    unused_prefix,
+)
+
+_SPECIAL = {"expit", "erf", "erfc", "gamma", "gammaln", "digamma"}
+_NUMPY = {
+    "floordiv": "floor_divide",
+    "not": "logical_not",
+    "and": "logical_and",
+    "or": "logical_or",
+    "xor": "logical_xor",
+}
+_TORCH = {
+    "rint": "round",
+    "expit": "sigmoid",
+    "gammaln": "lgamma",
+    "mod": "remainder",
+    "floordiv": "floor_divide",
+    "not": "logical_not",
+    "and": "logical_and",
+    "or": "logical_or",
+    "xor": "logical_xor",
+}
+
+
+RESERVED = frozenset({"np", "torch", "special", "float", "params"})
+"""Names that mean something in the text, so that no column and no function has them."""
+
+
+class _Code(Infix):
+    flat = False
+    times = " * "
+
+    def __init__(
+        self, expression: Expression, names: Sequence[str], temporary: str, params_name: str
+    ) -> None:
+        super().__init__(expression, names, temporary, None)
+        self.params_name = params_name
+        self.imports: set[str] = set()
+
+    def param(self, index: int) -> str:
+        return f"{self.params_name}[{index}]"
+
+    def number(self, value: float) -> str:
+        if np.isfinite(value):
+            return repr(float(value))
+        return f'float("{float(value)!r}")'
+
+    def quotient(self, a: Piece, b: Piece) -> Piece:
+        return super().quotient(a, b)._replace(text=f"{self.wrap(a, PRODUCT)} / {self.wrap(b, POWER)}")
+
+    def arguments(self, args: list[Piece]) -> str:
+        return ", ".join(self.wrap(a, OR) for a in args)
+
+    def whole_exponent(self, base: Piece, exponent: Piece) -> Piece | None:
+        """`base**n` for a small literal n, which Python, numpy and torch all compute alike."""
+        if exponent.number and not exponent.negative and not base.number and exponent.text[0].isdigit():
+            value = float(exponent.text)
+            if value == int(min(value, 100)) and value >= 1:
+                return Piece(f"{self.wrap(base, ATOM)}**{int(value)}", POWER)
+        return None
+
+
+class _Numpy(_Code):
+    def power(self, base: Piece, exponent: Piece) -> Piece:
+        return self.whole_exponent(base, exponent) or Piece(f"np.power({self.arguments([base, exponent])})")
+
+    def as_number(self, piece: Piece) -> Piece:
+        return Piece(f"np.where({piece.text}, 1.0, 0.0)")
+
+    def call(self, op: str, args: list[Piece]) -> Piece:
+        if op in _SPECIAL:
+            self.imports.add("from scipy import special")
+            return Piece(f"special.{op}({self.arguments(args)})")
+        return Piece(f"np.{_NUMPY.get(op, op)}({self.arguments(args)})")
+
+
+class _Torch(_Code):
+    def power(self, base: Piece, exponent: Piece) -> Piece:
+        whole = self.whole_exponent(base, exponent)
+        return whole or Piece(f"{self.wrap(base, ATOM)} ** {self.wrap(exponent, ATOM)}", POWER)
+
+    def as_number(self, piece: Piece) -> Piece:
+        return Piece(f"({piece.text}).double()")
+
+    def compare(self, op: str, a: Piece, b: Piece) -> Piece:
+        text = super().compare(op, a, b).text
+        return Piece(f"torch.tensor({text})") if a.number and b.number else Piece(text, COMPARE)
+
+    def tensor(self, piece: Piece) -> Piece:
+        if not piece.number:
+            return piece
+        return Piece(f"torch.tensor({self.wrap(piece, OR)}, dtype=torch.float64)")
+
+    def call(self, op: str, args: list[Piece]) -> Piece:
+        a = self.wrap(args[0], OR)
+        if op == "cbrt":
+            return Piece(f"torch.sign({a}) * torch.abs({a}) ** (1.0 / 3.0)", PRODUCT)
+        if op == "sign":  # torch's own gives 0 for nan
+            return Piece(f"torch.where(torch.isnan({a}), {a}, torch.sign({a}))")
+        if op == "gamma":
+            odd = f"(({a} < 0) & (torch.floor({a}) % 2 != 0)).double()"
+            pole = f"({a} < 0) & (torch.floor({a}) == {a})"
+            return Piece(
+                f"torch.where({pole}, torch.nan, torch.exp(torch.lgamma({a})) * (1.0 - 2.0 * {odd}))"
+            )
+        if op == "heaviside":  # torch's own takes nan for a number
+            x, value = (self.wrap(self.tensor(piece), OR) for piece in args)
+            return Piece(f"torch.where(torch.isnan({x}), {x}, torch.heaviside({x}, {value}))")
+        if len(args) > 1:
+            args = [self.tensor(piece) for piece in args]
+        return Piece(f"torch.{_TORCH.get(op, op)}({self.arguments(args)})")
+
+
+def _columns(expression: Expression, name: str) -> tuple[str, ...]:
+    return safe_names(expression.columns, {*RESERVED, name})
+
+
+def _source(kind: type[_Code], expression: Expression, name: str, params: Sequence[float] | None) -> str:
+    if params is not None:
+        expression = fill(expression, params)
+    columns = _columns(expression, name)
+    code = kind(expression, columns, unused_prefix(columns, ["t", "s", "term"]), "params")
+    result = code.render()
+    text = code.wrap(code.as_number(result) if result.boolean else result, OR)
+    if not expression.inputs and columns:
+        zeros = f"np.zeros(np.shape({columns[0]}))" if kind is _Numpy else f"torch.zeros_like({columns[0]})"
+        text = f"{code.wrap(code.as_number(result) if result.boolean else result, SUM)} + {zeros}"
+    lines = [f"def {name}({', '.join([*columns, *([] if params is not None else ['params'])])}):"]
+    lines += sorted(f"    {line}" for line in code.imports)
+    lines += [f"    {target} = {value}" for target, value in code.assignments]
+    return "\n".join([*lines, f"    return {text}"]) + "\n"
+
+
+def to_numpy_source(
+    expression: Expression, name: str = "equation", params: Sequence[float] | None = None
+) -> str:
+    """A function definition that needs only `np` in its namespace (scipy.special is imported inside if used).
+
+    The header is `def NAME(x, v, params):`, or without `params` when values are given: they are then written
+    into the text in full precision. Columns whose names are no plain identifiers become c0, c1, ... It takes
+    float64 arrays of shape (rows,) and returns one; numpy may warn about rows that are not finite.
+    Raises ValueError when `name` is no identifier or `params` is too short.
+    """
+    _check_name(name)
+    return _source(_Numpy, expression, name, params)
+
+
+def to_numpy_body(expression: Expression, params_name: str = "params") -> str:
+    """The statements of `to_numpy_source` for a function whose arguments have the columns' own names.
+
+    Columns must be identifiers of Python; those that the text names otherwise are renamed at its top.
+    """
+    named = zip(_columns(expression, "equation"), expression.columns, strict=True)
+    used = {expression.columns[index] for index in expression.inputs}
+    lines = [f"{new} = {own}" for new, own in named if new != own and own in used]
+    if params_name != "params":
+        lines.append(f"params = {params_name}")
+    statements = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
+    return "\n".join([*lines, statements])
+
+
+def to_torch_source(
+    expression: Expression, name: str = "equation", params: Sequence[float] | None = None
+) -> str:
+    """The same as a function of float64 tensors that needs only `torch`; every operation is covered.
+
+    gamma goes through lgamma, which costs some digits for large arguments.
+    """
+    _check_name(name)
+    return _source(_Torch, expression, name, params)
+
+
+def _check_name(name: str) -> None:
+    if safe_names([name], RESERVED) != (name,):
+        raise ValueError(f"{name!r} cannot be the name of a function here")
+
+
+def callable_for(
+    expression: Expression, dialect: str = "numpy", params: Sequence[float] | None = None
+) -> Callable[..., Any]:
+    """A callable `f(*columns, params)` (without params when values are given), compiled from our own source.
+
+    It returns shape (rows,), also when the expression uses no column; numpy warnings are silenced inside.
+    `dialect` is "numpy" or "torch". Raises ValueError for another dialect.
+    """
+    namespace: dict[str, Any]
+    if dialect == "numpy":
+        namespace = {"np": np}
+        text = to_numpy_source(expression, params=params)
+    elif dialect == "torch":
+        import torch
+
+        namespace = {"torch": torch}
+        text = to_torch_source(expression, params=params)
+    else:
+        raise ValueError(f"dialect must be 'numpy' or 'torch', not {dialect!r}")
+    exec(compile(text, f"<equation in {dialect}>", "exec"), namespace)
+    function = namespace["equation"]
+    if dialect == "torch":
+        return function
+
+    def equation(*args: Any, **named: Any) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return function(*args, **named)
+
+    return equation

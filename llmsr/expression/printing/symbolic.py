@@ -1,0 +1,146 @@
+"""An equation as a sympy expression; sympy is imported on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from llmsr.expression.complexity import complexity
+from llmsr.expression.graph import OPS, Expression
+from llmsr.expression.printing.infix import fill, unused_prefix
+
+LARGEST = 2000
+"""The largest complexity that is handed to sympy, whose own algorithms work on the tree."""
+
+_AS_FUNCTIONS = frozenset(
+    {
+        *("isnan", "isinf", "isfinite", "fmod", "rint", "fmin", "fmax", "minimum", "maximum", "hypot"),
+        *("copysign", "heaviside", "mod", "floordiv", "logaddexp", "xor"),
+    }
+)
+
+
+def to_sympy(expression: Expression, params: Sequence[float] | None = None, digits: int | None = None) -> Any:
+    """The expression over real symbols named like the columns (and p0, p1, ... where `params` is None).
+
+    `where` becomes Piecewise, conditions used as numbers Piecewise of 1 and 0. Operations that sympy cannot
+    say on real numbers (rint, fmod, isnan, ...) stay undefined functions of the same name; `lambdify` knows
+    them. sympy simplifies as it builds, so values agree where every step is finite: sqrt(x)**2 becomes x.
+    `digits` rounds the numbers. Raises ValueError for an equation larger than `LARGEST`, for one that
+    compares with NaN, and when `params` is too short.
+    """
+    import sympy as sp
+
+    if complexity(expression) > LARGEST:
+        raise ValueError(f"the equation has more than {LARGEST} operations and leaves, too many for sympy")
+    if params is not None:
+        expression = fill(expression, params)
+    symbols = [sp.Symbol(name, real=True) for name in expression.columns]
+    prefix = unused_prefix(expression.columns, ["p", "param", "params"])
+    made: list[Any] = []
+    try:
+        for op, args, value in expression.nodes:
+            if op == "const":
+                made.append(_number(float(value), digits))  # type: ignore[arg-type]
+            elif op == "column":
+                made.append(symbols[int(value)])  # type: ignore[arg-type]
+            elif op == "param":
+                made.append(sp.Symbol(f"{prefix}{int(value)}", real=True))  # type: ignore[arg-type]
+            else:
+                made.append(_operation(op, [made[a] for a in args]))
+        return _as_number(made[-1])
+    except TypeError as error:
+        raise ValueError(f"sympy has no form of this equation: {error}") from error
+
+
+def lambdify(expression: Expression, formula: Any) -> Callable[..., np.ndarray]:
+    """A numpy callable of the columns for a formula of `to_sympy` (with numbers in it)."""
+    import sympy as sp
+
+    names: dict[str, Any] = {op: OPS[op].kernel for op in _AS_FUNCTIONS}
+    for op in (np.logical_and, np.logical_or):
+        # sympy writes logical_and.reduce((a, b)), which numpy refuses for an array beside a number
+        names[op.__name__] = SimpleNamespace(reduce=partial(reduce, op))
+    # a pole that sympy found while building, such as 1/0, is not finite for us
+    pole = sp.Dummy("pole", real=True)
+    symbols = [sp.Symbol(name, real=True) for name in expression.columns]
+    formula = formula.xreplace({sp.zoo: pole})
+    function = sp.lambdify([*symbols, pole], formula, modules=[names, "scipy", "numpy"])
+    return lambda *columns: function(*columns, np.nan)
+
+
+def _number(value: float, digits: int | None) -> Any:
+    import sympy as sp
+
+    if not np.isfinite(value):
+        return sp.nan if np.isnan(value) else sp.oo if value > 0 else -sp.oo
+    if digits is not None:
+        value = float(f"{value:.{digits}g}")
+    return sp.Integer(int(value)) if value == int(value) and abs(value) < 1e9 else sp.Float(value)
+
+
+def _is_condition(value: Any) -> bool:
+    from sympy.logic.boolalg import Boolean
+
+    return isinstance(value, Boolean) and not value.is_Symbol
+
+
+def _as_number(value: Any) -> Any:
+    import sympy as sp
+
+    return sp.Piecewise((sp.Integer(1), value), (sp.Integer(0), True)) if _is_condition(value) else value
+
+
+def _as_condition(value: Any) -> Any:
+    import sympy as sp
+
+    return value if _is_condition(value) else sp.Ne(value, 0)
+
+
+def _operation(op: str, args: list[Any]) -> Any:
+    import sympy as sp
+
+    if op in ("and", "or", "not"):
+        return {"and": sp.And, "or": sp.Or, "not": sp.Not}[op](*map(_as_condition, args))
+    if op == "where":
+        condition = _as_condition(args[0])
+        return sp.Piecewise((_as_number(args[1]), condition), (_as_number(args[2]), True))
+    args = [_as_number(a) for a in args]
+    a, b = args[0], args[-1]
+    if op in _AS_FUNCTIONS:
+        return sp.Function(op)(*args)
+    comparisons = {"lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge, "eq": sp.Eq, "ne": sp.Ne}
+    if op in comparisons:
+        return comparisons[op](a, b)
+    rules: dict[str, Callable[[], Any]] = {
+        "neg": lambda: -a,
+        "add": lambda: a + b,
+        "sub": lambda: a - b,
+        "mul": lambda: a * b,
+        "div": lambda: a / b,
+        "pow": lambda: a**b,
+        "sqrt": lambda: sp.sqrt(a),
+        "cbrt": lambda: sp.sign(a) * sp.Abs(a) ** sp.Rational(1, 3),
+        "abs": lambda: sp.Abs(a),
+        "exp2": lambda: 2**a,
+        "expm1": lambda: sp.exp(a) - 1,
+        "log2": lambda: sp.log(a) / sp.log(2),
+        "log10": lambda: sp.log(a) / sp.log(10),
+        "log1p": lambda: sp.log(a + 1),
+        "arcsin": lambda: sp.asin(a),
+        "arccos": lambda: sp.acos(a),
+        "arctan": lambda: sp.atan(a),
+        "arcsinh": lambda: sp.asinh(a),
+        "arccosh": lambda: sp.acosh(a),
+        "arctanh": lambda: sp.atanh(a),
+        "arctan2": lambda: sp.atan2(a, b),
+        "ceil": lambda: sp.ceiling(a),
+        "trunc": lambda: sp.sign(a) * sp.floor(sp.Abs(a)),
+        "expit": lambda: 1 / (1 + sp.exp(-a)),
+        "gammaln": lambda: sp.loggamma(a),
+    }
+    return rules[op]() if op in rules else getattr(sp, op)(a)

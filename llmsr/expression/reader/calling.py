@@ -1,0 +1,144 @@
+"""Calls of lambdas, nested functions and earlier versions, and what they return."""
+
+from __future__ import annotations
+
+import ast
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmsr.expression.graph import Graph
+from llmsr.expression.reader.branches import Journal
+from llmsr.expression.reader.evaluating import Evaluating
+from llmsr.expression.reader.limits import Limits
+from llmsr.expression.reader.scope import names_set_in
+from llmsr.expression.reader.values import (
+    SERIALS,
+    Closure,
+    Dialect,
+    Frame,
+    Refused,
+    Table,
+    Unbound,
+    Version,
+)
+
+NEXT, RETURN, BREAK, CONTINUE = "next", "return", "break", "continue"
+
+
+class Calling(Evaluating):
+    """Adds calls; `block` runs statements and is provided by `Interpreter`."""
+
+    @abstractmethod
+    def block(self, statements: list[ast.stmt]) -> str:
+        """Runs statements until one of them ends the block; how it ended."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        limits: Limits,
+        dialect: Dialect,
+        signature: Sequence[str],
+        read_body: Callable[[str], list[ast.stmt]],
+    ) -> None:
+        super().__init__(graph, limits, dialect)
+        self.signature = tuple(signature)
+        self.read_body = read_body
+        self.versions: dict[str, Closure] = {}
+        self.active: set[str] = set()
+        self.journals: list[Journal] = []
+
+    def within(self, frame: Frame, body: list[ast.stmt]) -> Any:
+        """The value that a function body returns in its frame."""
+        if len(self.frames) > self.limits.calls:
+            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
+        caller, self.frame = self.frame, frame
+        self.frames.append(frame)
+        frame.undecided = self.undecided
+        frame.serial = next(SERIALS)
+        status = self.block(body)
+        if status != RETURN:
+            if frame.returns:
+                raise Refused("one way through the function ends without a return")
+            frame.returns.append((None, None))
+        _, result = frame.returns[-1]
+        for condition, value in reversed(frame.returns[:-1]):
+            assert condition is not None
+            result = self.joined(condition, value, result, None)
+            if isinstance(result, Unbound):
+                raise Refused("the value returned depends on a condition in a way that is not supported")
+        self.frames.pop()
+        self.frame = caller
+        return result
+
+    def call(self, function: Closure | Version, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if isinstance(function, Version):
+            return self.call_version(function, args, kwargs)
+        arguments = self.bind(function, args, kwargs)
+        frame = Frame(function.local_names, function.outer, arguments)
+        if isinstance(function.body, list):
+            return self.within(frame, function.body)
+        if len(self.frames) > self.limits.calls:
+            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
+        caller, self.frame = self.frame, frame
+        self.frames.append(frame)
+        value = self.value(function.body)
+        self.frames.pop()
+        self.frame = caller
+        return value
+
+    def call_version(self, version: Version, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """An earlier version's value, its body read as if it stood here; lines stay those of the call."""
+        if version.name in self.active:
+            raise Refused(f"{version.name} calls itself")
+        closure = self.versions.get(version.name)
+        if closure is None:
+            body = self.read_body(version.text)
+            arguments = ast.arguments(
+                posonlyargs=[],
+                args=[ast.arg(name) for name in self.signature],
+                kwonlyargs=[],
+                kw_defaults=[],
+                defaults=[],
+            )
+            local_names = names_set_in(body) | frozenset(self.signature)
+            closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0])
+            self.versions[version.name] = closure
+        self.active.add(version.name)
+        self.frozen_line += 1
+        value = self.call(closure, args, kwargs)
+        self.frozen_line -= 1
+        self.active.remove(version.name)
+        return value
+
+    def bind(self, function: Closure, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The names of a call's frame, as Python binds arguments."""
+        spec = function.arguments
+        positional = [a.arg for a in (*spec.posonlyargs, *spec.args)]
+        only_positional = len(spec.posonlyargs)
+        names: dict[str, Any] = dict(zip(positional, args, strict=False))
+        if spec.vararg is not None:
+            names[spec.vararg.arg] = tuple(args[len(positional) :])
+        elif len(args) > len(positional):
+            raise Refused(f"{function.name} takes {len(positional)} arguments, not {len(args)}")
+        keyword_only = [a.arg for a in spec.kwonlyargs]
+        rest = Table(depth=self.undecided)
+        if spec.kwarg is not None:
+            names[spec.kwarg.arg] = rest
+        for name, value in kwargs.items():
+            if name not in (*positional[only_positional:], *keyword_only) and spec.kwarg is not None:
+                rest[name] = value
+                continue
+            if name in names or name not in (*positional[only_positional:], *keyword_only):
+                raise Refused(f"{function.name} is called with a wrong argument {name}")
+            names[name] = value
+        defaults = dict(zip(reversed(positional), reversed(function.defaults), strict=False))
+        for arg, default, node in zip(keyword_only, function.keyword_defaults, spec.kw_defaults, strict=True):
+            if node is not None:
+                defaults[arg] = default
+        for name in (*positional, *keyword_only):
+            if name not in names:
+                if name not in defaults:
+                    raise Refused(f"{function.name} is called without its argument {name}")
+                names[name] = defaults[name]
+        return names

@@ -1,0 +1,79 @@
+"""Which source of completions a configuration means, made ready to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmsr.config import check_not_negative, check_positive
+from llmsr.errors import UserError
+from llmsr.proposers.proposer import PROPOSERS, Proposer, ProposerConfig
+
+
+def chosen_proposer(config: ProposerConfig) -> str:
+    """The name in PROPOSERS that the configuration means; "auto" is resolved here."""
+    if config.proposer != "auto":
+        return config.proposer
+    if config.replay_path:
+        return "replay"
+    if config.use_api or config.api_base:
+        return "openai"
+    if config.port is not None:
+        return "local-engine"
+    return "transformers" if config.model_path else "skeleton-lm"
+
+
+def make_proposer(config: ProposerConfig) -> Proposer:
+    """The proposer that the configuration asks for, ready to use; UserError if it cannot be had."""
+    _check(config)
+    name = chosen_proposer(config)
+    if name == "replay":
+        from llmsr.proposers.replay import Replay
+
+        return Replay(_needed(config.replay_path, name, "--replay_path FILE"))
+    if name == "openai":
+        from llmsr.proposers.openai_compatible import OpenAICompatible
+
+        return OpenAICompatible(config)
+    if name == "local-engine":
+        from llmsr.proposers.local_engine import LocalEngine
+
+        return LocalEngine(config)
+    if name == "vllm":
+        from llmsr.proposers.vllm_server import VLLMServer
+
+        return VLLMServer(config)
+    if name == "grammar":
+        from llmsr.proposers.grammar.proposer import GrammarProposer
+
+        return GrammarProposer()
+    from llmsr.proposers.transformers_model import TransformersModel
+
+    if name == "skeleton-lm":
+        from llmsr.proposers.known_names import KnownNames
+
+        path = str(Path(__file__).with_name("skeleton_lm"))
+        return KnownNames(TransformersModel(config, path=path, name="skeleton-lm"))
+    return TransformersModel(config, path=_needed(config.model_path, name, "--model_path MODEL"))
+
+
+def _needed(value: str | None, proposer: str, flag: str) -> str:
+    if not value:
+        raise UserError(f"--proposer {proposer} needs {flag}")
+    return value
+
+
+def _check(config: ProposerConfig) -> None:
+    if config.proposer not in PROPOSERS:
+        raise UserError(f"unknown proposer {config.proposer!r}: choose one of {', '.join(PROPOSERS)}")
+    if not 0 < config.gpu_memory_utilization <= 1:
+        raise UserError(
+            f"--gpu_memory_utilization must be above 0 and at most 1, it is {config.gpu_memory_utilization}"
+        )
+    for flag in ("temperature", "retries"):
+        check_not_negative(f"--{flag}", getattr(config, flag))
+    if not 0 < config.top_p <= 1:
+        raise UserError(f"--top_p must lie above 0 and not above 1, it is {config.top_p}")
+    for flag in ("max_tokens", "timeout"):
+        check_positive(f"--{flag}", getattr(config, flag))
+    if config.parallel_prompts is not None and config.parallel_prompts < 1:
+        raise UserError(f"--parallel_prompts must be at least 1, it is {config.parallel_prompts}")

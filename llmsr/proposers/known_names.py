@@ -1,0 +1,106 @@
+"""Prompts in the names that the embedded model knows, and its answers in the user's.
+
+A small model copies names that it was trained on, or such as x1; of others it writes what merely looks like
+them, so that the equation cannot be read. Names of columns that it does not know are replaced in the prompt's
+code and put back in the completions. What the columns mean stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from llmsr.proposers.proposer import Completion
+
+_NAMES = """
+A B C D E F F_n H I K L LAI M N O2 P Q R RH Re S T T_K T_c T_soil Tc Temp Ts U V Vm W X a a_m2 acc accel
+acidity age age_y alpha amp ang_vel angle area b b_field biomass c c0 cA cB c_a c_b c_cat c_f c_i c_s ca
+cap cat catalyst cb change charge conc concentration current cycles d dT damage delta_T dens density
+depth dev disp displacement dist distance dmg do dose dp dtemp dx e e0 e_dev edot elapsed elev energy
+enzyme eps eps_dot epsilon err error eta f flow flow_rate force frac freq g_x grad grain grain_size h
+height hours humidity i inc income inhib inhibitor inp irradiance k kelvin l lai lam lat latitude len_m
+length light load lum m m_s mass mass_kg mc mix moisture mu n n_cyc n_units net nu nutrient o o2 omega
+oxygen p pH p_kPa par ph phase phi pop population por porosity pos position potential power pred
+predators press pressure prey price prod product psi psi_w pw q q1 q2 q3 r rad radius rain rainfall rate
+ratio re redshift res resistance ret reynolds rh rho s s_pos sal salinity sig sigma signal slope
+soil_temp solar speed speed_x state stiffness strain strain_rate stress sub substrate t t_h t_mm tau
+temp temp_C temp_K temperature theta theta_dot thick thickness time time_s torque u v v_in v_m v_wind
+vel velocity vf visc viscosity vol volt voltage volume w wavelength weight wind wl wp ws x x0 x1 x2 x3
+x4 x5 x_dot y z z_net
+"""
+KNOWN = frozenset(_NAMES.split())
+"""The names of columns in the training documents of skeleton-lm (training/skeleton_lm/words.py)."""
+
+_SHORT = re.compile(r"[A-Za-z](_?\d)?")
+_STAND_INS = (*(f"x{i}" for i in (*range(1, 10), 0)), *(f"{a}{i}" for a in "uzqy" for i in range(1, 10)))
+_HEADER = re.compile(r"^def \w+\((.*?)\)[^\n]*:\n", re.MULTILINE | re.DOTALL)
+_DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
+
+
+class KnownNames:
+    """A proposer that asks `inner` in names that it knows; for known names it changes nothing."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.parallel_prompts = inner.parallel_prompts
+        self.batch_prompts = inner.batch_prompts
+
+    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+        return self.propose_many([prompt], n, [seed])[0]
+
+    def propose_many(self, prompts: Sequence[str], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+        names = [stand_ins(prompt) for prompt in prompts]
+        asked = [renamed(prompt, found) for prompt, found in zip(prompts, names, strict=True)]
+        answers = self.inner.propose_many(asked, n, seeds)
+        return [
+            [replace(completion, text=restored(completion.text, found)) for completion in completions]
+            for completions, found in zip(answers, names, strict=True)
+        ]
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def stand_ins(prompt: str) -> dict[str, str]:
+    """The columns of a prompt that the model does not know, each with a short name that the prompt lacks."""
+    headers = _HEADER.findall(prompt)
+    if not headers:
+        return {}
+    arguments = [part.split(":")[0].strip() for part in headers[-1].split(",")]
+    columns = [name for name in arguments if name][:-1]
+    unknown = [name for name in columns if name not in KNOWN and not _SHORT.fullmatch(name)]
+    taken = set(re.findall(r"\w+", prompt))
+    free = [name for name in _STAND_INS if name not in taken]
+    return dict(zip(unknown, free, strict=False))
+
+
+def renamed(prompt: str, names: dict[str, str]) -> str:
+    """The prompt with other names in headers, bodies and lists of arguments; its prose is left as it is."""
+    begin = _HEADER.search(prompt)
+    if not names or begin is None:
+        return prompt
+    parts = _DOCSTRING.split(prompt[begin.start() :])
+    for i, part in enumerate(parts):
+        if i % 2:
+            listed = rf"^(\s*)({_any(names)})(\s*:)"
+            text = re.sub(listed, lambda m: m[1] + names[m[2]] + m[3], part, flags=re.MULTILINE)
+            parts[i] = f'"""{text}"""'
+        else:
+            parts[i] = _replaced(part, names)
+    return prompt[: begin.start()] + "".join(parts)
+
+
+def restored(text: str, names: dict[str, str]) -> str:
+    """A completion with the user's names again."""
+    return _replaced(text, {short: name for name, short in names.items()}) if names else text
+
+
+def _any(names: dict[str, str]) -> str:
+    return "|".join(map(re.escape, names))
+
+
+def _replaced(text: str, names: dict[str, str]) -> str:
+    return re.sub(rf"\b({_any(names)})\b", lambda found: names[found[1]], text)

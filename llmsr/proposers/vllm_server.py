@@ -1,0 +1,208 @@
+"""Completions from a vLLM server that is started for a model and stopped with the proposer."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from llmsr.errors import UserError
+from llmsr.proposers.openai_compatible import OpenAICompatible
+from llmsr.proposers.proposer import Completion, ProposerConfig, scrubbed
+
+START_SECONDS = 900.0  # a large model is read from disk and compiled for before it answers
+STOP_SECONDS = 20.0
+SERVED_NAME = "model"
+PARALLEL_PROMPTS = 64
+PARENT_DEATH_SIGNAL = 1  # prctl(2)
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class VLLMServer:
+    """Starts `vllm serve` for `model_path` on a free port of this machine and asks it for completions.
+
+    The server runs in a process group of its own, which `close`, the end of this process and, on Linux,
+    its sudden death bring to an end; nothing else is ever stopped. Raw completions are asked for unless
+    `api_mode` says chat. Its log stays in a file; the last lines are shown when it does not come up.
+    """
+
+    def __init__(self, config: ProposerConfig, *, start_seconds: float = START_SECONDS) -> None:
+        if not config.model_path:
+            raise UserError("--proposer vllm needs --model_path MODEL")
+        program = _program()
+        if program is None:
+            raise UserError(
+                "vllm is not installed: pip install -r requirements-gpu.txt, or take another --proposer"
+            )
+        self.name = f"vllm:{config.model_path}"
+        port = _free_port()
+        command = [*program, *_arguments(config, port)]
+        handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
+        self._log, self.log_path = os.fdopen(handle, "w+b"), Path(path)
+        base = f"http://127.0.0.1:{port}"
+        self._process = _start(command, self._log)
+        atexit.register(self.close)
+        try:
+            self._wait_until_healthy(f"{base}/health", start_seconds)
+            mode = "completion" if config.api_mode == "auto" else config.api_mode
+            parallel = config.parallel_prompts or PARALLEL_PROMPTS
+            self._client = OpenAICompatible(
+                replace(
+                    config,
+                    api_base=f"{base}/v1",
+                    api_model=SERVED_NAME,
+                    api_mode=mode,
+                    parallel_prompts=parallel,
+                ),
+                send_key=False,
+            )
+        except BaseException:
+            self._stop()
+            raise
+        self.parallel_prompts = self._client.parallel_prompts
+
+    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+        """n completions of one request; UserError once the server has died."""
+        if self._process.poll() is not None:
+            raise UserError(f"vllm ended during the run with code {self._process.returncode}: {self._tail()}")
+        return self._client.propose(prompt, n, seed)
+
+    def close(self) -> None:
+        if getattr(self, "_client", None) is not None:
+            self._client.close()
+        self._stop()
+        atexit.unregister(self.close)
+
+    def _wait_until_healthy(self, url: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise UserError(
+                    f"vllm ended with code {self._process.returncode} before it served {self.name[5:]}: "
+                    f"{self._tail()}"
+                )
+            try:
+                with opener.open(url, timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:  # not up yet: nobody listens, or it answers 503
+                pass
+            time.sleep(0.2)
+        raise UserError(f"vllm did not serve {self.name[5:]} within {seconds:g} s: {self._tail()}")
+
+    def _tail(self) -> str:
+        """The last telling lines of the server's log, and where the rest is."""
+        with self.log_path.open("rb") as file:
+            file.seek(max(0, self.log_path.stat().st_size - 8192))
+            lines = [
+                line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()
+            ]
+        telling = [line for line in lines if "Error" in line or "error" in line] or lines
+        return f"{scrubbed(' | '.join(telling[-3:])) or 'it logged nothing'} (log: {self.log_path})"
+
+    def _stop(self) -> None:
+        """End the server's process group: asked first, then killed."""
+        for kind, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            try:
+                os.killpg(self._process.pid, kind)
+            except ProcessLookupError:
+                break
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline and _group_lives(self._process):
+                time.sleep(0.05)
+        self._process.wait()
+        self._log.close()
+
+
+def _arguments(config: ProposerConfig, port: int) -> list[str]:
+    command = ["serve", str(config.model_path), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--served-model-name", SERVED_NAME]
+    command += ["--gpu-memory-utilization", str(config.gpu_memory_utilization)]
+    if config.dtype != "auto":
+        command += ["--dtype", config.dtype]
+    if config.trust_remote_code:
+        command.append("--trust-remote-code")
+    try:
+        return command + shlex.split(config.vllm_args)
+    except ValueError as error:
+        raise UserError(f"--vllm_args {config.vllm_args!r} cannot be read: {error}") from None
+
+
+def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The server, in a group of its own, told by the kernel to end when this process does.
+
+    The kernel ties that to the thread that starts the server, so a thread that lives on does it.
+    """
+    started: list[subprocess.Popen[bytes] | OSError] = []
+    ready, forever = threading.Event(), threading.Event()
+
+    def run() -> None:
+        try:
+            started.append(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                )
+            )
+        except OSError as error:
+            started.append(error)
+        ready.set()
+        forever.wait()
+
+    threading.Thread(target=run, daemon=True, name="vllm").start()
+    ready.wait()
+    if isinstance(started[0], OSError):
+        raise UserError(f"cannot start {command[0]}: {started[0].strerror}")
+    return started[0]
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it is gone."""
+    assert _LIBC is not None
+    _LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()  # collects the leader, which would count as alive while it is a zombie
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _program() -> list[str] | None:
+    """How to run vllm: the program on PATH or beside this Python, else the package by its module."""
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    found = shutil.which("vllm", path=places)
+    if found is not None:
+        return [found]
+    if importlib.util.find_spec("vllm") is not None:
+        return [sys.executable, "-m", "vllm.entrypoints.cli.main"]
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,78 @@
+"""Which samples of a run are refined: new records; and what an archive already holds of their refinements."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from llmsr.refinement.refiner import Refiner, at_floor
+from llmsr.sample import REFINE, Evaluation, Sample, is_llm_sample
+from llmsr.search.totals import score_of
+
+
+class Refining:
+    """Refines each sample that beats all samples before it.
+
+    With `patience`, once so many samples have passed without a refinement, a sample that beats those of its
+    island before it is refined as well; with 0 each of these is. A state of PUCT counts as an island of what
+    builds on it, so that the state itself is the first to be beaten.
+    Refinements do not raise that bar, so that what is found later gets its turn; once one leaves nothing to
+    explain, none follow.
+    `begun` is what every island begins with, `earlier` are the archived samples of the run to be continued.
+    The refinements of an archived sample are taken from there, unless it is the last one: then the run may
+    have ended in their midst, and they are made again.
+    """
+
+    def __init__(
+        self,
+        refiner: Refiner,
+        patience: int | None = None,
+        begun: Iterable[Evaluation] = (),
+        earlier: Sequence[Sample] = (),
+    ) -> None:
+        self.refiner = refiner
+        self._patience = patience
+        self._begun = max(map(score_of, begun), default=-math.inf)
+        self._best: dict[int | str | None, float] = {}
+        self._refined = 0
+        self._finished = False
+        self._earlier: dict[int, list[Sample]] = defaultdict(list)
+        for sample in earlier:
+            if sample.proposer == REFINE:
+                self._earlier[sample.number].append(sample)
+        self._last = max((s.number for s in earlier if is_llm_sample(s)), default=0)
+
+    def of(self, sample: Sample, bar: float = -math.inf) -> tuple[list[Sample], int]:
+        """The refinements of a sample, none unless it is a record; and how many are archived already.
+
+        `bar` is the score that an island's record must beat beside those of its island, see `Population.bar`.
+        """
+        if not self._is_record(sample, bar):
+            return [], 0
+        found = self._earlier.pop(sample.number, [])
+        archived = len(found)
+        if sample.number >= self._last:
+            found = found + self.refiner.refine(sample)[archived:]
+        self._finished = any(r.evaluation.ok and at_floor(r.evaluation) for r in [sample, *found])
+        return found, archived
+
+    def _is_record(self, sample: Sample, bar: float) -> bool:
+        """Whether the sample is to be refined; takes note of it."""
+        if self._finished or not sample.evaluation.ok:
+            return False
+        score = score_of(sample.evaluation)
+        of_island = self._raises(sample.island, score, max(self._begun, bar))
+        of_run = self._raises("run", score, self._begun)
+        waited = self._patience is not None and sample.number - self._refined >= self._patience
+        if not of_run and not (of_island and waited):
+            return False
+        self._refined = sample.number
+        return True
+
+    def _raises(self, key: int | str | None, score: float, begun: float) -> bool:
+        """Whether a score is the best so far of an island, or of the run, that began with another; noted."""
+        if score <= self._best.get(key, begun):
+            return False
+        self._best[key] = score
+        return True

@@ -1,0 +1,322 @@
+"""The search loop: draw, prompt, propose, evaluate, keep; prompts in flight, the same archive every time.
+
+Sampling and fitting overlap: up to `lookahead` prompts are asked ahead. Prompt k is drawn when the samples of
+all prompts up to k - lookahead are in, and samples are numbered and archived in the order of their prompts.
+So the archive depends on the seed and on the proposer, not on which worker was quicker, and a resumed run
+replays what is archived and goes on as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from llmsr.completion.answer import MAX_TEXT
+from llmsr.context import Known, notes, read_context
+from llmsr.errors import UserError
+from llmsr.evaluator import Evaluator
+from llmsr.interruption import uninterrupted
+from llmsr.problem.loading import Problem
+from llmsr.problem.spec import Spec
+from llmsr.prompt import Version, build_prompt, version_bodies
+from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
+from llmsr.refinement.refiner import Refiner
+from llmsr.sample import Evaluation, Sample, is_llm_sample
+from llmsr.search.islands import Islands
+from llmsr.search.population import BestOfN, Draw, Member, Population, SequentialBestOfN
+from llmsr.search.puct import Puct
+from llmsr.search.refining import Refining
+from llmsr.search.settings import SearchSettings
+from llmsr.search.top import Top
+from llmsr.search.totals import Totals, score_of
+
+FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
+RECENT_REFUSALS = 40
+
+
+class Recorder(Protocol):
+    """Where samples go, each once and in their order, refinements after the sample that they refine."""
+
+    def append(self, sample: Sample) -> None: ...
+
+
+class Observer(Protocol):
+    """Who watches a search: told of every sample once it is archived."""
+
+    def __call__(self, sample: Sample, totals: Totals) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A prompt in flight: what it shows, and the completions it is to bring."""
+
+    number: int
+    draw: Draw
+    count: int
+    seed: int
+    refusals: tuple[str, ...] = ()
+
+
+_Received = list[list[tuple[Completion, Future[Evaluation]]]]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Prompts that are asked together; their completions, with the evaluations under way, are to come."""
+
+    prompts: list[_Asked]
+    received: Future[_Received]
+
+
+class Search:
+    """One search over one problem.
+
+    `run` returns the totals; `earlier` are the archived samples of the run to be continued, in their order.
+    `seeds` are bodies that the populations begin with beside the spec's own.
+    Interrupting `run` (KeyboardInterrupt) loses only what was still in flight.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        proposer: Proposer,
+        evaluator: Evaluator,
+        archive: Recorder,
+        settings: SearchSettings,
+        observers: Iterable[Observer] = (),
+        earlier: Iterable[Sample] = (),
+        seeds: Sequence[str] = (),
+    ) -> None:
+        self.problem = problem
+        self.proposer = proposer
+        self.evaluator = evaluator
+        self.archive = archive
+        self.settings = settings
+        self.observers = list(observers)
+        together = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
+        prompts_ahead = settings.lookahead or together * (proposer.parallel_prompts + 1)
+        self.group_size = min(together, prompts_ahead)
+        self.groups_ahead = prompts_ahead // self.group_size
+        self.totals = Totals()
+        self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
+        if self.seed_evaluation.status == "crash":  # a worker lost to somebody else must not change the run
+            self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
+        if self.seed_evaluation.status in ("error", "crash"):
+            raise UserError(
+                f"{problem.spec.path}: its evaluate fails on its own equation: {self.seed_evaluation.reason}"
+            )
+        begun = [self.seed_evaluation, *(evaluator.evaluate(body) for body in seeds)]
+        self.seeds = [evaluation for evaluation in begun if evaluation.ok]
+        members = [member_of(0, evaluation) for evaluation in self.seeds]
+        self.population = make_population(settings, members, problem.spec)
+        self._context = read_context(settings.context)
+        self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
+        self._earlier: dict[int, list[Sample]] = defaultdict(list)
+        elapsed = 0.0
+        earlier = list(earlier)
+        for sample in earlier:
+            elapsed = max(elapsed, sample.elapsed)
+            if is_llm_sample(sample):
+                self._earlier[sample.prompt].append(sample)
+        self._refining: Refining | None = None
+        if settings.refine != "off":
+            refiner = Refiner(evaluator, settings.refine_fits)
+            self._refining = Refining(refiner, settings.patience, self.seeds, earlier)
+        self._began = time.monotonic() - elapsed  # for the record alone
+        self._last_archived = max(self._earlier, default=-1)
+        self._wanted = settings.budget
+
+    def run(self) -> Totals:
+        self._skip_archived_completions()
+        in_flight: deque[_Group] = deque()
+        next_prompt = failed_in_a_row = 0
+        with _Asking(self.proposer.parallel_prompts) as asking:
+            while True:
+                while len(in_flight) < self.groups_ahead and self._wanted > 0:
+                    in_flight.append(self._ask(next_prompt, asking.submit))
+                    next_prompt += len(in_flight[-1].prompts)
+                if not in_flight:
+                    return self.totals
+                group = in_flight.popleft()
+                try:
+                    self._receive(group)
+                    failed_in_a_row = 0
+                except ProposerFailure as failure:
+                    self.totals.failed_prompts += len(group.prompts)
+                    self._wanted += sum(asked.count for asked in group.prompts)
+                    failed_in_a_row += 1
+                    if failed_in_a_row >= FAILED_PROMPTS:
+                        raise UserError(
+                            f"{self.proposer.name} failed on {failed_in_a_row} prompts in a row: {failure}; "
+                            "what was found is kept, continue with --resume"
+                        ) from None
+
+    def _skip_archived_completions(self) -> None:
+        """A proposer that reads a fixed list goes on behind what earlier prompts took from it."""
+        whole_prompts = sum(len(s) for p, s in self._earlier.items() if p < self._last_archived)
+        skip = getattr(self.proposer, "skip", None)
+        if skip is not None and whole_prompts:
+            skip(whole_prompts)
+
+    def _ask(self, first: int, submit: Callable[..., Future[_Received]]) -> _Group:
+        """Draw the next prompts and send them off, unless the archive has all that they brought."""
+        prompts: list[_Asked] = []
+        while len(prompts) < self.group_size and self._wanted > 0:
+            number = first + len(prompts)
+            count = min(self.settings.samples_per_prompt, self._wanted)
+            self._wanted -= count
+            draw = self.population.draw(np.random.default_rng([self.settings.seed, 0, number]))
+            seed = int(np.random.SeedSequence([self.settings.seed, 2, number]).generate_state(1)[0])
+            prompts.append(_Asked(number, draw, count, seed, tuple(self._refusals)))
+        if prompts[-1].number < self._last_archived:
+            received: Future[_Received] = Future()
+            received.set_result([[] for _ in prompts])
+        else:
+            received = submit(self._propose, prompts)
+        return _Group(prompts, received)
+
+    def _propose(self, prompts: list[_Asked]) -> _Received:
+        """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
+        versions = [[member.version() for member in asked.draw.members] for asked in prompts]
+        texts = [
+            build_prompt(self.problem.spec, shown, self._notes(asked, shown))
+            for asked, shown in zip(prompts, versions, strict=True)
+        ]
+        if isinstance(self.proposer, BatchProposer):
+            seeds = [asked.seed for asked in prompts]
+            answers = self.proposer.propose_many(texts, self.settings.samples_per_prompt, seeds)
+        else:
+            answers = [self.proposer.propose(texts[0], prompts[0].count, prompts[0].seed)]
+        received = []
+        for asked, shown, completions in zip(prompts, versions, answers, strict=True):
+            names = version_bodies(self.problem.spec, shown)
+            new = completions[self._archived(asked) : asked.count]
+            received.append([(c, self.evaluator.submit(c.text, names)) for c in new])
+        return received
+
+    def _notes(self, asked: _Asked, shown: list[Version]) -> tuple[str, ...]:
+        names = list(version_bodies(self.problem.spec, shown))
+        return notes(self._context, Known(self.problem, names, shown, asked.refusals))
+
+    def _archived(self, asked: _Asked) -> int:
+        """How many of a prompt's completions need not be evaluated again."""
+        whole = asked.number < self._last_archived
+        return asked.count if whole else len(self._earlier.get(asked.number, ()))
+
+    def _receive(self, group: _Group) -> None:
+        """Archive and keep the samples of a group, in the order of its prompts."""
+        answers = group.received.result()
+        missing = exhausted = 0
+        for asked, completions in zip(group.prompts, answers, strict=True):
+            archived = self._earlier.pop(asked.number, [])
+            for sample in archived:
+                self._note(sample)
+                self._keep(sample)
+            for completion, evaluation in completions:
+                sample = self._sample(asked, completion, evaluation.result())
+                self._record([sample])
+                self._keep(sample)
+            missing += asked.count - len(archived) - len(completions)
+            exhausted += not archived and not completions and asked.number > self._last_archived
+        self._wanted = 0 if exhausted else self._wanted + missing
+
+    def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
+        return Sample(
+            number=self.totals.samples + 1,
+            completion=completion.text[:MAX_TEXT],
+            evaluation=evaluation,
+            prompt=asked.number,
+            island=asked.draw.island,
+            parents=tuple(member.sample for member in asked.draw.members),
+            proposer=self.proposer.name,
+            tokens=completion.tokens,
+            seconds=completion.seconds,
+            elapsed=round(time.monotonic() - self._began, 3),
+            seed=asked.seed,
+            duplicate_of=self.totals.first_with.get(evaluation.canonical) if evaluation.ok else None,
+        )
+
+    def _keep(self, sample: Sample) -> None:
+        if sample.evaluation.ok:
+            self.population.add(member_of(sample.number, sample.evaluation), sample.island)
+        elif sample.evaluation.reason:
+            self._refusals.append(sample.evaluation.reason)
+        if self._refining is not None:
+            self._refine(sample, self._refining)
+        self.population.end_of_sample(self.totals.samples)
+
+    def _refine(self, sample: Sample, refining: Refining) -> None:
+        """Archive the refinements of a record and show the best of them to the prompts of its island."""
+        found, archived = refining.of(sample, self.population.bar(sample.island))
+        elapsed = round(time.monotonic() - self._began, 3)
+        found[archived:] = [replace(refinement, elapsed=elapsed) for refinement in found[archived:]]
+        for refinement in found[:archived]:
+            self._note(refinement)
+        self._record(found[archived:])
+        best = refining.refiner.best(sample, found)
+        if best is not None and self.settings.refine_shown:
+            self.population.add(member_of(best.number, best.evaluation), best.island)
+
+    def _record(self, samples: list[Sample]) -> None:
+        """Archive new samples and count them, both or neither whenever the run is interrupted."""
+        with uninterrupted():
+            for sample in samples:
+                self.archive.append(sample)
+                self._note(sample)
+
+    def _note(self, sample: Sample) -> None:
+        self.totals.add(sample)
+        for observe in self.observers:
+            observe(sample, self.totals)
+
+
+class _Asking(ThreadPoolExecutor):
+    """Threads that wait for completions; leaving early drops what has not begun."""
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown(wait=exc[0] is None, cancel_futures=True)
+
+
+def make_population(settings: SearchSettings, seeds: list[Member], spec: Spec) -> Population:
+    """The population that `settings.search` names, of equations for `spec`."""
+    if settings.search == "best_of_n":
+        return BestOfN(seeds)
+    if settings.search == "sequential_best_of_n":
+        return SequentialBestOfN(seeds)
+    shown = settings.functions_per_prompt
+    if settings.search == "puct":
+        return Puct(seeds, shown=shown, exploration=settings.exploration)
+    if settings.search == "top":
+        return Top(seeds, spec, shown=shown, temperature=settings.selection_temperature)
+    return Islands(
+        seeds,
+        count=settings.islands,
+        shown=shown,
+        rule=settings.selection,
+        temperature=settings.selection_temperature,
+        reset_every=settings.reset_every,
+        seed=settings.seed,
+    )
+
+
+def member_of(number: int, evaluation: Evaluation) -> Member:
+    """The valid sample as a population sees it."""
+    if evaluation.params is None:
+        raise ValueError("only a valid sample can be a member")
+    nmse = evaluation.nmse["train"]
+    return Member(
+        sample=number,
+        body=evaluation.body,
+        canonical=evaluation.canonical,
+        score=score_of(evaluation),
+        nmse=nmse if nmse is not None else math.inf,
+        complexity=evaluation.complexity or 0,
+        params=evaluation.params,
+    )
