@@ -155,7 +155,7 @@ def kill_scorers(run_dir: Path, kills: int, draw: random.Random, processes: int 
 def run_for_scorers(folder: Path) -> Path:
     """The directory of a training run that has not begun."""
     from llmsr.grpo.plan import make_plan
-    from llmsr.grpo.run_files import write_run_files
+    from llmsr.grpo.run_record import write_run_files
     from llmsr.grpo.scoring.numbering import set_numbers
     from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem

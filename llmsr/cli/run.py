@@ -103,7 +103,7 @@ class RunSettings:
 
 def main(argv: Sequence[str]) -> int:
     if _wants_training(argv):
-        from llmsr.grpo.run import main as train
+        from llmsr.cli.train import main as train
 
         return train(argv)
     run, search, proposer = _settings(argv)

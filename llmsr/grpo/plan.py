@@ -111,7 +111,7 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
 
 
 def run_directory(config: GrpoConfig) -> Path:
-    """Where the run lives."""
+    """The run's directory; without --output_dir the problem's, in which a run gets a numbered folder."""
     return Path(config.output_dir or f"llmsr_grpo_outputs/{config.label}").resolve()
 
 
@@ -125,7 +125,10 @@ def _trainer(config: GrpoConfig, cuda: bool, notes: list[str]) -> str:
 
 
 def _model_path(config: GrpoConfig, trainer: str, notes: list[str]) -> str:
-    """A local folder's absolute path, anything else (a hub id) as it is."""
+    """A local folder's path, anything else (a hub id) as it is.
+
+    Links are followed: checkpoints/final of a problem will be another model by the time a run is resumed.
+    """
     model_path = config.model_path or (DEFAULT_MODEL if trainer == "verl" else str(EMBEDDED))
     if config.model_path is None and trainer == "local":
         notes.append(
@@ -133,7 +136,7 @@ def _model_path(config: GrpoConfig, trainer: str, notes: list[str]) -> str:
             f"(with VERL the default is {DEFAULT_MODEL})"
         )
     expanded = os.path.expanduser(model_path)
-    return os.path.abspath(expanded) if os.path.isdir(expanded) else model_path
+    return os.path.realpath(expanded) if os.path.isdir(expanded) else model_path
 
 
 def _settled(config: GrpoConfig, chosen: Mapping[str, Any], parameters: float | None, tiny: bool) -> Settled:

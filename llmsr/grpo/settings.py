@@ -142,13 +142,17 @@ class GrpoConfig:
     fit_timeout: float = option(5.0, "seconds that one fit may take")
     answer_timeout: float = option(120.0, "seconds after which an answer counts as failed, waiting included")
     workers: int = option(0, "processes that fit, per node; 0: one per core, with VERL all but two of them")
-    output_dir: str | None = option(None, "the run's directory (default: ./llmsr_grpo_outputs/<problem>)")
+    output_dir: str | None = option(
+        None, "the run's directory (default: a new one, llmsr_grpo_outputs/<problem>/runs/<number>)"
+    )
     save_freq: int | None = option(None, "steps between checkpoints (default: one epoch)")
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all")
     test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)")
     logger: str = option("console,file", f"comma-separated: {', '.join(LOGGERS)}")
     resume: bool = option(
-        False, "go on from the last checkpoint in output_dir, with the settings of the run there"
+        False,
+        "go on from the last checkpoint of the run in output_dir, with its settings (default: the newest run "
+        "of the problem that has not finished)",
     )
     seed: int = option(0, "seed of prompts, sampling and training order")
     device: str = option("auto", "where the local trainer computes", choices=("auto", "cpu", "cuda", "mps"))

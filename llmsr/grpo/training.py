@@ -12,7 +12,6 @@ from llmsr.archive_tail import ArchiveTail
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.grpo.continuing import check_start, load_problems
 from llmsr.grpo.dataset import read_parquet
 from llmsr.grpo.dry_run import dry_run_text
 from llmsr.grpo.export import ExportFault, export_final, trained_folder
@@ -20,7 +19,8 @@ from llmsr.grpo.findings import Findings
 from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan
 from llmsr.grpo.progress import Progress, StepMetrics, say
 from llmsr.grpo.prompt_files import TRAIN, VALIDATION, write_prompts
-from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
+from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.scoring.numbering import set_numbers
 from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
@@ -33,10 +33,12 @@ from llmsr.run_directory import RunLock
 def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Run training as configured and return its outcome as plain data; `overrides` are Hydra's, for VERL.
 
-    The outcome of a run that was interrupted has None as its "model". A dry run writes all files, prints what
+    "directory" is the run's, "model" tells of the exported model and is None for a run that was interrupted.
+    A dry run writes all files, prints what
     would happen to standard output and returns an empty outcome.
     """
     devices = cuda_devices()
+    config = located(config)
     plan = make_plan(config, cuda=bool(devices) or bool(os.environ.get("RAY_ADDRESS")))
     if overrides and plan.trainer != "verl":
         raise UserError("arguments after -- are VERL's; the local trainer takes none")
@@ -46,6 +48,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     problems = load_problems(plan)
     if plan.trainer == "verl" and not config.dry_run:
         preflight(plan, devices)
+    plan = claimed(plan)
     with RunLock(plan.run_dir):
         check_start(plan)  # again, since another process may have begun a run meanwhile
         samples = read_archive(plan.run_dir)
@@ -62,6 +65,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if config.dry_run:
             print(dry_run_text(plan, overrides, max(devices, default=None)))
             return {}
+        say(f"the run is in {plan.run_dir}")
         for line in arithmetic(plan):
             say(line)
         tail, findings = ArchiveTail(plan.run_dir), Findings(plan.run_dir)
@@ -87,10 +91,10 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             pass  # without an export
         finally:  # a run that ends early reports what it found
             outcome = findings.finish(complete)
-        if export is None:
-            return {**outcome, "model": None}
-        write_file(_over(plan), str(max(finished, plan.steps)))
-    return {**outcome, "model": export}
+        if export is not None:
+            publish(plan)
+            write_file(_over(plan), str(max(finished, plan.steps)))
+    return {**outcome, "directory": str(plan.run_dir), "model": export}
 
 
 def _finished(plan: Plan) -> int:

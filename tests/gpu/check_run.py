@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.archive import read_archive
-from llmsr.grpo.run_files import read_run
+from llmsr.grpo.run_record import RunRecord
 from llmsr.grpo.verl.metrics import read_verl_metrics
 
 
@@ -26,10 +26,10 @@ def main() -> int:
     parser.add_argument("--vllm", action="store_true")
     options = parser.parse_args()
 
-    record = read_run(options.run)
+    record = RunRecord.read(options.run)
     samples = read_archive(options.run)
     training = [sample for sample in samples if sample.proposer == "policy"]
-    wanted = options.steps * record["answers_per_step"]
+    wanted = options.steps * record.answers_per_step
     assert len(training) == wanted, f"{len(training)} answers in the archive, {wanted} were trained on"
     assert [s.number for s in samples] == list(range(1, len(samples) + 1)), "numbers are missing or twice"
 

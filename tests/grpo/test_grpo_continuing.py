@@ -11,11 +11,11 @@ from llmsr.archive import Archive
 from llmsr.cli import main
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.grpo.continuing import check_start, stored_settings
 from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.plan import EMBEDDED, make_plan
 from llmsr.grpo.prompt_files import write_prompts
-from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.run_choice import check_start, stored_settings
+from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation, Sample

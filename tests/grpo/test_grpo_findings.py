@@ -12,7 +12,7 @@ from llmsr.cli import main
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.findings import Findings
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample

@@ -13,7 +13,7 @@ from llmsr.grpo.dataset import PromptForm
 from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.memory.seeds import memory_seeds, write_seeds
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample

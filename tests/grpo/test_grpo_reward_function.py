@@ -17,7 +17,7 @@ from grpo_problem import write_problem
 
 from llmsr.archive import read_archive
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.run_files import load_run_problem, write_run_files
+from llmsr.grpo.run_record import load_run_problem, write_run_files
 from llmsr.grpo.scoring.numbering import next_numbers, set_numbers
 from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig

@@ -16,7 +16,7 @@ from grpo_problem import write_problem
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
 from llmsr.grpo.gpu_memory import format_memory
 from llmsr.grpo.plan import EMBEDDED, make_plan
-from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train

@@ -19,7 +19,7 @@ import numpy as np
 from llmsr.archive_tail import ArchiveTail
 from llmsr.grpo.dataset import PromptForm, Row, prompt_row
 from llmsr.grpo.memory.seeds import read_seeds
-from llmsr.grpo.run_files import load_run_problem, read_run
+from llmsr.grpo.run_record import RunRecord, load_run_problem
 from llmsr.problem.loading import Problem
 from llmsr.refinement.refiner import best_refinement
 from llmsr.sample import POLICY, REFINE, Sample
@@ -34,17 +34,15 @@ class LiveMemory:
     """Makes the rows of a run with `--memory`; `form` says how its prompts look."""
 
     def __init__(self, run_dir: Path, form: PromptForm) -> None:
-        record = read_run(run_dir)
-        settings = record["settings"]
+        record = RunRecord.read(run_dir)
+        settings = record.settings
         self.form = form
-        self.seed = int(settings["seed"])
-        self.shows_refinements = settings["refine"] != "off" and settings["refine_shown"]
-        search = SearchSettings(
-            search=settings["memory"], seed=self.seed, exploration=settings["exploration"]
-        )
+        self.seed = int(settings.seed)
+        self.shows_refinements = settings.refine != "off" and settings.refine_shown
+        search = SearchSettings(search=settings.memory, seed=self.seed, exploration=settings.exploration)
         seeds = read_seeds(run_dir)
         self.problems: Mapping[str, Problem] = {
-            name: load_run_problem(run_dir, name) for name in record["problems"]
+            name: load_run_problem(run_dir, name) for name in record.problems
         }
         self.populations: Mapping[str, Population] = {
             name: make_population(search, seeds[name], problem.spec)
@@ -57,7 +55,7 @@ class LiveMemory:
         self._held: dict[int, list[Sample]] = defaultdict(list)  # refinements by what they refine
         finished: list[Sample] = []
         for sample in self._tail.new():
-            if (sample.step or 0) <= record["finished_steps"]:
+            if (sample.step or 0) <= record.finished_steps:
                 finished.append(sample)
             elif sample.proposer == REFINE:
                 self._held[sample.number].append(sample)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from llmsr.evaluator import Evaluator
-from llmsr.grpo.run_files import load_run_problem
+from llmsr.grpo.plan import Settled
+from llmsr.grpo.run_record import load_run_problem
 
 RESERVED_CORES = 2
 
@@ -17,11 +16,11 @@ RESERVED_CORES = 2
 class Evaluators:
     """Evaluators by problem, with the run's settings; thread-safe."""
 
-    def __init__(self, run_dir: Path, settings: Mapping[str, Any], workers: int | None) -> None:
+    def __init__(self, run_dir: Path, settings: Settled, workers: int | None) -> None:
         self._run_dir = run_dir
         self._settings = settings
         cores = max(1, (os.cpu_count() or 1) - RESERVED_CORES)
-        self._workers: int = workers or settings["workers"] or cores
+        self._workers: int = workers or settings.workers or cores
         self._made: dict[str, Evaluator] = {}
         self._lock = threading.Lock()
 
@@ -30,8 +29,8 @@ class Evaluators:
             if problem not in self._made:
                 self._made[problem] = Evaluator(
                     load_run_problem(self._run_dir, problem),
-                    self._settings["fitter"],
-                    self._settings["fit_timeout"],
+                    self._settings.fitter,
+                    self._settings.fit_timeout,
                     self._workers,
                 )
             return self._made[problem]

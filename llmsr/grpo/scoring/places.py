@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llmsr.archive_tail import ArchiveTail
 from llmsr.grpo.memory.seeds import read_seeds
+from llmsr.grpo.run_record import RunRecord
 from llmsr.grpo.scoring.answer import Answer
 from llmsr.grpo.scoring.evaluators import Evaluators
 from llmsr.grpo.scoring.novelty import Seen
@@ -43,18 +43,18 @@ class Places:
     def __init__(
         self,
         run_dir: Path,
-        record: Mapping[str, Any],
+        record: RunRecord,
         evaluators: Evaluators,
         tail: ArchiveTail,
         earlier: Sequence[Sample],
         drawn_again: bool,
     ) -> None:
         self._run_dir = run_dir
-        self._answers_per_step = record["answers_per_step"]
-        self._diversity = record["settings"]["diversity"]
+        self._answers_per_step = record.answers_per_step
+        self._diversity = record.settings.diversity
         self._evaluators = evaluators
         self._tail = tail
-        self._step = record["finished_steps"]
+        self._step = record.finished_steps
         self._seen = Seen(_known(run_dir, record))
         # later ones are of steps that were not saved, which are trained again
         self._seen.take(s for s in earlier if (s.step or 0) <= self._step)
@@ -111,8 +111,8 @@ def unsaved(samples: Sequence[Sample], finished: int) -> dict[tuple[bool, str, i
     return found
 
 
-def _known(run_dir: Path, record: Mapping[str, Any]) -> dict[str, list[str]]:
+def _known(run_dir: Path, record: RunRecord) -> dict[str, list[str]]:
     """The canonical forms by problem that the run's memory begins with."""
-    if record["settings"]["memory"] == "none":
+    if record.settings.memory == "none":
         return {}
     return {name: [member.canonical for member in members] for name, members in read_seeds(run_dir).items()}

@@ -6,12 +6,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llmsr.archive import Archive
+from llmsr.grpo.run_record import RunRecord
 from llmsr.grpo.scoring.answer import Answer
 from llmsr.grpo.scoring.evaluators import Evaluators
 from llmsr.grpo.scoring.places import Place
@@ -27,20 +27,20 @@ class Records:
     """
 
     def __init__(
-        self, run_dir: Path, record: Mapping[str, Any], evaluators: Evaluators, earlier: Sequence[Sample]
+        self, run_dir: Path, record: RunRecord, evaluators: Evaluators, earlier: Sequence[Sample]
     ) -> None:
         self._run_dir = run_dir
-        self._began = record["began"]
+        self._began = record.began
         self._latest = 0.0
         self._archives: dict[str, Archive] = {}
         # machines may share a host's name and a process's number; in time's order ties are read as written
         self._writer = f"{socket.gethostname()}-{time.time_ns()}-{os.getpid()}"
         self._lock = threading.Lock()
-        settings = record["settings"]
-        self._refines = settings["refine"] != "off"
-        self._refine_fits = settings["refine_fits"]
+        settings = record.settings
+        self._refines = settings.refine != "off"
+        self._refine_fits = settings.refine_fits
         self._evaluators = evaluators
-        finished = record["finished_steps"]
+        finished = record.finished_steps
         # of steps that are trained again only the refinements, since their answers come again
         self._earlier = [
             s for s in earlier

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmsr.archive_tail import ArchiveTail
-from llmsr.grpo.run_files import read_run
+from llmsr.grpo.run_record import RunRecord
 from llmsr.grpo.scoring.answer import Answer
 from llmsr.grpo.scoring.evaluators import Evaluators
 from llmsr.grpo.scoring.places import Place, Places
@@ -46,9 +46,9 @@ class RewardFunction:
 
     def __init__(self, run_dir: str | Path, workers: int | None = None, *, drawn_again: bool = False) -> None:
         run_dir = Path(run_dir).resolve()
-        record = read_run(run_dir)
-        self._settings = record["settings"]
-        self._count_tokens = AnswerTokens(record["model_path"], self._settings["trust_remote_code"])
+        record = RunRecord.read(run_dir)
+        self._settings = record.settings
+        self._count_tokens = AnswerTokens(record.model_path, self._settings.trust_remote_code)
         self._evaluators = Evaluators(run_dir, self._settings, workers)
         tail = ArchiveTail(run_dir)
         earlier = tail.new()
@@ -121,7 +121,7 @@ class RewardFunction:
     def _evaluation(self, waiting: Future[Evaluation] | Evaluation) -> Evaluation:
         if isinstance(waiting, Evaluation):
             return waiting
-        seconds = self._settings["answer_timeout"]
+        seconds = self._settings.answer_timeout
         try:
             return waiting.result(timeout=seconds)
         except TimeoutError:
@@ -133,15 +133,15 @@ class RewardFunction:
 
     def _reward(self, evaluation: Evaluation, copy: bool, place: Place | None) -> float:
         settings = self._settings
-        repeated = settings["novelty"] and place is not None and place.duplicate_of is not None
+        repeated = settings.novelty and place is not None and place.duplicate_of is not None
         alike = place.alike if place is not None else 0
         return reward(
             evaluation,
-            settings["reward"],
-            complexity_weight=settings["complexity_weight"],
+            settings.reward,
+            complexity_weight=settings.complexity_weight,
             copy=copy or repeated,
-            likeness=settings["diversity"] * alike / (settings["rollout_n"] - 1),
-            graded_failures=settings["graded_failures"],
+            likeness=settings.diversity * alike / (settings.rollout_n - 1),
+            graded_failures=settings.graded_failures,
         )
 
 

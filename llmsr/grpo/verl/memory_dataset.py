@@ -14,7 +14,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from llmsr.grpo.dataset import PromptForm
 from llmsr.grpo.memory.live import LiveMemory
-from llmsr.grpo.run_files import read_run
+from llmsr.grpo.run_record import RunRecord
 from llmsr.grpo.tokens import PromptTokens
 
 
@@ -44,9 +44,9 @@ class MemoryDataset(RLHFDataset):
 
     def _begin(self, chat: bool) -> LiveMemory:
         run_dir = Path(os.environ["LLMSR_RUN_DIR"])
-        record = read_run(run_dir)
-        settings = record["settings"]
-        self._number = record["finished_steps"] * settings["batch_size"]
+        record = RunRecord.read(run_dir)
+        settings = record.settings
+        self._number = record.finished_steps * settings.batch_size
         tokens = PromptTokens(self.tokenizer, "model")  # VERL has put the template in place by now
-        details = settings["prompt_details"] == "mixed"
+        details = settings.prompt_details == "mixed"
         return LiveMemory(run_dir, PromptForm(details, chat, tokens.count, self.max_prompt_length))

@@ -15,7 +15,7 @@ from verl.trainer.ppo.core_algos import register_adv_est
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
-from llmsr.grpo.run_files import read_run
+from llmsr.grpo.run_record import RunRecord
 
 POLL_SECONDS = 0.1  # VERL's own 2 s are a floor under every generation
 
@@ -36,10 +36,10 @@ def _estimator(kind: str) -> Any:
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Advantages (answers, tokens), the same for all tokens of an answer; returns are the same."""
-        settings = read_run(Path(os.environ["LLMSR_RUN_DIR"]))["settings"]
+        settings = RunRecord.read(Path(os.environ["LLMSR_RUN_DIR"])).settings
         rewards = token_level_rewards.sum(-1)
         values = batch_advantages(
-            rewards.double().cpu().numpy(), list(index), kind, entropic_kl=settings["entropic_kl"]
+            rewards.double().cpu().numpy(), list(index), kind, entropic_kl=settings.entropic_kl
         )
         advantages = torch.as_tensor(values, dtype=rewards.dtype, device=rewards.device)
         advantages = advantages.unsqueeze(-1) * response_mask

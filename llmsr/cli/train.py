@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from llmsr.config import Parser, add_options, flags_of, resolve
-from llmsr.grpo.continuing import stored_settings
-from llmsr.grpo.plan import run_directory
+from llmsr.grpo.run_choice import stored_settings
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
+from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.learning import format_curve
 from llmsr.report.result import format_result
+from llmsr.search.settings import SearchSettings
 
 EXAMPLES = """examples:
   python main.py --use_rl                                         on this machine, whatever it has
@@ -29,8 +30,6 @@ EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     """The flags of a training run."""
     from llmsr.cli.run import RunSettings
-    from llmsr.proposers.proposer import ProposerConfig
-    from llmsr.search.settings import SearchSettings
 
     parser = Parser(
         prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         print()
         print(format_result(found))
     if not model:
-        where = shlex.quote(str(run_directory(config)))
+        where = shlex.quote(outcome["directory"])
         print(
             f"interrupted; go on with: python main.py --use_rl --resume --output_dir {where}", file=sys.stderr
         )

@@ -1,0 +1,182 @@
+"""Which directory a start trains in: a new one, one that is continued, or that of a dry run.
+
+Without --output_dir every run of a problem has a numbered folder, so that a loop over settings overwrites
+nothing, and one name stands for the model of the run that finished last, so that a curriculum can go on:
+
+    llmsr_grpo_outputs/<problem>/runs/001, 002, ...
+    llmsr_grpo_outputs/<problem>/checkpoints/final     a link to that run's checkpoints/final
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from llmsr.archive import holds_records
+from llmsr.config import as_mapping
+from llmsr.errors import UserError
+from llmsr.grpo.plan import FINISHED_FILE, Plan, run_directory
+from llmsr.grpo.progress import say
+from llmsr.grpo.run_record import RUN_FILE, RunRecord, load_run_problem
+from llmsr.grpo.settings import GrpoConfig
+from llmsr.problem.loading import Problem, load_problem
+from llmsr.run_directory import changed_settings, check_unchanged
+
+# what may differ between a run and its continuation: how long it is, what it costs and what it leaves.
+# gpus and nnodes may not: VERL's checkpoints are in as many parts as there are GPUs
+FREE_ON_RESUME = frozenset(
+    {
+        "epochs",
+        "budget",
+        "resume",
+        "dry_run",
+        "json",
+        "output_dir",
+        "logger",
+        "save_freq",
+        "keep_checkpoints",
+        "test_freq",
+        "workers",
+        "device",
+        "tensor_parallel",
+        "gpu_memory_utilization",
+        "micro_batch_size",
+        "offload",
+        "gradient_checkpointing",
+        "attention",
+        "trust_remote_code",
+    }
+)
+OF_ONE_START = ("resume", "dry_run", "json", "output_dir")  # a continuation does not take them over
+RESOLVED = ("trainer", "model_path")  # compared as what they came to, since their defaults depend on devices
+
+
+def located(config: GrpoConfig) -> GrpoConfig:
+    """The settings with the directory that --resume or --dry_run means where none is named.
+
+    --resume means the newest run that has not finished, --dry_run a folder that the next one writes over;
+    `UserError` where there is nothing to resume.
+    """
+    if config.output_dir or not (config.resume or config.dry_run):
+        return config
+    home = run_directory(config)
+    if config.dry_run and not config.resume:
+        return replace(config, output_dir=str(home / "dry_run"))
+    begun = [path for path in (*_numbered(home), home) if _is_unfinished(path)]
+    if not begun:
+        raise UserError(
+            f"there is no run to continue in {home}: leave out --resume to begin one, or name a finished "
+            "one with --output_dir to train it for longer"
+        )
+    # a start that failed before its first answer has nothing to continue
+    return replace(config, output_dir=str(next(filter(_holds_results, begun), begun[0])))
+
+
+def claimed(plan: Plan) -> Plan:
+    """The plan in its directory: a new numbered folder, which no other process gets, if none is named."""
+    if plan.config.output_dir:
+        return plan
+    number = 1 + max((int(path.name) for path in _numbered(plan.run_dir)), default=0)
+    while True:
+        run_dir = plan.run_dir / "runs" / f"{number:03d}"
+        try:
+            run_dir.mkdir(parents=True)
+            return replace(plan, run_dir=run_dir)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"cannot write to {plan.run_dir}: {error.strerror}") from None
+
+
+def publish(plan: Plan) -> None:
+    """Let <problem>/checkpoints/final be the model of this run, if the run has a numbered folder."""
+    home = run_directory(replace(plan.config, output_dir=None))
+    if plan.run_dir.parent != home / "runs":
+        return
+    link = home / "checkpoints" / "final"
+    new = link.with_name(f"final.{os.getpid()}.part")
+    try:
+        link.parent.mkdir(exist_ok=True)
+        new.symlink_to(os.path.relpath(plan.final, link.parent))
+        new.replace(link)
+    except OSError as error:  # it holds another run's own model, or the disk knows no links
+        new.unlink(missing_ok=True)
+        say(f"{link} is not the model of this run ({error.strerror}), which is {plan.final}")
+
+
+def stored_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run that the flags `given` ask to continue; empty where there is none."""
+    names = {item.name for item in fields(GrpoConfig)}
+    where = {name: given[name] for name in ("problem_name", "output_dir") if given.get(name)}
+    run_dir = run_directory(located(GrpoConfig(**where, resume=True)))
+    if not (run_dir / RUN_FILE).is_file():
+        return {}
+    record = RunRecord.read(run_dir)
+    stored = {k: v for k, v in as_mapping(record.settings).items() if k in names and k not in OF_ONE_START}
+    stored |= {"trainer": record.trainer, "output_dir": str(run_dir)}
+    if stored.get("model_path") is not None:
+        stored["model_path"] = record.model_path
+    if "epochs" in given:  # a budget would take their place
+        stored.pop("budget", None)
+    return stored
+
+
+def check_start(plan: Plan) -> None:
+    """`UserError` if the run's directory is not fit for this start: before anything is written to it."""
+    if plan.config.resume:
+        _check_continuation(plan)
+    if plan.config.resume and not plan.config.dry_run:
+        return
+    if plan.config.output_dir and _holds_results(plan.run_dir):
+        advice = "choose" if plan.config.dry_run else "continue it with --resume, or choose"
+        dry = ", whose files --dry_run would replace" if plan.config.dry_run else ""
+        raise UserError(f"{plan.run_dir} already holds a run{dry}: {advice} another --output_dir")
+
+
+def load_problems(plan: Plan) -> list[Problem]:
+    """The problems of a run; `UserError` if a run that is continued was begun with another spec or rows."""
+    config = plan.config
+    problems = [load_problem(name, config.spec_path, config.data_dir) for name in config.problems]
+    for problem in problems if config.resume else ():
+        begun = load_run_problem(plan.run_dir, problem.name)
+        changed = begun.spec.text != problem.spec.text or begun.splits.keys() != problem.splits.keys()
+        if changed or not all(begun.splits[name].equals(rows) for name, rows in problem.splits.items()):
+            raise UserError(
+                f"the spec or the rows of {problem.name} are not those that the run in {plan.run_dir} was "
+                "begun with; put those back, or begin a new run"
+            )
+    return problems
+
+
+def _numbered(home: Path) -> Iterator[Path]:
+    """The runs' folders of a problem, the newest first."""
+    found = (path for path in (home / "runs").glob("*") if path.name.isdigit())
+    yield from sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def _is_unfinished(run_dir: Path) -> bool:
+    begun = (run_dir / RUN_FILE).is_file() and not RunRecord.read(run_dir).settings.dry_run
+    return begun and not any(run_dir.glob(f"checkpoints/*/*/{FINISHED_FILE}"))
+
+
+def _holds_results(run_dir: Path) -> bool:
+    return holds_records(run_dir) or any((run_dir / "checkpoints").glob("*/*/global_step_*"))
+
+
+def _check_continuation(plan: Plan) -> None:
+    """`UserError` if there is no run to continue, or one with other settings."""
+    record = RunRecord.read(plan.run_dir) if (plan.run_dir / RUN_FILE).is_file() else None
+    if record is None or record.settings.dry_run:
+        raise UserError(f"there is no run to continue in {plan.run_dir}; leave out --resume to begin one")
+    stored, settings = as_mapping(record.settings), as_mapping(plan.config)
+    changed = changed_settings(stored, settings, FREE_ON_RESUME.union(RESOLVED))
+    if record.trainer != plan.trainer:
+        changed.append("trainer")
+    # the default model is the same wherever this checkout lies
+    default = stored.get("model_path") is None and settings["model_path"] is None
+    if record.model_path != plan.model_path and not default:
+        changed.append("model_path")
+    check_unchanged(plan.run_dir, changed)
