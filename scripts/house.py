@@ -192,7 +192,7 @@ def one_sample(folder: Path, mark: Mark) -> None:
 def one_answer(folder: Path, mark: Mark) -> None:
     """One answer of a training through the reward function that VERL calls."""
     from llmsr.grpo.plan import make_plan
-    from llmsr.grpo.run_files import write_run_files
+    from llmsr.grpo.run_record import write_run_files
     from llmsr.grpo.scoring.numbering import set_numbers
     from llmsr.grpo.settings import GrpoConfig
     from llmsr.grpo.verl.reward import compute_score_of
