@@ -61,9 +61,9 @@ def main() -> int:
     from llmsr.problem.loading import load_problem
     from llmsr.proposers.replay import Replay
     from llmsr.report.outputs import Outputs
-    from llmsr.search.sample_files import write_sample_file
     from llmsr.search.search import Search
     from llmsr.search.settings import SearchSettings
+    from llmsr.search.totals import write_sample_file
 
     problem = load_problem("oscillator1", None, str(ROOT / "data"))
     marks: list[tuple[float, float, float]] = []

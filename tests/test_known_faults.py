@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer
 
-from llmsr.cli.run import RunSettings, _settings
+from llmsr.cli.run import _settings
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
@@ -26,7 +26,7 @@ from llmsr.reward import reward
 from llmsr.sample import Evaluation
 from llmsr.search.islands import Islands
 from llmsr.search.population import Member
-from llmsr.search.settings import SearchSettings
+from llmsr.search.settings import RunSettings, SearchSettings
 
 ROOT = Path(__file__).parent.parent
 

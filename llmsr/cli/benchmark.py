@@ -14,14 +14,13 @@ from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
 from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
 from llmsr.benchmark.tables import summary_markdown
-from llmsr.cli.run import RunSettings
 from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.proposers.proposer import ProposerConfig
 from llmsr.run_directory import RunLock
-from llmsr.search.settings import SearchSettings
+from llmsr.search.settings import RunSettings, SearchSettings
 
 SETTINGS = {SEARCH: (RunSettings, SearchSettings, ProposerConfig), GRPO: (GrpoConfig,)}
 USAGE = """examples:

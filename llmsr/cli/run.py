@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from llmsr.config import (
     Parser,
     add_options,
     as_mapping,
-    check_positive,
     flags_of,
-    option,
     parse_bool,
     read_yaml,
     resolve,
@@ -29,7 +26,7 @@ from llmsr.files import silence
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerConfig
-from llmsr.report.dashboards import DASHBOARDS, Dashboards, read_dashboards
+from llmsr.report.dashboards import Dashboards
 from llmsr.report.outputs import Outputs
 from llmsr.report.progress import Progress
 from llmsr.report.result import format_result
@@ -42,11 +39,9 @@ from llmsr.run_directory import (
     write_configuration,
 )
 from llmsr.sample import Sample, is_llm_sample
-from llmsr.search.record import SearchArchive
-from llmsr.search.sample_files import write_sample_file
 from llmsr.search.search import Search
-from llmsr.search.settings import SearchSettings
-from llmsr.workers.pool import parse_workers
+from llmsr.search.settings import RunSettings, SearchSettings, read_dashboards
+from llmsr.search.totals import SearchArchive, write_sample_file
 
 EXAMPLES = """examples:
   python main.py                                             the embedded model on oscillator1, offline
@@ -74,31 +69,6 @@ FREE_ON_RESUME = frozenset(
         "logger",
     }
 )
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """problem and run"""
-
-    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
-    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
-    data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
-    log_path: str | None = option(None, "the run's directory (default: logs/<problem>/<run_id>)")
-    run_id: str | None = option(None, "name of the run (default: <search>-seed<seed>)")
-    fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
-    fit_timeout: float = option(10.0, "seconds that one fit may take")
-    workers: str = option("0", "processes that fit; 0: one per core; ray: on the cluster at RAY_ADDRESS")
-    resume: bool = option(False, "continue the run in log_path")
-    sample_files: bool = option(True, "also write samples/samples_<n>.json, one per sample")
-    logger: str = option(
-        "none", "comma-separated: " + ", ".join(DASHBOARDS) + "; or none (see docs/tutorial.md)"
-    )
-    json: bool = option(False, "print the result as JSON")
-
-    def __post_init__(self) -> None:
-        check_positive("--fit_timeout", self.fit_timeout)
-        parse_workers(self.workers)
-        read_dashboards(self.logger)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from llmsr.grpo.training import train
 from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.learning import format_curve
 from llmsr.report.result import format_result
-from llmsr.search.settings import SearchSettings
+from llmsr.search.settings import RunSettings, SearchSettings
 
 EXAMPLES = """examples:
   python main.py --use_rl                                         on this machine, whatever it has
@@ -29,8 +29,6 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of a training run."""
-    from llmsr.cli.run import RunSettings
-
     parser = Parser(
         prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -20,9 +20,8 @@ from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.outputs import Outputs
 from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
-from llmsr.search.record import SearchArchive
 from llmsr.search.settings import SearchSettings
-from llmsr.search.totals import Totals
+from llmsr.search.totals import SearchArchive, Totals
 
 
 class RunFiles:

@@ -26,8 +26,9 @@ from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
-from llmsr.report.dashboards import DASHBOARDS, Dashboards
+from llmsr.report.dashboards import Dashboards
 from llmsr.run_directory import RunLock
+from llmsr.search.settings import DASHBOARDS
 
 
 def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,20 +19,7 @@ from llmsr.errors import UserError
 from llmsr.sample import Sample, is_llm_sample
 from llmsr.search.totals import Totals, score_of
 
-DASHBOARDS = ("tensorboard", "wandb")
-
 Log = Callable[[Mapping[str, float], int], None]
-
-
-def read_dashboards(text: str) -> tuple[str, ...]:
-    """The names in a comma list, each once; "none" or nothing at all is none of them."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if names == ("none",):
-        return ()
-    for name in names:
-        if name not in DASHBOARDS:
-            raise UserError(f"--logger knows {', '.join(DASHBOARDS)} and none; not {name!r}")
-    return names
 
 
 def figures(sample: Sample, totals: Totals) -> dict[str, float]:

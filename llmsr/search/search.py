@@ -8,7 +8,6 @@ replays what is archived and goes on as if it had not stopped.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -30,12 +29,19 @@ from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, Propos
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import Evaluation, Sample, is_llm_sample
 from llmsr.search.islands import Islands
-from llmsr.search.population import BestOfN, Draw, Member, Population, SequentialBestOfN
+from llmsr.search.population import (
+    BestOfN,
+    Draw,
+    Member,
+    Population,
+    SequentialBestOfN,
+    Top,
+    member_of,
+)
 from llmsr.search.puct import Puct
 from llmsr.search.refining import Refining
 from llmsr.search.settings import SearchSettings
-from llmsr.search.top import Top
-from llmsr.search.totals import Totals, score_of
+from llmsr.search.totals import Totals
 
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
 RECENT_REFUSALS = 40
@@ -105,13 +111,7 @@ class Search:
         self.group_size = min(together, prompts_ahead)
         self.groups_ahead = prompts_ahead // self.group_size
         self.totals = Totals()
-        self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
-        if self.seed_evaluation.status == "crash":  # a worker lost to somebody else must not change the run
-            self.seed_evaluation = evaluator.evaluate(problem.spec.seed_body)
-        if self.seed_evaluation.status in ("error", "crash"):
-            raise UserError(
-                f"{problem.spec.path}: its evaluate fails on its own equation: {self.seed_evaluation.reason}"
-            )
+        self.seed_evaluation = _seed_evaluation(problem.spec, evaluator)
         begun = [self.seed_evaluation, *(evaluator.evaluate(body) for body in seeds)]
         self.seeds = [evaluation for evaluation in begun if evaluation.ok]
         members = [member_of(0, evaluation) for evaluation in self.seeds]
@@ -119,18 +119,16 @@ class Search:
         self._context = read_context(settings.context)
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
-        elapsed = 0.0
         earlier = list(earlier)
-        for sample in earlier:
-            elapsed = max(elapsed, sample.elapsed)
-            if is_llm_sample(sample):
-                self._earlier[sample.prompt].append(sample)
+        for sample in filter(is_llm_sample, earlier):
+            self._earlier[sample.prompt].append(sample)
+        self._last_archived = max(self._earlier, default=-1)
         self._refining: Refining | None = None
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
             self._refining = Refining(refiner, settings.patience, self.seeds, earlier)
-        self._began = time.monotonic() - elapsed  # for the record alone
-        self._last_archived = max(self._earlier, default=-1)
+        # the clock tells how long a run took and decides nothing in it
+        self._began = time.monotonic() - max((sample.elapsed for sample in earlier), default=0.0)
         self._wanted = settings.budget
 
     def run(self) -> Totals:
@@ -284,6 +282,16 @@ class _Asking(ThreadPoolExecutor):
         self.shutdown(wait=exc[0] is None, cancel_futures=True)
 
 
+def _seed_evaluation(spec: Spec, evaluator: Evaluator) -> Evaluation:
+    """What the spec's own body is worth; `UserError` where the spec's evaluate cannot even do that."""
+    found = evaluator.evaluate(spec.seed_body)
+    if found.status == "crash":  # a worker lost to somebody else must not change the run
+        found = evaluator.evaluate(spec.seed_body)
+    if found.status in ("error", "crash"):
+        raise UserError(f"{spec.path}: its evaluate fails on its own equation: {found.reason}")
+    return found
+
+
 def make_population(settings: SearchSettings, seeds: list[Member], spec: Spec) -> Population:
     """The population that `settings.search` names, of equations for `spec`."""
     if settings.search == "best_of_n":
@@ -303,20 +311,4 @@ def make_population(settings: SearchSettings, seeds: list[Member], spec: Spec) -
         temperature=settings.selection_temperature,
         reset_every=settings.reset_every,
         seed=settings.seed,
-    )
-
-
-def member_of(number: int, evaluation: Evaluation) -> Member:
-    """The valid sample as a population sees it."""
-    if evaluation.params is None:
-        raise ValueError("only a valid sample can be a member")
-    nmse = evaluation.nmse["train"]
-    return Member(
-        sample=number,
-        body=evaluation.body,
-        canonical=evaluation.canonical,
-        score=score_of(evaluation),
-        nmse=nmse if nmse is not None else math.inf,
-        complexity=evaluation.complexity or 0,
-        params=evaluation.params,
     )

@@ -1,4 +1,4 @@
-"""What a search is asked to do."""
+"""What a search and its run are asked to do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,45 @@ from dataclasses import dataclass
 from llmsr.config import check_not_negative, check_positive, option
 from llmsr.context import CONTEXTS, read_context
 from llmsr.errors import UserError
+from llmsr.workers.pool import parse_workers
+
+DASHBOARDS = ("tensorboard", "wandb")
+
+
+def read_dashboards(text: str) -> tuple[str, ...]:
+    """The names in a comma list, each once; "none" or nothing at all is none of them."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if names == ("none",):
+        return ()
+    for name in names:
+        if name not in DASHBOARDS:
+            raise UserError(f"--logger knows {', '.join(DASHBOARDS)} and none; not {name!r}")
+    return names
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """problem and run"""
+
+    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
+    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
+    data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
+    log_path: str | None = option(None, "the run's directory (default: logs/<problem>/<run_id>)")
+    run_id: str | None = option(None, "name of the run (default: <search>-seed<seed>)")
+    fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
+    fit_timeout: float = option(10.0, "seconds that one fit may take")
+    workers: str = option("0", "processes that fit; 0: one per core; ray: on the cluster at RAY_ADDRESS")
+    resume: bool = option(False, "continue the run in log_path")
+    sample_files: bool = option(True, "also write samples/samples_<n>.json, one per sample")
+    logger: str = option(
+        "none", "comma-separated: " + ", ".join(DASHBOARDS) + "; or none (see docs/tutorial.md)"
+    )
+    json: bool = option(False, "print the result as JSON")
+
+    def __post_init__(self) -> None:
+        check_positive("--fit_timeout", self.fit_timeout)
+        parse_workers(self.workers)
+        read_dashboards(self.logger)
 
 
 @dataclass(frozen=True)

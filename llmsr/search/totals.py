@@ -1,12 +1,25 @@
-"""What a run has come to so far."""
+"""What a search has come to: its totals, its archive, and LLM-SR's own files of its samples."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
 
-from llmsr.sample import REFINE, Evaluation, Sample
+from llmsr.archive import Archive
+from llmsr.errors import UserError
+from llmsr.files import write_file
+from llmsr.problem.spec import Spec
+from llmsr.prompt import indent_body
+from llmsr.sample import REFINE, Evaluation, Sample, is_llm_sample
+
+
+def score_of(evaluation: Evaluation) -> float:
+    """The score to maximise; minus infinity for a failure."""
+    return evaluation.score if evaluation.score is not None else -math.inf
 
 
 @dataclass
@@ -23,34 +36,80 @@ class Totals:
     refinements: int = 0
     best: Sample | None = None
     first_with: dict[str, int] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    failures: Counter[str] = field(default_factory=Counter)
 
     @property
     def distinct(self) -> int:
         return len(self.first_with)
 
     def add(self, sample: Sample) -> None:
+        """Count a sample or a refinement."""
         evaluation = sample.evaluation
         if sample.proposer == REFINE:
             self.refinements += 1
         else:
-            self._count(sample)
-        if not evaluation.ok:
-            return
-        if self.best is None or score_of(evaluation) > score_of(self.best.evaluation):
+            self.samples += 1
+            self.tokens += sample.tokens
+            if evaluation.ok:
+                self.valid += 1
+                self.first_with.setdefault(evaluation.canonical, sample.number)
+            else:
+                self.failures[evaluation.status] += 1
+        if evaluation.ok and (self.best is None or score_of(evaluation) > score_of(self.best.evaluation)):
             self.best = sample
 
-    def _count(self, sample: Sample) -> None:
-        evaluation = sample.evaluation
-        self.samples += 1
-        self.tokens += sample.tokens
-        if not evaluation.ok:
-            self.failures[evaluation.status] += 1
+
+class SearchArchive:
+    """Writes `archive/search.jsonl` and, once there is a refinement, `archive/refine.jsonl`."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._run_dir = run_dir
+        self._samples = Archive(run_dir)
+        self._refinements: Archive | None = None
+
+    def append(self, sample: Sample) -> None:
+        if sample.proposer != REFINE:
+            self._samples.append(sample)
             return
-        self.valid += 1
-        self.first_with.setdefault(evaluation.canonical, sample.number)
+        if self._refinements is None:
+            self._refinements = Archive(self._run_dir, REFINE)
+        self._refinements.append(sample)
+
+    def close(self) -> None:
+        self._samples.close()
+        if self._refinements is not None:
+            self._refinements.close()
+
+    def __enter__(self) -> SearchArchive:
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
-def score_of(evaluation: Evaluation) -> float:
-    """The score to maximise; minus infinity for a failure."""
-    return evaluation.score if evaluation.score is not None else -math.inf
+def write_sample_file(run_dir: Path, spec: Spec, sample: Sample) -> None:
+    """Write `samples/samples_<n>.json` whole or not at all; one that stands already stays.
+
+    `sample_order`, `function` and `score` mean what they mean to LLM-SR; the other keys are ours. Failures
+    have a file, refinements have none.
+    """
+    path = run_dir / "samples" / f"samples_{sample.number}.json"
+    if not is_llm_sample(sample) or path.exists():
+        return
+    evaluation = sample.evaluation
+    content = {
+        "sample_order": sample.number,
+        "function": spec.header.rstrip() + "\n" + indent_body(evaluation.body or sample.completion),
+        "score": evaluation.score,
+        "status": evaluation.status,
+        "reason": evaluation.reason,
+        "canonical": evaluation.canonical or None,
+        "train_mse": evaluation.train_mse,
+        "nmse": dict(evaluation.nmse),
+        "params": evaluation.params,
+        "expression": evaluation.expression or None,
+    }
+    try:
+        write_file(path, json.dumps(content, indent=1) + "\n")
+    except UserError as error:
+        raise UserError(f"{error}; continue with --resume") from None

@@ -23,9 +23,9 @@ from llmsr.proposers.replay import Replay
 from llmsr.sample import is_llm_sample
 from llmsr.search.islands import Islands
 from llmsr.search.population import BestOfN, Member, SequentialBestOfN
-from llmsr.search.record import SearchArchive
 from llmsr.search.search import Search
 from llmsr.search.settings import SearchSettings
+from llmsr.search.totals import SearchArchive
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from llmsr.problem.loading import load_problem
-from llmsr.search.population import Member
-from llmsr.search.top import Top, structure
+from llmsr.search.population import Member, Top, structure
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import builtins
 
 import pytest
 
-from llmsr.cli.run import RunSettings
 from llmsr.cli.score import ScoreSettings
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
+from llmsr.search.settings import RunSettings
 from llmsr.workers.pool import parse_workers
 
 

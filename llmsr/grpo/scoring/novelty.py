@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from llmsr.problem.spec import Spec
 from llmsr.sample import POLICY, Evaluation, Sample
-from llmsr.search.top import structure
+from llmsr.search.population import structure
 
 
 class Seen:
