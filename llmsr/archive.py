@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.sample import REFINE, Sample
+from llmsr.sample import REFINEMENT, Sample
 
 BLOCK = 2**20
 
@@ -103,7 +103,7 @@ def read_archive(run_dir: str | Path) -> list[Sample]:
                     raise UserError(
                         f"{path}, line {number} is no sample ({error}); remove that line to go on"
                     ) from None
-    return sorted(samples, key=lambda sample: (sample.number, sample.proposer == REFINE))
+    return sorted(samples, key=lambda sample: (sample.number, sample.kind == REFINEMENT))
 
 
 def _object(line: str) -> dict[str, Any]:

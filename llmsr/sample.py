@@ -21,9 +21,13 @@ STATUSES = (
     "error",  # the spec's own evaluate raised
 )
 
-REFINE = "refine"  # proposer of equations that were made out of a sample without a model
+# The kinds of samples.
+ANSWER = "answer"  # a completion that counts against the budget
+REFINEMENT = "refinement"  # an equation that was made out of a sample without a model
+VALIDATION = "validation"  # an answer that only watches over a training
+
+REFINE = "refine"  # proposer of refinements
 POLICY = "policy"  # proposer of the answers that a model is trained on
-VALIDATION = "validation"  # proposer of answers that only watch over a training
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class Sample:
     but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
     it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions,
     `elapsed` the seconds from the run's begin to this record, pauses between runs and resumes left out.
-    A refinement has the number of the sample that it refines, and that one as its parent.
+    `kind` is one of ANSWER, REFINEMENT and VALIDATION. A refinement has the number of the sample that it
+    refines, which is its parent, and is its `refinement`-th from 1; so no two samples of a run share an `id`.
     `problem` names the problem where one run holds several; `step` and `reward` belong to training.
     """
 
@@ -80,6 +85,8 @@ class Sample:
     island: int | None = None
     parents: tuple[int, ...] = ()
     proposer: str = ""
+    kind: str = ANSWER
+    refinement: int = 0
     tokens: int = 0
     seconds: float = 0.0
     elapsed: float = 0.0
@@ -88,6 +95,11 @@ class Sample:
     step: int | None = None
     reward: float | None = None
     problem: str = ""
+
+    @property
+    def id(self) -> str:
+        """`12` for sample 12, `12.3` for its third refinement."""
+        return f"{self.number}.{self.refinement}" if self.refinement else str(self.number)
 
     def to_record(self) -> dict[str, Any]:
         """A flat mapping for JSON: the provenance and the evaluation side by side."""
@@ -104,12 +116,15 @@ class Sample:
             evaluation["params"] = tuple(float(p) for p in evaluation["params"])
         outer = {k: v for k, v in record.items() if k in own}
         outer["parents"] = tuple(outer.get("parents") or ())
+        if "kind" not in outer:  # version 0.1 told the kind by the proposer
+            told = {REFINE: REFINEMENT, VALIDATION: VALIDATION}
+            outer["kind"] = told.get(outer.get("proposer", ""), ANSWER)
         return cls(evaluation=Evaluation(**evaluation), **outer)
 
 
 def is_llm_sample(sample: Sample) -> bool:
     """Whether the sample counts against a run's budget: all but refinements and validation answers do."""
-    return sample.proposer not in (REFINE, VALIDATION)
+    return sample.kind == ANSWER
 
 
 def finite_or_none(value: float | None) -> float | None:

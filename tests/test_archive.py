@@ -4,13 +4,14 @@ import json
 import resource
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 
 from llmsr.archive import Archive, read_archive
 from llmsr.errors import UserError
 from llmsr.run_directory import RunLock
-from llmsr.sample import Evaluation, Sample
+from llmsr.sample import ANSWER, REFINEMENT, VALIDATION, Evaluation, Sample
 
 
 def sample(number, **changes):
@@ -92,3 +93,18 @@ def test_a_second_run_on_one_directory_is_refused(tmp_path):
     with RunLock(tmp_path), pytest.raises(UserError, match="another process is writing"):
         RunLock(tmp_path)
     RunLock(tmp_path).release()
+
+
+def test_every_sample_of_a_run_has_an_id_of_its_own():
+    answer = Sample(12, "", Evaluation("ok"))
+    third = replace(answer, kind=REFINEMENT, refinement=3)
+    assert (answer.id, third.id) == ("12", "12.3")
+
+
+@pytest.mark.parametrize(
+    ("proposer", "kind"), [("refine", REFINEMENT), ("validation", VALIDATION), ("policy", ANSWER)]
+)
+def test_a_record_without_a_kind_gets_it_from_its_proposer(proposer, kind):
+    record = Sample(1, "", Evaluation("ok"), proposer=proposer).to_record()
+    del record["kind"]
+    assert Sample.from_record(record).kind == kind

@@ -28,7 +28,7 @@ from llmsr.fitting.metrics import predict, within_tolerance_all, within_toleranc
 from llmsr.problem.loading import Problem
 from llmsr.report.equation import expression_of
 from llmsr.report.front import NMSE_FLOOR, Front, pick
-from llmsr.sample import REFINE, VALIDATION, Sample, is_llm_sample
+from llmsr.sample import REFINEMENT, VALIDATION, Sample, is_llm_sample
 
 THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-10)  # of the training NMSE
 TAU = 0.1  # of Acc_tau
@@ -43,7 +43,7 @@ def measure(directory: Path) -> dict[str, Any]:
     state = read_json(directory / "cell.json")
     if state is None:
         raise UserError(f"{directory} holds no cell of a benchmark (no cell.json)")
-    samples = [s for s in read_archive(directory / "run") if s.proposer != VALIDATION]
+    samples = [s for s in read_archive(directory / "run") if s.kind != VALIDATION]
     if state["kind"] == GRPO:
         record = read_json(directory / "run" / "run.json") or {}
         samples = without_lost_steps(samples, int(record.get("answers_per_step") or 0))
@@ -71,7 +71,7 @@ def run_measures(
     """
     counted = [s for s in samples if is_llm_sample(s)]
     valid = [s for s in counted if s.evaluation.ok]
-    refined = [s for s in samples if s.proposer == REFINE]
+    refined = [s for s in samples if s.kind == REFINEMENT]
     every = [s for s in samples if s.evaluation.ok]
     clock = Clock(usages)
     improvements = list(_improvements(samples, clock, peer))
@@ -188,7 +188,7 @@ def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterab
             continue
         lowest = _rank(sample)
         # a refinement is there before the next record is
-        seconds, cpu, gpu = clock.at(sample.number + (sample.proposer == REFINE))
+        seconds, cpu, gpu = clock.at(sample.number + (sample.kind == REFINEMENT))
         nmse = [sample.evaluation.nmse.get(split) for split in SPLITS]
         yield [0 if peer else counted, tokens, round(cpu, 2), round(gpu, 2), round(seconds, 2), fits, *nmse]
 

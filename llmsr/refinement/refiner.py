@@ -12,7 +12,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.problem.spec import Spec
 from llmsr.refinement.candidate import FLOOR, worth
 from llmsr.refinement.proposals import Proposal, proposals
-from llmsr.sample import REFINE, Evaluation, Sample
+from llmsr.sample import REFINE, REFINEMENT, Evaluation, Sample
 from llmsr.workers.base import TaskError, WorkerFailure
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Refiner:
     def refine(self, sample: Sample) -> list[Sample]:
         """Every candidate that was fitted, failures too, in their order; none for a failed sample.
 
-        Each is a sample of its own with `proposer` "refine", the number of the sample that it refines, that
+        Each is a sample of its own, of kind REFINEMENT, with the number of the sample that it refines, that
         number as its parent, and no tokens.
         """
         if not sample.evaluation.ok:
@@ -55,7 +55,7 @@ class Refiner:
             new = self._proposals(beam, known, count)
             known |= {p.canonical for p in new}
             found += [future.result() for future in [self.evaluator.submit(p.body) for p in new]]
-        return [_refinement(sample, evaluation) for evaluation in found]
+        return [_refinement(sample, evaluation, k) for k, evaluation in enumerate(found, start=1)]
 
     def best(self, sample: Sample, refinements: Iterable[Sample]) -> Sample | None:
         """The refinement that is worth more than the sample and all others; None if there is none."""
@@ -115,13 +115,15 @@ def _in_turn(answers: Sequence[Sequence[Proposal]]) -> Iterator[Proposal]:
                 yield answer[k]
 
 
-def _refinement(sample: Sample, evaluation: Evaluation) -> Sample:
+def _refinement(sample: Sample, evaluation: Evaluation, number: int) -> Sample:
     return replace(
         sample,
         completion=evaluation.body,
         evaluation=evaluation,
         parents=(sample.number,),
         proposer=REFINE,
+        kind=REFINEMENT,
+        refinement=number,
         tokens=0,
         seconds=0.0,
         seed=0,

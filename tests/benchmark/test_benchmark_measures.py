@@ -12,10 +12,10 @@ from llmsr.benchmark.measures import best_of, run_measures, within_budget, witho
 from llmsr.benchmark.meter import thinned
 from llmsr.benchmark.results import course
 from llmsr.benchmark.statistics import CEILING
-from llmsr.sample import REFINE, Evaluation, Sample
+from llmsr.sample import REFINEMENT, Evaluation, Sample
 
 
-def sample(number, nmse, proposer="model", ood=None, step=None, canonical=None, size=5):
+def sample(number, nmse, kind="answer", ood=None, step=None, canonical=None, size=5):
     ok = nmse is not None
     evaluation = Evaluation(
         status="ok" if ok else "syntax",
@@ -25,7 +25,7 @@ def sample(number, nmse, proposer="model", ood=None, step=None, canonical=None, 
         evaluations=5 if ok else 0,
         cpu_seconds=0.1,
     )
-    return Sample(number, "", evaluation, proposer=proposer, tokens=10, step=step)
+    return Sample(number, "", evaluation, kind=kind, tokens=10, step=step)
 
 
 def usage(*ticks, seconds=100.0, cpu=50.0):
@@ -34,7 +34,7 @@ def usage(*ticks, seconds=100.0, cpu=50.0):
 
 
 def test_refinements_find_but_do_not_count():
-    samples = [sample(1, 0.5), sample(1, 1e-5, REFINE), sample(2, None), sample(3, 0.1)]
+    samples = [sample(1, 0.5), sample(1, 1e-5, REFINEMENT), sample(2, None), sample(3, 0.1)]
     found = run_measures(samples, [usage((100.0, 50.0, 0.0, 3))])
     assert (found["samples"], found["valid"], found["distinct"]) == (3, 2, 2)
     assert (found["refinements"], found["fits"], found["refinement_fits"]) == (1, 3, 1)
@@ -66,7 +66,7 @@ def test_where_errors_are_rounding_the_smaller_equation_is_the_better_one():
 
 
 def test_the_budget_cuts_what_a_last_whole_step_brought_in_excess():
-    samples = [sample(1, 0.5), sample(2, 0.4), sample(2, 0.3, REFINE), sample(3, 0.1)]
+    samples = [sample(1, 0.5), sample(2, 0.4), sample(2, 0.3, REFINEMENT), sample(3, 0.1)]
     assert [s.evaluation.nmse["train"] for s in within_budget(samples, 2)] == [0.5, 0.4, 0.3]
 
 

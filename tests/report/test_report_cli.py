@@ -104,7 +104,7 @@ def test_runs_is_a_table_of_searches_and_training_runs(runs, tmp_path, capsys):
     write_text(training / "run.json", json.dumps({"settings": settings, "trainer": "local"}))
     archived = (runs / "seed0" / "archive" / "search.jsonl").read_text().splitlines()
     records = [json.loads(line) | {"proposer": "policy", "step": 1, "reward": 0.5} for line in archived[:10]]
-    records += [json.loads(archived[11]) | {"proposer": "validation", "number": 11}]
+    records += [json.loads(archived[11]) | {"kind": "validation", "proposer": "validation", "number": 11}]
     lines = "".join(json.dumps(record) + "\n" for record in records)
     write_text(training / "archive" / "reward-host-1.jsonl", lines)
     (tmp_path / "all" / "seed0").symlink_to(runs / "seed0")

@@ -33,7 +33,7 @@ def test_figures_are_of_the_sample_the_best_and_all():
     assert found["samples/valid_share"] == pytest.approx(2 / 3)
     assert found["sample/valid"] == 0.0
     assert "sample/nmse_train" not in found
-    refined = fake_sample(3, 4, 0.1, proposer="refine")
+    refined = fake_sample(3, 4, 0.1, proposer="refine", kind="refinement")
     totals.add(refined)
     told = figures(refined, totals)
     assert (told["best/nmse_train"], told["samples/refinements"]) == (0.1, 1)

@@ -16,7 +16,7 @@ from llmsr.grpo.scoring.answer import Answer
 from llmsr.grpo.scoring.evaluators import Evaluators
 from llmsr.grpo.scoring.places import Place
 from llmsr.refinement.refiner import Refiner
-from llmsr.sample import POLICY, REFINE, VALIDATION, Evaluation, Sample
+from llmsr.sample import ANSWER, POLICY, REFINE, VALIDATION, Evaluation, Sample
 from llmsr.search.refining import Refining
 
 
@@ -71,6 +71,7 @@ class Records:
             island=answer.island,
             parents=answer.parents,
             proposer=POLICY if place.step is not None else VALIDATION,
+            kind=ANSWER if place.step is not None else VALIDATION,
             tokens=answer.tokens,
             elapsed=self._elapsed(),
             duplicate_of=place.duplicate_of,
