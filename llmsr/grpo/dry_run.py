@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import yaml
 
 from llmsr.config import as_mapping
-from llmsr.grpo.gpu_memory import format_memory
-from llmsr.grpo.plan import Plan, arithmetic
+from llmsr.grpo.plan import Plan, arithmetic, memory_sentences
 from llmsr.grpo.verl.config import command
 
 
-def dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) -> str:
+def dry_run_text(plan: Plan, overrides: Sequence[str]) -> str:
     """Settings, batches and files of a planned run; for VERL its memory, configuration and command too."""
     parts = [
         "# settings",
@@ -23,7 +22,7 @@ def dry_run_text(plan: Plan, overrides: Sequence[str], gpu_bytes: float | None) 
         *arithmetic(plan),
     ]
     if plan.trainer == "verl":
-        parts += ["", "# memory", *format_memory(plan, gpu_bytes)]
+        parts += ["", "# memory", *memory_sentences(plan)]
         config = (plan.run_dir / "grpo_config.yaml").read_text(encoding="utf-8").strip()
         parts += ["", f"# {plan.run_dir / 'grpo_config.yaml'}", config]
         shown = shlex.join(["python", *command(plan.run_dir, overrides)[1:]])

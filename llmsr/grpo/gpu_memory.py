@@ -1,15 +1,27 @@
-"""How much GPU memory a VERL run takes, estimated from the model's shape; the formula is in docs/grpo.md."""
+"""What a VERL run takes of each GPU and of the disk, and the passes, the cache and the place of the optimiser
+that fit there.
+
+The estimate is of what PyTorch allocates in the training process at most; docs/grpo.md has it beside measured
+peaks. vLLM's process comes on top while answers are drawn; it has given back its share by the time of an
+update.
+"""
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmsr.grpo.plan import Plan
+from llmsr.grpo.model_shape import ModelShape
 
-GIB = 2**30
+GIB = 2.0**30
 CONTEXT = 1.5 * GIB  # CUDA context, NCCL buffers and kernels of the two processes on a GPU
+USUAL_GPU = 80 * GIB  # of a machine that is not at hand
+USABLE = 0.92  # of a GPU: allocators keep what is between their blocks
+CHUNK_ROWS = 1024  # rows of logits that a pass holds at once (`packing.CHUNK_ROWS`)
+MOST_TOKENS, FEWEST_TOKENS = 32_768, 2_048
+ENGINE = 1.5 * GIB  # of vLLM beside weights and cache: graphs, buffers of the sampler
+SMALLEST_CACHE, LARGEST_CACHE_SHARE = 0.5 * GIB, 0.2
 
 
 @dataclass(frozen=True)
@@ -17,97 +29,162 @@ class MemoryEstimate:
     """Bytes per GPU, by what they are for."""
 
     training_state: float
-    reference: float
-    pass_activations: float
+    gathered: float
+    activations: float
     logits: float
+    vllm_weights: float
+    vllm_cache: float
 
     @property
     def update(self) -> float:
-        """What must fit while the policy is updated; vLLM has freed its share by then."""
-        return self.training_state + self.reference + self.pass_activations + self.logits + CONTEXT
+        """The most that the training process allocates."""
+        return self.training_state + self.gathered + self.activations + self.logits
 
-    def rollout(self, gpu_bytes: float, share: float) -> float:
-        """What must fit while answers are drawn: vLLM's share beside the resting training state."""
-        return self.training_state + self.reference + share * gpu_bytes + CONTEXT
+    @property
+    def rollout(self) -> float:
+        """What must fit while answers are drawn: vLLM beside the resting training state."""
+        return self.training_state + self.vllm_weights + self.vllm_cache + ENGINE
+
+    @property
+    def peak(self) -> float:
+        """What a GPU must have."""
+        return max(self.update, self.rollout) + CONTEXT
 
 
-def estimate_memory(plan: Plan) -> MemoryEstimate | None:
-    """The estimate, None where the model's size is not known."""
-    if plan.parameters is None:
-        return None
-    config, shape = plan.config, _shape(plan.model_path, plan.parameters)
-    lora = config.lora_rank > 0
-    # float32 weights; with all weights trained also gradients and two Adam moments in float32
-    state = plan.parameters * (4 if lora else 16) / plan.n_gpus
-    if config.offload:
-        state = plan.parameters * (4 if lora else 8) / plan.n_gpus
-    tokens = plan.micro_batch_size * (config.max_prompt_length + config.max_response_length)
-    # bfloat16: kept per layer with checkpointing its input, without about 17 hidden widths
-    per_layer = 2 * shape["hidden"] if config.gradient_checkpointing else 34 * shape["hidden"]
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a run fits: tokens of a pass, whether the CPU keeps and steps the optimiser, what vLLM is given."""
+
+    tokens_per_pass: int
+    offload: bool
+    gpu_bytes: float
+    vllm_share: float
+    estimate: MemoryEstimate
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.estimate.peak <= self.gpu_bytes
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run asks of its GPUs; `step_tokens` and `answers` are a GPU's share of a step."""
+
+    gpus: int
+    lora: bool
+    checkpointing: bool
+    step_tokens: int
+    answers: int
+    longest: int
+    tensor_parallel: int = 1
+
+
+def plan_memory(
+    shape: ModelShape,
+    work: Work,
+    gpu_bytes: float,
+    *,
+    physical_bytes: float | None = None,
+    offload: bool | None = None,
+    share: float | None = None,
+) -> MemoryPlan:
+    """The largest passes that fit `gpu_bytes` of a GPU; the optimiser goes to the host if nothing else fits.
+
+    `physical_bytes` is the whole of the GPU where a run may take a part alone. `offload` and `share` (of the
+    GPU, for vLLM) are taken as given where they are not None.
+    """
+    # answers that find no room wait their turn
+    cache = max(SMALLEST_CACHE, min(_cache_bytes(shape, work), LARGEST_CACHE_SHARE * gpu_bytes))
+    if share is not None:
+        cache = max(SMALLEST_CACHE, share * gpu_bytes - 2 * shape.parameters / work.tensor_parallel - ENGINE)
+    sizes = [MOST_TOKENS >> i for i in range(20) if MOST_TOKENS >> i >= FEWEST_TOKENS]
+    # no larger than a step needs: what is left over is of no use
+    sizes = [size for size in sizes if size < 2 * work.step_tokens] or sizes[-1:]
+    notes: list[str] = []
+    for to_host in [False, True] if offload is None else [offload]:
+        for tokens in sizes:
+            estimate = estimate_memory(shape, work, tokens, to_host, cache)
+            if estimate.peak <= USABLE * gpu_bytes:
+                break
+        if estimate.peak <= USABLE * gpu_bytes:
+            break
+    if to_host and offload is None:
+        notes.append(
+            f"weights and optimiser take more than {gpu_bytes / GIB:.0f} GiB of GPU memory: they are kept "
+            f"and stepped on the CPU ({16 * shape.parameters / GIB:.0f} GiB of host memory); quicker: "
+            "--lora_rank 32"
+        )
+    # vLLM knows no other measure than a share of the whole GPU
+    needed = estimate.vllm_weights + estimate.vllm_cache + ENGINE + CONTEXT
+    asked = share if share is not None else min(0.95, needed / (physical_bytes or gpu_bytes))
+    return MemoryPlan(tokens, to_host, gpu_bytes, round(asked, 4), estimate, tuple(notes))
+
+
+def estimate_memory(
+    shape: ModelShape, work: Work, tokens: int, offload: bool, cache: float = SMALLEST_CACHE
+) -> MemoryEstimate:
+    """The estimate for passes of `tokens` tokens.
+
+    float32 weights, their gradients and two moments of Adam are 16 bytes a parameter, shared among the GPUs;
+    with adapters the weights alone; nothing of it with the CPU optimiser. bfloat16 copies of the embeddings
+    stay for a pass, those of two layers come and go; the embeddings' gradient is summed in float32.
+    """
+    state = 0.0 if offload else shape.parameters * (4 if work.lora else 16) / work.gpus
+    layers_kept = 1 if work.checkpointing else shape.layers
+    per_token = 60 * shape.hidden + 12 * shape.layer_width  # of one layer, forwards and backwards
     return MemoryEstimate(
         training_state=state,
-        # adapters are switched off to get the reference, so it needs no copy
-        reference=0.0 if lora or not config.kl_coef else plan.parameters * 4 / plan.n_gpus,
-        pass_activations=tokens * per_layer * shape["layers"] + tokens * 34 * shape["hidden"],
-        # bfloat16 logits, their float32 copy and its gradient, over the whole sequence
-        logits=tokens * shape["vocabulary"] * 10.0,
+        gathered=2 * shape.embedding + 4 * shape.layer_parameters + (0 if work.lora else 6 * shape.embedding),
+        activations=tokens * (2.0 * shape.hidden * shape.layers + per_token * layers_kept),
+        logits=min(tokens, CHUNK_ROWS) * shape.vocabulary * 8.0,
+        vllm_weights=2 * shape.parameters / work.tensor_parallel,
+        vllm_cache=cache,
     )
 
 
-def format_memory(plan: Plan, gpu_bytes: float | None) -> list[str]:
-    """The estimate in sentences; `gpu_bytes` is the size of this machine's GPU, None without one."""
-    estimate = estimate_memory(plan)
-    if estimate is None:
-        return [f"GPU memory: the size of {plan.model_path} is not known here, no estimate"]
-    config = plan.config
+def _cache_bytes(shape: ModelShape, work: Work) -> float:
+    """Keys and values in bfloat16 of all answers that a GPU draws in a step, each with its prompt."""
+    tokens = work.answers * work.longest
+    return 2.0 * tokens * shape.layers * shape.cache_width / work.tensor_parallel
+
+
+def disk_bytes(shape: ModelShape, lora: bool, checkpoints: int) -> float:
+    """Bytes that a run's checkpoints take: float32 weights and two moments each, the exported model once.
+
+    One more than is kept lies there while it is written.
+    """
+    each = shape.parameters * (4.5 if lora else 12)
+    return each * (checkpoints + 1) + 4 * shape.parameters
+
+
+def free_disk(folder: Path) -> float:
+    """Free bytes of the file system that will hold `folder`."""
+    while not folder.exists():
+        folder = folder.parent
+    return float(shutil.disk_usage(folder).free)
+
+
+def describe(plan: MemoryPlan, lora: bool) -> list[str]:
+    """The plan in sentences."""
+    e = plan.estimate
     lines = [
-        f"GPU memory while updating, per GPU: {estimate.update / GIB:.1f} GiB (training state "
-        f"{estimate.training_state / GIB:.1f}, reference {estimate.reference / GIB:.1f}, activations "
-        f"{estimate.pass_activations / GIB:.1f}, logits of {plan.micro_batch_size} answers "
-        f"{estimate.logits / GIB:.1f})"
+        f"GPU memory while updating, per GPU: {e.update / GIB:.1f} GiB (training state "
+        f"{e.training_state / GIB:.1f}, gathered weights {e.gathered / GIB:.1f}, activations of "
+        f"{plan.tokens_per_pass} tokens {e.activations / GIB:.1f}, logits {e.logits / GIB:.1f})",
+        f"GPU memory while answers are drawn: {e.rollout / GIB:.1f} GiB (training state "
+        f"{e.training_state / GIB:.1f}, vLLM's weights {e.vllm_weights / GIB:.1f} and cache "
+        f"{e.vllm_cache / GIB:.1f})",
     ]
-    share = config.gpu_memory_utilization
-    resting = (estimate.training_state + estimate.reference + CONTEXT) / GIB
-    lines.append(
-        f"GPU memory while answers are drawn: {resting:.1f} GiB + {share:.0%} of the GPU for vLLM"
-        + (
-            f" = {estimate.rollout(gpu_bytes, share) / GIB:.1f} of {gpu_bytes / GIB:.0f} GiB"
-            if gpu_bytes
-            else ""
+    if not plan.fits:
+        lines.append(
+            f"that is more than the {plan.gpu_bytes / GIB:.0f} GiB of the GPU: {advice(plan.offload, lora)}"
         )
-    )
-    if gpu_bytes and max(estimate.update, estimate.rollout(gpu_bytes, share)) > gpu_bytes:
-        lines.append("that is more than the GPU has: " + out_of_memory_advice(plan))
     return lines
 
 
-def out_of_memory_advice(plan: Plan) -> str:
-    """Which flags to lower, and to what."""
-    config = plan.config
-    steps = []
-    if plan.micro_batch_size > 1:
-        steps.append(f"--micro_batch_size {max(1, plan.micro_batch_size // 4)} (now {plan.micro_batch_size})")
-    if config.gpu_memory_utilization > 0.25:
-        steps.append(f"--gpu_memory_utilization {max(0.2, config.gpu_memory_utilization - 0.15):.2f} "
-                     f"(now {config.gpu_memory_utilization:.2f})")  # fmt: skip
-    if not config.offload:
-        steps.append("--offload")
-    if config.lora_rank == 0:
-        steps.append("--lora_rank 32")
-    if config.max_response_length > 256:
-        steps.append(f"--max_response_length 256 (now {config.max_response_length})")
-    return "try " + ", then ".join(steps) if steps else "take a smaller --model_path or more --gpus"
-
-
-def _shape(model_path: str, parameters: float) -> dict[str, float]:
-    """Hidden width, layers and vocabulary: from config.json, else those of a usual model of that size."""
-    path = Path(model_path) / "config.json"
-    if path.is_file():
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "hidden": config["hidden_size"],
-            "layers": config["num_hidden_layers"],
-            "vocabulary": config["vocab_size"],
-        }
-    layers = 24 if parameters < 1e9 else 28 if parameters < 5e9 else 32
-    return {"hidden": (parameters / layers / 12) ** 0.5, "layers": layers, "vocabulary": 151_936}
+def advice(offload: bool, lora: bool) -> str:
+    """Which flags lower what a GPU must hold."""
+    steps = [*([] if offload else ["--offload"]), *([] if lora else ["--lora_rank 32"])]
+    steps += ["a smaller --batch_size or --max_response_length", "a smaller --model_path", "more --gpus"]
+    return "try " + ", then ".join(steps)

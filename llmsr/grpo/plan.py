@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from typing import Any
 
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
-from llmsr.grpo.model_size import model_parameters
+from llmsr.grpo.gpu_memory import FEWEST_TOKENS, GIB, USUAL_GPU, MemoryPlan, Work, describe, plan_memory
+from llmsr.grpo.model_shape import ModelShape, read_shape
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end
@@ -31,7 +31,6 @@ class Settled(GrpoConfig):
     learning_rate: float = 1e-6
     rollout_n: int = 2
     max_response_length: int = 1
-    save_freq: int = 1
     test_freq: int = 0
     gradient_checkpointing: bool = False
 
@@ -40,8 +39,8 @@ class Settled(GrpoConfig):
 class Plan:
     """A run in full: no setting is open. `notes` are sentences about what was chosen for the user.
 
-    `rows` training prompts make `steps_per_epoch` steps of `answers_per_step` answers; `parameters` is the
-    model's size, None where it is not known without the network.
+    `rows` training prompts make `steps_per_epoch` steps of `answers_per_step` answers; `shape` is the
+    model's, None where it is not known without the network, `memory` how VERL's run fits its GPUs.
     """
 
     config: Settled
@@ -53,9 +52,9 @@ class Plan:
     steps_per_epoch: int
     steps: int
     answers_per_step: int
-    micro_batch_size: int
     attention: str
-    parameters: float | None
+    shape: ModelShape | None
+    memory: MemoryPlan | None
     notes: tuple[str, ...]
 
     @property
@@ -68,17 +67,25 @@ class Plan:
         return self.run_dir / "checkpoints" / "final"
 
     @property
+    def tokens_per_pass(self) -> int:
+        """Tokens of a training pass per GPU at most."""
+        return self.memory.tokens_per_pass if self.memory is not None else FEWEST_TOKENS
+
+    @property
     def n_gpus(self) -> int:
         return self.config.gpus * self.config.nnodes
 
 
-def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
-    """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot
-    work."""
+def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None) -> Plan:
+    """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot work.
+
+    `gpu_bytes` is the size of the smallest GPU that is there, None where that is not known.
+    """
     notes: list[str] = []
     trainer = _trainer(config, cuda, notes)
     model_path = _model_path(config, trainer, notes)
-    parameters = model_parameters(model_path)
+    shape = read_shape(model_path)
+    parameters = shape.parameters if shape is not None else None
     tiny = parameters is not None and parameters < TINY_PARAMETERS
     sizes = TINY_SIZE if tiny else FULL_SIZE
     chosen = {name: value for name, value in sizes.items() if getattr(config, name) is None}
@@ -87,6 +94,7 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
         notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
     settled = _settled(config, chosen, parameters, tiny)
     answers_per_step = settled.batch_size * settled.rollout_n
+    memory = _memory(settled, shape, gpu_bytes) if shape is not None and trainer == "verl" else None
     steps_per_epoch = (settled.prompts or 0) // settled.batch_size
     steps = settled.epochs * steps_per_epoch
     if config.budget is not None:
@@ -101,10 +109,10 @@ def make_plan(config: GrpoConfig, cuda: bool) -> Plan:
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         answers_per_step=answers_per_step,
-        micro_batch_size=settled.micro_batch_size or _micro_batch(settled, parameters, trainer),
-        attention=_attention(settled),
-        parameters=parameters,
-        notes=tuple(notes),
+        attention=_attention(settled, shape),
+        shape=shape,
+        memory=memory,
+        notes=(*notes, *(memory.notes if memory is not None else ())),
     )
     _check(plan)
     return plan
@@ -154,14 +162,13 @@ def _settled(config: GrpoConfig, chosen: Mapping[str, Any], parameters: float | 
         # ranks need the group, which a reward does not see: the flag's older name is an alias
         "reward": "neg_log_nmse" if config.reward == "rank" else config.reward,
         "advantage": "rank" if config.reward == "rank" else config.advantage,
-        "save_freq": config.save_freq or steps_per_epoch,
         "test_freq": steps_per_epoch if config.test_freq is None else config.test_freq,
         "lora_alpha": config.lora_alpha or (2 * config.lora_rank or None),
     }
     if config.prompt_details == "auto":
         auto["prompt_details"] = "none" if tiny else "mixed"
     if config.gradient_checkpointing is None:
-        auto["gradient_checkpointing"] = parameters is None or parameters > 0.5e9
+        auto["gradient_checkpointing"] = parameters is None or parameters > TINY_PARAMETERS
     return Settled(**plain | auto)
 
 
@@ -183,25 +190,47 @@ def arithmetic(plan: Plan) -> list[str]:
     if plan.trainer == "verl":
         lines.append(
             f"{plan.answers_per_step} answers / {plan.n_gpus} GPUs = "
-            f"{plan.answers_per_step // plan.n_gpus} per GPU, in passes of {plan.micro_batch_size}"
+            f"{plan.answers_per_step // plan.n_gpus} per GPU, in passes of {plan.tokens_per_pass} tokens"
         )
     return lines
 
 
-def _micro_batch(config: Settled, parameters: float | None, trainer: str) -> int:
-    """Answers per GPU and pass: powers of two, since the logits of a pass are what fills the memory."""
-    if trainer == "local":
-        return config.rollout_n  # one group: more together only pads more and leaves the caches
-    size = parameters if parameters is not None else 7e9
-    wanted = 64 if size < 0.1e9 else 16 if size < 1e9 else 8 if size < 4e9 else 4
-    per_gpu = max(1, config.batch_size * config.rollout_n // (config.gpus * config.nnodes))
-    return min(wanted, per_gpu)
+def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None) -> MemoryPlan:
+    gpus = config.gpus * config.nnodes
+    answers = max(1, config.batch_size * config.rollout_n // gpus)
+    packed = _attention(config, shape) == "packed"
+    prompts = max(1, config.batch_size // gpus) if packed else answers
+    work = Work(
+        gpus=gpus,
+        lora=config.lora_rank > 0,
+        checkpointing=config.gradient_checkpointing,
+        step_tokens=prompts * config.max_prompt_length + answers * config.max_response_length,
+        answers=answers,
+        longest=config.max_prompt_length + config.max_response_length,
+        tensor_parallel=config.tensor_parallel,
+    )
+    physical = gpu_bytes or USUAL_GPU
+    return plan_memory(
+        shape,
+        work,
+        config.gpu_memory * GIB if config.gpu_memory else physical,
+        physical_bytes=gpu_bytes,
+        offload=config.offload,
+        share=config.gpu_memory_utilization,
+    )
 
 
-def _attention(config: GrpoConfig) -> str:
+def memory_sentences(plan: Plan) -> list[str]:
+    """What the run takes of a GPU, in sentences."""
+    if plan.memory is None:
+        return [f"GPU memory: the size of {plan.model_path} is not known here, no estimate"]
+    return describe(plan.memory, plan.config.lora_rank > 0)
+
+
+def _attention(config: GrpoConfig, shape: ModelShape | None) -> str:
     if config.attention != "auto":
         return config.attention
-    return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
+    return "packed" if shape is None or shape.packs else "sdpa"
 
 
 def _check(plan: Plan) -> None:

@@ -43,7 +43,7 @@ FREE_ON_RESUME = frozenset(
         "device",
         "tensor_parallel",
         "gpu_memory_utilization",
-        "micro_batch_size",
+        "gpu_memory",
         "offload",
         "gradient_checkpointing",
         "attention",

@@ -116,20 +116,25 @@ class GrpoConfig:
     gpus: int = option(1, "GPUs per node")
     nnodes: int = option(1, "nodes of the Ray cluster")
     tensor_parallel: int = option(1, "GPUs that share one vLLM engine")
-    gpu_memory_utilization: float = option(0.4, "share of a GPU's memory that vLLM may take")
-    micro_batch_size: int | None = option(
-        None, "answers per GPU in one forward pass (default: by the model's size)"
+    gpu_memory: float | None = option(
+        None, "GiB of each GPU that the run may take (default: all of the GPU that is there)"
     )
-    offload: bool = option(
-        False, "keep optimiser state and parameters in host memory while they are not needed"
+    gpu_memory_utilization: float | None = option(
+        None, "share of a GPU's memory for vLLM (default: what its weights and a step's answers need)"
+    )
+    offload: bool | None = option(
+        None,
+        "keep weights and optimiser in host memory and step them on the CPU (default: where they do not fit "
+        "the GPU)",
     )
     gradient_checkpointing: bool | None = option(
-        None, "recompute activations (default: above 0.5e9 parameters)"
+        None, "recompute activations (default: above 0.05e9 parameters)"
     )
     attention: str = option(
         "auto",
-        "attention kernels; auto: flash_attention_2 where flash-attn is installed, else sdpa",
-        choices=("auto", "sdpa", "flash_attention_2", "eager"),
+        "attention of the training passes; packed: a prompt is read once for all its answers; auto: packed "
+        "where the model's attention allows it, else sdpa",
+        choices=("auto", "packed", "sdpa", "flash_attention_2", "eager"),
     )
     chat_template: str = option(
         "auto",
@@ -145,7 +150,9 @@ class GrpoConfig:
     output_dir: str | None = option(
         None, "the run's directory (default: a new one, llmsr_grpo_outputs/<problem>/runs/<number>)"
     )
-    save_freq: int | None = option(None, "steps between checkpoints (default: one epoch)")
+    save_freq: int | None = option(
+        None, "steps between checkpoints (default: ten minutes with VERL, an epoch otherwise)"
+    )
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all")
     test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)")
     logger: str = option("console,file", f"comma-separated: {', '.join(LOGGERS)}")
@@ -173,7 +180,7 @@ class GrpoConfig:
             )
         for name in (
             "epochs", "batch_size", "learning_rate", "prompts", "validation_prompts", "max_prompt_length",
-            "max_response_length", "temperature", "gpus", "nnodes", "tensor_parallel", "micro_batch_size",
+            "max_response_length", "temperature", "gpus", "nnodes", "tensor_parallel", "gpu_memory",
             "fit_timeout", "answer_timeout", "save_freq", "lora_alpha", "budget", "entropic_kl",
             "refine_fits",
         ):  # fmt: skip
@@ -192,7 +199,7 @@ class GrpoConfig:
                 f"--rollout_n must be at least 2, since an answer is judged within its group; it is "
                 f"{self.rollout_n}"
             )
-        if not 0 < self.gpu_memory_utilization < 1:
+        if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization < 1:
             raise UserError(
                 f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
             )

@@ -40,7 +40,8 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     devices = cuda_devices()
     config = located(config)
-    plan = make_plan(config, cuda=bool(devices) or bool(os.environ.get("RAY_ADDRESS")))
+    smallest = min((device.total for device in devices), default=None)
+    plan = make_plan(config, bool(devices) or bool(os.environ.get("RAY_ADDRESS")), smallest)
     if overrides and plan.trainer != "verl":
         raise UserError("arguments after -- are VERL's; the local trainer takes none")
     for note in plan.notes:
@@ -64,7 +65,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
         write_config(verl, plan.run_dir)
         if config.dry_run:
-            print(dry_run_text(plan, overrides, max(devices, default=None)))
+            print(dry_run_text(plan, overrides))
             return {}
         say(f"the run is in {plan.run_dir}")
         for line in arithmetic(plan):

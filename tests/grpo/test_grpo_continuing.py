@@ -124,7 +124,7 @@ def test_length_and_what_changes_no_answer_are_free(begun):
     assert continued(**where, budget=240).steps == 10
     assert continued(**where, epochs=5).steps == 15  # the budget of before does not hold it back
     continued(**where, workers=3, device="cpu", save_freq=2, test_freq=0, keep_checkpoints=9, logger="file")
-    continued(**given, micro_batch_size=1)
+    continued(**given, gpu_memory=70.0)
 
 
 @pytest.mark.parametrize("left", ["nothing", "a dry run"])

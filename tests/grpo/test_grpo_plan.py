@@ -1,13 +1,14 @@
 """The arithmetic of a run is settled, and refused, before anything starts."""
 
+import json
 import math
 
 import pytest
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.grpo.gpu_memory import estimate_memory, out_of_memory_advice
-from llmsr.grpo.model_size import model_parameters
+from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes
+from llmsr.grpo.model_shape import read_shape
 from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
@@ -120,10 +121,56 @@ def test_a_renamed_setting_is_an_error_that_names_the_nearest():
         resolve(GrpoConfig, given={"rollouts_n": 5})
 
 
-def test_sizes_are_read_from_the_folder_or_the_name():
-    assert 6e6 < model_parameters(str(EMBEDDED)) < 8e6
-    assert model_parameters("Qwen/Qwen2.5-1.5B-Instruct") == 1.5e9
-    assert model_parameters("some/model") is None
+def write_shape(folder, **changes):
+    folder.mkdir(exist_ok=True)
+    shape = {
+        "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+        "num_key_value_heads": 2, "vocab_size": 151_936, "tie_word_embeddings": True, **changes,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(shape))
+    return str(folder)
+
+
+def test_sizes_are_read_from_the_folder_or_the_name(tmp_path):
+    assert 6e6 < read_shape(str(EMBEDDED)).parameters < 8e6
+    assert read_shape("Qwen/Qwen2.5-1.5B-Instruct").parameters == 1.5e9
+    assert read_shape("some/model") is None
+    half = read_shape(write_shape(tmp_path / "half"))
+    assert half.parameters == pytest.approx(494e6, rel=0.01)
+    assert read_shape(write_shape(tmp_path / "bad", hidden_size=None)) is None
+
+
+def test_experts_and_nested_configurations_are_counted(tmp_path):
+    plain = read_shape(write_shape(tmp_path / "plain"))
+    experts = read_shape(write_shape(tmp_path / "experts", num_experts=8, num_experts_per_tok=2))
+    assert experts.parameters > 5 * plain.parameters
+    assert experts.layer_width == 2 * plain.layer_width
+    text = json.loads((tmp_path / "plain" / "config.json").read_text())
+    (tmp_path / "nested").mkdir()
+    (tmp_path / "nested" / "config.json").write_text(json.dumps({"text_config": text}))
+    nested = read_shape(str(tmp_path / "nested"))
+    assert nested.parameters == plain.parameters
+    assert plain.packs
+    assert not nested.packs
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 4096},
+        {"attn_logit_softcapping": 50.0},
+        {"logits_scaling": 8.0},
+        {"layer_types": ["full_attention", "sliding_attention"]},
+    ],
+)
+def test_other_attention_than_a_pack_computes_is_left_to_verl(tmp_path, changes):
+    assert not read_shape(write_shape(tmp_path / "model", **changes)).packs
+    assert verl(model_path=str(tmp_path / "model")).attention == "sdpa"
+
+
+def test_a_window_that_is_switched_off_is_none(tmp_path):
+    path = write_shape(tmp_path / "model", sliding_window=32_768, use_sliding_window=False)
+    assert verl(model_path=path).attention == "packed"
 
 
 def test_every_sentence_of_the_arithmetic_holds():
@@ -132,16 +179,44 @@ def test_every_sentence_of_the_arithmetic_holds():
     assert "40 answers / 2 GPUs = 20 per GPU" in text
 
 
-def test_lora_offload_and_smaller_passes_lower_the_memory_estimate():
+def memory_of(gpu=80, **settings):
+    return make_plan(GrpoConfig(trainer="verl", **settings), True, gpu * GIB).memory
+
+
+def test_adapters_more_gpus_and_the_cpu_optimiser_lower_the_memory():
     def of(**settings):
-        return estimate_memory(verl(**settings)).update
+        return memory_of(**settings).estimate.update
 
-    assert of(lora_rank=16) < of(offload=True) < of()
-    assert of(micro_batch_size=1) < of(micro_batch_size=8)
+    assert of(offload=True) < of(lora_rank=16) < of()
     assert of(gpus=4) < of()
+    assert of(gradient_checkpointing=False) > of(gradient_checkpointing=True)
 
 
-def test_the_advice_names_flags_and_values():
-    advice = out_of_memory_advice(verl(micro_batch_size=8))
-    assert "--micro_batch_size 2 (now 8)" in advice
-    assert "--offload" in advice
+def test_passes_shrink_with_the_gpu_and_the_optimiser_leaves_it_last():
+    large, middle, small = memory_of(80), memory_of(40), memory_of(24)
+    assert large.fits
+    assert middle.fits
+    assert not middle.offload
+    assert small.offload
+    assert "--lora_rank" in " ".join(small.notes)
+    assert not memory_of(24, lora_rank=32).offload
+    assert memory_of(gpu=30, gradient_checkpointing=False).tokens_per_pass < large.tokens_per_pass
+
+
+def test_a_part_of_a_gpu_is_planned_for_as_a_small_gpu():
+    part, small = memory_of(141, gpu_memory=24.0), memory_of(24)
+    assert part.tokens_per_pass == small.tokens_per_pass
+    assert part.vllm_share == pytest.approx(small.vllm_share * 24 / 141, rel=0.01)
+
+
+def test_what_fits_no_gpu_is_said_with_what_to_do():
+    memory = memory_of(4)
+    assert not memory.fits
+    assert "--model_path" in advice(memory.offload, lora=False)
+    assert "--offload" in advice(False, lora=False)
+
+
+def test_checkpoints_are_weighed():
+    shape = read_shape("Qwen/Qwen2.5-1.5B-Instruct")
+    assert disk_bytes(shape, lora=False, checkpoints=2) == 1.5e9 * (3 * 12 + 4)
+    assert disk_bytes(shape, lora=True, checkpoints=2) < disk_bytes(shape, lora=False, checkpoints=2)

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from grpo_problem import write_problem
 
+from llmsr.grpo import gpu_memory
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
-from llmsr.grpo.gpu_memory import format_memory
-from llmsr.grpo.plan import EMBEDDED, make_plan
+from llmsr.grpo.plan import EMBEDDED, make_plan, memory_sentences
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
-from llmsr.grpo.verl.config import MEMORY_DATASET, PLUGIN, command, verl_config, write_config
+from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, PLUGIN, command, verl_config, write_config
 from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
 from llmsr.grpo.verl.metrics import read_verl_metrics
 
@@ -142,7 +142,7 @@ def test_the_child_sees_the_package_and_the_callers_variables(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("log", "code", "wanted"),
     [
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", 1, "--micro_batch_size 2 (now 8)"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", 1, "--lora_rank"),
         (
             "ValueError: Free memory on device is less than desired GPU memory utilization",
             1,
@@ -156,7 +156,7 @@ def test_the_child_sees_the_package_and_the_callers_variables(tmp_path, monkeypa
     ],
 )
 def test_a_failure_is_one_sentence_with_the_log(tmp_path, log, code, wanted):
-    plan, _ = config_of(tmp_path, micro_batch_size=8)
+    plan, _ = config_of(tmp_path)
     path = tmp_path / "verl.log"
     path.write_text(log)
     sentence = explain_failure(plan, path, code)
@@ -180,9 +180,41 @@ def test_a_dead_engine_is_seen_in_the_log_though_verl_waits_on(tmp_path):
 
 def test_memory_is_estimated_or_said_to_be_unknown(tmp_path):
     plan, _ = config_of(tmp_path)
-    assert "GiB" in format_memory(plan, None)[0]
-    assert "more than the GPU has" in " ".join(format_memory(plan, 16 * 2**30))
-    assert "no estimate" in format_memory(replace(plan, parameters=None), None)[0]
+    assert "GiB" in memory_sentences(plan)[0]
+    small, _ = config_of(tmp_path, gpu_memory=4.0)
+    assert "more than the 4 GiB" in " ".join(memory_sentences(small))
+    assert "no estimate" in memory_sentences(replace(plan, memory=None))[0]
+
+
+def test_a_step_spends_no_pass_on_probabilities_that_vllm_told(tmp_path):
+    _, config = config_of(tmp_path)
+    assert config["algorithm"]["rollout_correction"] == {"bypass_mode": True}
+    assert config["actor_rollout_ref"]["rollout"]["calculate_log_probs"] is True
+    assert config["actor_rollout_ref"]["actor"]["ppo_epochs"] == 1
+
+
+def test_vllm_draws_from_the_distribution_that_is_trained(tmp_path):
+    _, config = config_of(tmp_path)
+    arguments = config["actor_rollout_ref"]["rollout"]["engine_kwargs"]["vllm"]
+    assert arguments["generation_config"] == "vllm"
+    sizes = config["actor_rollout_ref"]["rollout"]["cudagraph_capture_sizes"]
+    assert sizes[-1] == 320
+    assert sizes == sorted(set(sizes))
+
+
+def test_packed_passes_are_verls_engine_of_ours_and_else_its_chunked_logits(tmp_path):
+    model = config_of(tmp_path)[1]["actor_rollout_ref"]["model"]
+    assert (model["external_lib"], "use_fused_kernels" in model) == ("llmsr.grpo.verl.engine", False)
+    assert model["override_config"]["attn_implementation"] == ATTENTION
+    model = config_of(tmp_path, attention="sdpa")[1]["actor_rollout_ref"]["model"]
+    assert ("external_lib" in model, model["use_fused_kernels"]) == (False, True)
+
+
+def test_the_name_of_the_attention_is_the_one_that_is_registered():
+    from llmsr.grpo.verl import packing
+
+    assert packing.ATTENTION == ATTENTION
+    assert packing.CHUNK_ROWS == gpu_memory.CHUNK_ROWS
 
 
 def test_verls_own_metrics_are_read_line_by_line(tmp_path):

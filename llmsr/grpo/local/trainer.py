@@ -74,7 +74,7 @@ class LocalTrainer:
                 metrics = _with(metrics, validation=self.validate())
             with open(metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics.__dict__) + "\n")
-            if last or self.step % config.save_freq == 0:
+            if last or self.step % (config.save_freq or self.plan.steps_per_epoch) == 0:
                 self.save()
             self.on_step(metrics)
 
@@ -174,10 +174,8 @@ class LocalTrainer:
             preface = Preface(self.model, beginning)
             with torch.no_grad():
                 base = Preface(self.reference, beginning) if self.reference else None
-            together = max(1, self.plan.micro_batch_size // config.rollout_n)
-            for first in range(0, len(numbers), together):
-                part = numbers[first : first + together]
-                sums += self._gradients(prompts, answers, advantages, part, weight, (preface, base))
+            for number in numbers:
+                sums += self._gradients(prompts, answers, advantages, [number], weight, (preface, base))
             preface.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         if torch.isfinite(norm):

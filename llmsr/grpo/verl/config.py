@@ -16,20 +16,25 @@ from typing import Any
 from llmsr.files import write_file
 from llmsr.grpo.plan import Plan
 
+# the newest pair: verl 0.9.1 demands vllm 0.24.0, torch 2.11.0 and transformers 5.9.0
 VERL_VERSION = "0.9.1"
 VLLM_VERSION = "0.24.0"
 CONFIG_NAME = "grpo_config"
 PLUGIN = Path(__file__).with_name("plugin.py")
 MEMORY_DATASET = Path(__file__).with_name("memory_dataset.py")
+ENGINE = "llmsr.grpo.verl.engine"
+ATTENTION = "llmsr_packed"  # `packing.ATTENTION`; torch and transformers are not imported for its name
 
-# variables of the launching shell that reach every worker on every node
-PASSED_ON = (
-    "NCCL_DEBUG", "NCCL_SOCKET_IFNAME", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_NVLS_ENABLE",
-    "TORCH_SYMM_MEM_DISABLE_MULTICAST", "NVSHMEM_DISABLE_NVLS",
-    "VLLM_LOGGING_LEVEL", "VLLM_USE_V1", "VLLM_ATTENTION_BACKEND", "VLLM_USE_FLASHINFER_SAMPLER",
-    "VERL_LOGGING_LEVEL", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE",
-    "PYTORCH_CUDA_ALLOC_CONF", "WANDB_MODE", "CUDA_HOME",
+# variables of the launching shell that reach every worker on every node: whole families, and some by name
+PASSED_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "VLLM_")
+PASSED_NAMES = (
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST", "NVSHMEM_DISABLE_NVLS", "VERL_LOGGING_LEVEL", "HF_HOME",
+    "HF_HUB_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE", "PYTORCH_CUDA_ALLOC_CONF", "WANDB_MODE",
+    "CUDA_HOME",
 )  # fmt: skip
+
+NEVER = 1_000_000_000  # steps
+LARGEST_GRAPH = 512  # answers that decode together in one CUDA graph; more are decoded without
 
 # A Ray node must offer the CPUs that VERL's own processes ask for: three for the GPU worker and controller
 # each,
@@ -49,11 +54,10 @@ def verl_config(
     config = plan.config
     lora = config.lora_rank > 0
     memory = {"path": str(MEMORY_DATASET), "name": "MemoryDataset"}
-    fsdp = {
-        "use_torch_compile": False,
-        "param_offload": config.offload,
-        "seed": config.seed,
-    }
+    packed = plan.attention == "packed"
+    offload = plan.memory is not None and plan.memory.offload
+    fsdp = {"use_torch_compile": False, "seed": config.seed}
+    tokens = plan.tokens_per_pass
     return {
         "hydra": {
             "searchpath": ["pkg://verl.trainer.config"],
@@ -62,7 +66,13 @@ def verl_config(
         },
         "defaults": ["ppo_trainer", "_self_"],
         # ours, by the plugin: gated groups, and the same arithmetic as the local trainer's
-        "algorithm": {"adv_estimator": f"llmsr_{config.advantage}", "use_kl_in_reward": False},
+        "algorithm": {
+            "adv_estimator": f"llmsr_{config.advantage}",
+            "use_kl_in_reward": False,
+            # one update a step: the probabilities with which vLLM drew the answers are those before the
+            # update, so that no pass is spent on them; the progress lines tell if the two drift apart
+            "rollout_correction": {"bypass_mode": True},
+        },
         "data": {
             "train_files": str(plan.run_dir / "llmsr_train.parquet"),
             "val_files": str(plan.run_dir / "llmsr_val.parquet"),
@@ -84,7 +94,13 @@ def verl_config(
                 "custom_chat_template": template,
                 "use_remove_padding": True,
                 "enable_gradient_checkpointing": config.gradient_checkpointing,
-                "override_config": {"attn_implementation": plan.attention},
+                "override_config": {"attn_implementation": ATTENTION if packed else plan.attention},
+                # without packs VERL's chunked logits: its plain ones hold tokens x vocabulary three times
+                **(
+                    {"external_lib": ENGINE}
+                    if packed
+                    else {"use_fused_kernels": True, "fused_kernel_options": {"impl_backend": "torch"}}
+                ),
                 "lora_rank": config.lora_rank,
                 **({"lora_alpha": config.lora_alpha, "target_modules": "all-linear"} if lora else {}),
                 # vLLM gets plain weights: it refuses the embedding that tied models send with their adapters
@@ -94,7 +110,8 @@ def verl_config(
                 "strategy": "fsdp2",
                 "optim": {"lr": config.learning_rate},
                 "ppo_mini_batch_size": config.batch_size,
-                "ppo_micro_batch_size_per_gpu": plan.micro_batch_size,
+                "use_dynamic_bsz": True,
+                "ppo_max_token_len_per_gpu": tokens,
                 "ppo_epochs": 1,
                 "loss_agg_mode": "seq-mean-token-sum-norm" if config.advantage == "drgrpo" else "token-mean",
                 "entropy_coeff": config.entropy_coef,
@@ -104,26 +121,35 @@ def verl_config(
                 "kl_loss_type": "low_var_kl",
                 "use_torch_compile": False,
                 "data_loader_seed": config.seed,
-                "fsdp_config": {**fsdp, "optimizer_offload": config.offload},
+                "fsdp_config": {**fsdp, "offload_policy": offload},
                 # a model with adapters has no plain weights to write; the export merges them
                 "checkpoint": {
                     "save_contents": ["model", "optimizer", "extra", *([] if lora else ["hf_model"])]
                 },
             },
-            "ref": {"log_prob_micro_batch_size_per_gpu": plan.micro_batch_size, "fsdp_config": fsdp},
+            "ref": {
+                "log_prob_use_dynamic_bsz": True,
+                "log_prob_max_token_len_per_gpu": tokens,
+                "fsdp_config": {**fsdp, "model_dtype": "bf16"},
+            },
             "rollout": {
                 "name": "vllm",
                 "n": config.rollout_n,
                 "temperature": config.temperature,
                 "seed": config.seed,
                 "tensor_model_parallel_size": config.tensor_parallel,
-                "gpu_memory_utilization": config.gpu_memory_utilization,
+                "gpu_memory_utilization": plan.memory.vllm_share if plan.memory is not None else 0.4,
                 # capturing CUDA graphs takes longer than it saves on a tiny model
                 "enforce_eager": plan.tiny,
+                "cudagraph_capture_sizes": None if plan.tiny else _graph_sizes(plan),
                 "max_model_len": config.max_prompt_length + config.max_response_length,
                 "max_num_batched_tokens": max(8192, config.max_prompt_length + config.max_response_length),
-                "log_prob_micro_batch_size_per_gpu": plan.micro_batch_size,
-                "agent": {"num_workers": min(4, config.batch_size)},
+                "calculate_log_probs": True,
+                "log_prob_use_dynamic_bsz": True,
+                "log_prob_max_token_len_per_gpu": tokens,
+                "engine_kwargs": {"vllm": _engine_arguments(plan)},
+                # answers wait on vLLM and fits, not on this process: one a node is enough and starts soonest
+                "agent": {"num_workers": config.nnodes},
                 "val_kwargs": {"n": 1, "do_sample": True, "temperature": config.temperature},
             },
         },
@@ -148,7 +174,7 @@ def verl_config(
             "nnodes": config.nnodes,
             "total_epochs": config.epochs,
             "total_training_steps": plan.steps,
-            "save_freq": config.save_freq,
+            "save_freq": config.save_freq or NEVER,
             "test_freq": config.test_freq or -1,
             "val_before_train": bool(config.test_freq),
             "resume_mode": "auto" if config.resume else "disable",
@@ -174,10 +200,36 @@ def write_config(config: Mapping[str, Any], run_dir: Path) -> Path:
     return path
 
 
+def _graph_sizes(plan: Plan) -> list[int]:
+    """Numbers of answers for which vLLM captures a CUDA graph: powers of two up to a step's answers."""
+    answers = min(LARGEST_GRAPH, max(1, plan.answers_per_step // plan.n_gpus * plan.config.tensor_parallel))
+    return [*(size for size in (2**k for k in range(20)) if size < answers), answers]
+
+
+def _engine_arguments(plan: Plan) -> dict[str, Any]:
+    """What vLLM is told beside VERL's own words for it.
+
+    Its generation config is vLLM's, since a model's own may set top-k or a repetition penalty, which would
+    draw answers from another distribution than the one that is trained. Only whole decoding steps become
+    CUDA graphs: compiling a model for more takes a minute at the start and saves fractions of a second a
+    step. A cache of fixed size is not measured at the start, so that neighbours on the GPU do not disturb it.
+    """
+    arguments: dict[str, Any] = {"generation_config": "vllm"}
+    if not plan.tiny:
+        arguments["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    if plan.memory is not None and plan.config.gpu_memory_utilization is None:
+        arguments["kv_cache_memory_bytes"] = int(plan.memory.estimate.vllm_cache)
+    return arguments
+
+
 def _ray_init(plan: Plan, metrics_path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     package_parent = str(Path(__file__).resolve().parents[3])
     paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    variables = {name: environment[name] for name in PASSED_ON if environment.get(name)}
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if value and (name in PASSED_NAMES or name.startswith(PASSED_PREFIXES))
+    }
     variables |= {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "LLMSR_RUN_DIR": str(plan.run_dir),

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmsr.errors import UserError
-from llmsr.grpo.gpu_memory import out_of_memory_advice
+from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes, free_disk
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command
@@ -31,24 +32,34 @@ STOP_SECONDS = 30.0
 INSTALL = "pip install -r requirements-gpu.txt"
 
 
-def cuda_devices() -> list[float]:
-    """The memory in bytes of each CUDA device that this process may use."""
+@dataclass(frozen=True)
+class Device:
+    """A GPU that this process may use: bytes in all, and bytes that nobody holds."""
+
+    total: float
+    free: float
+
+
+def cuda_devices() -> list[Device]:
+    """The CUDA devices that this process may use."""
+    # asked of the driver's own tool: importing torch would take ten seconds of the start
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.split(",")[0].strip() in ("", "-1"):
+        return []
+    asked = ["nvidia-smi", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
-        import torch
-    except ImportError:
+        done = subprocess.run(
+            [*asked, *(["-i", visible] if visible else [])], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return []
-    if not torch.cuda.device_count():  # asks the driver, and leaves nothing on the GPU
+    if done.returncode:
         return []
-    # reading a device's size opens it, which would hold memory there for as long as this process lives
-    code = (
-        "import torch; c = torch.cuda\n"
-        "print(*[c.get_device_properties(i).total_memory for i in range(c.device_count())])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return [float(word) for word in done.stdout.split()] if done.returncode == 0 else []
+    pairs = (line.split(",") for line in done.stdout.splitlines() if line.strip())
+    return [Device(float(total) * 2**20, float(free) * 2**20) for total, free in pairs]
 
 
-def preflight(plan: Plan, devices: Sequence[float]) -> None:
+def preflight(plan: Plan, devices: Sequence[Device]) -> None:
     """Refuse, in one sentence, what would fail minutes later; with RAY_ADDRESS the GPUs may be elsewhere."""
     cluster = bool(os.environ.get("RAY_ADDRESS"))
     for package, wanted in (("verl", VERL_VERSION), ("vllm", VLLM_VERSION)):
@@ -68,10 +79,41 @@ def preflight(plan: Plan, devices: Sequence[float]) -> None:
             raise UserError(
                 f"--gpus {plan.config.gpus} asks for more than the {len(devices)} GPUs that are visible"
             )
-    check_model(plan.model_path)
+        _check_memory(plan, devices[: plan.config.gpus])
+    _check_disk(plan)
+    check_model(plan.model_path, plan.config.trust_remote_code)
 
 
-def check_model(model_path: str) -> None:
+def _check_memory(plan: Plan, devices: Sequence[Device]) -> None:
+    if plan.memory is None:
+        return
+    needed, free = plan.memory.estimate.peak, min(device.free for device in devices)
+    told = f"the run needs {needed / GIB:.1f} GiB of a GPU by estimate"
+    if not plan.memory.fits:
+        raise UserError(
+            f"{told}, and it may take {plan.memory.gpu_bytes / GIB:.1f}: "
+            f"{advice(plan.memory.offload, plan.config.lora_rank > 0)}"
+        )
+    if needed > free:
+        raise UserError(
+            f"{told}, and {free / GIB:.1f} are free: other processes hold the rest; end them, wait, or name "
+            "other GPUs in CUDA_VISIBLE_DEVICES"
+        )
+
+
+def _check_disk(plan: Plan) -> None:
+    if plan.shape is None:
+        return
+    kept = plan.config.keep_checkpoints or plan.steps
+    needed, free = disk_bytes(plan.shape, plan.config.lora_rank > 0, kept), free_disk(plan.run_dir)
+    if needed > free:
+        raise UserError(
+            f"{kept} checkpoints of {plan.model_path} take {needed / GIB:.0f} GiB, and {plan.run_dir} has "
+            f"{free / GIB:.0f} GiB left: lower --keep_checkpoints, or choose another --output_dir"
+        )
+
+
+def check_model(model_path: str, trust_remote_code: bool = False) -> None:
     """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
     from llmsr.proposers.transformers_model import check_path
 
@@ -80,7 +122,7 @@ def check_model(model_path: str) -> None:
         from transformers import AutoConfig
 
         try:
-            AutoConfig.from_pretrained(model_path)
+            AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"cannot find the model {model_path}: check the name, log in to the hub if it is private, "
@@ -181,14 +223,15 @@ def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
 def explain_failure(plan: Plan, log: Path, code: int) -> str:
     """One sentence about a VERL run that ended with `code`, from its log."""
     text = log.read_text(encoding="utf-8", errors="replace")
-    share = plan.config.gpu_memory_utilization
+    share = plan.memory.vllm_share if plan.memory is not None else plan.config.gpu_memory_utilization
     if "No available memory for the cache blocks" in text:
         return (
             f"vLLM found no room for its cache: raise --gpu_memory_utilization (now {share}), or end what "
             f"else uses the GPU; the log is {log}"
         )
+    told = advice(plan.memory is not None and plan.memory.offload, plan.config.lora_rank > 0)
     if re.search(r"OutOfMemoryError|CUDA out of memory", text):
-        return f"the GPU ran out of memory: {out_of_memory_advice(plan)}; the log is {log}"
+        return f"the GPU ran out of memory: {told}; the log is {log}"
     if "less than desired GPU memory utilization" in text:
         return (
             f"vLLM found less free GPU memory than --gpu_memory_utilization {share} asks for: another "

@@ -32,7 +32,14 @@ def read_verl_metrics(path: Path, offset: int = 0) -> Iterator[tuple[int, StepMe
             }  # fmt: skip
             extra = {
                 short: data[name]
-                for name, short in (("actor/entropy", "entropy"), ("actor/kl_loss", "kl"))
+                for name, short in (
+                    ("actor/entropy", "entropy"),
+                    ("actor/kl_loss", "kl"),
+                    # before the first update of a step the difference of vLLM's and the trainer's own
+                    # probabilities, in nats a token
+                    ("actor/ppo_kl", "drift"),
+                    ("response_length/clip_ratio", "cut"),
+                )
                 if name in data
             }
             yield (

@@ -7,6 +7,7 @@ imports it. LLMSR_RUN_DIR names the run.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,32 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
 from llmsr.grpo.run_record import RunRecord
+from llmsr.grpo.verl.config import NEVER
 
 POLL_SECONDS = 0.1  # VERL's own 2 s are a floor under every generation
+SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is asked for
 
 
 class PromptReplayBuffer(ReplayBuffer):
-    """VERL's replay buffer, asked ten times a second whether a step's answers are complete."""
+    """VERL's replay buffer, asked ten times a second whether a step's answers are complete.
+
+    Once a step it also says whether the step is saved, since VERL counts steps alone and a step may take a
+    second or a minute.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "poll_interval": POLL_SECONDS})
+        self._settings = kwargs["refill_fn"].__self__.config.trainer  # the trainer's method refills
+        self._by_time = self._settings.save_freq >= NEVER
+        self._saved = time.monotonic()
+
+    def sample(self, *arguments: Any, **keywords: Any) -> Any:
+        batch = super().sample(*arguments, **keywords)
+        if self._by_time:
+            due = time.monotonic() - self._saved > SAVE_SECONDS
+            self._settings.save_freq = 1 if due else NEVER
+            self._saved = time.monotonic() if due else self._saved
+        return batch
 
 
 def _estimator(kind: str) -> Any:
