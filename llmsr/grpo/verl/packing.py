@@ -48,7 +48,7 @@ class Pack:
 
     def to(self, device: Any) -> Pack:
         """The same pack on a device."""
-        tensors = {name: x.to(device) for name, x in vars(self).items() if torch.is_tensor(x)}
+        tensors: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if torch.is_tensor(x)}
         return replace(self, **tensors)
 
 
