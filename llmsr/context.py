@@ -1,7 +1,7 @@
 """What a prompt tells beside the earlier equations: lines about their errors, the data and past refusals.
 
 Each kind is a pure function from what is known when a prompt is drawn to lines of text; `notes` joins the
-kinds that a search asks for. LLM-SR's prompts have none of them, which is the default.
+kinds that are asked for. LLM-SR's prompts have none of them, which is the default for raw completions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from llmsr.expression import Refusal
 from llmsr.expression.graph import evaluate
 from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem
+from llmsr.problem.spec import Spec
 
 if TYPE_CHECKING:
     from llmsr.prompt import Version
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ROWS = 512  # of the training rows, at equal distances, that residuals and ranges are taken from
 QUARTERS = 4
 CLEAR_SHARE = 0.4  # of the squared error in a quarter of the rows; evenly spread it were 0.25
+SHOWN_ROWS = 5
 MOST_PLACES = 3
 MOST_REFUSALS = 4
 MOST_COLUMNS = 30
@@ -50,14 +52,21 @@ class Known:
 def scores(known: Known) -> list[str]:
     """How well every version fits: its NMSE, or the score that the spec's own evaluate gives it."""
     told = []
-    variance = float(np.var(known.problem.train.target))
     for name, version in zip(known.names, known.versions, strict=True):
-        if known.problem.spec.least_squares and variance > 0:
-            nmse = -version.score / variance
+        nmse = version_nmse(known.problem, version)
+        if known.problem.spec.least_squares and np.isfinite(nmse):
             told.append(f"{name}: mean squared error {nmse:.2e} of the target's variance")
         else:
             told.append(f"{name}: score {version.score:.4g}, higher is better")
     return told
+
+
+def version_nmse(problem: Problem, version: Version) -> float:
+    """The version's error on the training rows over their variance; nan where the rows do not vary."""
+    if version.nmse is not None:
+        return version.nmse
+    variance = float(np.var(problem.train.target))
+    return -version.score / variance if variance > 0 else float("nan")
 
 
 def constants(known: Known) -> list[str]:
@@ -118,10 +127,24 @@ def columns(known: Known) -> list[str]:
     inputs, target = _some_rows(known.problem)
     told = []
     for index, name in enumerate(spec.columns[:MOST_COLUMNS]):
-        meaning = re.search(rf"^\s*{re.escape(name)}\s*:\s*(\S.*)$", spec.docstring, re.MULTILINE)
-        words = meaning[1].removesuffix(", one number per row.").rstrip(". ") if meaning else ""
-        told.append(f"{name}{f' ({words})' if words not in ('', name) else ''}: {_range(inputs[:, index])}")
+        words = meaning(spec, name)
+        told.append(f"{name}{f' ({words})' if words else ''}: {_range(inputs[:, index])}")
     return [*told, f"to be found, {known.problem.target}: {_range(target)}"]
+
+
+def meaning(spec: Spec, column: str) -> str:
+    """What the evolved function's docstring says of a column, its unit included; empty if it says nothing."""
+    found = re.search(rf"^\s*{re.escape(column)}\s*:\s*(\S.*)$", spec.docstring, re.MULTILINE)
+    words = found[1].removesuffix(", one number per row.").rstrip(". ") if found else ""
+    return "" if words == column else words
+
+
+def rows(known: Known) -> list[str]:
+    """A few rows of the data, at equal distances."""
+    inputs, target = _some_rows(known.problem, SHOWN_ROWS)
+    names = (*known.problem.spec.columns, known.problem.target)
+    told = [", ".join(f"{value:.4g}" for value in (*row, y)) for row, y in zip(inputs, target, strict=True)]
+    return [f"some rows of the data: {', '.join(names)}", *told]
 
 
 def refusals(known: Known) -> list[str]:
@@ -134,25 +157,28 @@ def refusals(known: Known) -> list[str]:
     ]
 
 
+ALONE = ("auto", "none")
 CONTEXTS: dict[str, Callable[[Known], list[str]]] = {
     "scores": scores,
     "constants": constants,
     "residuals": residuals,
     "columns": columns,
+    "rows": rows,
     "refusals": refusals,
 }
 
 
 def read_context(text: str) -> tuple[str, ...]:
-    """The kinds that a comma list names, in the order in which a prompt shows them; `none` is no kind."""
+    """The kinds that a comma list names, in the order in which prompts show them; none and auto are none."""
     wanted = [part.strip() for part in text.split(",") if part.strip()]
     for name in wanted:
-        if name not in CONTEXTS and name != "none":
+        if name not in CONTEXTS and name not in ALONE:
             near = difflib.get_close_matches(name, CONTEXTS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: none, {', '.join(CONTEXTS)}"
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join((*ALONE, *CONTEXTS))}"
             raise UserError(f"unknown context {name!r}; {hint}")
-    if "none" in wanted and len(wanted) > 1:
-        raise UserError("context none stands alone; leave it out to name others")
+    for name in ALONE:
+        if name in wanted and len(wanted) > 1:
+            raise UserError(f"context {name} stands alone; leave it out to name others")
     return tuple(name for name in CONTEXTS if name in wanted)
 
 
@@ -166,10 +192,10 @@ def _plain(line: str) -> str:
     return printable if len(printable) <= WIDEST else printable[: WIDEST - 3] + "..."
 
 
-def _some_rows(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+def _some_rows(problem: Problem, count: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
     train = problem.train
-    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), ROWS)).astype(int))
-    return train.inputs[rows], train.target[rows]
+    chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), count)).astype(int))
+    return train.inputs[chosen], train.target[chosen]
 
 
 def _range(values: np.ndarray) -> str:

@@ -31,7 +31,7 @@ def known(problem, *versions, refusals=()):
 
 def test_the_default_prompt_has_no_notes(problem):
     versions = [Version("return params[0] * t", -1.0, 1, (1.0,) * 10)]
-    assert notes(read_context(SearchSettings().context), known(problem, *versions)) == ()
+    assert notes(SearchSettings().kinds(chat=False), known(problem, *versions)) == ()
     assert "# " not in build_prompt(problem.spec, versions).split("PRAMS_INIT")[-1]
 
 
@@ -118,7 +118,7 @@ class Listening:
         self.prompts = []
 
     def propose(self, prompt, n, seed):
-        self.prompts.append(prompt)
+        self.prompts.append(prompt.text)
         bodies = ["return np.gradient(t)", f"return params[0] * t + {seed % 7} * u"]
         return [Completion(f"    {bodies[i % 2]}\n", 5, "stop") for i in range(n)]
 

@@ -78,7 +78,7 @@ def test_a_local_model_is_not_asked_the_same_twice():
         def propose_many(self, prompts, n, seeds):
             return [self.propose(prompt, n, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
 
-    model = warm.Remembering(Counting())
+    model = warm.Remembering(Counting(), reads_chats=True)
     first = model.propose_many(["p", "q"], 2, [1, 2])
     assert model.propose_many(["p", "q"], 2, [1, 2]) == first
     assert len(model.inner.asked) == 2
@@ -220,7 +220,7 @@ def test_a_warm_fit_on_other_rows_begins_with_the_last_front(data):
     best = model.equations_.iloc[-1]
     body = model._front[-1].sample.evaluation.body
     model.set_params(budget=4).fit(X[:150], y[:150])
-    assert any(body.strip() in prompt for prompt in model.proposer.asked)
+    assert any(body.strip() in prompt for prompt in map(str, model.proposer.asked))
     assert model.n_samples_ == 4
     assert model.equations_.loss.min() <= 1.001 * best.loss + 1e-26
 

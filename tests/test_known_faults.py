@@ -20,6 +20,7 @@ from llmsr.cli.run import _settings
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
+from llmsr.prompt import Prompt
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerConfig, ProposerFailure
 from llmsr.reward import reward
@@ -46,7 +47,7 @@ def test_errors_of_a_service_are_not_retried_for_ever():
         server.plan(*["500"] * 9)
         started = time.monotonic()
         with pytest.raises(ProposerFailure):
-            proposer.propose("prompt", 1, 0)
+            proposer.propose(Prompt("prompt"), 1, 0)
         assert time.monotonic() - started < 30
 
 

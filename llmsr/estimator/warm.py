@@ -16,6 +16,7 @@ from typing import cast
 
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import Problem
+from llmsr.prompt import Prompt
 from llmsr.proposers.choice import chosen_proposer, make_proposer
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerConfig
 
@@ -32,22 +33,25 @@ class Remembering:
     """A model in this process that is not asked the same twice.
 
     Its completions depend on prompts and seeds alone. The folds of a cross-validation, and fits of other
-    tables with equal column names, begin with equal prompts.
+    tables with equal column names, begin with equal prompts: to a model that reads the text alone
+    (`reads_chats` False) they are equal whatever their chats tell of the data.
     """
 
-    def __init__(self, inner: BatchProposer) -> None:
+    def __init__(self, inner: BatchProposer, reads_chats: bool) -> None:
         self.inner = inner
+        self.reads_chats = reads_chats
         self.name = inner.name
         self.parallel_prompts = inner.parallel_prompts
         self.batch_prompts = inner.batch_prompts
         self._known: OrderedDict[tuple[object, ...], list[list[Completion]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         return self.propose_many([prompt], n, [seed])[0]
 
-    def propose_many(self, prompts: Sequence[str], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
-        key = (*prompts, n, *seeds)
+    def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+        asked = [repr(prompt) if self.reads_chats else prompt.text for prompt in prompts]
+        key = (*asked, n, *seeds)
         with self._lock:
             known = self._known.get(key)
         if known is None:
@@ -96,7 +100,9 @@ def lent_proposer(config: ProposerConfig) -> Iterator[Proposer]:
             yield proposer
         return
     with _lock:
-        model = _models.pop(config, None) or Remembering(cast(BatchProposer, make_proposer(config)))
+        model = _models.pop(config, None) or Remembering(
+            cast(BatchProposer, make_proposer(config)), chosen_proposer(config) != "skeleton-lm"
+        )
         _models[config] = model
         while len(_models) > MODELS:
             _models.pop(next(iter(_models))).close()

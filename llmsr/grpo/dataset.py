@@ -9,53 +9,56 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-
 from llmsr.errors import UserError
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import Problem
-from llmsr.prompt import INSTRUCTION, Version, build_prompt, indent_body, version_bodies
-from llmsr.proposers.proposer import chat_messages
+from llmsr.prompt import Chat, PromptSettings, make_prompt, version_bodies
+from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.search.population import Member
 
-WORDINGS = (
-    INSTRUCTION,
-    "Write the body of the last function, an equation with a smaller error than the ones above it.",
-    "Improve on the earlier versions: complete the last function with a better equation for these data.",
-    "The functions below are attempts at one law. Complete the last one so that it fits the data best.",
-)
-SHOWN_ROWS = 5
-
 Row = dict[str, Any]
-Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class PromptForm:
-    """How prompts are put to the model.
+    """How prompts are put to the model that is trained.
 
-    `details` adds scores, fitted constants, data rows, column ranges and other wordings. `chat` writes a
-    system message and a user message, else one user message that is the bare text. `tokens` counts the tokens
-    of messages, of which a prompt may have `max_tokens`.
+    `chat` tells a chat model from one that continues text; `fitting` puts a chat in roles that the model's
+    template takes; `tokens` counts a chat's tokens, of which a prompt may have `max_tokens`.
     """
 
-    details: bool = False
+    settings: PromptSettings = field(default_factory=PromptSettings)
     chat: bool = True
-    tokens: Callable[[Messages], int] | None = None
+    tokens: Callable[[Chat], int] | None = None
     max_tokens: int | None = None
+    fitting: Callable[[Chat], Chat] = lambda chat: chat
 
-    def messages(self, rng: Random, problem: Problem, members: Sequence[Member]) -> Messages:
-        """A prompt that shows the members, worst first."""
-        versions = [_version(problem, member, self.details and rng.random() < 0.7) for member in members]
-        text = _prompt(rng, problem, versions, self.details)
-        return chat_messages(text) if self.chat else [{"role": "user", "content": text}]
+    def of(self, problem: Problem, members: Sequence[Member]) -> Chat:
+        """The prompt that shows the members, worst first."""
+        prompt = make_prompt(problem, [member.version() for member in members], self.settings)
+        return self.fitting(prompt.form(self.chat))
 
-    def fits(self, messages: Messages) -> bool:
-        return self.tokens is None or self.max_tokens is None or self.tokens(messages) <= self.max_tokens
+    def fits(self, chat: Chat) -> bool:
+        return self.tokens is None or self.max_tokens is None or self.tokens(chat) <= self.max_tokens
+
+
+def prompt_form(settings: GrpoConfig, template: ChatTemplate | None, max_tokens: int) -> PromptForm:
+    """The form of a run's prompts; without a `template` those of a chat model whose tokens nobody counts."""
+    form = PromptForm(settings, max_tokens=max_tokens)
+    if template is None:
+        return replace(form, chat=settings.chat_template != "plain")
+    return replace(form, chat=not template.plain, tokens=template.count, fitting=template.fitting)
+
+
+def row_chat(row: Row, thinking: bool = False) -> Chat:
+    """What a row asks."""
+    info = row["extra_info"]
+    return Chat(tuple(row["prompt"]), info["begun"], tuple(json.loads(info["stops"])), int(thinking))
 
 
 def pool_size(n_prompts: int) -> int:
@@ -75,10 +78,10 @@ def prompt_rows(
     rows: list[Row] = []
     for number in range(n_train + n_validation):
         chosen = _new_choice(rng, pool, seen, problem.name)
-        while not form.fits(messages := form.messages(rng, problem, chosen)):
+        while not form.fits(chat := form.of(problem, chosen)):
             if len(chosen) == 1 and form.tokens:
                 raise UserError(
-                    f"a prompt of {problem.name} has {form.tokens(messages)} tokens with one earlier "
+                    f"a prompt of {problem.name} has {form.tokens(chat)} tokens with one earlier "
                     f"equation; raise --max_prompt_length above {form.max_tokens} or shorten the spec's text"
                 )
             chosen = chosen[1:]
@@ -86,13 +89,13 @@ def prompt_rows(
                 chosen = _new_choice(rng, pool, seen, problem.name, count=1)
         seen.add(_key(chosen))
         split = "train" if number < n_train else "validation"
-        rows.append(prompt_row(problem, messages, chosen, number, split))
+        rows.append(prompt_row(problem, chat, chosen, number, split))
     return rows[:n_train], rows[n_train:]
 
 
 def prompt_row(
     problem: Problem,
-    messages: Messages,
+    chat: Chat,
     shown: Sequence[Member],
     number: int,
     split: str,
@@ -101,7 +104,7 @@ def prompt_row(
     """The row of a prompt; `number` tells it from the others of its run."""
     return {
         "data_source": f"llmsr/{problem.name}",
-        "prompt": messages,
+        "prompt": list(chat.messages),
         "ability": "equation_discovery",
         "reward_model": {"style": "rule", "ground_truth": problem.name},
         "extra_info": {
@@ -114,6 +117,8 @@ def prompt_row(
             "shown": json.dumps([member.canonical for member in shown]),
             "shown_nmse": json.dumps([member.nmse for member in shown]),
             "parents": json.dumps([member.sample for member in shown]),
+            "begun": chat.begun,
+            "stops": json.dumps(chat.stops),
             "island": -1 if island is None else island,
         },
     }
@@ -162,45 +167,3 @@ def _new_choice(
 
 def _key(chosen: Sequence[Member]) -> tuple[str, ...]:
     return tuple(member.canonical for member in chosen)
-
-
-def _version(problem: Problem, member: Member, commented: bool) -> Version:
-    version = member.version()
-    if not commented:
-        return version
-    return replace(version, body=f"    {_comment(problem, member)}\n{indent_body(member.body)}")
-
-
-def _comment(problem: Problem, member: Member) -> str:
-    name = problem.spec.params_name
-    used = [f"{value:.4g}" for i, value in enumerate(member.params) if f"{name}[{i}]" in member.body]
-    fitted = f"; fitted {name} used: {', '.join(used)}" if used else ""
-    return f"# error on the data (NMSE): {member.nmse:.2e}{fitted}"
-
-
-def _prompt(rng: Random, problem: Problem, versions: Sequence[Version], details: bool) -> str:
-    spec = problem.spec
-    if not details:
-        return build_prompt(spec, versions)
-    notes = {0: "", 1: _data_rows(rng, problem), 2: _column_ranges(problem)}[rng.randrange(3)]
-    preface = f"{spec.preface.rstrip()}\n\n{notes}" if notes else spec.preface
-    text = build_prompt(replace(spec, preface=preface), versions)
-    return text.replace(INSTRUCTION, rng.choice(WORDINGS), 1)
-
-
-def _data_rows(rng: Random, problem: Problem) -> str:
-    chosen = sorted(rng.sample(range(len(problem.train)), min(SHOWN_ROWS, len(problem.train))))
-    lines = ["# some rows of the data: " + ", ".join((*problem.spec.columns, problem.target))]
-    for i in chosen:
-        values = (*problem.train.inputs[i], problem.train.target[i])
-        lines.append("#   " + ", ".join(f"{value:.4g}" for value in values))
-    return "\n".join(lines)
-
-
-def _column_ranges(problem: Problem) -> str:
-    lines = ["# ranges of the data (5%, median, 95%):"]
-    columns = (*problem.train.inputs.T, problem.train.target)
-    for name, values in zip((*problem.spec.columns, problem.target), columns, strict=True):
-        low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
-        lines.append(f"#   {name}: {low:.4g}, {middle:.4g}, {high:.4g}")
-    return "\n".join(lines)

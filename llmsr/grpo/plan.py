@@ -18,8 +18,8 @@ from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end
 EMBEDDED = Path(__file__).resolve().parent.parent / "proposers" / "skeleton_lm"
 STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
-FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_response_length": 512}
-TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 12, "max_response_length": 128}
+FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_prompt_length": 768}
+TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 12, "max_prompt_length": 1536}
 TINY_PARAMETERS = 50e6
 
 
@@ -30,6 +30,7 @@ class Settled(GrpoConfig):
     batch_size: int = 1
     learning_rate: float = 1e-6
     rollout_n: int = 2
+    max_prompt_length: int = 1
     max_response_length: int = 1
     test_freq: int = 0
     gradient_checkpointing: bool = False
@@ -87,7 +88,7 @@ def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None) ->
     shape = read_shape(model_path)
     parameters = shape.parameters if shape is not None else None
     tiny = parameters is not None and parameters < TINY_PARAMETERS
-    sizes = TINY_SIZE if tiny else FULL_SIZE
+    sizes = {**(TINY_SIZE if tiny else FULL_SIZE), "max_response_length": config.answer_tokens}
     chosen = {name: value for name, value in sizes.items() if getattr(config, name) is None}
     if tiny and chosen and parameters is not None:
         listed = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
@@ -165,8 +166,6 @@ def _settled(config: GrpoConfig, chosen: Mapping[str, Any], parameters: float | 
         "test_freq": steps_per_epoch if config.test_freq is None else config.test_freq,
         "lora_alpha": config.lora_alpha or (2 * config.lora_rank or None),
     }
-    if config.prompt_details == "auto":
-        auto["prompt_details"] = "none" if tiny else "mixed"
     if config.gradient_checkpointing is None:
         auto["gradient_checkpointing"] = parameters is None or parameters > TINY_PARAMETERS
     return Settled(**plain | auto)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
@@ -13,7 +12,9 @@ from llmsr.grpo.plan import Plan
 from llmsr.grpo.pool import build_pool
 from llmsr.grpo.progress import say
 from llmsr.problem.loading import Problem
+from llmsr.proposers.chat_template import ChatTemplate, stop_test
 
+RAW_ANSWER_TOKENS = 256
 TRAIN, VALIDATION = "llmsr_train.parquet", "llmsr_val.parquet"
 
 
@@ -21,12 +22,12 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
     """Write both parquet files; the chat template in place of the model's own comes back, if there is one."""
     config = plan.config
     encoder = _encoder(plan)
-    form = dataset.PromptForm(
-        details=config.prompt_details == "mixed",
-        chat=config.chat_template != "plain" if encoder is None else not encoder.plain,
-        tokens=encoder.count if encoder else None,
-        max_tokens=config.max_prompt_length,
-    )
+    form = dataset.prompt_form(config, encoder, config.max_prompt_length)
+    if encoder and encoder.plain and not plan.tiny and config.max_response_length < RAW_ANSWER_TOKENS:
+        say(
+            f"a model without chat template writes answers of 100 tokens and more, of which "
+            f"--max_response_length {config.max_response_length} cuts many off; {RAW_ANSWER_TOKENS} cuts few"
+        )
     train_groups, validation_groups, seeds = [], [], {}
     # a continued run keeps its seeds: answers are archived by their places, and --warm_start may have grown
     seeded = config.memory == "none" or (config.resume and (plan.run_dir / SEEDS_FILE).is_file())
@@ -51,23 +52,20 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
     return encoder.template if encoder else None
 
 
-def _encoder(plan: Plan) -> Any:
+def _encoder(plan: Plan) -> ChatTemplate | None:
     """The model's way from messages to tokens; None in a dry run that cannot reach the model."""
-    from transformers import AutoTokenizer
-
-    from llmsr.grpo.tokens import PromptTokens
-    from llmsr.grpo.verl.launch import check_model
+    from llmsr.proposers.transformers_model import load_tokenizer
 
     try:
-        check_model(plan.model_path)
-        tokenizer = AutoTokenizer.from_pretrained(
-            plan.model_path, trust_remote_code=plan.config.trust_remote_code
-        )
-    except (UserError, OSError, ValueError) as error:
+        tokenizer = load_tokenizer(plan.model_path, plan.config.trust_remote_code)
+    except UserError:
         if not plan.config.dry_run:
-            raise UserError(str(error)) from None
+            raise
         say(
             f"{plan.model_path} cannot be reached here: prompts are written as chats, their lengths unchecked"
         )
         return None
-    return PromptTokens(tokenizer, plan.config.chat_template)
+    template = ChatTemplate(tokenizer, plan.config.chat_template)
+    if not template.plain:
+        stop_test(tokenizer, plan.config.stops)
+    return template

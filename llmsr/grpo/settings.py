@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llmsr.config import check_not_negative, check_positive, option
 from llmsr.errors import UserError
 from llmsr.grpo.advantage import ADVANTAGES, ENTROPIC_KL
+from llmsr.prompt import PromptSettings
 from llmsr.reward import SHAPES
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
@@ -16,7 +17,7 @@ LOGGERS = ("console", "file", "tensorboard", "wandb", "swanlab", "mlflow")
 
 
 @dataclass(frozen=True)
-class GrpoConfig:
+class GrpoConfig(PromptSettings):
     """training with --use_rl"""
 
     problem_name: str = option(
@@ -51,16 +52,15 @@ class GrpoConfig:
         "for the embedded model)",
     )
     validation_prompts: int = option(16, "prompts that are only validated on")
-    prompt_details: str = option(
-        "auto",
-        "what prompts show beside earlier equations: mixed (scores, fitted constants, data rows, column "
-        "ranges, in "
-        "several wordings), none, or auto (none for the embedded model, which knows one form only)",
-        choices=("auto", "mixed", "none"),
+    max_prompt_length: int | None = option(
+        None,
+        "tokens of a prompt at most, the answer's begun part included (default: 768; 1536 for the embedded "
+        "model)",
     )
-    max_prompt_length: int = option(1536, "tokens of a prompt at most")
     max_response_length: int | None = option(
-        None, "tokens of an answer at most (default: 512; 128 for the embedded model)"
+        None,
+        "tokens of an answer at most (default: 128; 256 with --begin_answer header, 512 with none; with "
+        "--thinking on --thinking_tokens more)",
     )
     temperature: float = option(1.0, "sampling temperature of the answers")
     reward: str = option("neg_log_nmse", "shape of the reward, see docs/rewards.md", choices=tuple(SHAPES))
@@ -170,6 +170,7 @@ class GrpoConfig:
     json: bool = option(False, "print the result as JSON")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.problems:
             raise UserError("--problem_name is empty; name a problem, or several with commas")
         if len(set(self.problems)) != len(self.problems):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from llmsr.prompt import Prompt
 from llmsr.proposers.proposer import Completion
 
 _NAMES = """
@@ -48,12 +49,12 @@ class KnownNames:
         self.parallel_prompts = inner.parallel_prompts
         self.batch_prompts = inner.batch_prompts
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         return self.propose_many([prompt], n, [seed])[0]
 
-    def propose_many(self, prompts: Sequence[str], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
-        names = [stand_ins(prompt) for prompt in prompts]
-        asked = [renamed(prompt, found) for prompt, found in zip(prompts, names, strict=True)]
+    def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+        names = [stand_ins(prompt.text) for prompt in prompts]
+        asked = [Prompt(renamed(prompt.text, found)) for prompt, found in zip(prompts, names, strict=True)]
         answers = self.inner.propose_many(asked, n, seeds)
         return [
             [replace(completion, text=restored(completion.text, found)) for completion in completions]

@@ -11,7 +11,8 @@ import urllib.request
 from typing import Any
 
 from llmsr.errors import UserError
-from llmsr.proposers.proposer import Completion, ProposerConfig, cut_at_stops, estimated_tokens, scrubbed
+from llmsr.prompt import Prompt, cut_at_stops
+from llmsr.proposers.proposer import Completion, ProposerConfig, estimated_tokens, scrubbed
 from llmsr.proposers.retry import Transient, retry_after_seconds, with_retries
 
 
@@ -33,10 +34,10 @@ class LocalEngine:
         self._answered = False
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions of one request."""
         return with_retries(
-            lambda: self._request(prompt, n, seed),
+            lambda: self._request(prompt.text, n, seed),
             retries=self.config.retries,
             seed=seed,
             closing=self._closing,

@@ -15,25 +15,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmsr.errors import UserError
+from llmsr.prompt import Chat, Prompt, cut_at_stops
+from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.proposers.openai_answers import choice_text, error_message, error_text, token_counts
-from llmsr.proposers.proposer import (
-    STOPS,
-    Completion,
-    ProposerConfig,
-    chat_messages,
-    cut_at_stops,
-    scrubbed,
-)
+from llmsr.proposers.proposer import Completion, ProposerConfig, scrubbed
 from llmsr.proposers.retry import Transient, retry_after_seconds, with_retries
 
 log = logging.getLogger(__name__)
 
 OPENAI_BASE = "https://api.openai.com/v1"
+OPENAI_HOST = "api.openai.com"
 OPENAI_MODEL = "gpt-3.5-turbo"  # LLM-SR's default
 START_TIMEOUT_SECONDS = 10.0
 SINGLE_REQUESTS = 8  # in flight for one prompt, where the server gives one completion per request
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
-OPTIONAL = ("temperature", "top_p", "seed", "stop")
+OPTIONAL = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
+# fields that OpenAI's own protocol does not have
+EXTRA = ("chat_template_kwargs", "continue_final_message", "add_generation_prompt", "add_special_tokens")
+CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
+# whatever goes on behind this begins with a plus; a new answer begins with a fence or a word
+PROBE_QUESTION = "Write a Python function that returns the sum of a and b."
+PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
 
 
 class OpenAICompatible:
@@ -43,10 +45,14 @@ class OpenAICompatible:
     the server, timeouts, cut connections and answers that are no answers are retried with growing
     waits, then raise ProposerFailure. A wrong key, a wrong model, a redirect and a server that is not
     there raise UserError at once. What a server does not know (n above 1, a seed, a stop list) is left
-    out from then on, with a warning.
+    out from then on, with a warning. Chats are put with their answers begun where a first trial shows that
+    the server goes on with what is begun. With `template` the server is given tokens: what it shares with
+    training is then the same to the last token.
     """
 
-    def __init__(self, config: ProposerConfig, *, send_key: bool = True) -> None:
+    def __init__(
+        self, config: ProposerConfig, *, send_key: bool = True, template: ChatTemplate | None = None
+    ) -> None:
         self.config = config
         self.base = (config.api_base or OPENAI_BASE).rstrip("/")
         self._key = (os.environ.get("API_KEY") or os.environ.get("OPENAI_API_KEY") or "") if send_key else ""
@@ -60,6 +66,11 @@ class OpenAICompatible:
         self._meet_server()
         self._mode_is_open = config.api_mode == "auto"
         self._mode = "chat" if self._mode_is_open else config.api_mode
+        self._template = template
+        if template is not None:
+            self._mode, self._mode_is_open = "completion", False
+        self._continues: bool | None = None
+        self._probing = threading.Lock()
         self._left_out: set[str] = set()
         self._token_limit = "max_tokens"
         self._one_by_one = False
@@ -68,7 +79,7 @@ class OpenAICompatible:
 
     # ---- the proposer
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions, from one request where the server can."""
         completions: list[Completion] = []
         if n > 1 and not self._one_by_one:
@@ -88,7 +99,7 @@ class OpenAICompatible:
 
     # ---- requests
 
-    def _ask(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def _ask(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """Up to n completions of one request; none if the server turned out to take one at a time."""
         while True:
             try:
@@ -103,9 +114,10 @@ class OpenAICompatible:
                 if adapted.one_by_one and n > 1:
                     return []
 
-    def _request(self, mode: str, prompt: str, n: int, seed: int) -> list[Completion]:
+    def _request(self, mode: str, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """One request, one answer; Transient for faults that may pass, _Adapted after giving something up."""
-        body = self._body(mode, prompt, n, seed)
+        chat = self._form(mode, prompt)
+        body = self._body(mode, chat, n, seed)
         endpoint = self._client.chat.completions if mode == "chat" else self._client.completions
         started = time.monotonic()
         try:
@@ -120,24 +132,63 @@ class OpenAICompatible:
             raise Transient("connection", f"the connection failed: {self._scrub(str(cause))}") from None
         except (UnicodeError, ValueError) as error:
             raise Transient("answer", f"the answer cannot be read: {self._scrub(str(error))}") from None
-        return self._completions(text, mode, n, time.monotonic() - started)
+        return self._completions(text, mode, chat, n, time.monotonic() - started)
 
-    def _body(self, mode: str, prompt: str, n: int, seed: int) -> dict[str, Any]:
+    def _form(self, mode: str, prompt: Prompt) -> Chat:
+        """What the server is asked: as a chat begun or free, or as a text."""
+        if self._template is not None:
+            return prompt.form(not self._template.plain)
+        chat = prompt.form(mode == "chat")
+        return chat.free() if chat.begun and not self._continues_answers() else chat
+
+    def _continues_answers(self) -> bool:
+        """Whether the server goes on with an answer that is begun; found out by asking once."""
+        with self._probing:
+            if self._continues is None:
+                chat = Chat(({"role": "user", "content": PROBE_QUESTION},), PROBE_BEGUN)
+                body = self._body("chat", chat, 1, 0) | {"temperature": 0.0, self._token_limit: 8}
+                try:
+                    answer = self._client.chat.completions.with_raw_response.create(**body)
+                    told = choice_text(json.loads(answer.http_response.text)["choices"][0], "chat") or ""
+                    self._continues = told.removeprefix(PROBE_BEGUN).lstrip().startswith("+")
+                except self._openai.APIStatusError as error:
+                    if error.response.status_code in TRANSIENT_STATUS or error.response.status_code >= 500:
+                        return False  # asked again with the next prompt
+                    self._continues = False
+                except (self._openai.APIError, UnicodeError, ValueError, LookupError, TypeError):
+                    return False
+                if not self._continues:
+                    self._warn("answers that begin by themselves, since the server begins anew")
+            return self._continues
+
+    def _body(self, mode: str, chat: Chat, n: int, seed: int) -> dict[str, Any]:
         config = self.config
-        body: dict[str, Any] = {"model": self.model, self._token_limit: config.max_tokens}
+        body: dict[str, Any] = {"model": self.model, self._token_limit: config.max_tokens + chat.thinking}
         body |= {"temperature": config.temperature, "top_p": config.top_p, "seed": seed % 2**31}
         if mode == "chat":
-            body["messages"] = chat_messages(prompt)
+            body["messages"] = list(chat.messages)
+            if chat.begun:
+                body["messages"].append({"role": "assistant", "content": chat.begun})
+                body |= CONTINUING
+            if urlsplit(self.base).hostname != OPENAI_HOST:
+                body["chat_template_kwargs"] = {"enable_thinking": bool(chat.thinking)}
+        elif self._template is not None:
+            body |= {"prompt": self._template.encode(chat)[0], "add_special_tokens": False}
         else:
-            body |= {"prompt": prompt, "stop": list(STOPS)}
+            body["prompt"] = chat.messages[0]["content"]
+        if chat.stops:
+            body["stop"] = list(chat.stops)
         if n > 1:
             body["n"] = n
         body = {name: value for name, value in body.items() if name not in self._left_out}
+        extra = {name: body.pop(name) for name in EXTRA if name in body}
+        if extra:
+            body["extra_body"] = extra
         if self._token_limit == "max_completion_tokens" and mode == "completion":
             body["max_tokens"] = body.pop("max_completion_tokens")
         return body
 
-    def _completions(self, text: str, mode: str, n: int, seconds: float) -> list[Completion]:
+    def _completions(self, text: str, mode: str, chat: Chat, n: int, seconds: float) -> list[Completion]:
         """The completions of an answer's JSON, checked piece by piece; Transient for anything else."""
         try:
             answer = json.loads(text)
@@ -151,10 +202,13 @@ class OpenAICompatible:
         texts = [choice_text(choice, mode) for choice in choices[:n]]
         if any(text is None for text in texts):
             raise Transient("answer", "the answer holds a choice without text")
-        read = [cut_at_stops(text or "") if mode == "completion" else text or "" for text in texts]
+        # some servers give the begun text back
+        read = [cut_at_stops((text or "").removeprefix(chat.begun), chat.stops) for text in texts]
         counts, estimated = token_counts(answer.get("usage"), read)
         return [
-            Completion(text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated)
+            Completion(
+                chat.begun + text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated
+            )
             for text, tokens, choice in zip(read, counts, choices, strict=False)
         ]
 
@@ -219,7 +273,9 @@ class OpenAICompatible:
             self._token_limit = "max_completion_tokens"
             raise _Adapted
         for name in OPTIONAL:
-            if name in body and re.search(rf"(?<![\w-]){name}(?![\w-])", told):
+            if name in {**body, **body.get("extra_body", {})} and re.search(
+                rf"(?<![\w-]){name}(?![\w-])", told
+            ):
                 self._left_out.add(name)
                 self._warn(f"no `{name}` ({message})")
                 raise _Adapted
@@ -241,7 +297,7 @@ class OpenAICompatible:
         host = urlsplit(self.base)
         if host.scheme not in ("http", "https") or not host.hostname:
             raise UserError(f"--api_base {self.shown_base} is not a URL like http://127.0.0.1:8000/v1")
-        if host.hostname == "api.openai.com" and not self._key:
+        if host.hostname == OPENAI_HOST and not self._key:
             raise UserError(
                 f"{self.shown_base} needs a key: set API_KEY or OPENAI_API_KEY, or give --api_base"
             )
@@ -282,7 +338,7 @@ class OpenAICompatible:
             self._served = [
                 str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry
             ]
-        if not self.model and urlsplit(self.base).hostname == "api.openai.com":
+        if not self.model and urlsplit(self.base).hostname == OPENAI_HOST:
             self.model = OPENAI_MODEL
         if not self.model and len(self._served) == 1:
             self.model = self._served[0]

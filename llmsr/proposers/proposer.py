@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from llmsr.config import option
+from llmsr.prompt import Prompt
 
 PROPOSERS = ("auto", "skeleton-lm", "grammar", "openai", "transformers", "vllm", "local-engine", "replay")
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer of a model; `tokens` were generated for it (a guess where `tokens_estimated` says so).
+    """One answer of a model, what it was begun with included.
 
-    `seconds` is this completion's share of the time its request took.
+    `tokens` were generated for it (a guess where `tokens_estimated` says so). `seconds` is this
+    completion's share of the time its request took.
     """
 
     text: str
@@ -52,7 +54,7 @@ class Proposer(Protocol):
     name: str
     parallel_prompts: int
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]: ...
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]: ...
 
     def close(self) -> None: ...
 
@@ -64,7 +66,7 @@ class BatchProposer(Proposer, Protocol):
     batch_prompts: int
 
     def propose_many(
-        self, prompts: Sequence[str], n: int, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]
     ) -> list[list[Completion]]: ...
 
 
@@ -109,32 +111,9 @@ class ProposerConfig:
     )
 
 
-# ---- what chat models are told, and where a raw completion ends
-
-CHAT_INSTRUCTION = (
-    "You complete Python functions for equation discovery. Answer with nothing but the body of the last "
-    "function, indented by four spaces and ending in a return statement: no header, no explanation, no code "
-    "fence."
-)
-
-STOPS = ("\ndef ", "\nclass ", "\n```", "\nif __name__")
-"""Texts that end a raw completion: whatever begins at the margin is no longer the body."""
-
-
-def chat_messages(prompt: str) -> list[dict[str, str]]:
-    """The prompt as a chat."""
-    return [{"role": "system", "content": CHAT_INSTRUCTION}, {"role": "user", "content": prompt}]
-
-
 def estimated_tokens(text: str) -> int:
     """A guess at the tokens of a text: four characters each."""
     return (len(text) + 3) // 4
-
-
-def cut_at_stops(text: str) -> str:
-    """A raw completion up to the first of STOPS; one at the very start does not count."""
-    ends = [end for stop in STOPS if (end := text.find(stop, 1)) > 0]
-    return text[: min(ends)] if ends else text
 
 
 def scrubbed(text: str, secrets: tuple[str, ...] = ()) -> str:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from llmsr.errors import UserError
+from llmsr.prompt import Prompt
 from llmsr.proposers.proposer import Completion, estimated_tokens
 
 
@@ -31,7 +32,7 @@ class Replay:
         except OSError as error:
             raise UserError(f"cannot read --replay_path {self.path}: {error.strerror}") from None
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """The next n completions; fewer or none at the end of the file."""
         with self._lock:
             taken = (self._next() for _ in range(n))

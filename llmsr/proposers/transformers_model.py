@@ -7,34 +7,29 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from llmsr.errors import UserError
-from llmsr.proposers.proposer import (
-    STOPS,
-    Completion,
-    ProposerConfig,
-    ProposerFailure,
-    chat_messages,
-    cut_at_stops,
-    scrubbed,
-)
+from llmsr.prompt import Chat, Prompt, cut_at_stops
+from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
+from llmsr.proposers.proposer import Completion, ProposerConfig, ProposerFailure, scrubbed
 
 BATCH_PROMPTS = 8
 HUB_SECONDS = 5.0
 LARGE_PARAMETERS = 100_000_000
-TAIL_TOKENS = 12  # enough for the longest of STOPS, one character a token
+TEMPLATE_MODES = {"auto": "auto", "chat": "model", "completion": "plain"}
 
 
 class TransformersModel:
     """Samples from a model that transformers loads, on CPU or GPU.
 
     Weights come from safetensors files only, and code that comes with a model is not run unless asked.
-    Chat models get the prompt as a chat, base models the bare prompt; `api_mode` overrules that. On a
+    Chat models get the prompt as a chat whose answer is begun, base models the bare text; `api_mode`
+    overrules that. On a
     CPU the same prompts and seeds give the same texts again, on the same machine with the same number
     of threads. `propose_many` decodes several prompts together, which costs less than one after the
     other; calls from several threads wait for one another.
@@ -48,10 +43,8 @@ class TransformersModel:
         self._lock = threading.Lock()
         self._tokenizer, model = load_model(config, path)
         self._room = getattr(model.config, "max_position_embeddings", None) or 2**31
-        self._chat = config.api_mode == "chat" or (config.api_mode == "auto" and is_chat(self._tokenizer))
-        if config.api_mode == "chat" and not self._tokenizer.chat_template:
-            raise UserError(f"{path} has no chat template: use --api_mode completion")
-        self._ends_line: dict[int, bool] = {}
+        self._template = ChatTemplate(self._tokenizer, TEMPLATE_MODES[config.api_mode])
+        self._over: dict[tuple[str, ...], Callable[[list[int]], bool]] = {}
         self._max_tokens = config.max_tokens
 
         from llmsr.proposers.sampling import Sampler
@@ -62,18 +55,18 @@ class TransformersModel:
             top_p=config.top_p,
             max_tokens=config.max_tokens,
             end_tokens=end_tokens(model, self._tokenizer),
-            is_over=(lambda tokens: False) if self._chat else self._stops,
         )
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions of a prompt."""
         return self.propose_many([prompt], n, [seed])[0]
 
-    def propose_many(self, prompts: Sequence[str], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
+    def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         """n completions of each prompt; `seeds[i]` alone decides over prompt i, but for rounding."""
-        from llmsr.proposers.sampling import Prompt
+        from llmsr.proposers import sampling
 
-        tokenised = [self._tokens(prompt) for prompt in prompts]
+        chats = [prompt.form(not self._template.plain) for prompt in prompts]
+        tokenised = [self._template.encode(chat) for chat in chats]
         longest = max(len(tokens) for tokens, _ in tokenised)
         room = self._room - longest
         if room < 16:
@@ -82,83 +75,32 @@ class TransformersModel:
                 f"the prompt has {longest} tokens and {self.name} takes {self._room} in all",
             )
         asked = [
-            Prompt(tokens, n, seed % 2**63, preface)
+            sampling.Prompt(tokens, n, seed % 2**63, preface)
             for (tokens, preface), seed in zip(tokenised, seeds, strict=True)
         ]
+        stops = chats[0].stops
         with self._lock:
-            self._sampler.max_tokens = min(self._max_tokens, room)
+            if stops not in self._over:
+                self._over[stops] = stop_test(self._tokenizer, stops)
+            self._sampler.is_over = self._over[stops]
+            self._sampler.max_tokens = min(self._max_tokens + chats[0].thinking, room)
             started = time.monotonic()
             sampled = self._sampler.sample(asked)
             seconds = (time.monotonic() - started) / (len(asked) * n)
         return [
-            [Completion(self._text(one.tokens), len(one.tokens), one.reason, seconds) for one in samples]
-            for samples in sampled
+            [
+                Completion(self._text(chat, one.tokens), len(one.tokens), one.reason, seconds)
+                for one in samples
+            ]
+            for chat, samples in zip(chats, sampled, strict=True)
         ]
+
+    def _text(self, chat: Chat, tokens: list[int]) -> str:
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return chat.begun + cut_at_stops(text, chat.stops)
 
     def close(self) -> None:
         """Nothing to stop."""
-
-    def _tokens(self, prompt: str) -> tuple[list[int], int]:
-        """The prompt's tokens, and how many of them other prompts of the problem begin with too."""
-        text = prompt
-        if self._chat:
-            text = self._tokenizer.apply_chat_template(
-                chat_messages(prompt), add_generation_prompt=True, tokenize=False
-            )
-        fast = self._tokenizer.is_fast
-        encoded = self._tokenizer(text, add_special_tokens=not self._chat, return_offsets_mapping=fast)
-        tokens = list(encoded["input_ids"])
-        if not fast:
-            return tokens, 0
-        boundary = preface_end(text)
-        preface = sum(end <= boundary for _, end in encoded["offset_mapping"])
-        return tokens, min(preface, len(tokens) - 1)
-
-    def _text(self, tokens: list[int]) -> str:
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text if self._chat else cut_at_stops(text)
-
-    def _stops(self, tokens: list[int]) -> bool:
-        """Whether a raw completion has come to one of STOPS; looked for only behind a line end."""
-        tail = tokens[-TAIL_TOKENS:]
-        if not any(self._has_line_end(token) for token in tail):
-            return False
-        text = self._tokenizer.decode(tail, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return any(text.find(stop, 1 if len(tokens) <= TAIL_TOKENS else 0) >= 0 for stop in STOPS)
-
-    def _has_line_end(self, token: int) -> bool:
-        known = self._ends_line.get(token)
-        if known is None:
-            known = self._ends_line[token] = "\n" in self._tokenizer.decode([token])
-        return known
-
-
-def preface_end(text: str) -> int:
-    """Where what all prompts of a problem share ends: behind the first docstring of a function.
-
-    Any value is right; this one saves most.
-    """
-    opening = text.find('"""', max(text.find("\ndef "), 0))
-    closing = text.find('"""', opening + 3) if opening >= 0 else -1
-    return closing + 3 if closing >= 0 else 0
-
-
-def is_chat(tokenizer: Any) -> bool:
-    """Whether a chat template adds anything to a message: one that does not belongs to a base model."""
-    if not tokenizer.chat_template:
-        return False
-    said = [{"role": "user", "content": "A"}]
-    text = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
-    return text.replace(tokenizer.bos_token or "\0", "").strip() != "A"
-
-
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids of all tokens that end an answer, as the model's configurations and its tokenizer name them."""
-    values = [
-        getattr(owner, "eos_token_id", None) for owner in (model.generation_config, model.config, tokenizer)
-    ]
-    lists = [value if isinstance(value, list | tuple) else [value] for value in values]
-    return frozenset(end for ends in lists for end in ends if end is not None)
 
 
 def load_model(config: ProposerConfig, path: str) -> tuple[Any, Any]:
@@ -204,6 +146,23 @@ def load_model(config: ProposerConfig, path: str) -> tuple[Any, Any]:
         transformers.logging.set_verbosity(shown)
 
 
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a directory or hub id; `UserError` at once where it cannot be had."""
+    import transformers
+
+    path = os.path.expanduser(path)
+    check_path(path)
+    try:
+        local = _is_at_hand(transformers, path)
+        if not local:
+            _meet_hub(path)
+        return transformers.AutoTokenizer.from_pretrained(
+            path, local_files_only=local, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise UserError(f"cannot load the tokenizer of {path}: {_advice(error)}") from None
+
+
 def _is_at_hand(transformers: Any, path: str) -> bool:
     """Whether the model lies in a directory or in the cache of earlier downloads."""
     if Path(path).expanduser().is_dir():
@@ -222,6 +181,8 @@ def _is_at_hand(transformers: Any, path: str) -> bool:
 
 def _meet_hub(path: str) -> None:
     """UserError at once when the hub is out of reach; its own client would try for most of a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise UserError(f"the model {path} is not on this machine and HF_HUB_OFFLINE forbids to fetch it")
     if urllib.request.getproxies().get("https"):
         return
     hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 from llmsr.errors import UserError
+from llmsr.prompt import Prompt
+from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.proposers.openai_compatible import OpenAICompatible
 from llmsr.proposers.proposer import Completion, ProposerConfig, scrubbed
 
@@ -37,8 +39,9 @@ class VLLMServer:
     """Starts `vllm serve` for `model_path` on a free port of this machine and asks it for completions.
 
     The server runs in a process group of its own, which `close`, the end of this process and, on Linux,
-    its sudden death bring to an end; nothing else is ever stopped. Raw completions are asked for unless
-    `api_mode` says chat. Its log stays in a file; the last lines are shown when it does not come up.
+    its sudden death bring to an end; nothing else is ever stopped. Where the model's tokenizer can be
+    read here it is given tokens, as a trainer gives them; else texts and chats. Its log stays in a file; the
+    last lines are shown when it does not come up.
     """
 
     def __init__(self, config: ProposerConfig, *, start_seconds: float = START_SECONDS) -> None:
@@ -59,24 +62,23 @@ class VLLMServer:
         atexit.register(self.close)
         try:
             self._wait_until_healthy(f"{base}/health", start_seconds)
-            mode = "completion" if config.api_mode == "auto" else config.api_mode
             parallel = config.parallel_prompts or PARALLEL_PROMPTS
             self._client = OpenAICompatible(
                 replace(
                     config,
                     api_base=f"{base}/v1",
                     api_model=SERVED_NAME,
-                    api_mode=mode,
                     parallel_prompts=parallel,
                 ),
                 send_key=False,
+                template=_template(config),
             )
         except BaseException:
             self._stop()
             raise
         self.parallel_prompts = self._client.parallel_prompts
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions of one request; UserError once the server has died."""
         if self._process.poll() is not None:
             raise UserError(f"vllm ended during the run with code {self._process.returncode}: {self._tail()}")
@@ -132,7 +134,8 @@ class VLLMServer:
 
 def _arguments(config: ProposerConfig, port: int) -> list[str]:
     command = ["serve", str(config.model_path), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--served-model-name", SERVED_NAME]
+    # sampled as in training: a model's own configuration may set top_k or a repetition penalty
+    command += ["--served-model-name", SERVED_NAME, "--generation-config", "vllm"]
     command += ["--gpu-memory-utilization", str(config.gpu_memory_utilization)]
     if config.dtype != "auto":
         command += ["--dtype", config.dtype]
@@ -142,6 +145,17 @@ def _arguments(config: ProposerConfig, port: int) -> list[str]:
         return command + shlex.split(config.vllm_args)
     except ValueError as error:
         raise UserError(f"--vllm_args {config.vllm_args!r} cannot be read: {error}") from None
+
+
+def _template(config: ProposerConfig) -> ChatTemplate | None:
+    """The model's way from chats to tokens; None where its tokenizer is the server's alone."""
+    from llmsr.proposers.transformers_model import TEMPLATE_MODES, load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(str(config.model_path), config.trust_remote_code)
+    except UserError:
+        return None
+    return ChatTemplate(tokenizer, TEMPLATE_MODES[config.api_mode])
 
 
 def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -42,7 +42,7 @@ class Member:
         return -math.log10(max(self.nmse, NMSE_FLOOR))
 
     def version(self) -> Version:
-        return Version(self.body, self.score, self.sample, self.params)
+        return Version(self.body, self.score, self.sample, self.params, self.nmse)
 
 
 def member_of(number: int, evaluation: Evaluation) -> Member:

@@ -18,13 +18,12 @@ from typing import Protocol
 import numpy as np
 
 from llmsr.completion.answer import MAX_TEXT
-from llmsr.context import Known, notes, read_context
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.interruption import uninterrupted
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
-from llmsr.prompt import Version, build_prompt, version_bodies
+from llmsr.prompt import make_prompt, version_bodies
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import Evaluation, Sample, is_llm_sample
@@ -116,7 +115,6 @@ class Search:
         self.seeds = [evaluation for evaluation in begun if evaluation.ok]
         members = [member_of(0, evaluation) for evaluation in self.seeds]
         self.population = make_population(settings, members, problem.spec)
-        self._context = read_context(settings.context)
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         earlier = list(earlier)
@@ -183,25 +181,21 @@ class Search:
     def _propose(self, prompts: list[_Asked]) -> _Received:
         """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
         versions = [[member.version() for member in asked.draw.members] for asked in prompts]
-        texts = [
-            build_prompt(self.problem.spec, shown, self._notes(asked, shown))
+        prompted = [
+            make_prompt(self.problem, shown, self.settings, asked.refusals)
             for asked, shown in zip(prompts, versions, strict=True)
         ]
         if isinstance(self.proposer, BatchProposer):
             seeds = [asked.seed for asked in prompts]
-            answers = self.proposer.propose_many(texts, self.settings.samples_per_prompt, seeds)
+            answers = self.proposer.propose_many(prompted, self.settings.samples_per_prompt, seeds)
         else:
-            answers = [self.proposer.propose(texts[0], prompts[0].count, prompts[0].seed)]
+            answers = [self.proposer.propose(prompted[0], prompts[0].count, prompts[0].seed)]
         received = []
         for asked, shown, completions in zip(prompts, versions, answers, strict=True):
             names = version_bodies(self.problem.spec, shown)
             new = completions[self._archived(asked) : asked.count]
             received.append([(c, self.evaluator.submit(c.text, names)) for c in new])
         return received
-
-    def _notes(self, asked: _Asked, shown: list[Version]) -> tuple[str, ...]:
-        names = list(version_bodies(self.problem.spec, shown))
-        return notes(self._context, Known(self.problem, names, shown, asked.refusals))
 
     def _archived(self, asked: _Asked) -> int:
         """How many of a prompt's completions need not be evaluated again."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmsr.config import check_not_negative, check_positive, option
-from llmsr.context import CONTEXTS, read_context
 from llmsr.errors import UserError
+from llmsr.prompt import PromptSettings
 from llmsr.workers.pool import parse_workers
 
 DASHBOARDS = ("tensorboard", "wandb")
@@ -49,7 +49,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(PromptSettings):
     """evolutionary search"""
 
     budget: int = option(1000, "completions to ask the model for, in all")
@@ -81,11 +81,6 @@ class SearchSettings:
         "prompts in flight, each drawn without the others' samples; 0: what the proposer serves, plus one",
     )
 
-    context: str = option(
-        "none",
-        "what prompts tell beside earlier equations, a comma list of " + ", ".join(CONTEXTS),
-    )
-
     refine: str = option(
         "run",
         "refine new records without a model, by fits that the budget does not count: records of the run, of "
@@ -101,7 +96,7 @@ class SearchSettings:
     refine_shown: bool = option(True, "let prompts show the best refinement of a record")
 
     def __post_init__(self) -> None:
-        read_context(self.context)
+        super().__post_init__()
         for name in ("budget", "samples_per_prompt", "islands", "functions_per_prompt", "refine_fits"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")

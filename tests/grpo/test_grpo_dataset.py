@@ -8,10 +8,10 @@ from grpo_problem import write_problem
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
-from llmsr.grpo.dataset import PromptForm
+from llmsr.grpo.dataset import PromptForm, row_chat
 from llmsr.grpo.pool import build_pool
 from llmsr.problem.loading import load_problem
-from llmsr.prompt import INSTRUCTION
+from llmsr.prompt import INSTRUCTION, PromptSettings
 
 N_TRAIN, N_VALIDATION = 40, 8
 BARE = PromptForm(chat=False)
@@ -63,10 +63,7 @@ def test_every_column_is_in_the_signature_that_is_to_be_completed():
     with Evaluator(problem, workers=1) as evaluator:
         pool = build_pool(problem, evaluator, 1, seed=0)
     (row,), _ = dataset.prompt_rows(problem, pool, 1, 0, seed=0, form=PromptForm())
-    header = text(row).rsplit("def ", 1)[1]
-    assert header.startswith("equation_v")
-    for column in ("t:", "x:", "v:", "params:"):
-        assert column in header
+    assert row["extra_info"]["begun"].endswith("def equation(t, x, v, params):\n    return")
 
 
 def test_later_versions_are_better_than_earlier_ones(rows):
@@ -97,32 +94,28 @@ def test_parquet_gives_back_what_was_written(rows, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
-def test_details_show_scores_constants_data_and_other_words(problem, pool):
-    train, _ = dataset.prompt_rows(problem, pool, 40, 0, seed=0, form=PromptForm(details=True))
-    texts = [text(row) for row in train]
-    for wanted in (
-        "# error on the data (NMSE)",
-        "fitted params used",
-        "# some rows of the data",
-        "# ranges of the data",
-    ):
-        assert any(wanted in t for t in texts)
-    assert any(not t.startswith(INSTRUCTION) for t in texts)
+def test_context_shows_constants_data_and_ranges(problem, pool):
+    form = PromptForm(PromptSettings(context="constants,columns,rows"))
+    train, _ = dataset.prompt_rows(problem, pool, 40, 0, seed=0, form=form)
+    for row in train:
+        assert all(wanted in text(row) for wanted in ("fitted: params[", "some rows of the data", "median"))
 
 
-def test_without_details_the_prompt_is_the_one_form_that_the_search_uses(rows):
+def test_without_a_chat_the_prompt_is_the_one_form_that_the_search_uses(rows):
     assert all(text(row).startswith(INSTRUCTION) for row in rows[0])
     assert not any("# error" in text(row) for row in rows[0])
 
 
 def test_a_prompt_that_is_too_long_shows_less_and_then_is_refused(problem, pool):
-    def length(messages):
-        return messages[-1]["content"].count("def equation_v")
+    def length(chat):
+        return chat.messages[-1]["content"].count("def equation_v")
 
-    train, _ = dataset.prompt_rows(problem, pool, 6, 0, 0, PromptForm(tokens=length, max_tokens=2))
-    assert {length(row["prompt"]) for row in train} == {2}
+    train, _ = dataset.prompt_rows(
+        problem, pool, 6, 0, 0, PromptForm(chat=False, tokens=length, max_tokens=2)
+    )
+    assert {length(row_chat(row)) for row in train} == {2}
     with pytest.raises(UserError, match="--max_prompt_length"):
-        dataset.prompt_rows(problem, pool, 6, 0, 0, PromptForm(tokens=length, max_tokens=1))
+        dataset.prompt_rows(problem, pool, 6, 0, 0, PromptForm(chat=False, tokens=length, max_tokens=1))
 
 
 def test_more_prompts_than_the_pool_can_tell_apart_are_refused(problem, pool):

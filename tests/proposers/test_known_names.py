@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llmsr.problem.spec import load_spec, parse_spec
 from llmsr.problem.spec_writing import Quantity, spec_text
-from llmsr.prompt import Version, build_prompt
+from llmsr.prompt import Prompt, Version, build_prompt
 from llmsr.proposers.known_names import KnownNames, renamed, restored, stand_ins
 from llmsr.proposers.proposer import Completion
 
@@ -56,7 +56,7 @@ class Copying:
     name, parallel_prompts, batch_prompts = "copying", 1, 8
 
     def propose_many(self, prompts, n, seeds):
-        headers = [prompt.rsplit("def ", 1)[1].split(")")[0] for prompt in prompts]
+        headers = [prompt.text.rsplit("def ", 1)[1].split(")")[0] for prompt in prompts]
         return [[Completion(f"    return {header}", 3, "stop")] * n for header in headers]
 
     def close(self):
@@ -64,6 +64,6 @@ class Copying:
 
 
 def test_a_proposer_answers_in_the_users_names():
-    (answer,) = KnownNames(Copying()).propose(prompt(), 1, 0)
+    (answer,) = KnownNames(Copying()).propose(Prompt(prompt()), 1, 0)
     assert "minutes: np.ndarray, x1: np.ndarray, room_temp: np.ndarray" in answer.text
     assert (answer.tokens, answer.finish_reason) == (3, "stop")

@@ -11,11 +11,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
 
 from llmsr.errors import UserError
+from llmsr.prompt import Chat, Prompt, preface_end
+from llmsr.proposers import sampling
 from llmsr.proposers.choice import make_proposer
-from llmsr.proposers.proposer import CHAT_INSTRUCTION, ProposerConfig, ProposerFailure
-from llmsr.proposers.sampling import Prompt, Sampler
+from llmsr.proposers.proposer import ProposerConfig, ProposerFailure
+from llmsr.proposers.sampling import Sampler
 from llmsr.proposers.shared_prefix import ARCHITECTURES, SharedPrefixCache, serves
-from llmsr.proposers.transformers_model import TransformersModel, preface_end
+from llmsr.proposers.transformers_model import TransformersModel
 
 VOCABULARY = 260
 END = 256
@@ -137,7 +139,7 @@ def test_both_ways_sample_the_same(temperature):
     shared, plain = (sampler(tiny_model(), temperature=temperature) for _ in range(2))
     plain.shares_prefix = False
     plain.model.set_attn_implementation("sdpa")
-    prompts = [Prompt(list(range(20)), 4, 7), Prompt(list(range(50, 90)), 3, 8, preface=10)]
+    prompts = [sampling.Prompt(list(range(20)), 4, 7), sampling.Prompt(list(range(50, 90)), 3, 8, preface=10)]
     assert [tokens_of(s) for s in shared.sample(prompts)] == [tokens_of(s) for s in plain.sample(prompts)]
 
 
@@ -148,7 +150,7 @@ def test_a_model_of_another_architecture_is_sampled():
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     ends = frozenset(range(0, 256, 5))  # rows end at different steps
-    (samples,) = sampler(model, end_tokens=ends).sample([Prompt(list(range(20)), 5, 7)])
+    (samples,) = sampler(model, end_tokens=ends).sample([sampling.Prompt(list(range(20)), 5, 7)])
     assert any(len(s.tokens) < 12 for s in samples)
     assert any(s.reason == "stop" for s in samples)
 
@@ -192,7 +194,7 @@ def test_the_ends_of_the_unit_interval_are_drawn_within_the_vocabulary():
 
 
 def test_temperature_zero_is_greedy():
-    (samples,) = sampler(tiny_model(), temperature=0.0).sample([Prompt([1, 2, 3], 3, 0)])
+    (samples,) = sampler(tiny_model(), temperature=0.0).sample([sampling.Prompt([1, 2, 3], 3, 0)])
     first, second, third = tokens_of(samples)
     assert first == second == third
 
@@ -201,7 +203,7 @@ def test_temperature_zero_is_greedy():
 
 
 def test_the_same_seed_gives_the_same_text_and_another_one_does_not(directory):
-    texts = [[c.text for c in local(directory).propose(PROMPT, 4, seed)] for seed in (5, 5, 6)]
+    texts = [[c.text for c in local(directory).propose(Prompt(PROMPT), 4, seed)] for seed in (5, 5, 6)]
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
     assert len(set(texts[0])) == 4
@@ -209,18 +211,20 @@ def test_the_same_seed_gives_the_same_text_and_another_one_does_not(directory):
 
 def test_what_was_asked_before_changes_nothing(directory):
     proposer = local(directory)
-    fresh = [c.text for c in proposer.propose(PROMPT, 4, 5)]
+    fresh = [c.text for c in proposer.propose(Prompt(PROMPT), 4, 5)]
     for i in range(6):
-        proposer.propose(f"def g(x):\n    '''{i}'''\n", 2, i)
-        proposer.propose(PROMPT + "    a = 1\n", 2, i)
-    assert [c.text for c in proposer.propose(PROMPT, 4, 5)] == fresh
+        proposer.propose(Prompt(f"def g(x):\n    '''{i}'''\n"), 2, i)
+        proposer.propose(Prompt(PROMPT + "    a = 1\n"), 2, i)
+    assert [c.text for c in proposer.propose(Prompt(PROMPT), 4, 5)] == fresh
 
 
 def test_prompts_asked_together_answer_as_if_alone(directory):
     proposer = local(directory)
     prompts = [PROMPT, PROMPT.replace("v1", "v2") + "    a = 1\n", "def f(x):\n"]
-    together = proposer.propose_many(prompts, 3, [1, 2, 3])
-    alone = [proposer.propose(prompt, 3, seed) for prompt, seed in zip(prompts, [1, 2, 3], strict=True)]
+    together = proposer.propose_many([Prompt(prompt) for prompt in prompts], 3, [1, 2, 3])
+    alone = [
+        proposer.propose(Prompt(prompt), 3, seed) for prompt, seed in zip(prompts, [1, 2, 3], strict=True)
+    ]
     assert [[c.text for c in one] for one in together] == [[c.text for c in one] for one in alone]
 
 
@@ -229,8 +233,8 @@ def test_threads_get_what_they_would_get_alone(directory):
 
     proposer = local(directory)
     with ThreadPoolExecutor(4) as threads:
-        texts = list(threads.map(lambda seed: proposer.propose(PROMPT, 2, seed)[0].text, range(8)))
-    assert texts == [proposer.propose(PROMPT, 2, seed)[0].text for seed in range(8)]
+        texts = list(threads.map(lambda seed: proposer.propose(Prompt(PROMPT), 2, seed)[0].text, range(8)))
+    assert texts == [proposer.propose(Prompt(PROMPT), 2, seed)[0].text for seed in range(8)]
 
 
 # ---- ends
@@ -238,15 +242,19 @@ def test_threads_get_what_they_would_get_alone(directory):
 
 def test_the_end_token_ends_a_sample_and_is_not_counted(directory):
     ends = frozenset(range(0, VOCABULARY, 3))
-    (samples,) = sampler(tiny_model(), end_tokens=ends, max_tokens=40).sample([Prompt([1, 2, 3], 8, 0)])
+    (samples,) = sampler(tiny_model(), end_tokens=ends, max_tokens=40).sample(
+        [sampling.Prompt([1, 2, 3], 8, 0)]
+    )
     assert all(sample.reason == "stop" for sample in samples)
     assert all(token not in ends for sample in samples for token in sample.tokens)
 
 
 def test_dropping_finished_samples_changes_no_other():
     ends = frozenset(range(0, VOCABULARY, 9))
-    (dropping,) = sampler(tiny_model(), end_tokens=ends, max_tokens=40).sample([Prompt([1, 2, 3], 8, 0)])
-    (all_rows,) = sampler(tiny_model(), max_tokens=40).sample([Prompt([1, 2, 3], 8, 0)])
+    (dropping,) = sampler(tiny_model(), end_tokens=ends, max_tokens=40).sample(
+        [sampling.Prompt([1, 2, 3], 8, 0)]
+    )
+    (all_rows,) = sampler(tiny_model(), max_tokens=40).sample([sampling.Prompt([1, 2, 3], 8, 0)])
     for short, long in zip(tokens_of(dropping), tokens_of(all_rows), strict=True):
         assert short == long[: len(short)]
 
@@ -260,16 +268,16 @@ def test_a_raw_completion_is_not_sampled_beyond_the_next_function(directory):
 
 
 def test_the_token_limit_holds(directory):
-    assert {c.tokens for c in local(directory, max_tokens=7).propose(PROMPT, 3, 0)} <= set(range(8))
+    assert {c.tokens for c in local(directory, max_tokens=7).propose(Prompt(PROMPT), 3, 0)} <= set(range(8))
 
 
 def test_a_prompt_longer_than_the_model_is_a_failure_with_both_lengths(directory):
     with pytest.raises(ProposerFailure, match=r"600 tokens.*512"):
-        local(directory).propose("x" * 600, 1, 0)
+        local(directory).propose(Prompt("x" * 600), 1, 0)
 
 
 def test_the_limit_shrinks_to_the_room_behind_the_prompt(directory):
-    completions = local(directory, max_tokens=400).propose("x" * 480, 2, 0)
+    completions = local(directory, max_tokens=400).propose(Prompt("x" * 480), 2, 0)
     assert all(c.tokens <= 32 for c in completions)
 
 
@@ -293,9 +301,15 @@ def test_chat_models_get_a_chat_and_base_models_the_bare_prompt(tmp_path, templa
     tiny_model(max_position_embeddings=1024).save_pretrained(tmp_path)
     tiny_tokenizer(template).save_pretrained(tmp_path)
     proposer = local(tmp_path, api_mode=mode)
-    text = proposer._tokenizer.decode(proposer._tokens(PROMPT)[0])
-    assert text == (f"<system>{CHAT_INSTRUCTION}<user>{PROMPT}<assistant>" if chats else PROMPT)
-    proposer.propose(PROMPT, 1, 0)
+    said = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"})
+    prompt = Prompt(PROMPT, Chat(said, "return", ("\n",)))
+    asked = []
+    sample = proposer._sampler.sample
+    proposer._sampler.sample = lambda prompts: asked.extend(prompts) or sample(prompts)
+    (completion,) = proposer.propose(prompt, 1, 0)
+    text = proposer._tokenizer.decode(asked[0].tokens)
+    assert text == ("<system>Be brief.<user>Which?<assistant>return" if chats else PROMPT)
+    assert completion.text.startswith("return") == chats
 
 
 def test_chat_without_a_template_is_a_user_error(directory):
@@ -319,7 +333,7 @@ def test_a_misspelt_directory_is_a_user_error_with_the_nearest(directory):
 def test_a_directory_below_the_home_may_be_written_with_a_tilde(directory, monkeypatch):
     monkeypatch.setenv("HOME", str(directory.parent))
     model = local(f"~/{directory.name}")
-    assert model.propose("return", 1, 0)
+    assert model.propose(Prompt("return"), 1, 0)
 
 
 def test_a_directory_without_a_model_is_a_user_error(tmp_path):

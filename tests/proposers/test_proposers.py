@@ -18,12 +18,12 @@ import pytest
 from fake_server import BODY, MODEL, FakeServer
 
 from llmsr.errors import UserError
+from llmsr.prompt import Prompt, cut_at_stops
 from llmsr.proposers.choice import chosen_proposer, make_proposer
 from llmsr.proposers.proposer import (
     Completion,
     ProposerConfig,
     ProposerFailure,
-    cut_at_stops,
     scrubbed,
 )
 
@@ -52,7 +52,7 @@ def ask(server, **settings):
 
 
 def test_n_samples_come_from_one_request_with_their_tokens(server):
-    completions = ask(server).propose("the prompt", 4, 1)
+    completions = ask(server).propose(Prompt("the prompt"), 4, 1)
     assert [c.text for c in completions] == [BODY] * 4
     assert sum(c.tokens for c in completions) == 28
     assert not any(c.tokens_estimated for c in completions)
@@ -64,7 +64,7 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(server, monkeypat
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    assert ask(server).propose("p", 1, 1)
+    assert ask(server).propose(Prompt("p"), 1, 1)
 
 
 def test_the_only_model_served_is_taken(server):
@@ -77,8 +77,8 @@ def test_several_models_served_and_none_named_is_a_user_error():
 
 
 def test_chat_wraps_the_prompt_and_completion_sends_it_bare(server):
-    ask(server, api_mode="chat").propose("the prompt", 1, 1)
-    ask(server, api_mode="completion").propose("the prompt", 1, 1)
+    ask(server, api_mode="chat").propose(Prompt("the prompt"), 1, 1)
+    ask(server, api_mode="completion").propose(Prompt("the prompt"), 1, 1)
     (chat_path, _, chat), (raw_path, _, raw) = server.requests
     assert chat_path == "/v1/chat/completions"
     assert [m["role"] for m in chat["messages"]] == ["system", "user"]
@@ -89,7 +89,7 @@ def test_chat_wraps_the_prompt_and_completion_sends_it_bare(server):
 
 
 def test_the_seed_and_the_sampling_settings_reach_the_server(server):
-    ask(server, temperature=0.3, top_p=0.9, max_tokens=77).propose("p", 2, 2**33 + 5)
+    ask(server, temperature=0.3, top_p=0.9, max_tokens=77).propose(Prompt("p"), 2, 2**33 + 5)
     asked = server.requests[0][2]
     assert (asked["temperature"], asked["top_p"], asked["max_tokens"], asked["seed"]) == (0.3, 0.9, 77, 5)
 
@@ -97,26 +97,26 @@ def test_the_seed_and_the_sampling_settings_reach_the_server(server):
 def test_the_key_goes_to_the_server_and_the_newer_name_serves_too(server, monkeypatch):
     monkeypatch.delenv("API_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other0123456789")
-    ask(server).propose("p", 1, 1)
+    ask(server).propose(Prompt("p"), 1, 1)
     assert server.requests[0][1]["authorization"] == "Bearer sk-other0123456789"
 
 
 def test_a_raw_completion_ends_where_the_next_function_begins(server):
     server.text = BODY + "\n\ndef equation_v3(x):\n    return 1\n"
-    (completion,) = ask(server, api_mode="completion").propose("p", 1, 1)
+    (completion,) = ask(server, api_mode="completion").propose(Prompt("p"), 1, 1)
     assert completion.text.strip() == BODY.strip()
 
 
 def test_tokens_without_usage_are_marked_as_guesses(server):
     server.plan("no usage")
-    (completion,) = ask(server).propose("p", 1, 1)
+    (completion,) = ask(server).propose(Prompt("p"), 1, 1)
     assert completion.tokens_estimated
     assert completion.tokens > 0
 
 
 def test_a_chat_model_that_says_nothing_gives_an_empty_completion(server):
     server.plan("null content")
-    (completion,) = ask(server, api_mode="chat").propose("p", 1, 1)
+    (completion,) = ask(server, api_mode="chat").propose(Prompt("p"), 1, 1)
     assert (completion.text, completion.finish_reason) == ("", "length")
 
 
@@ -127,7 +127,7 @@ def test_a_chat_model_that_says_nothing_gives_an_empty_completion(server):
 def test_a_wrong_key_is_a_user_error_after_one_request_and_is_not_shown(server, status):
     server.always = status
     with pytest.raises(UserError, match="API_KEY") as raised:
-        ask(server).propose("p", 2, 1)
+        ask(server).propose(Prompt("p"), 2, 1)
     assert KEY not in str(raised.value)
     assert len(server.requests) == 1
 
@@ -141,14 +141,14 @@ def test_a_wrong_key_is_found_at_the_start(server):
 
 def test_a_wrong_model_is_a_user_error_that_names_the_nearest(server):
     with pytest.raises(UserError, match=r"'fake-modell'.*fake-model") as raised:
-        ask(server, api_model="fake-modell", api_mode="chat").propose("p", 2, 1)
+        ask(server, api_model="fake-modell", api_mode="chat").propose(Prompt("p"), 2, 1)
     assert "--api_model" in str(raised.value)
     assert len(server.requests) == 1
 
 
 def test_a_wrong_model_is_not_taken_for_a_server_without_chat(server):
     with pytest.raises(UserError, match="does not know the model"):
-        ask(server, api_model="other").propose("p", 2, 1)
+        ask(server, api_model="other").propose(Prompt("p"), 2, 1)
     assert len(server.requests) == 1
 
 
@@ -168,7 +168,7 @@ def test_a_redirect_is_refused_with_its_target_and_not_followed(server):
     with FakeServer() as elsewhere:
         server.redirect_to = f"{elsewhere.base}/chat/completions"
         with pytest.raises(UserError, match="redirects to") as raised:
-            ask(server).propose("p", 1, 1)
+            ask(server).propose(Prompt("p"), 1, 1)
         assert server.redirect_to in str(raised.value)
         assert elsewhere.requests == []
 
@@ -176,7 +176,7 @@ def test_a_redirect_is_refused_with_its_target_and_not_followed(server):
 def test_a_used_up_quota_is_not_waited_for(server):
     server.plan("quota")
     with pytest.raises(UserError, match="quota"):
-        ask(server).propose("p", 1, 1)
+        ask(server).propose(Prompt("p"), 1, 1)
     assert len(server.requests) == 1
 
 
@@ -212,7 +212,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_costs_nothing_but_another_request(server, fault):
     server.plan(fault, fault)
-    assert len(ask(server).propose("p", 3, 1)) == 3
+    assert len(ask(server).propose(Prompt("p"), 3, 1)) == 3
     assert len(server.requests) == 3
 
 
@@ -220,7 +220,7 @@ def test_a_fault_that_passes_costs_nothing_but_another_request(server, fault):
 def test_a_fault_that_stays_is_a_failure_with_kind_and_reason_after_the_retries(server, fault, kind):
     server.always = fault
     with pytest.raises(ProposerFailure, match="tried 3 times") as raised:
-        ask(server).propose("p", 2, 1)
+        ask(server).propose(Prompt("p"), 2, 1)
     assert raised.value.kind == kind
     assert len(server.requests) == 3
 
@@ -230,7 +230,7 @@ def test_a_hang_ends_with_the_timeout(server):
     proposer = ask(server, timeout=0.2, retries=1)
     started = time.monotonic()
     with pytest.raises(ProposerFailure, match="no answer within") as raised:
-        proposer.propose("p", 2, 1)
+        proposer.propose(Prompt("p"), 2, 1)
     assert raised.value.kind == "timeout"
     assert time.monotonic() - started < 2.5
 
@@ -238,7 +238,7 @@ def test_a_hang_ends_with_the_timeout(server):
 def test_retry_after_is_kept_to(server):
     server.retry_after = "0.4"
     server.plan("429")
-    ask(server).propose("p", 1, 1)
+    ask(server).propose(Prompt("p"), 1, 1)
     assert server.times[1] - server.times[0] >= 0.4
 
 
@@ -246,7 +246,7 @@ def test_an_endless_retry_after_is_capped(server, monkeypatch):
     monkeypatch.setattr("llmsr.proposers.retry.LONGEST_WAIT_SECONDS", 0.1)
     server.retry_after = "86400"
     server.plan("429")
-    assert len(ask(server).propose("p", 1, 1)) == 1
+    assert len(ask(server).propose(Prompt("p"), 1, 1)) == 1
 
 
 def test_closing_ends_a_wait(server):
@@ -258,16 +258,16 @@ def test_closing_ends_a_wait(server):
     threading.Timer(0.3, proposer.close).start()
     started = time.monotonic()
     with pytest.raises(ProposerFailure):
-        proposer.propose("p", 1, 1)
+        proposer.propose(Prompt("p"), 1, 1)
     assert time.monotonic() - started < 5
 
 
 def test_a_server_that_goes_away_in_mid_run_is_a_failure_of_the_prompt():
     with FakeServer() as fake:
         proposer = ask(fake, retries=1)
-        assert len(proposer.propose("p", 1, 1)) == 1
+        assert len(proposer.propose(Prompt("p"), 1, 1)) == 1
     with pytest.raises(ProposerFailure) as raised:
-        proposer.propose("p", 1, 1)
+        proposer.propose(Prompt("p"), 1, 1)
     assert raised.value.kind == "connection"
 
 
@@ -277,16 +277,16 @@ def test_a_server_that_goes_away_in_mid_run_is_a_failure_of_the_prompt():
 def test_a_server_that_refuses_n_is_asked_one_by_one_from_then_on(server):
     server.always = "no n"
     proposer = ask(server)
-    assert len(proposer.propose("p", 3, 10)) == 3
+    assert len(proposer.propose(Prompt("p"), 3, 10)) == 3
     assert [asked.get("n") for _, _, asked in server.requests] == [3, None, None, None]
     assert sorted(asked["seed"] for _, _, asked in server.requests[1:]) == [10, 11, 12]
-    assert len(proposer.propose("p", 3, 10)) == 3
+    assert len(proposer.propose(Prompt("p"), 3, 10)) == 3
     assert len(server.requests) == 7
 
 
 def test_a_server_that_ignores_n_is_asked_for_the_rest(server):
     server.always = "one choice"
-    assert len(ask(server).propose("p", 4, 1)) == 4
+    assert len(ask(server).propose(Prompt("p"), 4, 1)) == 4
     assert len(server.requests) == 4
 
 
@@ -294,14 +294,14 @@ def test_a_server_without_seeds_is_served_without(server, caplog):
     server.always = "no seed"
     proposer = ask(server)
     with caplog.at_level(logging.WARNING):
-        assert len(proposer.propose("p", 2, 1)) == 2
+        assert len(proposer.propose(Prompt("p"), 2, 1)) == 2
     assert "seed" not in server.requests[-1][2]
     assert "seed" in caplog.text
 
 
 def test_models_that_name_the_token_limit_otherwise_are_served(server):
     server.always = "new limit"
-    assert len(ask(server, max_tokens=99).propose("p", 2, 1)) == 2
+    assert len(ask(server, max_tokens=99).propose(Prompt("p"), 2, 1)) == 2
     assert server.requests[-1][2]["max_completion_tokens"] == 99
 
 
@@ -309,20 +309,20 @@ def test_models_that_name_the_token_limit_otherwise_are_served(server):
 def test_auto_mode_takes_raw_completions_where_the_model_does_not_chat(server, fault):
     server.plan(fault)
     proposer = ask(server)
-    assert len(proposer.propose("p", 2, 1)) == 2
+    assert len(proposer.propose(Prompt("p"), 2, 1)) == 2
     assert [path for path, _, _ in server.requests] == ["/v1/chat/completions", "/v1/completions"]
 
 
 def test_a_refusal_that_nothing_mends_is_a_user_error(server):
     server.always = "400"
     with pytest.raises(UserError, match="status 400"):
-        ask(server, api_mode="chat").propose("p", 2, 1)
+        ask(server, api_mode="chat").propose(Prompt("p"), 2, 1)
     assert len(server.requests) <= 3
 
 
 def test_a_server_without_a_model_list_is_served(server):
     server.lists_models = False
-    assert len(ask(server, api_model=MODEL).propose("p", 2, 1)) == 2
+    assert len(ask(server, api_model=MODEL).propose(Prompt("p"), 2, 1)) == 2
 
 
 # ---- keys
@@ -332,7 +332,7 @@ def test_a_server_without_a_model_list_is_served(server):
 def test_keys_appear_in_no_error_and_no_log(server, fault, caplog, capfd):
     server.always = fault
     with caplog.at_level(logging.DEBUG), pytest.raises((UserError, ProposerFailure)) as raised:
-        ask(server).propose("p", 2, 1)
+        ask(server).propose(Prompt("p"), 2, 1)
     shown = str(raised.value) + repr(raised.value) + caplog.text + "".join(capfd.readouterr())
     assert KEY not in shown
     assert KEY[3:] not in shown
@@ -358,7 +358,7 @@ def engine(server, **settings):
 
 
 def test_the_local_engine_is_asked_by_its_own_protocol(server):
-    completions = engine(server, temperature=0.5).propose("the prompt", 3, 7)
+    completions = engine(server, temperature=0.5).propose(Prompt("the prompt"), 3, 7)
     assert [c.text for c in completions] == [BODY] * 3
     path, _, asked = server.requests[0]
     assert path == "/completions"
@@ -369,16 +369,16 @@ def test_the_local_engine_is_asked_by_its_own_protocol(server):
 @pytest.mark.parametrize("fault", ["429", "500", "garbage", "html", "deep", "null choices", "half", "reset"])
 def test_faults_of_the_local_engine_are_retried_then_counted(server, fault):
     server.plan(fault)
-    assert len(engine(server).propose("p", 2, 1)) == 2
+    assert len(engine(server).propose(Prompt("p"), 2, 1)) == 2
     server.always = fault
     with pytest.raises(ProposerFailure, match="tried 2 times"):
-        engine(server).propose("p", 2, 1)
+        engine(server).propose(Prompt("p"), 2, 1)
 
 
 def test_a_local_engine_that_hangs_ends_with_the_timeout(server):
     server.always = "hang"
     with pytest.raises(ProposerFailure) as raised:
-        engine(server, timeout=0.2).propose("p", 2, 1)
+        engine(server, timeout=0.2).propose(Prompt("p"), 2, 1)
     assert raised.value.kind == "timeout"
 
 
@@ -386,14 +386,14 @@ def test_a_local_engine_that_hangs_ends_with_the_timeout(server):
 def test_what_is_no_local_engine_is_a_user_error(server, fault):
     server.always = fault
     with pytest.raises(UserError, match="engine"):
-        engine(server).propose("p", 2, 1)
+        engine(server).propose(Prompt("p"), 2, 1)
 
 
 def test_no_local_engine_is_a_user_error():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(UserError, match="--port"):
-            make_proposer(ProposerConfig(port=unused.getsockname()[1])).propose("p", 1, 1)
+            make_proposer(ProposerConfig(port=unused.getsockname()[1])).propose(Prompt("p"), 1, 1)
 
 
 # ---- replay
@@ -410,30 +410,30 @@ def texts(completions: list[Completion]) -> list[str]:
 
 def test_replay_hands_out_in_order_then_nothing(tmp_path):
     proposer = replay(tmp_path / "r.jsonl", *({"completion": str(i), "id": i} for i in range(5)), "")
-    assert texts(proposer.propose("p", 3, 0)) == ["0", "1", "2"]
-    assert texts(proposer.propose("q", 3, 0)) == ["3", "4"]
-    assert proposer.propose("q", 3, 0) == []
+    assert texts(proposer.propose(Prompt("p"), 3, 0)) == ["0", "1", "2"]
+    assert texts(proposer.propose(Prompt("q"), 3, 0)) == ["3", "4"]
+    assert proposer.propose(Prompt("q"), 3, 0) == []
 
 
 def test_replay_skips_what_a_resumed_run_has(tmp_path):
     proposer = replay(tmp_path / "r.jsonl", *({"completion": str(i)} for i in range(5)))
     proposer.skip(3)
-    assert texts(proposer.propose("p", 1, 0)) == ["3"]
+    assert texts(proposer.propose(Prompt("p"), 1, 0)) == ["3"]
     proposer.skip(10)
-    assert proposer.propose("p", 1, 0) == []
+    assert proposer.propose(Prompt("p"), 1, 0) == []
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"completion": 3}', '{"text": "x"}', "[" * 100_000])
 def test_a_faulty_line_is_named(tmp_path, line):
     proposer = replay(tmp_path / "r.jsonl", {"completion": "a"}, "", line)
-    proposer.propose("p", 1, 0)
+    proposer.propose(Prompt("p"), 1, 0)
     with pytest.raises(UserError, match=r"r\.jsonl, line 3"):
-        proposer.propose("p", 1, 0)
+        proposer.propose(Prompt("p"), 1, 0)
 
 
 def test_replay_takes_recorded_tokens_and_guesses_others(tmp_path):
     proposer = replay(tmp_path / "r.jsonl", {"completion": "a", "tokens": 9}, {"completion": "a b c d"})
-    first, second = proposer.propose("p", 2, 0)
+    first, second = proposer.propose(Prompt("p"), 2, 0)
     assert (first.tokens, first.tokens_estimated) == (9, False)
     assert second.tokens_estimated
 
@@ -443,7 +443,7 @@ def test_a_missing_or_binary_replay_file_is_a_user_error(tmp_path):
         make_proposer(ProposerConfig(replay_path=str(tmp_path / "none.jsonl")))
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(UserError, match="UTF-8"):
-        make_proposer(ProposerConfig(replay_path=str(tmp_path / "b.jsonl"))).propose("p", 1, 0)
+        make_proposer(ProposerConfig(replay_path=str(tmp_path / "b.jsonl"))).propose(Prompt("p"), 1, 0)
 
 
 # ---- which proposer
@@ -565,7 +565,7 @@ def test_vllm_is_started_asked_for_raw_completions_and_stopped_with_its_children
         )
     )
     try:
-        assert texts(proposer.propose("p", 3, 1)) == [BODY] * 3
+        assert texts(proposer.propose(Prompt("p"), 3, 1)) == [BODY] * 3
         child = int(proposer.log_path.read_text().split()[1])
         server = proposer._process.pid
         assert lives(child)
@@ -613,7 +613,7 @@ def test_vllm_that_dies_in_mid_run_is_a_user_error(vllm):
         os.killpg(proposer._process.pid, signal.SIGKILL)
         proposer._process.wait()
         with pytest.raises(UserError, match="ended during the run"):
-            proposer.propose("p", 1, 1)
+            proposer.propose(Prompt("p"), 1, 1)
     finally:
         proposer.close()
 
@@ -623,7 +623,8 @@ def test_vllm_ends_when_its_parent_is_killed(vllm, tmp_path):
     vllm()
     code = textwrap.dedent("""
         import os, time
-        from llmsr.proposers.choice import make_proposer
+        from llmsr.prompt import Prompt, cut_at_stops
+from llmsr.proposers.choice import make_proposer
         from llmsr.proposers.proposer import ProposerConfig
         proposer = make_proposer(ProposerConfig(proposer="vllm", model_path="some/model"))
         print(proposer._process.pid, flush=True)

@@ -23,14 +23,14 @@ import torch
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.advantage import batch_advantages
-from llmsr.grpo.dataset import PromptForm, Row
+from llmsr.grpo.dataset import Row, prompt_form, row_chat
 from llmsr.grpo.local.packed import Preface
 from llmsr.grpo.local.policy import Answer, Asked, draw_answers, log_probabilities
 from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.scoring.reward_function import RewardFunction
-from llmsr.grpo.tokens import PromptTokens, end_tokens, stop_test
+from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once
 GRADIENT_CLIP = 1.0
@@ -54,9 +54,10 @@ class LocalTrainer:
         config = plan.config
         self.tokenizer, self.model = self._base()
         self.reference = copy.deepcopy(self.model).requires_grad_(False) if config.kl_coef else None
-        self.prompt_tokens = PromptTokens(self.tokenizer, config.chat_template)
+        self.template = ChatTemplate(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)
-        self.is_over = stop_test(self.tokenizer) if self.prompt_tokens.plain and not plan.tiny else None
+        stops = row_chat(self.rows[0]).stops
+        self.is_over = stop_test(self.tokenizer, stops) if stops and not plan.tiny else None
         self.optimizer = self._new_optimizer()
         self.memory = self._memory() if config.memory != "none" else None
         self.step = self._resume() if config.resume else 0
@@ -125,7 +126,7 @@ class LocalTrainer:
         """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the
         weights."""
         config = self.plan.config
-        prompts = [Asked(*self.prompt_tokens.encode(row["prompt"])) for row in rows]
+        prompts = [Asked(*self.template.encode(row_chat(row, config.thinks))) for row in rows]
         draw = Random(f"{occasion} {config.seed}")
         seeds = [draw.getrandbits(62) for _ in prompts]
         together = max(1, ANSWERS_TOGETHER // n)
@@ -259,12 +260,7 @@ class LocalTrainer:
 
     def _memory(self) -> LiveMemory:
         config = self.plan.config
-        form = PromptForm(
-            config.prompt_details == "mixed",
-            not self.prompt_tokens.plain,
-            self.prompt_tokens.count,
-            config.max_prompt_length,
-        )
+        form = prompt_form(config, self.template, config.max_prompt_length)
         return LiveMemory(self.plan.run_dir, form)
 
     def _resume(self) -> int:

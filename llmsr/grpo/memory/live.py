@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from random import Random
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from llmsr.grpo.dataset import PromptForm, Row, prompt_row
 from llmsr.grpo.memory.seeds import read_seeds
 from llmsr.grpo.run_record import RunRecord, load_run_problem
 from llmsr.problem.loading import Problem
+from llmsr.prompt import Chat
 from llmsr.refinement.refiner import best_refinement
 from llmsr.sample import POLICY, REFINE, Sample
 from llmsr.search.population import Draw, Member, Population
@@ -67,8 +67,8 @@ class LiveMemory:
         self._released = []
         name = row["extra_info"]["problem"]
         draw = self._draw(name, number)
-        shown, messages = self._fitting(name, number, draw.members)
-        return prompt_row(self.problems[name], messages, shown, number, "train", draw.island)
+        shown, chat = self._fitting(name, draw.members)
+        return prompt_row(self.problems[name], chat, shown, number, "train", draw.island)
 
     def release(self, samples: Sequence[Sample]) -> None:
         """Let answers in that were archived before the run was resumed, since they were drawn again."""
@@ -104,14 +104,11 @@ class LiveMemory:
         self._drawn.add(number)
         return self.populations[name].draw(np.random.default_rng([self.seed, DRAWS, number]))
 
-    def _fitting(
-        self, name: str, number: int, members: Sequence[Member]
-    ) -> tuple[list[Member], list[dict[str, str]]]:
-        """As many of the members as fit into a prompt, the longest left out first, and its messages."""
+    def _fitting(self, name: str, members: Sequence[Member]) -> tuple[list[Member], Chat]:
+        """As many of the members as fit into a prompt, the longest left out first, and that prompt."""
         shown = list(members)
         while True:
-            rng = Random(f"memory {name} {self.seed} {number}")
-            messages = self.form.messages(rng, self.problems[name], shown)
-            if not shown or self.form.fits(messages):
-                return shown, messages
+            chat = self.form.of(self.problems[name], shown)
+            if not shown or self.form.fits(chat):
+                return shown, chat
             shown.remove(max(shown, key=lambda member: len(member.body)))

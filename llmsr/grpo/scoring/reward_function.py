@@ -76,7 +76,10 @@ class RewardFunction:
     ) -> Pending:
         """Start the evaluation of one answer of `tokens` tokens; `finish` waits for it."""
         info = dict(extra_info or {})
-        answer = Answer(str(solution_str), str(info.get("problem") or ground_truth), info, tokens)
+        text = (
+            f"{info.get('begun') or ''}{solution_str}"  # what the prompt gave of the answer stands before it
+        )
+        answer = Answer(text, str(info.get("problem") or ground_truth), info, tokens)
         try:
             evaluator = self._evaluators[answer.problem]
             return Pending(answer, evaluator.submit(answer.text, answer.versions))

@@ -20,6 +20,7 @@ from llmsr.grpo.plan import Plan
 VERL_VERSION = "0.9.1"
 VLLM_VERSION = "0.24.0"
 CONFIG_NAME = "grpo_config"
+AGENT_LOOP, AGENT_LOOPS = "llmsr_begun_answer", "agent_loops.yaml"
 PLUGIN = Path(__file__).with_name("plugin.py")
 MEMORY_DATASET = Path(__file__).with_name("memory_dataset.py")
 ENGINE = "llmsr.grpo.verl.engine"
@@ -85,6 +86,7 @@ def verl_config(
             "shuffle": True,
             "seed": config.seed,
             "trust_remote_code": config.trust_remote_code,
+            "apply_chat_template_kwargs": {"enable_thinking": config.thinks},
             **({} if config.memory == "none" else {"custom_cls": memory}),
         },
         "actor_rollout_ref": {
@@ -149,7 +151,12 @@ def verl_config(
                 "log_prob_max_token_len_per_gpu": tokens,
                 "engine_kwargs": {"vllm": _engine_arguments(plan)},
                 # answers wait on vLLM and fits, not on this process: one a node is enough and starts soonest
-                "agent": {"num_workers": config.nnodes},
+                # the loop is ours: it begins the answers and says where they end
+                "agent": {
+                    "num_workers": config.nnodes,
+                    "default_agent_loop": AGENT_LOOP,
+                    "agent_loop_config_path": str(plan.run_dir / AGENT_LOOPS),
+                },
                 "val_kwargs": {"n": 1, "do_sample": True, "temperature": config.temperature},
             },
         },
@@ -192,9 +199,11 @@ def command(run_dir: Path, overrides: Sequence[str]) -> list[str]:
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path) -> Path:
-    """Write grpo_config.yaml, whole or not at all."""
+    """Write grpo_config.yaml, and agent_loops.yaml that it names, each whole or not at all."""
     import yaml
 
+    loops = [{"name": AGENT_LOOP, "_target_": "llmsr.grpo.verl.begun_answer.BegunAnswerLoop"}]
+    write_file(run_dir / AGENT_LOOPS, yaml.safe_dump(loops))
     path = run_dir / f"{CONFIG_NAME}.yaml"
     write_file(path, yaml.safe_dump(dict(config), sort_keys=False, width=110))
     return path

@@ -12,10 +12,10 @@ from typing import Any
 
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from llmsr.grpo.dataset import PromptForm
+from llmsr.grpo.dataset import prompt_form
 from llmsr.grpo.memory.live import LiveMemory
 from llmsr.grpo.run_record import RunRecord
-from llmsr.grpo.tokens import PromptTokens
+from llmsr.proposers.chat_template import ChatTemplate
 
 
 class MemoryDataset(RLHFDataset):
@@ -34,7 +34,7 @@ class MemoryDataset(RLHFDataset):
         if row["extra_info"]["split"] != "train":
             return row
         if self._memory is None:
-            self._memory = self._begin(chat=len(row["prompt"]) > 1)
+            self._memory = self._begin()
         made = self._memory.row(row, self._number)
         self._number += 1
         return {**row, **made, "raw_prompt": made["prompt"], "index": made["extra_info"]["index"]}
@@ -42,11 +42,10 @@ class MemoryDataset(RLHFDataset):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_memory": None}
 
-    def _begin(self, chat: bool) -> LiveMemory:
+    def _begin(self) -> LiveMemory:
         run_dir = Path(os.environ["LLMSR_RUN_DIR"])
         record = RunRecord.read(run_dir)
         settings = record.settings
         self._number = record.finished_steps * settings.batch_size
-        tokens = PromptTokens(self.tokenizer, "model")  # VERL has put the template in place by now
-        details = settings.prompt_details == "mixed"
-        return LiveMemory(run_dir, PromptForm(details, chat, tokens.count, self.max_prompt_length))
+        template = ChatTemplate(self.tokenizer, settings.chat_template)
+        return LiveMemory(run_dir, prompt_form(settings, template, self.max_prompt_length))

@@ -6,6 +6,7 @@ import itertools
 import re
 from random import Random
 
+from llmsr.prompt import Prompt
 from llmsr.proposers.grammar.bodies import mutate, random_body
 from llmsr.proposers.proposer import Completion
 
@@ -26,9 +27,9 @@ class GrammarProposer:
     name = "grammar"
     parallel_prompts = 1
 
-    def propose(self, prompt: str, n: int, seed: int) -> list[Completion]:
-        columns, params_name, bodies = read_prompt(prompt)
-        found = _MAX_PARAMS.search(prompt)
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
+        columns, params_name, bodies = read_prompt(prompt.text)
+        found = _MAX_PARAMS.search(prompt.text)
         max_params = int(found.group(1)) if found else 10
         rng = Random(seed)
         shown = bodies[-2:]
