@@ -1,4 +1,4 @@
-"""The form for chat models: what all prompts share first, the answer begun, the same in search and training."""
+"""The form for chat models: what prompts share first, the answer begun, one form in search and training."""
 
 import json
 
@@ -33,8 +33,8 @@ def question(chat):
 def test_a_chat_tells_task_columns_errors_and_asks_last(problem):
     text = question(asked(problem, WORSE, BETTER))
     wanted = (
-        "acceleration of a nonlinear oscillator", "- x (position of the oscillator): ", "holds up to 10 constants",
-        "Error 2.00e-01:", "return params[0] * x\n", "Error 1.00e-02:", "    a = x**3\n", "Write one equation",
+        "acceleration of a nonlinear", "- x (position of the oscillator): ", "up to 10 constants",
+        "Error 2.00e-01:", "return params[0] * x\n", "Error 1.00e-02:", "a = x**3\n", "Write one equation",
     )  # fmt: skip
     places = [text.index(part) for part in wanted]
     assert places == sorted(places)

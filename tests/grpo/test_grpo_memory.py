@@ -157,13 +157,15 @@ def test_answers_of_such_steps_are_shown_once_they_were_drawn_again(made, evalua
 
 
 def test_a_prompt_that_is_too_long_leaves_the_longest_version_out(made, evaluated):
-    def versions(messages):
-        return messages[-1]["content"].count("def equation_v")
+    def versions(chat):
+        return chat.messages[-1]["content"].count("def equation_v")
 
     run_dir = made("top")
     rows = course(run_dir, evaluated[1], 4, form=PromptForm(chat=False, tokens=versions, max_tokens=2))
     assert {len(json.loads(row["extra_info"]["versions"])) for row in rows} == {1}
-    bare = course(made("top", name="bare"), evaluated[1], 1, form=PromptForm(False, False, versions, 0))
+    bare = course(
+        made("top", name="bare"), evaluated[1], 1, form=PromptForm(chat=False, tokens=versions, max_tokens=0)
+    )
     assert json.loads(bare[0]["extra_info"]["versions"]) == {}
 
 

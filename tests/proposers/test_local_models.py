@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
 
 from llmsr.errors import UserError
-from llmsr.prompt import Chat, Prompt, preface_end
+from llmsr.prompt import STOPS, Chat, Prompt, cut_at_stops, preface_end
 from llmsr.proposers import sampling
+from llmsr.proposers.chat_template import ChatTemplate, stop_test
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerConfig, ProposerFailure
 from llmsr.proposers.sampling import Sampler
@@ -260,11 +261,43 @@ def test_dropping_finished_samples_changes_no_other():
 
 
 def test_a_raw_completion_is_not_sampled_beyond_the_next_function(directory):
-    proposer = local(directory)
-    told = proposer._tokenizer("    return x\n\n\ndef equation_v2(x):\n    return 1")["input_ids"]
-    stopped = next(i for i in range(1, len(told)) if proposer._stops(told[:i]))
-    assert proposer._tokenizer.decode(told[:stopped]).endswith("\ndef ")
-    assert proposer._text(told) == "    return x\n\n"
+    tokenizer = local(directory)._tokenizer
+    told = tokenizer("    return x\n\n\ndef equation_v2(x):\n    return 1")["input_ids"]
+    is_over = stop_test(tokenizer, STOPS)
+    stopped = next(i for i in range(1, len(told)) if is_over(told[:i]))
+    assert tokenizer.decode(told[:stopped]).endswith("\ndef ")
+    assert cut_at_stops(tokenizer.decode(told)) == "    return x\n\n"
+
+
+def test_a_stop_that_a_tokenizer_cannot_spell_is_a_user_error():
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?")), unk_token="?"
+    )
+    with pytest.raises(UserError, match="cannot spell"):
+        stop_test(tokenizer, ("\n",))
+
+
+def test_a_template_that_knows_no_system_gets_one_user_message():
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+    silent = (
+        "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    )
+    chat = Chat(({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}), "return")
+    for template in (refusing, silent):
+        made = ChatTemplate(tiny_tokenizer(template))
+        assert made.text(chat) == "<user>Be brief.\n\nWhich?<assistant>return"
+    with pytest.raises(UserError, match=r"chat template of .* fails \(no chats"):
+        ChatTemplate(tiny_tokenizer("{{ raise_exception('no chats') }}"))
+
+
+def test_thinking_reaches_the_template_and_an_opened_thought_is_closed():
+    asks = TEMPLATE + "{% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
+    chat = Chat(({"role": "user", "content": "Which?"},), "return")
+    template = ChatTemplate(tiny_tokenizer(asks))
+    assert template.text(chat) == "<user>Which?<assistant><think>\n\n</think>\n\nreturn"
+    assert template.text(Chat(chat.messages, thinking=9)) == "<user>Which?<assistant><think>\n"
+    always = ChatTemplate(tiny_tokenizer(TEMPLATE + "<think>\n"))
+    assert always.text(chat) == "<user>Which?<assistant><think>\n\n</think>\n\nreturn"
 
 
 def test_the_token_limit_holds(directory):

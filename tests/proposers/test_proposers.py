@@ -81,8 +81,8 @@ def test_chat_wraps_the_prompt_and_completion_sends_it_bare(server):
     ask(server, api_mode="completion").propose(Prompt("the prompt"), 1, 1)
     (chat_path, _, chat), (raw_path, _, raw) = server.requests
     assert chat_path == "/v1/chat/completions"
-    assert [m["role"] for m in chat["messages"]] == ["system", "user"]
-    assert chat["messages"][1]["content"] == "the prompt"
+    assert chat["messages"] == [{"role": "user", "content": "the prompt"}]
+    assert chat["chat_template_kwargs"] == {"enable_thinking": False}
     assert raw_path == "/v1/completions"
     assert raw["prompt"] == "the prompt"
     assert "\ndef " in raw["stop"]
@@ -535,6 +535,7 @@ def vllm(tmp_path, monkeypatch):
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nobody waits for a hub that is out of reach
         monkeypatch.setattr("tempfile.tempdir", None)
 
     return install
@@ -623,8 +624,7 @@ def test_vllm_ends_when_its_parent_is_killed(vllm, tmp_path):
     vllm()
     code = textwrap.dedent("""
         import os, time
-        from llmsr.prompt import Prompt, cut_at_stops
-from llmsr.proposers.choice import make_proposer
+        from llmsr.proposers.choice import make_proposer
         from llmsr.proposers.proposer import ProposerConfig
         proposer = make_proposer(ProposerConfig(proposer="vllm", model_path="some/model"))
         print(proposer._process.pid, flush=True)
