@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmsr.estimator.regressor import SymbolicRegressor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["SymbolicRegressor", "__version__"]
 
 

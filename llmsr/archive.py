@@ -21,6 +21,7 @@ from llmsr.errors import UserError
 from llmsr.sample import REFINEMENT, Sample
 
 BLOCK = 2**20
+BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
 
 
 class Archive:
@@ -30,7 +31,7 @@ class Archive:
         self.path = Path(run_dir) / "archive" / f"{writer}.jsonl"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
         except OSError as error:
             raise UserError(f"cannot write the archive {self.path}: {error.strerror}") from None
         self._lock = threading.Lock()
@@ -43,7 +44,8 @@ class Archive:
             try:
                 written = 0
                 while written < len(line):
-                    written += os.pwrite(self._file, line[written:], self._end + written)
+                    os.lseek(self._file, self._end + written, os.SEEK_SET)
+                    written += os.write(self._file, line[written:])
             except OSError as error:
                 os.ftruncate(self._file, self._end)
                 reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
@@ -69,7 +71,8 @@ class Archive:
         size = end = os.fstat(self._file).st_size
         while end:
             begin = max(0, end - BLOCK)
-            found = os.pread(self._file, end - begin, begin).rfind(b"\n")
+            os.lseek(self._file, begin, os.SEEK_SET)
+            found = os.read(self._file, end - begin).rfind(b"\n")
             if found >= 0:
                 end = begin + found + 1
                 break

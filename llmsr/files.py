@@ -1,8 +1,9 @@
-"""Text files written whole or not at all, and streams that can no longer be written."""
+"""Text files written whole or not at all, locks on files, and streams that can no longer be written."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,26 @@ def write_file(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def lock(file: int, wait: bool = False) -> bool:
+    """Lock an open file for this process until it is closed; False if another one holds it.
+
+    With `wait` it is waited for.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(file, 0, os.SEEK_SET)  # the lock is on the byte at the file's position
+            msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
 
 
 def output_fault(path: str, error: OSError) -> UserError:

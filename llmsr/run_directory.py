@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llmsr.errors import UserError
-from llmsr.files import write_file
+from llmsr.files import lock, write_file
 from llmsr.problem.loading import Problem
 
 DATA = "train_data"  # in versions.json, the SHA-256 of the train rows
@@ -118,13 +117,11 @@ class RunLock:
             self._file = open(self.path, "w")  # noqa: SIM115 - held until release
         except OSError as error:
             raise UserError(f"cannot write to {run_dir}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not lock(self._file.fileno()):
             self._file.close()
             raise UserError(
                 f"another process is writing to {run_dir}; wait for it or choose another directory"
-            ) from None
+            )
 
     def release(self) -> None:
         self._file.close()

@@ -53,7 +53,7 @@ def test_the_tutorial_runs_from_data_to_latex(tmp_path):
     run(["-c", data], tmp_path)
     made, _, shown = (run(with_small_budget(command), tmp_path) for command in commands())
     assert "power from speed, slope" in made
-    assert "python main.py --problem_name ride" in made
+    assert "python -m llmsr run --problem_name ride" in made
     assert "power = " in shown
     latex = (tmp_path / "logs" / "ride" / "best_equation.tex").read_text()
     assert re.search(r"\\begin\{equation\}\s+\\mathrm\{power\} = ", latex)

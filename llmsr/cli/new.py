@@ -155,7 +155,7 @@ def _told(made: Made, given: NewSettings) -> str:
         *(f"note: {notice}" for notice in made.notices),
         f"data in {made.folder}, spec in {made.spec_path}",
     ]
-    command = f"python main.py --problem_name {problem.name}"
+    command = f"python -m llmsr run --problem_name {problem.name}"
     if given.data_dir != "data":
         command += f" --data_dir {shlex.quote(given.data_dir)}"
     if given.spec_dir != "specs":

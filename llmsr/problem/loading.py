@@ -17,7 +17,8 @@ from llmsr.problem.table import read_table
 SPLITS = ("train", "test_id", "test_ood")
 STAND_IN = "synthetic"
 LEAST_VARIANCE = 1e-280  # of a target: an error of 1e-26 of it is then still a number with all its digits
-_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
+_HOMES = (_PACKAGE / "shipped", _PACKAGE.parent)  # of data/ and specs/: in an installed package, in a clone
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
     """The problem called `name`: its spec and `<data_dir>/<name>/{train,test_id,test_ood}.csv`.
 
     Without `spec_path` the spec is `specs/specification_<name>_numpy.txt`. Relative paths start at the
-    working directory, else at the project's own folder. The last column is the target; the others are the
+    working directory, else where the project keeps its own. The last column is the target; the others are the
     inputs, in the order of the equation's arguments. Where `train.csv` is absent and a folder `synthetic`
     holds a stand-in, that one is read and `synthetic` is True. `UserError` on any fault, with the file's name
     and what to do.
@@ -122,9 +123,9 @@ def nmse(prediction: np.ndarray, target: np.ndarray) -> float:
 
 def _locate(path: str | Path) -> Path:
     path = Path(path)
-    if path.exists() or path.is_absolute() or not (_ROOT / path).exists():
+    if path.exists() or path.is_absolute():
         return path
-    return _ROOT / path
+    return next((home / path for home in _HOMES if (home / path).exists()), path)
 
 
 def _source(folder: Path) -> tuple[Path, bool]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from pathlib import Path
 
 from llmsr.config import check_not_negative, check_positive
 from llmsr.errors import UserError
 from llmsr.proposers.proposer import PROPOSERS, Proposer, ProposerConfig
+
+log = logging.getLogger(__name__)
 
 
 def chosen_proposer(config: ProposerConfig) -> str:
@@ -19,7 +23,12 @@ def chosen_proposer(config: ProposerConfig) -> str:
         return "openai"
     if config.port is not None:
         return "local-engine"
-    return "transformers" if config.model_path else "skeleton-lm"
+    if config.model_path:
+        return "transformers"
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
+        log.warning("the grammar proposes, since the embedded model needs: pip install 'llmsr[lm]'")
+        return "grammar"
+    return "skeleton-lm"
 
 
 def make_proposer(config: ProposerConfig) -> Proposer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 import sys
 import threading
@@ -39,6 +38,8 @@ def main() -> None:
     """Serve tasks on the inherited socket until the pool closes it or its process is gone."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import resource  # which Windows lacks, where this module is only imported
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
     keeper = os.getpid()
     if LINUX:
@@ -139,6 +140,8 @@ def _die_first() -> None:
 
 
 def _limit_memory(limit: int | None) -> None:
+    import resource
+
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 

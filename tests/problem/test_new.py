@@ -212,7 +212,7 @@ def test_the_next_command_is_one_for_a_shell(capsys):
         == 0
     )
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("next: python main.py --problem_name mine")
+    assert last.startswith("next: python -m llmsr run --problem_name mine")
     assert shlex.split(last)[-4:] == [
         "--data_dir", folder, "--spec_path", "s s/specification_mine_numpy.txt",
     ]  # fmt: skip

@@ -8,7 +8,6 @@ compiler: whatever changes in one of them, everything is compiled anew.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+
+from llmsr.files import lock
 
 ROOMS = ("expression/engine", "fitting")
 """Folders of the package that hold compiled functions; no other module has any."""
@@ -113,21 +114,17 @@ def alone() -> Iterator[None]:
         yield
         return
     try:
-        lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         yield
         return
     end = time.monotonic() + WAIT_SECONDS
     try:
-        while time.monotonic() < end:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(0.02)
+        while not lock(file) and time.monotonic() < end:
+            time.sleep(0.02)
         yield
     finally:
-        os.close(lock)
+        os.close(file)
 
 
 def note_complete() -> None:

@@ -5,11 +5,11 @@ The file must lie on a file system with working `flock` when several nodes write
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
-from llmsr.files import write_file
+from llmsr.errors import UserError
+from llmsr.files import lock, write_file
 
 
 def next_numbers(run_dir: Path, training: bool, new: bool = True) -> tuple[int, int]:
@@ -21,9 +21,10 @@ def next_numbers(run_dir: Path, training: bool, new: bool = True) -> tuple[int, 
     """
     path = Path(run_dir) / "archive" / "counter"
     path.parent.mkdir(exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if not lock(file, wait=True):
+            raise UserError(f"{path} cannot be locked; write the run to a file system with locks")
         number, trained = (int(word) for word in (os.pread(file, 64, 0) or b"0 0").split())
         number, trained = number + new, trained + training
         os.pwrite(file, _counter(number, trained), 0)
