@@ -44,7 +44,8 @@ SHOWN_CHARACTERS = 2_000  # a longer body is shown to later prompts as our own r
 class Skeleton:
     """A completion that was understood; `expression` is what will be fitted.
 
-    `param_order[i]` is the author's index of the expression's parameter i.
+    `param_order[i]` is the index that the expression's parameter i has in `body`; `repaired` says what was
+    read otherwise than written.
     """
 
     body: str
@@ -53,6 +54,7 @@ class Skeleton:
     canonical: str
     complexity: int
     key: str
+    repaired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.complexity import complexity
     from llmsr.expression.printing.source import to_numpy_body
-    from llmsr.problem.bodies import read_body
+    from llmsr.problem.bodies import read_as_meant
 
     spec = state.problem.spec
     found = read_completion(completion, spec.function_name)
@@ -85,24 +87,22 @@ def read(state: _State, completion: str, versions: Mapping[str, str]) -> Skeleto
     own = (*spec.columns, spec.params_name)
     renamed = found.arguments is not None and len(found.arguments) == len(own)
     arguments = found.arguments if renamed else own
-    expression = read_body(spec, found.text, arguments, versions)
+    expression, text, repairs = read_as_meant(spec, found.text, arguments, versions)
     if isinstance(expression, Refusal):
-        return Evaluation(
-            status=expression.kind, reason=expression.reason, line=expression.line, body=found.text
-        )
+        return Evaluation(status=expression.kind, reason=expression.reason, line=expression.line, body=text)
     form = canonicalize(expression)
     if not form.expression.inputs:
-        return Evaluation(status="constant", reason="the inputs cancel out", body=found.text)
-    calls_versions = any(name in found.text for name in versions)
-    plain = arguments == own and not calls_versions and len(found.text) <= SHOWN_CHARACTERS
-    body = found.text if plain else to_numpy_body(expression, spec.params_name)
+        return Evaluation(status="constant", reason="the inputs cancel out", body=text, repaired=repairs)
+    calls_versions = any(name in text for name in versions)
+    plain = arguments == own and not calls_versions and len(text) <= SHOWN_CHARACTERS
+    body = text if plain else to_numpy_body(expression, spec.params_name)
     size = complexity(expression)
     if state.as_written:
         # the spec's own optimiser sees the operations in the order that the author wrote
         order = tuple(range(spec.max_params))
         key = hashlib.sha256(repr(expression.nodes).encode()).hexdigest()
-        return Skeleton(body, expression, order, form.hash, size, key)
-    return Skeleton(body, form.expression, form.params, form.hash, size, form.hash)
+        return Skeleton(body, expression, order, form.hash, size, key, repairs)
+    return Skeleton(body, form.expression, form.params, form.hash, size, form.hash, repairs)
 
 
 def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
@@ -251,6 +251,7 @@ class Evaluator:
             canonical=skeleton.canonical,
             complexity=skeleton.complexity,
             params=params,
+            repaired=skeleton.repaired,
         )
         if not first:
             evaluation = replace(evaluation, evaluations=0, fit_seconds=0.0, cpu_seconds=0.0)

@@ -38,13 +38,15 @@ class Evaluation:
     minus `train_mse` for the standard one. `params` are in the author's numbering, `max_params` long, 1.0
     where unused. `train_mse` is in squared
     units of the target; `nmse` maps a split to mean squared error over that split's variance, None where a
-    prediction is not finite. `line` is 1-based in `body`.
+    prediction is not finite. `line` is 1-based in `body`. `repaired` lists what of the answer was read
+    otherwise than written, such as "exp read as np.exp"; `body` has it put right.
     """
 
     status: str
     reason: str = ""
     line: int | None = None
     body: str = ""
+    repaired: tuple[str, ...] = ()
     expression: str = ""
     latex: str = ""
     canonical: str = ""
@@ -112,6 +114,7 @@ class Sample:
         own = {f.name for f in fields(cls)} - {"evaluation"}
         inner = {f.name for f in fields(Evaluation)}
         evaluation = {k: v for k, v in record.items() if k in inner}
+        evaluation["repaired"] = tuple(evaluation.get("repaired") or ())
         if evaluation.get("params") is not None:
             evaluation["params"] = tuple(float(p) for p in evaluation["params"])
         outer = {k: v for k, v in record.items() if k in own}

@@ -7,8 +7,8 @@
                                                     and a sample of the *.jsonl.xz files of FOLDER
 
 An answer is a whole text of a language model, or a bare body. Kept are its status, the hash of its canonical
-form, its complexity, three values (at made-up constants), and for every tenth equation of a problem the train
-NMSE that a fit reaches.
+form, its complexity, three values (at made-up constants), and of every tenth one the train NMSE that a fit
+reaches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from llmsr.expression import Expression, Refusal, evaluate, parse  # noqa: E402
 from llmsr.expression.canonical import canonicalize  # noqa: E402
 from llmsr.expression.complexity import complexity  # noqa: E402
 from llmsr.fitting import fit  # noqa: E402
-from llmsr.problem.bodies import read_body  # noqa: E402
+from llmsr.problem.bodies import read_as_meant  # noqa: E402
 from llmsr.problem.loading import Problem, load_problem  # noqa: E402
 
 FILE = ROOT / "tests" / "golden" / "answers.jsonl.xz"
@@ -82,7 +82,7 @@ def _expression(case: Case) -> Expression | tuple[str, str]:
         if isinstance(body, NoBody):
             return body.kind, body.reason
         own = body.arguments is not None and len(body.arguments) == len(spec.columns) + 1
-        found = read_body(spec, body.text, body.arguments if own else None)
+        found = read_as_meant(spec, body.text, body.arguments if own else None).expression
     return (found.kind, found.reason) if isinstance(found, Refusal) else found
 
 
@@ -182,14 +182,11 @@ def save(cases: list[Case], path: Path) -> None:
 
 
 def with_findings(cases: Iterable[Case], fits: bool = True) -> Iterator[Case]:
-    """The cases with what reading them gives; every tenth equation of a problem is fitted too."""
-    equations = 0
-    for case in cases:
+    """The cases with what reading them gives; of every tenth one of a problem the equation is fitted too."""
+    for number, case in enumerate(cases):
         found = read(case)
-        if "problem" in case and found["status"] == "ok":
-            if fits and equations % 10 == 0:
-                found["nmse"] = train_nmse(case)
-            equations += 1
+        if fits and number % 10 == 0 and "problem" in case and found["status"] == "ok":
+            found["nmse"] = train_nmse(case)
         yield case | {"found": found}
 
 

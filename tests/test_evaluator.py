@@ -1,5 +1,6 @@
 """The one door: what becomes of a completion, whatever it holds."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
+from llmsr.sample import Sample
 
 TRUTH = """    # a whole law, every constant free
     return params[0]*np.sin(x) - params[1]*v**3 - params[2]*x**3 - params[3]*x*v - x*np.cos(params[4]*x)
@@ -84,6 +86,19 @@ def test_a_call_of_an_earlier_version_is_inlined_and_shown_without_it(evaluator)
     assert "equation_v0" not in evaluation.body
     plain = evaluator.evaluate("return params[0] * x + params[1] * v")
     assert plain.canonical == evaluation.canonical
+
+
+def test_a_slip_is_read_as_meant_said_in_the_record_and_put_right_in_what_is_shown(evaluator):
+    evaluation = evaluator.evaluate(" params[12] * x + Params[3] * exp(-v^2)\n```\n".join(["    return", ""]))
+    assert evaluation.ok
+    assert evaluation.body == "return params[0] * x + params[3] * np.exp(-v**2)\n"
+    assert len(evaluation.repaired) == 4
+    assert evaluation.params[1:3] == (1.0, 1.0) != evaluation.params[::3][:2]
+    record = json.loads(json.dumps(Sample(1, "", evaluation).to_record()))
+    assert Sample.from_record(record).evaluation == evaluation
+    assert evaluator.evaluate(evaluation.body) == replace(
+        evaluation, repaired=(), evaluations=0, fit_seconds=0.0, cpu_seconds=0.0
+    )
 
 
 def test_equal_equations_are_fitted_once_and_score_equally(evaluator):
