@@ -122,7 +122,7 @@ def fit_skeleton(state: _State, skeleton: Skeleton) -> Evaluation:
         if state.problem.spec.least_squares:
             score = -found.loss if found.loss is not None else None
         else:
-            status, reason = "timeout", "the spec's evaluate did not return before the deadline"
+            status = "timeout"
     ok = status == "ok"
     params = found.params if ok else None
     errors = split_nmse if found.engine == "callable" else split_nmse_by_engine
@@ -272,7 +272,11 @@ def _load(state: _State) -> _State:
     import llmsr.expression.printing.latex
     import llmsr.fitting.metrics  # noqa: F401
 
-    if not state.as_written:
+    if state.as_written:
+        from llmsr.fitting.reference import prepare
+
+        prepare(state.problem.spec)
+    else:
         from llmsr.fitting.search import warm_up
 
         warm_up()

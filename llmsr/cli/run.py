@@ -81,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
     problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
+    if note := problem.spec.search_note(run.fitter):
+        print(note, file=sys.stderr)
     with RunLock(run_dir):
         settings = without_secrets(as_mapping(run, search, proposer))
         earlier = _earlier_samples(settings, run.resume, run_dir, problem)

@@ -71,6 +71,8 @@ def main(argv: Sequence[str]) -> int:
     (settings,) = resolve(ScoreSettings, given=vars(parser().parse_args(argv)))
     _check_apart(settings)
     problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
+    if note := problem.spec.search_note(settings.fitter):
+        print(note, file=sys.stderr)
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_opened(settings.input, "r", sys.stdin))
         output = stack.enter_context(_opened(settings.output, "w", sys.stdout))

@@ -1,7 +1,8 @@
 """Reference fits: the spec's own `evaluate` as it stands, with the equation regenerated from its graph.
 
 The spec is the user's code and is trusted; it runs in this process. Its text is executed afresh for every
-fit, without the decorators that only mark functions, and its `equation` is ours from the start.
+fit, without the decorators that only mark functions, and its `equation` is ours from the start. A spec that
+computes in torch gets its data as float64 tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
@@ -40,88 +41,118 @@ class _Late(BaseException):
 def fit_reference(expression: Expression, problem: Problem, deadline: float = 10.0) -> Fit:
     """The fit that the spec's own `evaluate` finds on the train split; `score` is what it returned.
 
-    `loss` is the mean squared error on train at the captured parameters: for a least-squares spec exactly
-    minus the score. The parameters are the result of the spec's call of scipy's `minimize` where it makes one
-    (of several, the one whose minimum is minus the score, else the last), else those of the call of the
-    equation on all rows that had the least squared error, else (it trains on batches) of the last call.
+    `loss` is the mean squared error on train at the captured parameters: where `evaluate` is the standard
+    least squares exactly minus the score. The parameters are the result of the spec's call of scipy's
+    `minimize` where it makes one (of several, the one whose minimum is minus the score, else the last), else
+    those of the call of the equation on all rows that had the least squared error, else (it trains on
+    batches) of the last call.
 
     The deadline, in seconds, is checked at every call of the equation: past it the best parameters so far are
-    returned with `deadline_reached` and without a score, or status "timeout" where there are none. Code
+    returned with `deadline_reached`, a reason and no score, or status "timeout" where there are none. Code
     that does not call the equation is not interrupted. `evaluations` counts calls of the equation.
     """
     began, cpu_began = time.perf_counter(), time.thread_time()
     spec = problem.spec
-    watch = _Watch(expression, problem, began + deadline)
-    returned: Any = None
-    failure, late = "", False
-    try:
-        with _PATCHING, _quiet(), watch.minimize():
-            namespace: dict[str, Any] = {"__name__": "spec", _HOOK: watch.equation}
-            exec(_compiled(spec.text, spec.path, spec.function_name), namespace)
-            watch.deadline = time.perf_counter() + deadline  # a first import of torch is nobody's fault
-            train = problem.splits["train"]
-            data = {"inputs": train.inputs.copy(), "outputs": train.target.copy()}
-            returned = namespace[spec.evaluate_name](data)
-    except _Late:
-        late = True
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
-        failure = _reason(error, spec)
-
-    score = None
-    if not failure and not late:
-        score, failure = _score(returned, spec)
-    status, reason, params, loss = "ok", "", None, None
-    if failure:
-        status, reason = "error", failure
-    elif not late and score is None:
+    prepare(spec)
+    watch = _Watch(expression, problem)
+    score, failure = watch.run(deadline, as_tensors=spec.dialect == "torch")
+    if failure and watch.calls <= 1 and spec.dialect == "torch":
+        # the spec may make its tensors itself, in a way that takes arrays alone
+        second = _Watch(expression, problem)
+        score, other_failure = second.run(deadline, as_tensors=False)
+        if not other_failure:
+            watch, failure = second, ""
+    params, loss = np.empty(0), None
+    status, reason = ("error", failure) if failure else ("ok", "")
+    if not failure and not watch.late and score is None:
         status, reason = "nonfinite", f"{spec.evaluate_name} found no finite score"
-    else:
+    elif not failure:
         params = watch.params(score)
-        if params is None:
-            status = "timeout" if late else "error"
-            reason = (
-                f"no value of the equation within {deadline:g} s"
-                if late
-                else f"{spec.evaluate_name} never called {spec.function_name}"
-            )
-        else:
-            loss = -score if spec.least_squares and score is not None else watch.loss(params)
+        if watch.late:
+            reason = f"{spec.evaluate_name} did not end within {deadline:g} s; --fit_timeout gives it longer"
+        elif not len(params):
+            status, reason = "error", f"{spec.evaluate_name} never called {spec.function_name}"
+        if not len(params) and watch.late:
+            status = "timeout"
+        elif status == "ok":
+            loss = watch.loss(params) if score is None or spec.own_search else -score
             if not np.isfinite(loss):
                 status, reason, loss = "nonfinite", "the equation is not finite on every train row", None
+    padded = [1.0] * spec.max_params  # where the equation does not use a parameter
+    for index in expression.params:
+        if index < len(params):
+            padded[index] = float(params[index])
     return Fit(
         status=status,
         reason=reason,
         mode="reference",
-        params=_padded(expression, params if params is not None else (), spec.max_params),
+        params=tuple(padded),
         loss=loss,
         evaluations=watch.calls,
         seconds=time.perf_counter() - began,
         cpu_seconds=time.thread_time() - cpu_began,
-        deadline_reached=late,
+        deadline_reached=watch.late,
         engine="callable",
         score=score if status == "ok" else None,
     )
 
 
+@lru_cache(maxsize=1)
+def _load_torch() -> None:
+    """Import torch with what it loads at an optimiser's first step, which takes as long again."""
+    import torch
+
+    one = torch.nn.Parameter(torch.ones(1))
+    one.sum().backward()
+    torch.optim.Adam([one]).step()
+
+
+def prepare(spec: Spec) -> None:
+    """Load what the spec computes in, so that no deadline runs meanwhile."""
+    if spec.dialect == "torch":
+        with contextlib.suppress(ImportError):  # the spec's own import tells it with its line
+            _load_torch()
+
+
 class _Watch:
     """The equation that a spec's `evaluate` sees, and what was seen of its search."""
 
-    def __init__(self, expression: Expression, problem: Problem, deadline: float) -> None:
-        self.expression, self.problem, self.deadline = expression, problem, deadline
-        spec = problem.spec
-        self.names = (*spec.columns, spec.params_name)
-        self.target: Any = problem.splits["train"].target
+    def __init__(self, expression: Expression, problem: Problem) -> None:
+        self.expression, self.problem = expression, problem
+        self.names = (*problem.spec.columns, problem.spec.params_name)
+        self.target: Any = problem.train.target
         self.functions: dict[str, Callable[..., Any]] = {}
+        self.deadline, self.late = np.inf, False
         self.calls = 0
         self.results: list[tuple[float, np.ndarray]] = []  # minima and where scipy found them
         self.least = np.inf  # of all calls, the squared error
-        self.best: np.ndarray | None = None  # and the parameters that gave it
-        self.last: np.ndarray | None = None  # parameters of the last call on some of the rows
+        self.best = self.last = np.empty(0)  # its parameters, and those of the last call on some of the rows
         self.used = np.array(expression.params, dtype=np.intp)
         self.enough = max(expression.params, default=-1) + 1
 
+    def run(self, seconds: float, as_tensors: bool) -> tuple[float | None, str]:
+        """What the spec's `evaluate` returns, None where it is no finite number, and why it failed if so."""
+        spec, train = self.problem.spec, self.problem.train
+        data = {"inputs": train.inputs.copy(), "outputs": train.target.copy()}
+        try:
+            with _PATCHING, _quiet(), self.minimize():
+                namespace: dict[str, Any] = {"__name__": "spec", _HOOK: self.equation}
+                exec(_compiled(spec.text, spec.path, spec.function_name), namespace)
+                self.deadline = time.perf_counter() + seconds  # imports are nobody's fault
+                if as_tensors:
+                    data = {name: sys.modules["torch"].from_numpy(array) for name, array in data.items()}
+                return _score(namespace[spec.evaluate_name](data), spec)
+        except _Late:
+            self.late = True
+            return None, ""
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.path]
+            where = f"line {lines[-1]} of {spec.path}" if lines else spec.path
+            text = " ".join(str(error).split())[:200]
+            return None, f"{where}: {type(error).__name__}{': ' + text if text else ''}"
+
     def equation(self, *args: Any, **named: Any) -> Any:
-        """The regenerated equation, with the spec's own argument names."""
+        """The regenerated equation, with the spec's own argument names; in torch where an argument is."""
         if time.perf_counter() > self.deadline:
             raise _Late
         if named:
@@ -129,13 +160,13 @@ class _Watch:
         if named or len(args) != len(self.names):
             raise TypeError(f"the equation takes ({', '.join(self.names)})")
         self.calls += 1
-        torch = sys.modules.get("torch")
-        if torch is not None and any(isinstance(a, torch.Tensor) for a in args):
-            value = self._function("torch")(*args)
-            self._note_torch(torch, args[-1], value)
+        tensors = _tensors(args)
+        if tensors is not None:
+            value = self._function("torch")(*tensors)
+            self._note(tensors[-1], value.detach().cpu().numpy())
         else:
             value = self._function("numpy")(*args)
-            if not self.problem.spec.least_squares:
+            if self.problem.spec.own_search:
                 self._note(args[-1], value)
         return value
 
@@ -146,18 +177,9 @@ class _Watch:
         return self.functions[dialect]
 
     def _note(self, params: Any, value: Any) -> None:
-        if np.size(value) == self.target.size:
+        if np.size(value) == len(self.target):
             residual = np.reshape(value, -1) - self.target
             self._keep(float(np.dot(residual, residual)), params)
-        else:
-            self.last = _numbers(params)
-
-    def _note_torch(self, torch: Any, params: Any, value: Any) -> None:
-        if value.numel() == len(self.target):
-            if isinstance(self.target, np.ndarray):
-                self.target = torch.as_tensor(self.target, dtype=value.dtype, device=value.device)
-            residual = value.detach().reshape(-1) - self.target
-            self._keep(float(torch.dot(residual, residual)), params)
         else:
             self.last = _numbers(params)
 
@@ -171,7 +193,7 @@ class _Watch:
         original = optimize.minimize
 
         def minimize(fun: Callable[..., Any], x0: Any, *args: Any, **named: Any) -> Any:
-            if self.problem.spec.least_squares:
+            if not self.problem.spec.own_search:
                 fun = self._remembering(fun)
             result = original(fun, x0, *args, **named)
             self.results.append((float(result.fun), np.array(result.x, dtype=np.float64)))
@@ -206,26 +228,44 @@ class _Watch:
 
         return loss
 
-    def params(self, score: float | None) -> np.ndarray | None:
-        """The parameters that the search ended with; without a score those of the best call."""
-        candidates = [(fun, x) for fun, x in self.results if x.ndim == 1 and len(x) >= self.enough]
-        if score is not None and candidates:
-            matching = [x for fun, x in candidates if fun == -score]
-            return matching[-1] if matching else candidates[-1][1]
+    def params(self, score: float | None) -> np.ndarray:
+        """The parameters that the search ended with, without a score those of the best call, or empty."""
+        found = [(fun, x) for fun, x in self.results if x.ndim == 1 and len(x) >= self.enough]
+        if score is not None and found:
+            return next((x for fun, x in reversed(found) if fun == -score), found[-1][1])
         for params in (self.best, self.last):
-            if params is not None and params.ndim == 1 and len(params) >= self.enough:
+            if params.ndim == 1 and len(params) >= max(1, self.enough):
                 return params
-        return None
+        return np.empty(0)
 
     def loss(self, params: np.ndarray) -> float:
         """Mean squared error on train."""
-        train = self.problem.splits["train"]
+        train = self.problem.train
         with np.errstate(all="ignore"):
             return float(np.mean((evaluate(self.expression, train.inputs, params) - train.target) ** 2))
 
 
+def _tensors(args: tuple[Any, ...]) -> list[Any] | None:
+    """The equation's arguments as torch takes them, None where no tensor is among them.
+
+    Parameters may be a tensor, an array, or any sequence of tensors and numbers, such as a ParameterList;
+    gradients flow through all that were tensors.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    *columns, params = args
+    whole = isinstance(params, torch.Tensor | np.ndarray)
+    parts = [params] if whole else list(params)
+    if not any(isinstance(part, torch.Tensor) for part in (*columns, *parts)):
+        return None
+    made = [part if isinstance(part, torch.Tensor) else torch.as_tensor(part, dtype=torch.float64)
+            for part in (*columns, *parts)]  # fmt: skip
+    return made if whole else [*made[: len(columns)], made[len(columns) :]]
+
+
 def _numbers(params: Any) -> np.ndarray:
-    """A copy of parameters that may be a list, an array, a tensor or a list of tensors."""
+    """A copy of parameters that may be an array, a tensor or a sequence of numbers or tensors."""
     if hasattr(params, "detach"):
         params = params.detach().cpu()
     elif not isinstance(params, np.ndarray):
@@ -255,32 +295,9 @@ def _quiet() -> Iterator[None]:
 
 def _score(returned: Any, spec: Spec) -> tuple[float | None, str]:
     """The finite number that `evaluate` returned or None, and a reason where it is no number at all."""
-    if returned is None:
-        return None, ""
     try:
-        score = float(returned)
+        score = np.nan if returned is None else float(returned)
     except (TypeError, ValueError, RuntimeError):
-        return (
-            None,
-            f"{spec.evaluate_name} returned {type(returned).__name__}; it must return a number or None",
-        )
-    return (score, "") if np.isfinite(score) else (None, "")
-
-
-def _reason(error: BaseException, spec: Spec) -> str:
-    """One line: where in the spec it happened, and what."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.path]
-    where = f"line {lines[-1]} of {spec.path}" if lines else spec.path
-    text = " ".join(str(error).split())[:200]
-    return f"{where}: {type(error).__name__}{': ' + text if text else ''}"
-
-
-def _padded(
-    expression: Expression, params: Sequence[float] | np.ndarray, max_params: int
-) -> tuple[float, ...]:
-    """One number per parameter of the spec, 1.0 where the expression does not use it."""
-    padded = [1.0] * max_params
-    for index in expression.params:
-        if index < len(params):
-            padded[index] = float(params[index])
-    return tuple(padded)
+        kind = type(returned).__name__
+        return None, f"{spec.evaluate_name} returned {kind}; it must return a number or None"
+    return (score if np.isfinite(score) else None), ""

@@ -48,6 +48,9 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         say(note)
     check_start(plan)
     problems = load_problems(plan)
+    for problem in problems:
+        if note := problem.spec.search_note(config.fitter):
+            say(note)
     if plan.trainer == "verl" and not config.dry_run:
         preflight(plan, devices)
     plan = claimed(plan)

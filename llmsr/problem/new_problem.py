@@ -14,9 +14,9 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.problem.column_names import identifiers, without_unit
 from llmsr.problem.loading import Problem, load_problem, variance_fault
-from llmsr.problem.raw_table import Column, RawTable, read_header, read_raw
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
 from llmsr.problem.spec_writing import Quantity, spec_text
+from llmsr.problem.table import Column, RawTable, read_header, read_raw
 
 FEWEST_ROWS = 10
 MANY_COLUMNS = 20

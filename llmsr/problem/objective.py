@@ -1,347 +1,484 @@
-"""Tells by its syntax tree whether a spec's `evaluate` is the standard least-squares objective.
+"""Tells whether a spec's `evaluate` is least squares, by comparing its normal form with the standard one.
 
-The standard form: the mean over the rows of (equation(*columns, params) - outputs)**2, minimised by scipy's
-BFGS with default options from a start of ones, and minus the minimum returned, or None when it is not finite.
+The standard form is minus the least mean over the rows of (equation(*columns, params) - outputs)**2, found by
+scipy's BFGS with default options from ones, or None where that is not finite.
 
-`evaluate` is walked statement by statement with terms (`objective_terms`) in place of arrays. Whatever is no
-step of the standard form, however harmless, makes the answer False. So a False costs speed only, and a True
-means that another minimiser of the same loss answers the same question.
+`_Reader` follows the statements of `evaluate` and puts in place of every name what it stands for. What is
+left is one expression of the data, in which `SPELLINGS` replaces each way to write a mean, a column or a
+guard by one. Prints, logs and results that are kept elsewhere change nothing; anything else that is unknown
+ends the reading. So a wrong no costs speed and a better fit, and a yes means that another minimiser of the
+same loss answers the same question.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from llmsr.problem.objective_terms import (
-    BEST,
-    BUILTINS,
-    NOTHING,
-    Closure,
-    NotStandard,
-    Symbol,
-    Value,
-    attribute,
-    binary,
-    builtin_call,
-    column,
-    items_of,
-    method_call,
-    minus,
-    numpy_call,
-    result_field,
-    sequence,
-)
+from llmsr.problem.numbers import number_of, ones_length
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-Scopes = tuple[dict[str, Any], ...]  # innermost first
 _MAX_STEPS = 10_000
-_PARAMS = Symbol("params")
+_MAX_ITEMS = 1000
+
+# A normal form a line, the ways to write it behind the colon. Capitals are terms: PREDICTED(p) the equation
+# on all rows, RESULT what minimize found, SUM_RESULT what it found for the sum in place of the mean, BEST the
+# least loss, BAD and GOOD tests of BEST. A small letter stands for any expression, always the same one.
+SPELLINGS = """
+INPUTS: DATA['inputs']; DATA.get('inputs')
+OUTPUTS: DATA['outputs']; DATA.get('outputs')
+(INPUTS, OUTPUTS): DATA.values()
+INPUTS.T: INPUTS.transpose(); numpy.transpose(INPUTS)
+INPUTS[:, a]: INPUTS.T[a]; INPUTS[..., a]; INPUTS.T[a, :]
+(ROWS, COLUMNS): INPUTS.shape
+ROWS: len(INPUTS)
+a - b: numpy.subtract(a, b)
+a * b: numpy.multiply(a, b)
+a**2: numpy.square(a); numpy.power(a, 2); pow(a, 2); a * a; abs(a)**2; numpy.abs(a)**2
+(PREDICTED(p) - OUTPUTS)**2: (OUTPUTS - PREDICTED(p))**2
+SUM(a): numpy.sum(a); sum(a); a.sum()
+SUM(a**2): numpy.dot(a, a); a.dot(a); a @ a; numpy.inner(a, a); numpy.vdot(a, a); numpy.linalg.norm(a)**2
+MEAN(a): numpy.mean(a); numpy.average(a); a.mean(); SUM(a) / ROWS; 1 / ROWS * SUM(a)
+MEAN(a): float(MEAN(a)); MEAN(a).item()
+MEAN((b - a)**2): sklearn.metrics.mean_squared_error(a, b)
+PARAMS: list(PARAMS); tuple(PARAMS)
+BEST_PARAMS: RESULT.x; RESULT['x']; SUM_RESULT.x; SUM_RESULT['x']
+BEST: RESULT.fun; RESULT['fun']; SUM_RESULT.fun / ROWS; MEAN((PREDICTED(BEST_PARAMS) - OUTPUTS)**2)
+BEST: float(BEST); BEST.item()
+-BEST: float(-BEST); -1 * BEST; BEST * -1; 0 - BEST
+None: float('nan'); float('inf'); float('-inf'); numpy.nan; numpy.inf; math.nan; math.inf; -None
+float: numpy.float64; numpy.double
+numpy.isnan: math.isnan
+numpy.isinf: math.isinf
+numpy.isfinite: math.isfinite
+BAD: numpy.isnan(BEST); numpy.isinf(BEST); numpy.isnan(-BEST); numpy.isinf(-BEST)
+BAD: BAD or BAD; BAD | BAD; not GOOD
+GOOD: numpy.isfinite(BEST); numpy.isfinite(-BEST); GOOD and GOOD; not BAD
+-BEST: None if BAD else -BEST; -BEST if GOOD else None
+"""
+_COPIES = "X: X.copy(); numpy.array(X); numpy.asarray(X); X.astype(float); numpy.asarray(X, dtype=float)"
+_FLAT = "X: X.ravel(); X.flatten(); X.squeeze(); X.reshape(-1); numpy.ravel(X); numpy.squeeze(X)"
+_SIZE = "ROWS: len(X); X.size"
+_SHAPE = "(ROWS,): X.shape"
+_COLUMNS = ("OUTPUTS", "INPUTS[:, c]", "PREDICTED(p)")
+_ERRORS = ("(PREDICTED(p) - OUTPUTS)", "(OUTPUTS - PREDICTED(p))", "((PREDICTED(p) - OUTPUTS)**2)")
+
+_HARMLESS = re.compile(  # functions that change nothing which an objective reads
+    r"print|open|abs|float|format|int|len|list|max|min|pow|range|repr|round|str|sum|tuple|enumerate|zip"
+    r"|(math|time|datetime|warnings|logging|json|os\.path|sys\.stdout|sys\.stderr)\..*"
+    r"|numpy\.(?!random|put|place|copyto|fill|lib|testing).*|torch\.(?!optim|manual_seed|set_).*"
+)
+_READING = re.compile("all|any|astype|copy|format|item|join|max|mean|min|round|std|sum|tolist|var")
+_KEEPING = re.compile("add|append|close|debug|error|flush|info|update|warning|write")
+_CONTEXTS = re.compile(r"numpy\.errstate|warnings\.catch_warnings|open")
+_NONE, _UNKNOWN, _OTHER = ast.Constant(None), ast.Name("UNKNOWN"), ast.Name("OTHER")
 
 
-def is_least_squares(tree: ast.Module, evaluate: Function, equation: Function, max_params: int) -> bool:
-    """Whether `evaluate` has the standard form, in whatever spelling; False when in doubt."""
-    if isinstance(evaluate, ast.AsyncFunctionDef) or isinstance(equation, ast.AsyncFunctionDef):
-        return False
-    if len(evaluate.decorator_list) > 1 or len(equation.decorator_list) > 1:
-        return False
-    if any(isinstance(n, ast.Global | ast.Nonlocal | ast.NamedExpr) for n in ast.walk(tree)):
-        return False
+class NotStandard(Exception):
+    """A part of the spec that is no part of the standard form, with its line; 0 where that is not known."""
+
+    def __init__(self, node: ast.AST) -> None:
+        self.line: int = getattr(node, "lineno", 0)
+
+
+class Scope(dict[str, ast.expr]):
+    """Names and what they stand for; `elsewhere` has the scopes of names declared global or nonlocal."""
+
+    def __init__(self, names: dict[str, ast.expr], called_once: bool = False) -> None:
+        super().__init__(names)
+        self.called_once = called_once
+        self.elsewhere: dict[str, Scope] = {}
+
+    def bind(self, name: str, value: ast.expr) -> None:
+        self.elsewhere.get(name, self)[name] = value
+
+    def forget(self) -> None:
+        """What a function keeps elsewhere may be of any of its calls, unless it is called once."""
+        for name in () if self.called_once else self.elsewhere:
+            self.bind(name, _UNKNOWN)
+
+
+Scopes = tuple[Scope, ...]  # innermost first
+
+
+class _Function(ast.expr):
+    """A function of the spec as a value, with its defaults and the scopes that it sees."""
+
+    _fields = ()
+
+    def __init__(self, node: ast.FunctionDef | ast.Lambda, defaults: list[ast.expr], scopes: Scopes) -> None:
+        self.node, self.defaults, self.scopes, self.lineno = node, defaults, scopes, node.lineno
+
+    def bound(self, args: list[ast.expr], named: dict[str, ast.expr]) -> dict[str, ast.expr]:
+        """The arguments of a call by name, in their order."""
+        taken = self.node.args
+        names = [a.arg for a in (*taken.posonlyargs, *taken.args)]
+        given, more = dict(zip(names, args, strict=False)), args[len(names) :]
+        defaults = dict(zip(names[::-1], self.defaults[::-1], strict=False))
+        found = defaults | given | named
+        odd = taken.kwarg or taken.kwonlyargs or (more and not taken.vararg) or set(given) & set(named)
+        if odd or set(found) != set(names):
+            raise NotStandard(self.node)
+        rest: dict[str, ast.expr] = {taken.vararg.arg: ast.Tuple(more)} if taken.vararg else {}
+        return {name: found[name] for name in names} | rest
+
+
+def first_other_line(tree: ast.Module, evaluate: ast.FunctionDef, equation: Any, max_params: int) -> int:
+    """0 where `evaluate` is least squares, in whatever spelling, else the line that makes it another."""
+    for node in (evaluate, equation, *ast.walk(tree)):
+        marked = node in (evaluate, equation) and len(node.decorator_list) > 1
+        if marked or isinstance(node, ast.AsyncFunctionDef | ast.NamedExpr | ast.Await | ast.Yield):
+            return node.lineno
     try:
-        return _Walk(tree, equation, max_params).result_of(evaluate) == Symbol("negative")
-    except (NotStandard, RecursionError):
-        return False
+        reader = _Reader(tree, equation, max_params)
+        function = reader.globals[evaluate.name]
+        if not isinstance(function, _Function) or function.node is not evaluate:
+            raise NotStandard(function)  # the name was bound again below
+        parted = _parting(_pattern("-BEST"), reader.enter(function, [ast.Name("DATA")], {}, True))
+        return 0 if parted is None else getattr(parted, "lineno", evaluate.lineno)
+    except NotStandard as other:
+        return other.line or evaluate.lineno
+    except RecursionError:
+        return evaluate.lineno
 
 
-class _Walk:
-    """One symbolic execution of a module and its `evaluate`."""
+class _Reader:
+    """One reading of a module and its `evaluate`: statements change scopes, expressions give normal forms."""
 
     def __init__(self, tree: ast.Module, equation: ast.FunctionDef, max_params: int) -> None:
-        self.equation = equation
-        self.argument_names = [a.arg for a in (*equation.args.posonlyargs, *equation.args.args)]
-        self.n_columns = len(self.argument_names) - 1
-        self.max_params = max_params
-        self.steps = 0
-        self.guarded = False
-        self.globals: dict[str, Any] = {}
+        self.equation, self.max_params, self.steps = equation, max_params, 0
+        self.n_columns = len(equation.args.posonlyargs) + len(equation.args.args) - 1
+        self.rules = _rules(self.n_columns)
+        self.globals = Scope({})
         for statement in tree.body:
-            self._module_statement(statement)
+            if not (isinstance(statement, ast.If) and "__main__" in ast.unparse(statement.test)):
+                self.statement(statement, (self.globals,))
 
-    def result_of(self, evaluate: ast.FunctionDef) -> Value:
-        bound = self.globals.get(evaluate.name)
-        if not isinstance(bound, Closure) or bound.node is not evaluate:
-            raise NotStandard  # the name was bound again below
-        return self._call_closure(bound, [Symbol("data")], {})
+    # ---- statements
 
-    # --- statements -----------------------------------------------------------------------------------
-
-    def _module_statement(self, statement: ast.stmt) -> None:
-        match statement:
-            case ast.Expr(value=ast.Constant()) | ast.Pass():
-                pass
-            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="warnings")))):
-                pass
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-            ):
-                try:
-                    self.globals[name] = self._value(value, (self.globals,))
-                except NotStandard:
-                    # a constant of another kind: no harm unless the objective uses it
-                    if any(isinstance(n, ast.Call) for n in ast.walk(value)):
-                        raise
-                    self.globals[name] = Symbol("unknown")
-            case _:
-                self._bind(statement, (self.globals,))
-
-    def _bind(self, statement: ast.stmt, scopes: Scopes) -> None:
-        """A definition, import or assignment, in the innermost scope."""
-        scope = scopes[0]
-        match statement:
-            case ast.FunctionDef(name=name, decorator_list=marks):
-                if marks and scope is not self.globals:
-                    raise NotStandard
-                scope[name] = Closure(statement, scopes)
-            case ast.Import(names=names):
-                for alias in names:
-                    path = alias.name if alias.asname else alias.name.split(".")[0]
-                    scope[alias.asname or path] = Symbol("module", path)
-            case ast.ImportFrom(module=module, names=names, level=0):
-                for alias in names:
-                    if alias.name == "*":
-                        raise NotStandard
-                    scope[alias.asname or alias.name] = Symbol("module", f"{module}.{alias.name}")
-            case ast.Assign(targets=targets, value=value):
-                found = self._value(value, scopes)
-                for target in targets:
-                    self._assign(target, found, scope)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
-                self._assign(target, self._value(value, scopes), scope)
-            case _:
-                raise NotStandard
-
-    def _assign(self, target: ast.expr, value: Value, scope: dict[str, Any]) -> None:
-        match target:
-            case ast.Name(id=name):
-                scope[name] = value
-            case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                items = items_of(value, self.n_columns)
-                if len(items) != len(parts):
-                    raise NotStandard
-                for part, item in zip(parts, items, strict=True):
-                    self._assign(part, item, scope)
-            case _:
-                raise NotStandard
-
-    def _block(self, body: list[ast.stmt], scopes: Scopes) -> Value:
+    def block(self, body: Sequence[ast.stmt], scopes: Scopes) -> ast.expr:
         """What a function body returns."""
         for i, statement in enumerate(body):
+            rest = body[i + 1 :]
             match statement:
-                case ast.Expr(value=ast.Constant()) | ast.Pass():
-                    pass
                 case ast.Return(value=value):
-                    return NOTHING if value is None else self._value(value, scopes)
+                    return self.value(value, scopes) if value else _NONE
                 case ast.If(test=test, body=then, orelse=otherwise):
-                    # what follows belongs to the branch that falls through
-                    rest = body[i + 1 :]
-                    yes, no = [*then, *rest], [*otherwise, *rest]
-                    return self._choose(
-                        self._value(test, scopes),
-                        lambda yes=yes: self._block(yes, (dict(scopes[0]), *scopes[1:])),  # type: ignore[misc]
-                        lambda no=no: self._block(no, (dict(scopes[0]), *scopes[1:])),  # type: ignore[misc]
-                    )
+                    found = self.value(test, scopes)
+                    if not all(isinstance(s, ast.Expr | ast.Pass) for s in (*then, *otherwise)):
+                        branches = [self.branch([*b, *rest], scopes) for b in (then, otherwise)]
+                        return self.rewritten(ast.copy_location(ast.IfExp(found, *branches), statement))
+                    for told in (*then, *otherwise):
+                        self.statement(told, scopes)
+                case ast.With(items=[ast.withitem(context, name)], body=inner):
+                    opened = self.value(context, scopes)
+                    if not (isinstance(opened, ast.Call) and _CONTEXTS.fullmatch(_path(opened.func))):
+                        raise NotStandard(statement)
+                    if name:
+                        self.assign(name, opened, scopes)
+                    return self.block([*inner, *rest], scopes)
+                case ast.Try(body=inner, handlers=handlers, orelse=after, finalbody=last):
+                    for handler in handlers:  # a failure that is told as one is no other objective
+                        if self.branch(handler.body, scopes) is not _NONE:
+                            raise NotStandard(handler)
+                    return self.block([*inner, *after, *last, *rest], scopes)
                 case _:
-                    self._bind(statement, scopes)
-        return NOTHING
+                    self.statement(statement, scopes)
+        return _NONE
 
-    def _choose(self, test: Value, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
-        """A guard: None where the loss is not finite, the other branch's value where it is."""
-        self.guarded = True
-        if test == Symbol("finite", -1):
-            bad, good = yes(), no()
-        elif test == Symbol("finite", 1):
-            good, bad = yes(), no()
-        else:
-            raise NotStandard
-        self.guarded = False
-        if bad != NOTHING or good != Symbol("negative"):
-            raise NotStandard
-        return good
+    def branch(self, body: Sequence[ast.stmt], scopes: Scopes) -> ast.expr:
+        """What the body returns; the scopes are as before afterwards."""
+        before = [dict(scope) for scope in scopes]
+        value = self.block(body, scopes)
+        for scope, names in zip(scopes, before, strict=True):
+            scope.clear()
+            scope.update(names)
+        return value if _parting(_NONE, value) else _NONE
 
-    # --- expressions ----------------------------------------------------------------------------------
+    def statement(self, statement: ast.stmt, scopes: Scopes) -> None:
+        """A definition, an import, an assignment, or a call that changes nothing here."""
+        scope = scopes[0]
+        match statement:
+            case ast.Expr(value=value):
+                self.value(value, scopes)
+            case ast.Pass():
+                pass
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                outer = scopes[1:] if isinstance(statement, ast.Nonlocal) else ()
+                for name in names:
+                    scope.elsewhere[name] = next((s for s in outer if name in s), self.globals)
+                scope.forget()
+            case ast.FunctionDef(name=name, decorator_list=marks) if not marks or scope is self.globals:
+                scope.bind(name, self.value(statement, scopes))
+            case ast.Import(names=names) | ast.ImportFrom(names=names, level=0):
+                for alias in names:
+                    path = alias.name if alias.asname else alias.name.split(".")[0]
+                    path = (
+                        f"{statement.module}.{alias.name}" if isinstance(statement, ast.ImportFrom) else path
+                    )
+                    if path.isupper() or alias.name == "*":
+                        raise NotStandard(alias)  # it would be taken for a term, or for anything
+                    scope.bind(alias.asname or path.split(".")[-1], ast.copy_location(_pattern(path), alias))
+            case ast.Assign(targets=targets, value=value):
+                found = self.value(value, scopes)
+                for target in targets:
+                    self.assign(target, found, scopes)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                self.assign(target, self.value(value, scopes), scopes)
+            case ast.AugAssign(target=ast.Name(id=name), value=value):
+                self.value(value, scopes)
+                known = self.value(ast.Name(name), scopes)
+                if not isinstance(known, ast.Constant) and known is not _UNKNOWN:
+                    raise NotStandard(statement)  # an array is changed in place, under all its names
+                scope.bind(name, _UNKNOWN)
+            case _:
+                raise NotStandard(statement)
 
-    def _value(self, node: ast.expr, scopes: Scopes) -> Value:
+    def assign(self, target: ast.expr, value: ast.expr, scopes: Scopes) -> None:
+        match target:
+            case ast.Name(id=name):
+                scopes[0].bind(name, value)
+            case ast.Tuple(elts=parts) | ast.List(elts=parts) if len(items := self.items(value)) == len(
+                parts
+            ):
+                for part, item in zip(parts, items, strict=True):
+                    self.assign(part, item, scopes)
+            case ast.Subscript(value=owner) | ast.Attribute(value=owner) if _keeps(self.value(owner, scopes)):
+                pass
+            case _:
+                raise NotStandard(target)
+
+    # ---- expressions
+
+    def value(self, node: Any, scopes: Scopes) -> Any:
+        """The normal form of an expression, or of a part of one."""
         self.steps += 1
         if self.steps > _MAX_STEPS:
-            raise NotStandard
+            raise NotStandard(node)
         match node:
             case ast.Name(id=name):
-                for scope in scopes:
-                    if name in scope:
-                        return scope[name]
-                if name in BUILTINS:
-                    return Symbol("builtin", name)
-            case ast.Constant(value=None):
-                return NOTHING
-            case ast.Constant(value=bool()):
-                raise NotStandard
-            case ast.Constant(value=int() | float() as number):
-                return Symbol("number", number)
-            case ast.Constant(value=str() as text):
-                return Symbol("text", text)
-            case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                return sequence(self._items(parts, scopes))
-            case ast.ListComp() | ast.GeneratorExp():
-                return self._comprehension(node, scopes)
-            case ast.Lambda():
-                return Closure(node, scopes)
-            case ast.Attribute(value=owner, attr=name):
-                return attribute(self._value(owner, scopes), name, self.n_columns)
-            case ast.Subscript(value=owner, slice=index):
-                return self._subscript(self._value(owner, scopes), index, scopes)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return minus(self._value(operand, scopes))
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                test = self._value(operand, scopes)
-                if isinstance(test, Symbol) and test.kind == "finite":
-                    return Symbol("finite", -test.detail)
-            case ast.BoolOp(op=op, values=parts):
-                # isnan or isinf; isfinite and isfinite
-                wanted = Symbol("finite", -1 if isinstance(op, ast.Or) else 1)
-                if all(self._value(part, scopes) == wanted for part in parts):
-                    return wanted
-            case ast.IfExp(test=test_node, body=yes, orelse=no):
-                return self._choose(
-                    self._value(test_node, scopes),
-                    lambda: self._value(yes, scopes),
-                    lambda: self._value(no, scopes),
-                )
-            case ast.BinOp(left=left, op=op, right=right):
-                return binary(op, self._value(left, scopes), self._value(right, scopes))
+                builtin = ast.copy_location(ast.Name(name), node) if _HARMLESS.fullmatch(name) else _UNKNOWN
+                return next((scope[name] for scope in scopes if name in scope), builtin)
+            case ast.Constant(value=float() as number) if number.is_integer():
+                return ast.copy_location(ast.Constant(int(number)), node)  # so that 2.0 is written like 2
+            case ast.FunctionDef() | ast.Lambda():
+                return _Function(node, [self.value(d, scopes) for d in node.args.defaults], scopes)
             case ast.Call():
-                return self._call(node, scopes)
-        raise NotStandard
+                return self.call(node, scopes)
+            case ast.ListComp(elt=elt, generators=[loop]) | ast.GeneratorExp(elt=elt, generators=[loop]):
+                items = []
+                for item in self.items(self.value(loop.iter, scopes)):
+                    inner = (Scope({}), *scopes)
+                    self.assign(loop.target, item, inner)
+                    items.append(self.value(elt, inner))
+                if not loop.ifs:
+                    return ast.copy_location(ast.List(items), node)
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                return ast.copy_location(type(node)(self.parts(parts, scopes)), node)
+            case ast.expr() if not isinstance(node, ast.ListComp | ast.DictComp | ast.SetComp):
+                return self.rebuilt(node, lambda part: self.value(part, scopes))
+        raise NotStandard(node)
 
-    def _items(self, nodes: list[ast.expr], scopes: Scopes) -> list[Value]:
+    def parts(self, nodes: Sequence[ast.expr], scopes: Scopes) -> list[ast.expr]:
         """The values of list items or arguments, starred ones taken apart."""
-        items: list[Value] = []
+        found: list[ast.expr] = []
         for node in nodes:
             if isinstance(node, ast.Starred):
-                items.extend(items_of(self._value(node.value, scopes), self.n_columns))
+                found += self.items(self.value(node.value, scopes))
             else:
-                items.append(self._value(node, scopes))
-        return items
+                found.append(self.value(node, scopes))
+        return found
 
-    def _comprehension(self, node: ast.ListComp | ast.GeneratorExp, scopes: Scopes) -> Value:
-        """`[inputs[:, i] for i in range(n)]`, `[c for c in inputs.T]` or `[1.0 for _ in range(n)]`."""
-        loop = node.generators[0]
-        if len(node.generators) > 1 or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
-            raise NotStandard
-        over = self._value(loop.iter, scopes)
-        steps: tuple[Value, ...]
-        if isinstance(over, Symbol) and over.kind == "range":
-            steps = tuple(Symbol("number", i) for i in range(over.detail))
-        else:
-            steps = items_of(over, self.n_columns)
-        return sequence([self._value(node.elt, ({loop.target.id: step}, *scopes)) for step in steps])
+    def items(self, value: ast.expr) -> list[ast.expr]:
+        """The parts of what can be unpacked; the rows of INPUTS.T are the columns."""
+        match value:
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                return parts
+            case ast.Attribute(value=ast.Name(id="INPUTS"), attr="T"):
+                return [_pattern(f"INPUTS[:, {i}]") for i in range(self.n_columns)]
+            case ast.Attribute(value=table):
+                raise NotStandard(table)
+            case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner]):
+                return self.items(inner)
+            case ast.Call(func=ast.Name(id="range"), args=[count]) if (
+                number_of(count, {}) or 0
+            ) <= _MAX_ITEMS:
+                return [ast.Constant(i) for i in range(int(number_of(count, {}) or 0))]
+        raise NotStandard(value)
 
-    def _subscript(self, owner: Value, index: ast.expr, scopes: Scopes) -> Value:
-        match owner, index:
-            case (
-                Symbol(kind="inputs"),
-                ast.Tuple(elts=[ast.Slice(lower=None, upper=None, step=None), number]),
+    def rebuilt(self, node: Any, change: Callable[[Any], Any]) -> Any:
+        """The same expression with every part changed, in its normal form."""
+
+        def changed(part: Any) -> Any:
+            if isinstance(part, list):
+                return [changed(p) for p in part]
+            if isinstance(part, ast.keyword | ast.FormattedValue):
+                return type(part)(**{name: changed(p) for name, p in ast.iter_fields(part)})
+            return change(part) if isinstance(part, ast.expr) else part
+
+        parts = {name: changed(part) for name, part in ast.iter_fields(node)}
+        return self.rewritten(ast.copy_location(type(node)(**parts), node))
+
+    def rewritten(self, term: Any) -> Any:
+        """The normal form of a term whose parts are in theirs."""
+        match term:
+            case ast.Subscript(ast.List(items) | ast.Tuple(items), ast.Constant(int() as i)) if i < len(
+                items
             ):
-                return column(self._value(number, scopes), self.n_columns)
-            case _, ast.Tuple() | ast.Slice():
-                raise NotStandard
-        match owner, self._value(index, scopes):
-            case Symbol(kind="data"), Symbol(kind="text", detail="inputs" | "outputs" as name):
-                return Symbol(name)
-            case Symbol(kind="transposed"), Symbol() as position:
-                return column(position, self.n_columns)
-            case tuple() as items, Symbol(kind="number", detail=int() as i) if 0 <= i < len(items):
                 return items[i]
-            case Symbol(kind="minimum"), Symbol(kind="text", detail=name):
-                return result_field(name)
-        raise NotStandard
+        for pattern, normal in self.rules.get(type(term), ()):
+            found: dict[str, ast.expr] = {}
+            if _parting(pattern, term, found) is None:
+                return ast.copy_location(self.filled(normal, found), term)
+        return term
 
-    # --- calls ----------------------------------------------------------------------------------------
+    def filled(self, normal: ast.expr, found: dict[str, ast.expr]) -> ast.expr:
+        if isinstance(normal, ast.Name) and normal.id in found:
+            return found[normal.id]
+        return self.rebuilt(normal, lambda part: self.filled(part, found))
 
-    def _call(self, node: ast.Call, scopes: Scopes) -> Value:
-        function = self._value(node.func, scopes)
-        args = self._items(node.args, scopes)
-        keywords: dict[str, Value] = {}
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                raise NotStandard
-            keywords[keyword.arg] = self._value(keyword.value, scopes)
-        if isinstance(function, Closure):
-            if function.node is self.equation:
-                return self._predict(args, keywords)
-            return self._call_closure(function, args, keywords)
-        if function == Symbol("module", "scipy.optimize.minimize"):
-            return self._minimize(args, keywords)
-        if keywords or not isinstance(function, Symbol):
-            raise NotStandard
-        match function:
-            case Symbol(kind="module", detail=str() as path):
-                library, _, name = path.partition(".")
-                if library == "numpy" or path in ("math.isnan", "math.isinf", "math.isfinite"):
-                    return numpy_call(name, args)
-            case Symbol(kind="builtin", detail=name):
-                return builtin_call(name, args, self.n_columns)
-            case Symbol(kind="method", detail=(owner, name)):
-                return method_call(owner, name, args)
-        raise NotStandard
+    # ---- calls
 
-    def _predict(self, args: list[Value], keywords: dict[str, Value]) -> Value:
-        """A call of the equation: every column at its own place, and the parameters last."""
-        bound = self._bound(self.argument_names, args, keywords)
-        params = bound.pop(self.argument_names[-1])
-        wanted = {name: Symbol("column", i) for i, name in enumerate(self.argument_names[:-1])}
-        if bound != wanted or params not in (_PARAMS, BEST):
-            raise NotStandard
-        return Symbol("predicted", params)
+    def call(self, node: ast.Call, scopes: Scopes) -> ast.expr:
+        function, args = self.value(node.func, scopes), self.parts(node.args, scopes)
+        keywords = {k.arg: self.value(k.value, scopes) for k in node.keywords if k.arg}
+        if len(keywords) < len(node.keywords):
+            raise NotStandard(node)
+        if isinstance(function, _Function) and function.node is self.equation:
+            ordered = [*function.bound(args, keywords).values()]
+            return self.rewritten(ast.copy_location(ast.Call(ast.Name("EQUATION"), ordered, []), node))
+        if isinstance(function, _Function):
+            return self.enter(function, args, keywords)
+        if _path(function) == "scipy.optimize.minimize":
+            return self.minimum(node, args, keywords)
+        named = [ast.keyword(name, value) for name, value in keywords.items()]
+        call = ast.copy_location(ast.Call(function, args, named), node)
+        found = self.rewritten(call)
+        if found is call and not _harmless(call):
+            raise NotStandard(node)
+        return found
 
-    def _call_closure(self, function: Closure, args: list[Value], keywords: dict[str, Value]) -> Value:
-        if self.guarded:
-            raise NotStandard  # a branch has its own copy of the names, which closures do not see
-        signature = function.node.args
-        if signature.vararg or signature.kwarg or signature.kwonlyargs or signature.defaults:
-            raise NotStandard
-        names = [a.arg for a in (*signature.posonlyargs, *signature.args)]
-        scopes = (self._bound(names, args, keywords), *function.scopes)
+    def enter(
+        self, function: _Function, args: list[ast.expr], named: dict[str, ast.expr], once: bool = False
+    ) -> ast.expr:
+        """What a call of the spec's own function gives."""
+        scope = Scope(function.bound(args, named), once)
+        scopes = (scope, *function.scopes)
         if isinstance(function.node, ast.Lambda):
-            return self._value(function.node.body, scopes)
-        return self._block(function.node.body, scopes)
+            return self.value(function.node.body, scopes)
+        value = self.block(function.node.body, scopes)
+        scope.forget()
+        return value
 
-    @staticmethod
-    def _bound(names: list[str], args: list[Value], keywords: dict[str, Value]) -> dict[str, Value]:
-        """Argument names to values; every name exactly once."""
-        bound = dict(zip(names, args, strict=False))
-        if set(bound) & set(keywords) or len(args) + len(keywords) != len(names):
-            raise NotStandard
-        bound |= keywords
-        if set(bound) != set(names):
-            raise NotStandard
-        return bound
+    def minimum(self, node: ast.Call, args: list[ast.expr], keywords: dict[str, ast.expr]) -> ast.expr:
+        """scipy.optimize.minimize(loss, ones[, args=...][, method="BFGS"]), told at most to print."""
+        given = dict(zip(("fun", "x0", "args", "method"), args, strict=False)) | keywords
+        loss, start = given.pop("fun", node), given.pop("x0", node)
+        others, method = given.pop("args", ast.Tuple([])), given.pop("method", ast.Constant("BFGS"))
+        if ast.unparse(given.get("options", node)) in ("{'disp': True}", "{'disp': False}"):
+            del given["options"]
+        for other in given.values():
+            raise NotStandard(other)
+        if str(getattr(method, "value", "")).upper() not in ("BFGS", "NONE"):
+            raise NotStandard(method)
+        while isinstance(start, ast.Call) and _path(start.func) in ("numpy.array", "numpy.asarray", "list"):
+            start = start.args[0]
+        if ones_length(start, {}) != self.max_params:
+            raise NotStandard(start)
+        if not isinstance(loss, _Function):
+            raise NotStandard(loss)
+        asked = [ast.Name("PARAMS"), *(others.elts if isinstance(others, ast.Tuple) else [others])]
+        self.enter(loss, asked, {})  # what the first call leaves behind, the others find
+        value = self.enter(loss, asked, {})
+        total = isinstance(value, ast.Call) and ast.unparse(value.func) == "SUM"
+        form = f"{'SUM' if total else 'MEAN'}((PREDICTED(PARAMS) - OUTPUTS)**2)"
+        parted = _parting(_pattern(form), value)
+        if parted is not None:
+            raise NotStandard(parted if hasattr(parted, "lineno") else node)
+        return ast.copy_location(ast.Name("SUM_RESULT" if total else "RESULT"), node)
 
-    def _minimize(self, args: list[Value], keywords: dict[str, Value]) -> Value:
-        """scipy.optimize.minimize(loss, ones[, args=...][, method="BFGS"]) and nothing else."""
-        bound: dict[str, Value] = dict(zip(("fun", "x0"), args, strict=False))
-        if len(args) > 2 or set(bound) & set(keywords):
-            raise NotStandard
-        bound |= keywords
-        # without constraints BFGS is scipy's default
-        method = bound.pop("method", Symbol("text", "BFGS"))
-        loss, start, others = bound.pop("fun", None), bound.pop("x0", None), bound.pop("args", ())
-        ones = (Symbol("list_of_ones", self.max_params), Symbol("array_of_ones", self.max_params))
-        if bound or start not in ones or method not in (Symbol("text", "BFGS"), Symbol("text", "bfgs")):
-            raise NotStandard
-        if not isinstance(loss, Closure) or not isinstance(others, tuple):
-            raise NotStandard
-        if self._call_closure(loss, [_PARAMS, *others], {}) != Symbol("loss", _PARAMS):
-            raise NotStandard
-        return Symbol("minimum")
+
+def _harmless(call: ast.Call) -> bool:
+    """Whether a call changes nothing that the objective reads."""
+    path = _path(call.func)
+    if any(keyword.arg in ("out", "where") for keyword in call.keywords):
+        return False
+    if isinstance(call.func, ast.Attribute) and not path:
+        owner, name = call.func.value, call.func.attr
+        return bool(_READING.fullmatch(name) or (_KEEPING.fullmatch(name) and _keeps(owner)))
+    return bool(_HARMLESS.fullmatch(path))
+
+
+def _keeps(owner: ast.expr) -> bool:
+    """Whether this only keeps things for later: a dictionary, an empty list, a file, a logger, a function."""
+    if isinstance(owner, ast.Call):
+        return _path(owner.func) in ("open", "logging.getLogger")
+    return isinstance(owner, ast.Dict | _Function) or owner is _UNKNOWN or ast.unparse(owner) == "[]"
+
+
+def _path(node: ast.expr) -> str:
+    """`numpy.linalg.norm` of such a chain of attributes; empty for any other expression."""
+    if isinstance(node, ast.Attribute):
+        owner = _path(node.value)
+        return f"{owner}.{node.attr}" if owner else ""
+    return node.id if isinstance(node, ast.Name) and not node.id.isupper() else ""
+
+
+# ---- patterns
+
+
+def _pattern(text: str) -> ast.expr:
+    """The expression of a text, without places in it."""
+    tree = ast.parse(text, mode="eval").body
+    for node in ast.walk(tree):
+        vars(node).pop("lineno", None)
+    return tree
+
+
+@lru_cache(maxsize=100)
+def _rules(n_columns: int) -> dict[type, list[tuple[ast.expr, ast.expr]]]:
+    """The spellings for an equation of so many columns: pattern and normal form, by the pattern's kind."""
+    columns = "".join(f"INPUTS[:, {i}], " for i in range(n_columns))
+    lines = SPELLINGS.replace("COLUMNS", str(n_columns)).strip().split("\n")
+    lines.append(f"PREDICTED(p): EQUATION({columns}p)")
+    for several, terms in (
+        (_COPIES, (*_COLUMNS, "INPUTS", "PARAMS", "BEST_PARAMS")),
+        (_FLAT, _COLUMNS),
+        (_SIZE, (*_COLUMNS, *_ERRORS)),
+        (_SHAPE, (*_COLUMNS, *_ERRORS)),
+    ):
+        lines += [several.replace("X", term) for term in terms]
+    rules: dict[type, list[tuple[ast.expr, ast.expr]]] = {}
+    for line in lines:
+        normal, spellings = line.split(": ", 1)
+        for pattern in map(_pattern, spellings.split("; ")):
+            rules.setdefault(type(pattern), []).append((pattern, _pattern(normal)))
+    return rules
+
+
+def _parting(pattern: Any, term: Any, found: dict[str, ast.expr] | None = None) -> Any:
+    """None where the term has the pattern's form, else its innermost part that differs.
+
+    `found` takes what the pattern's single small letters stand for.
+    """
+    if found is not None and isinstance(pattern, ast.Name) and len(pattern.id) == 1:
+        known = found.setdefault(pattern.id, term)
+        return None if known is term else _parting(known, term)
+    if type(pattern) is not type(term) or isinstance(term, _Function):
+        return term if isinstance(term, ast.expr) else _OTHER
+    if not isinstance(pattern, ast.AST | list):
+        return None if pattern == term else _OTHER
+    if isinstance(pattern, ast.AST):
+        names = [name for name in pattern._fields if name not in ("ctx", "kind")]
+        pattern, parts = ([getattr(node, name, None) for name in names] for node in (pattern, term))
+    else:
+        parts = term
+    if len(pattern) != len(parts):
+        return _OTHER
+    for ours, theirs in zip(pattern, parts, strict=True):
+        parted = _parting(ours, theirs, found)
+        if parted is not None:
+            return parted if hasattr(parted, "lineno") or not isinstance(term, ast.expr) else term
+    return None

@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 import io
+import re
 import textwrap
 import tokenize
 import warnings
@@ -16,11 +17,12 @@ from pathlib import Path
 from llmsr.errors import UserError
 from llmsr.expression.reader.values import Dialect
 from llmsr.problem.numbers import module_constants, ones_length
-from llmsr.problem.objective import is_least_squares
+from llmsr.problem.objective import first_other_line
 
 RUN, EVOLVE = "run", "evolve"
 MAX_PARAMS_LIMIT = 1000
 _MAX_TEXT = 1_000_000
+_DECLARATION = "# llmsr: least_squares"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -30,9 +32,11 @@ class Spec:
     """What a spec file says; the text was parsed, never executed.
 
     `preface` is the text above the first decorated function, `header` the evolved function's header as
-    written (without `async`), `seed_body` its dedented body without the docstring. `least_squares` tells that
-    `evaluate` is, by its structure, the mean squared error of the equation minimised by scipy's BFGS from
-    ones; when in doubt it is False. `constants` holds the numbers that the module defines.
+    written (without `async`), `seed_body` its dedented body without the docstring. `own_search` is the line,
+    with its number, that makes `evaluate` another objective than the mean squared error of the equation
+    minimised by scipy's BFGS from ones; it is empty where `evaluate` is that, and when in doubt it is not.
+    `declared` tells that a comment `# llmsr: least_squares` asks for least squares whatever `evaluate` says.
+    `constants` holds the numbers that the module defines.
     """
 
     path: str
@@ -47,8 +51,23 @@ class Spec:
     evaluate_name: str
     max_params: int
     dialect: Dialect
-    least_squares: bool
+    own_search: str
+    declared: bool
     constants: Mapping[str, int | float]
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether constants are fitted to the least mean squared error, by whichever optimiser is best."""
+        return self.declared or not self.own_search
+
+    def search_note(self, fitter: str = "best") -> str:
+        """The sentence for a run in which `evaluate` fits the constants itself; empty where it does not."""
+        if fitter != "reference" and self.least_squares:
+            return ""
+        why = "--fitter reference" if self.least_squares else self.own_search
+        note = f"{self.path}: its own {self.evaluate_name} fits the constants ({why})"
+        hint = f"; if it is least squares, say so by a comment {_DECLARATION}"
+        return note if self.least_squares else note + hint
 
 
 def load_spec(path: str | Path) -> Spec:
@@ -88,11 +107,12 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
     docstring, seed_body = _split_docstring(equation, rest, header_end, lines)
     constants = module_constants(tree)
     max_params = _max_params(tree, evaluate, constants, path)
+    line = first_other_line(tree, evaluate, equation, max_params)
     first = min(d.lineno for f in (evaluate, equation) for d in f.decorator_list)
     return Spec(
         path=path,
         text=text,
-        preface="\n".join(lines[: first - 1]).strip("\n"),
+        preface="\n".join(line for line in lines[: first - 1] if line.strip() != _DECLARATION).strip("\n"),
         function_name=equation.name,
         columns=columns,
         params_name=params_name,
@@ -102,9 +122,22 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         evaluate_name=evaluate.name,
         max_params=max_params,
         dialect=_dialect(tree, evaluate, equation),
-        least_squares=is_least_squares(tree, evaluate, equation, max_params),
+        own_search=f"line {line}: {lines[line - 1].strip()}" if line else "",
+        declared=_declared(text, path),
         constants=constants,
     )
+
+
+def _declared(text: str, path: str) -> bool:
+    """Whether a comment of the spec declares least squares."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and (told := re.match(r"#\s*llmsr\s*:\s*(.*?)\s*$", token.string)):
+            if told[1] != "least_squares":
+                raise UserError(
+                    f"{path}: line {token.start[0]}: unknown declaration {told[1]!r}; there is {_DECLARATION}"
+                )
+            return True
+    return False
 
 
 def without_markers(tree: ast.Module) -> ast.Module:

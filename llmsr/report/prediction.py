@@ -15,7 +15,7 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.expression.graph import evaluate
 from llmsr.problem.column_names import position_of
-from llmsr.problem.raw_table import separator_of
+from llmsr.problem.table import separator_of
 from llmsr.report.equation import Equation
 
 BLOCK_ROWS = 50_000

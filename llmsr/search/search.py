@@ -281,7 +281,8 @@ def _seed_evaluation(spec: Spec, evaluator: Evaluator) -> Evaluation:
     found = evaluator.evaluate(spec.seed_body)
     if found.status == "crash":  # a worker lost to somebody else must not change the run
         found = evaluator.evaluate(spec.seed_body)
-    if found.status in ("error", "crash"):
+    slow = found.status == "timeout" and not spec.least_squares  # other equations will be no quicker
+    if found.status in ("error", "crash") or slow:
         raise UserError(f"{spec.path}: its evaluate fails on its own equation: {found.reason}")
     return found
 

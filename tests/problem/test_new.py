@@ -14,9 +14,9 @@ from llmsr.errors import UserError
 from llmsr.problem.column_names import identifiers, position_of, with_labels
 from llmsr.problem.loading import load_problem
 from llmsr.problem.new_problem import NewProblem, make_problem
-from llmsr.problem.raw_table import read_raw
 from llmsr.problem.spec import parse_spec
 from llmsr.problem.spec_writing import Quantity, spec_text
+from llmsr.problem.table import read_raw
 
 
 @pytest.fixture(autouse=True)
@@ -164,8 +164,8 @@ def test_bad_wishes_are_told(asked, sentence):
             "'x' is not numeric (line 21 has",
         ),
         ("x;y\n" + "1,5;2\n" * 20, "decimal points"),
-        ("x,y\n1,2\n1,2,3\n" * 10, "line 3 has more values than the 2 columns"),
-        ("x,y\n1,2\n\n  \n1,2\n,\n1,2,3\n", "line 7 has more values than the 2 columns"),
+        ("x,y\n1,2\n1,2,3\n" * 10, "line 3 has 3 values but the header names 2 columns"),
+        ("x,y\n1,2\n\n  \n1,2\n,\n1,2,3\n", "line 7 has 3 values but the header names 2 columns"),
         (
             'x,z,y\n1,"a\nb",2\n\n2,,3\nBerlin,,4\n' + "1,,2\n" * 20,
             "'x' is not numeric (line 6 has 'Berlin')",
@@ -267,7 +267,7 @@ def test_a_large_file_is_sampled_evenly_whatever_the_blocks_and_said(monkeypatch
         return read_raw("d.csv", lambda name: True, lambda r: {"all": r[:, 0] >= 0}, 1000, seed=3)
 
     whole = sample()
-    monkeypatch.setattr("llmsr.problem.raw_table.BLOCK_ROWS", 777)
+    monkeypatch.setattr("llmsr.problem.table.BLOCK_ROWS", 777)
     blocks = sample()
     assert np.array_equal(whole.groups["all"], blocks.groups["all"])
     x = whole.groups["all"][:, 0]

@@ -1,5 +1,8 @@
 """The standard least-squares objective is recognised in any spelling, and nothing else is taken for it."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_spec import EQUATION, spec_text
@@ -92,7 +95,10 @@ SAME = [
         "    if np.isnan(error) or np.isinf(error):\n        return None\n    else:\n        return -error\n",
     ),
     changed("error = result.fun", "best = result.x\n    error = loss(best)"),
+    changed(RETURN, "    try:\n        return -error\n    except Exception:\n        return None\n"),
+    changed(RETURN, "    if np.isnan(error): pass\n" * 1000 + "    return -error\n"),
     # names
+    "\n    global np\n" + BODY,
     BODY.replace("loss", "objective")
     .replace("predicted", "y_hat")
     .replace("outputs =", "y =")
@@ -223,19 +229,50 @@ OTHER = [
     changed(RETURN, "    if error < 1:\n        return None\n    return -error\n"),
     changed(RETURN, "    if np.isfinite(error):\n        return None\n    return -error\n"),
     changed(RETURN, "    if np.isnan(error) and np.isinf(error):\n        return None\n    return -error\n"),
-    changed(RETURN, "    try:\n        return -error\n    except Exception:\n        return None\n"),
     changed(RETURN, "    error\n"),
     changed(RETURN, "    pass\n"),
     "\n    return -1.0\n",
-    "\n    global np\n" + BODY,
     # a thousand guards in a row end, too
-    changed(RETURN, "    if np.isnan(error): pass\n" * 1000 + "    return -error\n"),
+    changed(RETURN, "    if np.isnan(error): x = v\n" * 1000 + "    return -error\n"),
 ]
 
 
 @pytest.mark.parametrize("body", OTHER)
 def test_anything_else_is_not_the_standard_form(body):
     assert not recognised(body)
+
+
+LAW = "def equation(x, v, params):\n    return params[0] * np.tanh(params[1] * x) + params[2] * v\n"
+VARIANTS = re.findall(
+    r"^=== (yes|no) \| (?:(.*) \| )?(.*)\n((?:(?!===).*\n)+)",
+    Path(__file__).with_name("objectives.txt").read_text(),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("kind", "cause", "title", "text"), VARIANTS, ids=[v[2] for v in VARIANTS])
+def test_a_reader_and_the_project_agree(kind, cause, title, text):
+    spec = parse_spec(f"{text}\n@equation.evolve\n{LAW}")
+    assert spec.least_squares == (kind == "yes"), spec.own_search
+    if kind == "no":
+        number, line = re.fullmatch(r"line (\d+): (.*)", spec.own_search).groups()
+        assert cause in line
+        assert spec.text.split("\n")[int(number) - 1].strip() == line
+
+
+@pytest.mark.parametrize(
+    "text", [v[3] for v in VARIANTS if v[0] == "yes"], ids=[v[2] for v in VARIANTS if v[0] == "yes"]
+)
+def test_what_a_reader_calls_least_squares_gives_the_same_score_when_run(text):
+    inputs = np.random.default_rng(0).normal(size=(50, 2))
+    data = {"inputs": inputs, "outputs": np.sin(inputs[:, 0]) - 0.3 * inputs[:, 1]}
+    scores = []
+    for form in (f"{HEAD}\ndef evaluate(data):{BODY}", text.replace("@evaluate.run", "")):
+        namespace = {"__name__": "spec"}
+        exec(f"{form}\n{LAW}", namespace)
+        scores.append(namespace["evaluate"](dict(data)))
+    assert scores[0] < -1e-6
+    assert scores[1] == pytest.approx(scores[0], rel=1e-6)
 
 
 @pytest.mark.parametrize(

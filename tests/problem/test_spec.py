@@ -247,7 +247,9 @@ def test_torch_is_seen_under_any_name():
     evaluate = EVALUATE.replace("inputs[:, 0]", "th.tensor(inputs[:, 0])")
     assert parsed(head=HEAD + "import torch as th\n", evaluate=evaluate).dialect == "torch"
     evaluate = EVALUATE.replace(
-        "    inputs,", "    from torch import tensor\n    z = tensor(0)\n    inputs,", 1
+        "    inputs,",
+        "    from torch import tensor\n    data['inputs'] = tensor(data['inputs'])\n    inputs,",
+        1,
     )
     spec = parsed(evaluate=evaluate)
     assert (spec.dialect, spec.least_squares) == ("torch", False)
