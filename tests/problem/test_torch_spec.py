@@ -14,7 +14,7 @@ from llmsr.archive import read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.fitting.reference import fit_reference
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.run_files import write_run_files
+from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.scoring.numbering import set_numbers
 from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
