@@ -26,7 +26,6 @@ and alone means `true`.
 
 OF_BENCHMARK = (
     ("make", "write the data of classic equations", "llmsr.cli.benchmark", "make_parser"),
-    ("import", "write problems of LLM-SRBench as data and specs", "llmsr.benchmark.llm_srbench"),
     ("measure", "measure one finished cell anew", "llmsr.cli.benchmark", "measure_parser"),
 )
 

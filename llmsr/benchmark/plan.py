@@ -17,14 +17,14 @@ that it is tested against instead of the baseline; they are checked here, before
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llmsr.benchmark.peers import PeerSettings
-from llmsr.config import check_not_negative, option, read_yaml, resolve
+from llmsr.config import check_not_negative, check_positive, option, read_yaml, resolve
 from llmsr.errors import UserError
 
 SEARCH, GRPO, PEER = "search", "grpo", "peer"
@@ -34,6 +34,7 @@ RESERVED = frozenset(
      "dry_run"}
 )  # fmt: skip
 KEPT = ("all", "archive", "measures")
+PEERS = ("gplearn", "pyoperon", "pysr")  # run by benchmarks/peers.py
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,33 @@ class BenchmarkSettings:
         choices=KEPT,
     )
     title: str = option("Benchmark", "heading of the page")
+    claim: str = option("", "how many times quicker training is said to be, such as 3-5")
 
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise UserError(f"budget must be at least 1, got {self.budget}")
         check_not_negative("timeout", self.timeout)
+        if self.claim and not re.fullmatch(r"\d+-\d+", self.claim):
+            raise UserError(f"claim must be two whole numbers such as 3-5, got {self.claim!r}")
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """another program"""
+
+    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
+    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
+    data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
+    log_path: str = option("logs/peer", "the run's directory")
+    seed: int = option(0, "seed of the program's own random draws")
+    peer: str = option("gplearn", "which program", choices=PEERS)
+    cpu_seconds: float = option(300.0, "CPU seconds that it may take")
+    population_size: int = option(1000, "individuals of a generation")
+
+    def __post_init__(self) -> None:
+        check_positive("cpu_seconds", self.cpu_seconds)
+        if self.population_size < 10:
+            raise UserError(f"population_size must be at least 10, got {self.population_size}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms."""
+    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms.
+
+    `claim`, such as 3-5, is how many times quicker than their baselines training arms are said to be.
+    """
 
     title: str
     problems: tuple[str, ...]
@@ -103,6 +129,7 @@ class Plan:
     seeds: tuple[int, ...]
     baseline: str
     keep: str
+    claim: str = ""
 
     @property
     def cells(self) -> list[Cell]:
@@ -138,7 +165,7 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
         seeds = _seeds(settings.seeds)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep)
+    return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep, settings.claim)
 
 
 def _check_shared(shared: Any) -> None:

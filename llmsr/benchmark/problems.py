@@ -1,28 +1,118 @@
-"""Where the problems of a benchmark lie, and the data of the classic equations, made when they are wanted.
+"""Where the problems of a benchmark lie, the laws behind them, and the data of the classic equations.
 
 A problem is named as `oscillator1`, or as FOLDER/NAME for specs/FOLDER/specification_NAME_numpy.txt and
 data/FOLDER/NAME. Those of the folder `bench` are made by `provide`; `bench/NAME-noise0.05` has normal noise
-of 5% of the target's standard deviation on its training rows, none on its test rows.
+of 5% of the target's standard deviation on its training rows, none on its test rows. The known laws and the
+ranges that rows are drawn from stand in specs/laws.yaml.
+
+**Match**, whether a found equation is the law, is told without a judge. Points are drawn uniformly from two
+boxes, those of the training inputs and of the test_ood inputs, and the law's skeleton, all its constants
+free, is fitted to what the found equation predicts there. It matches where the skeleton then follows the
+predictions with an NMSE below 1e-10 in both boxes, so that the equation is of the law's family, however it is
+written; and where the law itself follows them below 1e-3, so that it is no special case of the family (a law
+without one of its terms is the law with a constant of 0). The second bound leaves room for constants that
+were fitted to noisy rows. On a narrow box a long enough series cannot be told from the function that it
+approximates, and matches.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
-from llmsr.benchmark.laws import BENCH, MISSION, STAND_IN_LAWS, BenchProblem, Law
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, evaluate, parse
 from llmsr.files import write_file
-from llmsr.problem.loading import Problem, load_problem
+from llmsr.fitting import fit
+from llmsr.problem.in_memory import Labels, table_problem
+from llmsr.problem.loading import Problem, load_problem, locate, nmse
 from llmsr.problem.spec_writing import Quantity, spec_text
 
 FOLDER = "bench"
 ROWS = {"train": 2000, "test_id": 1000, "test_ood": 1000}
 SEED = 20_240_901
+TOLERANCE = 1e-10  # NMSE in either box between an equation and the law's family
+NEAR = 1e-3  # NMSE in either box between an equation and the law
+POINTS = 1000  # per box
+FIT_SECONDS = 10.0
+BOX_SEED = 7
 _NOISE = re.compile(r"(?P<base>.+)-noise(?P<level>\d*\.?\d+)")
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Law:
+    """`body` is a function body over the columns and `params`, whose true values are `constants`."""
+
+    body: str
+    constants: tuple[float, ...]
+    synthetic: bool = False
+
+    def expression(self, columns: Sequence[str]) -> Expression:
+        """The law over these columns, its parameters free."""
+        found = parse(self.body, tuple(columns), params_name="params", max_params=len(self.constants))
+        if isinstance(found, Refusal):
+            raise ValueError(f"a law cannot be read: {found.reason}")
+        return found
+
+
+@dataclass(frozen=True)
+class Column:
+    """An input with its meaning, its unit, its training range, and the wider one of test_ood."""
+
+    name: str
+    meaning: str
+    unit: str
+    inside: Range
+    outside: Range
+
+
+@dataclass(frozen=True)
+class BenchProblem:
+    """A classic equation as a problem; `target` is its name, meaning and unit."""
+
+    task: str
+    target: tuple[str, str, str]
+    columns: tuple[Column, ...]
+    law: Law
+
+
+@cache
+def laws() -> Mapping[str, Law]:
+    """The known laws of problems that have data of their own, by the problem's name."""
+    return {name: _law(entry) for name, entry in _laws_file()["problems"].items()}
+
+
+@cache
+def bench() -> Mapping[str, BenchProblem]:
+    """The classic equations by name."""
+    return {
+        name: BenchProblem(
+            entry["task"],
+            tuple(entry["target"]),
+            tuple(Column(column, *told) for column, told in entry["columns"].items()),
+            _law(entry),
+        )
+        for name, entry in _laws_file()["bench"].items()
+    }
+
+
+def _laws_file() -> dict[str, Any]:
+    text = locate(Path("specs") / "laws.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def _law(entry: Mapping[str, Any]) -> Law:
+    return Law(entry["body"].strip(), tuple(entry["constants"]), entry.get("synthetic", False))
 
 
 def location(name: str) -> dict[str, str]:
@@ -46,8 +136,8 @@ def provide(name: str) -> None:
     folder, _, base = name.rpartition("/")
     if folder != FOLDER:
         return
-    if _without_noise(base) not in BENCH:
-        raise UserError(f"no problem {name!r}; specs/{FOLDER} has {', '.join(BENCH)}")
+    if _without_noise(base) not in bench():
+        raise UserError(f"no problem {name!r}; specs/{FOLDER} has {', '.join(bench())}")
     if not (Path("data") / FOLDER / base / "train.csv").is_file():
         write_data(base, Path("data") / FOLDER)
 
@@ -56,18 +146,9 @@ def law_of(problem: Problem, name: str) -> Law | None:
     """The law behind a problem's data, None where none is known."""
     folder, _, base = name.rpartition("/")
     if folder == FOLDER:
-        return BENCH[_without_noise(base)].law
-    if problem.synthetic:
-        return STAND_IN_LAWS.get(name)
-    return MISSION.get(name)
-
-
-def law_expression(law: Law, columns: tuple[str, ...]) -> Expression:
-    """The law as an expression whose parameters are free."""
-    found = parse(law.body, columns, params_name="params", max_params=len(law.constants))
-    if isinstance(found, Refusal):
-        raise ValueError(f"a law cannot be read: {found.reason}")
-    return found
+        return bench()[_without_noise(base)].law
+    law = laws().get(name)
+    return law if law is not None and law.synthetic == problem.synthetic else None
 
 
 def draw(name: str) -> dict[str, np.ndarray]:
@@ -76,16 +157,15 @@ def draw(name: str) -> dict[str, np.ndarray]:
     Training and test_id rows are uniform over the columns' ranges; those of test_ood over the wider
     ranges, every one outside the training range in at least one column.
     """
-    base, level = _without_noise(name), _noise(name)
-    problem = BENCH[base]
+    base = _without_noise(name)
+    problem, level = bench()[base], _noise(name)
     generator = np.random.default_rng([SEED, *base.encode()])
+    skeleton = problem.law.expression([column.name for column in problem.columns])
     splits = {}
     for split, rows in ROWS.items():
-        inputs = (
-            _outside(problem, rows, generator) if split == "test_ood" else _inside(problem, rows, generator)
-        )
-        columns = tuple(column.name for column in problem.columns)
-        target = evaluate(law_expression(problem.law, columns), inputs, np.array(problem.law.constants))
+        drawn = _outside if split == "test_ood" else _inside
+        inputs = drawn(problem, rows, generator)
+        target = evaluate(skeleton, inputs, np.array(problem.law.constants))
         if level and split == "train":
             noise = np.random.default_rng([SEED, 1, *base.encode()]).standard_normal(rows)
             target = target + level * target.std() * noise
@@ -95,8 +175,8 @@ def draw(name: str) -> dict[str, np.ndarray]:
 
 def write_data(name: str, data_dir: Path) -> None:
     """Write <data_dir>/<name>/{train,test_id,test_ood}.csv; where `train` is, the others are too."""
-    problem = BENCH[_without_noise(name)]
-    header = ",".join([*(column.name for column in problem.columns), problem.target])
+    problem = bench()[_without_noise(name)]
+    header = ",".join([*(column.name for column in problem.columns), problem.target[0]])
     splits = draw(name)
     for split in ("test_ood", "test_id", "train"):
         lines = [header, *(",".join(map(repr, map(float, row))) for row in splits[split])]
@@ -105,9 +185,48 @@ def write_data(name: str, data_dir: Path) -> None:
 
 def bench_spec(name: str) -> str:
     """The text of a classic equation's spec; it does not tell the law."""
-    problem = BENCH[name]
+    problem = bench()[name]
     inputs = [Quantity(column.name, column.meaning, column.unit) for column in problem.columns]
-    return spec_text(inputs, Quantity(problem.target, problem.meaning, problem.unit), problem.task)
+    return spec_text(inputs, Quantity(*problem.target), problem.task)
+
+
+def matches(expression: Expression, params: Sequence[float], law: Law, problem: Problem) -> bool:
+    """Whether the fitted equation is the law, as above; a prediction that is not finite is no match."""
+    points = boxes(problem)
+    with np.errstate(all="ignore"):
+        wanted = {
+            box: evaluate(expression, rows, np.asarray(params, dtype=float)) for box, rows in points.items()
+        }
+    if not all(np.isfinite(values).all() and np.ptp(values) > 0 for values in wanted.values()):
+        return False
+    skeleton = law.expression(problem.spec.columns)
+
+    def follows(constants: Sequence[float], bound: float) -> bool:
+        with np.errstate(all="ignore"):
+            predicted = {box: evaluate(skeleton, points[box], np.asarray(constants)) for box in points}
+        return all(nmse(predicted[box], wanted[box]) < bound for box in points)
+
+    if not follows(law.constants, NEAR):
+        return False
+    if follows(law.constants, TOLERANCE):
+        return True
+    rows, values = np.vstack(list(points.values())), np.concatenate(list(wanted.values()))
+    labels = Labels(problem.spec.columns, "predicted")
+    table = table_problem(rows, values, labels, max_params=max(len(law.constants), 1))
+    found = fit(skeleton, table, deadline=FIT_SECONDS)
+    return found.status == "ok" and follows(found.params, TOLERANCE)
+
+
+def boxes(problem: Problem) -> dict[str, np.ndarray]:
+    """Points (POINTS, columns) from the boxes of the train and, where there are some, the test_ood inputs."""
+    found = {}
+    for place, split in enumerate(("train", "test_ood")):
+        if split in problem.splits:
+            inputs = problem.splits[split].inputs
+            low, high = inputs.min(axis=0), inputs.max(axis=0)
+            generator = np.random.default_rng([BOX_SEED, place])
+            found[split] = generator.uniform(low, high, (POINTS, len(low)))
+    return found
 
 
 def _inside(problem: BenchProblem, rows: int, generator: np.random.Generator) -> np.ndarray:

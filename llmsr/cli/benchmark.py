@@ -8,12 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmsr.benchmark.estimate import estimate
-from llmsr.benchmark.page import write_pages
 from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
-from llmsr.benchmark.results import read_results
+from llmsr.benchmark.results import estimate, read_results
 from llmsr.benchmark.runner import Runner
-from llmsr.benchmark.tables import summary_markdown
+from llmsr.benchmark.tables import summary_markdown, write_pages
 from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.files import write_file
@@ -29,17 +27,15 @@ USAGE = """examples:
   python -m llmsr benchmark --config FILE --output_dir DIR --jobs 30 --seconds 3000
   python -m llmsr benchmark --config FILE --output_dir DIR --report
   python -m llmsr benchmark make bench/budworm-noise0.05
-  python -m llmsr benchmark import llm-srbench/
 
 The first runs what the file asks for, the second shows the matrix and what it will take, the third stops
 after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there, the
-fifth makes the data of a classic equation, the sixth imports LLM-SRBench. docs/benchmark.md says what is
-measured and how."""
+fifth makes the data of a classic equation. docs/benchmark.md says what is measured and how."""
 
 
 def main(argv: Sequence[str]) -> int:
     words = list(argv)
-    verbs = {"measure": _measure, "make": _make, "peer": _peer, "import": _import}
+    verbs = {"measure": _measure, "make": _make}
     if words and words[0] in verbs:
         return verbs[words[0]](words[1:])
     given = parser().parse_args(words)
@@ -125,10 +121,9 @@ def measure_parser() -> argparse.ArgumentParser:
 
 
 def _make(words: Sequence[str]) -> int:
-    from llmsr.benchmark.laws import BENCH
-    from llmsr.benchmark.problems import FOLDER, provide
+    from llmsr.benchmark.problems import FOLDER, bench, provide
 
-    for name in make_parser().parse_args(words).problems or [f"{FOLDER}/{name}" for name in BENCH]:
+    for name in make_parser().parse_args(words).problems or [f"{FOLDER}/{name}" for name in bench()]:
         if not name.startswith(f"{FOLDER}/"):
             raise UserError(f"{name} is no classic equation; write {FOLDER}/NAME")
         provide(name)
@@ -138,27 +133,14 @@ def _make(words: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `benchmark make`."""
-    from llmsr.benchmark.laws import BENCH
-    from llmsr.benchmark.problems import FOLDER
+    from llmsr.benchmark.problems import FOLDER, bench
 
     parser = Parser(
         prog="llmsr benchmark make",
-        description=f"Write data/{FOLDER}/NAME for classic equations: {', '.join(BENCH)}. "
+        description=f"Write data/{FOLDER}/NAME for classic equations: {', '.join(bench())}. "
         "NAME-noise0.05 has noise of 5% of the target's standard deviation on its training rows.",
     )
     parser.add_argument(
         "problems", metavar=f"{FOLDER}/NAME", nargs="*", help="what to write (default: all, without noise)"
     )
     return parser
-
-
-def _peer(words: Sequence[str]) -> int:
-    from llmsr.benchmark.peers.run import main as run_peer
-
-    return run_peer(words)
-
-
-def _import(words: Sequence[str]) -> int:
-    from llmsr.benchmark.llm_srbench import main as import_problems
-
-    return import_problems(words)

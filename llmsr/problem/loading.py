@@ -67,12 +67,12 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
     """
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise UserError(f"'{name}' is no problem name; use the name of a folder under {data_dir}.")
-    data_dir = _locate(data_dir)
-    default_spec = _locate("specs") / f"specification_{name}_numpy.txt"
+    data_dir = locate(data_dir)
+    default_spec = locate("specs") / f"specification_{name}_numpy.txt"
     folder = data_dir / name
     if not folder.is_dir() or (spec_path is None and not default_spec.is_file()):
         raise UserError(_unknown(name, data_dir, default_spec, folder.is_dir(), spec_path is not None))
-    spec = load_spec(default_spec if spec_path is None else _locate(spec_path))
+    spec = load_spec(default_spec if spec_path is None else locate(spec_path))
 
     source, synthetic = _source(folder)
     splits: dict[str, Split] = {}
@@ -121,7 +121,7 @@ def nmse(prediction: np.ndarray, target: np.ndarray) -> float:
         return float(np.mean((prediction - target) ** 2) / np.var(target))
 
 
-def _locate(path: str | Path) -> Path:
+def locate(path: str | Path) -> Path:
     path = Path(path)
     if path.exists() or path.is_absolute():
         return path

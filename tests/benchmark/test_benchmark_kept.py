@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from llmsr.benchmark.cells import CellDirectory
 from llmsr.benchmark.plan import PEER, Plan, read_plan
 from llmsr.benchmark.results import read_results
+from llmsr.benchmark.runner import CellDirectory
 from llmsr.cli.benchmark import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]

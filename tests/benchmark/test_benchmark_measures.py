@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from llmsr.benchmark.clock import Clock
-from llmsr.benchmark.measures import best_of, run_measures, within_budget, without_lost_steps
+from llmsr.benchmark.measures import Clock, best_of, run_measures, within_budget, without_lost_steps
 from llmsr.benchmark.meter import thinned
 from llmsr.benchmark.results import course
 from llmsr.benchmark.statistics import CEILING

@@ -5,16 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmsr.benchmark.laws import BENCH, MISSION, STAND_IN_LAWS
-from llmsr.benchmark.match import matches
-from llmsr.benchmark.problems import (
-    bench_spec,
-    draw,
-    law_expression,
-    law_of,
-    location,
-    write_data,
-)
+from llmsr.benchmark.problems import bench, bench_spec, draw, law_of, laws, location, matches, write_data
 from llmsr.expression import evaluate, parse
 from llmsr.problem.loading import load_problem, nmse
 
@@ -22,18 +13,18 @@ ROOT = Path(__file__).parents[2]
 LAW = "0.8*np.sin(x) - 0.5*v**3 - 0.2*x**3 - 0.5*x*v - x*np.cos(x)"
 
 
-@pytest.mark.parametrize("name", BENCH)
+@pytest.mark.parametrize("name", bench())
 def test_every_spec_is_the_one_that_its_columns_make_and_does_not_tell_the_law(name):
     text = (ROOT / "specs" / "bench" / f"specification_{name}_numpy.txt").read_text()
     assert text == bench_spec(name)
-    assert BENCH[name].law.body.removeprefix("return ") not in text
+    assert bench()[name].law.body.removeprefix("return ") not in text
 
 
-@pytest.mark.parametrize("name", BENCH)
+@pytest.mark.parametrize("name", bench())
 def test_rows_are_finite_repeatable_and_where_they_should_be(name):
     splits = draw(name)
     again = draw(name)
-    low, high = np.array([c.inside for c in BENCH[name].columns]).T
+    low, high = np.array([c.inside for c in bench()[name].columns]).T
     for split, rows in splits.items():
         assert np.isfinite(rows).all()
         assert np.array_equal(rows, again[split])
@@ -63,14 +54,14 @@ def test_a_written_problem_loads_with_its_spec(tmp_path, monkeypatch):
     assert np.array_equal(problem.train.inputs, draw("doppler_shift")["train"][:, :-1])
 
 
-@pytest.mark.parametrize("name", [*MISSION, *STAND_IN_LAWS])
+@pytest.mark.parametrize("name", laws())
 def test_the_mission_s_laws_give_the_mission_s_data(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     problem = load_problem(name)
-    if name in STAND_IN_LAWS and not problem.synthetic:
+    if laws()[name].synthetic and not problem.synthetic:
         pytest.skip("measured data are here, whose law nobody knows")
     law = law_of(problem, name)
-    skeleton = law_expression(law, problem.spec.columns)
+    skeleton = law.expression(problem.spec.columns)
     for split in problem.splits.values():
         predicted = evaluate(skeleton, split.inputs, np.array(law.constants))
         assert nmse(predicted, split.target) < 1e-20

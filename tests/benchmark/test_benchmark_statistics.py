@@ -91,10 +91,10 @@ def test_a_baseline_that_is_cut_refutes_nothing():
     # the arm arrives at half of the budget, the baseline never: at least twice as quick, perhaps much more
     bound = cost_ratio({"p": reached(50, 50, 50)}, {"p": censored(100, 100, 100)})
     assert bound.ratio == pytest.approx(2)
-    assert verdict(bound) == "open"
-    assert verdict(cost_ratio({"p": reached(50, 50, 50)}, {"p": reached(100, 100, 100)})) == "refuted"
-    assert verdict(cost_ratio({"p": reached(9, 10, 11)}, {"p": censored(100, 100, 100)})) == "supported"
-    assert verdict(None) == "not reached"
+    assert verdict(bound, 3) == "open"
+    assert verdict(cost_ratio({"p": reached(50, 50, 50)}, {"p": reached(100, 100, 100)}), 3) == "refuted"
+    assert verdict(cost_ratio({"p": reached(9, 10, 11)}, {"p": censored(100, 100, 100)}), 3) == "supported"
+    assert verdict(None, 3) == "not reached"
 
 
 def test_a_failure_is_the_largest_error_and_not_dropped():

@@ -1,7 +1,7 @@
 """Problems of LLM-SRBench (arXiv 2504.10415) as ours: folders of CSV files and specs.
 
-    python -m llmsr benchmark import DIR            a copy of the dataset nnheui/llm-srbench
-    python -m llmsr benchmark import FILE.jsonl     records with their rows in them
+    python benchmarks/import_llm_srbench.py DIR            a copy of the dataset nnheui/llm-srbench
+    python benchmarks/import_llm_srbench.py FILE.jsonl     records with their rows in them
 
 Read in DIR: `lsr_bench_data.hdf5`, a group per problem with a table for train, test and out-of-distribution
 test; and `data/lsr_*.parquet` with name, symbols, symbol_descs, symbol_properties and expression of each
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from llmsr.config import Parser
 from llmsr.errors import UserError
@@ -56,9 +58,9 @@ class Imported:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `benchmark import`."""
+    """The parser of the flags."""
     parser = Parser(
-        prog="llmsr benchmark import", description="Write problems of LLM-SRBench as data and specs."
+        prog="import_llm_srbench.py", description="Write problems of LLM-SRBench as data and specs."
     )
     parser.add_argument("source", metavar="PATH", help="a copy of the dataset, or a .jsonl file of records")
     parser.add_argument("--only", metavar="TEXT", default="", help="import names that contain TEXT")
@@ -207,3 +209,10 @@ def write_problem(problem: Imported, data_dir: Path, spec_dir: Path) -> None:
 
 def _plain(name: Any) -> str:
     return re.sub(r"\W+", "_", str(name)).strip("_") or "problem"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"import_llm_srbench.py: {error}")
