@@ -1,5 +1,6 @@
 """The configuration that VERL gets: complete, ours, and accepted by VERL where it is installed."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -33,6 +34,7 @@ needs_verl = pytest.mark.skipif(
 BEYOND_DEFAULTS = {
     "actor_rollout_ref.model.override_config.attn_implementation",
     "ray_kwargs.ray_init.include_dashboard",
+    "data.apply_chat_template_kwargs.enable_thinking",
     *(f"ray_kwargs.ray_init.runtime_env.env_vars.{name}" for name in (
         "PYTHONPATH", "LLMSR_RUN_DIR", "VERL_FILE_LOGGER_PATH", "NCCL_DEBUG"
     )),
@@ -348,6 +350,52 @@ def test_the_dataset_asks_the_memory_for_training_rows_and_leaves_validation_alo
     kept = dataset("val")[0]
     assert kept["raw_prompt"] == kept["prompt"]
     assert kept["extra_info"]["split"] == "validation"
+
+
+@needs_verl
+def test_the_agent_loop_begins_answers_and_ends_them_at_stops(tmp_path):
+    import hydra
+    from omegaconf import OmegaConf
+    from transformers import AutoTokenizer
+    from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+    from verl.workers.rollout.replica import TokenOutput
+
+    plan, config = config_of(tmp_path, thinking="off")
+    write_config(config, tmp_path)
+    agent = config["actor_rollout_ref"]["rollout"]["agent"]
+    (loop,) = OmegaConf.load(agent["agent_loop_config_path"])
+    assert loop.name == agent["default_agent_loop"]
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    asked = []
+
+    class Server:
+        async def generate(self, **given):
+            asked.append(given)
+            return TokenOutput(token_ids=tokenizer(" x\n")["input_ids"], log_probs=None)
+
+    rollout = {"prompt_length": plan.config.max_prompt_length, "response_length": 128}
+    made = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": config["data"]})
+
+    async def drawn():
+        running = hydra.utils.instantiate(
+            config=loop, trainer_config=DictConfigWrap(made), server_manager=Server(), tokenizer=tokenizer,
+            processor=None, hf_model_type=None, dataset_cls=RLHFDataset,
+            data_config=DictConfigWrap(made.data), tools=None,
+        )  # fmt: skip
+        info = {"begun": "    return", "stops": json.dumps(["\n"])}
+        said = [{"role": "user", "content": "params[0]"}]
+        return await running.run({"temperature": 1.0}, raw_prompt=said, extra_info=info, priority=0)
+
+    output = asyncio.run(drawn())
+    assert asked[0]["sampling_params"] == {"temperature": 1.0, "stop": ["\n"]}
+    assert tokenizer.decode(asked[0]["prompt_ids"]) == tokenizer.decode(
+        tokenizer("<user>params[0]<assistant>    return", add_special_tokens=False)["input_ids"]
+    )
+    assert output.prompt_ids == asked[0]["prompt_ids"]
+    assert tokenizer.decode(output.response_ids) == " x\n"
+    assert output.response_mask == [1] * len(output.response_ids)
 
 
 def _at(tree, path):
