@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from llmsr.cli import main
 from llmsr.completion.answer import read_completion
 from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
@@ -94,6 +95,16 @@ def test_a_spec_of_another_score_shows_scores():
     assert "scores (higher is better)" in text
     assert "Score -0.02:" in text
     assert "holds up to 3 constants" in text
+
+
+def test_the_verb_prints_what_a_run_sends(problem, capsys):
+    assert main(["prompt", "--form", "chat", "--context", "none"]) == 0
+    seed = Version(problem.spec.seed_body, 0.0)
+    shown = capsys.readouterr().out
+    chat = asked(problem, seed, context="none")
+    assert chat.messages[0]["content"] in shown
+    assert question(chat)[: preface_end(question(chat))] in shown
+    assert shown.endswith(chat.begun + "\n")
 
 
 def test_search_and_training_ask_the_same(problem):

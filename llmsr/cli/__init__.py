@@ -33,6 +33,7 @@ VERBS = {
     "runs": ("llmsr.cli.runs", "a table over all runs below a directory"),
     "compare": ("llmsr.cli.compare", "figures and curves of several runs"),
     "benchmark": ("llmsr.cli.benchmark", "arms x problems x seeds: runs, tables, figures"),
+    "prompt": ("llmsr.cli.prompt", "print the prompt that a search or a training sends"),
     "predict": ("llmsr.cli.predict", "what a run's equation says for the rows of a CSV file"),
 }
 

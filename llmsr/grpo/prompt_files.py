@@ -39,7 +39,7 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
         with Evaluator(problem, config.fitter, config.fit_timeout, config.workers) as evaluator:
             pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
             if not seeded:
-                seeds[problem.name] = memory_seeds(evaluator, config.warm_start)
+                seeds[problem.name] = memory_seeds(evaluator, config.warm_start, pool)
         train_rows, validation_rows = dataset.prompt_rows(
             problem, pool, n_train, n_validation, config.seed, form
         )
@@ -50,6 +50,21 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
     dataset.write_parquet(dataset.mixed(train_groups, config.seed), plan.run_dir / TRAIN)
     dataset.write_parquet(dataset.mixed(validation_groups, config.seed), plan.run_dir / VALIDATION)
     return encoder.template if encoder else None
+
+
+def _check_room(plan: Plan) -> None:
+    """`UserError` where the model reads fewer tokens than a prompt and its answer may have."""
+    from transformers import AutoConfig
+
+    config = plan.config
+    shape = AutoConfig.from_pretrained(plan.model_path, trust_remote_code=config.trust_remote_code)
+    room = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    wanted = config.max_prompt_length + config.max_response_length
+    if room is not None and wanted > room:
+        raise UserError(
+            f"{plan.model_path} takes {room} tokens in all; --max_prompt_length {config.max_prompt_length} "
+            f"and --max_response_length {config.max_response_length} would be {wanted}: lower one of them"
+        )
 
 
 def _encoder(plan: Plan) -> ChatTemplate | None:
@@ -65,6 +80,7 @@ def _encoder(plan: Plan) -> ChatTemplate | None:
             f"{plan.model_path} cannot be reached here: prompts are written as chats, their lengths unchecked"
         )
         return None
+    _check_room(plan)
     template = ChatTemplate(tokenizer, plan.config.chat_template)
     if not template.plain:
         stop_test(tokenizer, plan.config.stops)

@@ -121,9 +121,7 @@ def load_model(config: ProposerConfig, path: str) -> tuple[Any, Any]:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        local = _is_at_hand(transformers, path)
-        if not local:
-            _meet_hub(path)
+        local = is_at_hand(path)
         source = {"local_files_only": local, "trust_remote_code": config.trust_remote_code}
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **source)
         dtype = _dtype(config.dtype, device)
@@ -153,9 +151,7 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     path = os.path.expanduser(path)
     check_path(path)
     try:
-        local = _is_at_hand(transformers, path)
-        if not local:
-            _meet_hub(path)
+        local = is_at_hand(path)
         return transformers.AutoTokenizer.from_pretrained(
             path, local_files_only=local, trust_remote_code=trust_remote_code
         )
@@ -163,20 +159,22 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
         raise UserError(f"cannot load the tokenizer of {path}: {_advice(error)}") from None
 
 
-def _is_at_hand(transformers: Any, path: str) -> bool:
-    """Whether the model lies in a directory or in the cache of earlier downloads."""
+def is_at_hand(path: str) -> bool:
+    """Whether the model lies in a directory or in the cache; else `UserError` if the hub is out of reach."""
+    import transformers
+
     if Path(path).expanduser().is_dir():
         return True
-    return (
-        transformers.utils.cached_file(
-            path,
-            "config.json",
-            local_files_only=True,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        is not None
+    cached = transformers.utils.cached_file(
+        path,
+        "config.json",
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
     )
+    if cached is None:
+        _meet_hub(path)
+    return cached is not None
 
 
 def _meet_hub(path: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from grpo_problem import write_problem
 
@@ -9,9 +10,12 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
+from llmsr.grpo.memory.seeds import memory_seeds
 from llmsr.grpo.pool import build_pool
 from llmsr.problem.loading import load_problem
 from llmsr.prompt import INSTRUCTION, PromptSettings
+from llmsr.search.search import make_population
+from llmsr.search.settings import SearchSettings
 
 N_TRAIN, N_VALIDATION = 40, 8
 BARE = PromptForm(chat=False)
@@ -42,6 +46,15 @@ def test_the_pool_is_valid_distinct_and_ascends_in_score(pool):
     assert len({member.canonical for member in pool}) == len(pool) == 12
     errors = [member.nmse for member in pool]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_the_first_prompts_with_memory_show_more_than_the_specs_own_equation(problem, pool):
+    with Evaluator(problem, workers=1) as evaluator:
+        seeds = memory_seeds(evaluator, None, pool)
+    assert {member.canonical for member in pool} <= {member.canonical for member in seeds}
+    population = make_population(SearchSettings(search="islands"), seeds, problem.spec)
+    draws = [population.draw(np.random.default_rng(i)) for i in range(20)]
+    assert len({draw.members for draw in draws}) > 10
 
 
 def test_all_prompts_differ_and_validation_shares_none(rows):

@@ -16,14 +16,16 @@ from llmsr.search.search import member_of
 from llmsr.search.totals import score_of
 
 SEEDS_FILE = "memory_seeds.json"
+POOL_EQUATIONS = 12  # the best of the pool: they give way as soon as the policy finds better ones
 WARM_EQUATIONS = 200  # of an earlier run, the best ones of different canonical form
 
 
-def memory_seeds(evaluator: Evaluator, warm_start: str | None) -> list[Member]:
-    """The spec's own equation and those of `warm_start`, fitted by this run's evaluator.
+def memory_seeds(evaluator: Evaluator, warm_start: str | None, pool: Sequence[Member] = ()) -> list[Member]:
+    """The spec's own equation and those of `warm_start`, or else `pool`, fitted by this run's evaluator.
 
-    They are fitted again so that all members are graded by one ruler. A `UserError` where the earlier run has
-    nothing that fits this problem.
+    With the spec's equation alone nearly all prompts of the first steps would be the same. Those
+    of a run are fitted again so that all members are graded by one ruler. A `UserError` where the earlier run
+    has nothing that fits this problem.
     """
     own = [evaluator.evaluate(evaluator.problem.spec.seed_body)]
     bodies = earlier_bodies(Path(warm_start), evaluator.problem.name) if warm_start else []
@@ -33,6 +35,7 @@ def memory_seeds(evaluator: Evaluator, warm_start: str | None) -> list[Member]:
             f"--warm_start {warm_start}: no equation of that run can be used for {evaluator.problem.name}"
         )
     members = [member_of(0, evaluation) for evaluation in [*own, *found] if evaluation.ok]
+    members += () if warm_start else pool[-POOL_EQUATIONS:]
     return list({member.canonical: member for member in members}.values())
 
 

@@ -115,14 +115,17 @@ def _check_disk(plan: Plan) -> None:
 
 def check_model(model_path: str, trust_remote_code: bool = False) -> None:
     """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
-    from llmsr.proposers.transformers_model import check_path
+    from llmsr.proposers.transformers_model import check_path, is_at_hand
 
     check_path(model_path)
     if not Path(model_path).is_dir():
         from transformers import AutoConfig
 
         try:
-            AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+            local = is_at_hand(model_path)
+            AutoConfig.from_pretrained(
+                model_path, local_files_only=local, trust_remote_code=trust_remote_code
+            )
         except (OSError, ValueError) as error:
             raise UserError(
                 f"cannot find the model {model_path}: check the name, log in to the hub if it is private, "

@@ -1,0 +1,106 @@
+"""`python -m llmsr prompt`: the prompt that a search or a training sends, as its model reads it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from llmsr.archive import read_archive
+from llmsr.config import Parser, add_options, option, resolve
+from llmsr.evaluator import Evaluator
+from llmsr.problem.loading import Problem, load_problem
+from llmsr.prompt import Chat, Prompt, PromptSettings, make_prompt
+from llmsr.search.population import Member
+from llmsr.search.search import member_of
+
+EXAMPLES = """examples:
+  python -m llmsr prompt --problem_name bactgrow                        to the embedded model
+  python -m llmsr prompt --form chat                                    to a chat model, whichever it is
+  python -m llmsr prompt --model_path Qwen/Qwen2.5-Coder-0.5B-Instruct  through this model's template
+"""
+SHOWN = 2
+
+
+@dataclass(frozen=True)
+class PromptChoice:
+    """which prompt"""
+
+    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
+    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
+    data_dir: str = option("data", "folder that holds <problem>/train.csv")
+    log_path: str | None = option(
+        None, "a run whose two best equations are shown (default: the spec's own equation)"
+    )
+    model_path: str | None = option(
+        None, "model whose template and tokens are used, a hub id or a local directory"
+    )
+    form: str = option(
+        "auto",
+        "chat: a task in words, the answer begun; text: the spec, to be continued; auto: what the model "
+        "reads, without --model_path the embedded one",
+        choices=("auto", "chat", "text"),
+    )
+    trust_remote_code: bool = option(
+        False, "run Python code that comes with a model; only for models you trust"
+    )
+    json: bool = option(False, "print messages, begun text and stops as JSON")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `prompt`."""
+    parser = Parser(
+        prog="llmsr prompt",
+        usage="python -m llmsr prompt [--flag value ...]",
+        description=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser, PromptChoice, PromptSettings)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    choice, settings = resolve(PromptChoice, PromptSettings, given=vars(parser().parse_args(argv)))
+    problem = load_problem(choice.problem_name, choice.spec_path, choice.data_dir)
+    members = _shown(problem, choice.log_path)
+    prompt = make_prompt(problem, [member.version() for member in members], settings)
+    chat, text, tokens = _as_read(prompt, choice)
+    print(json.dumps(asdict(chat), indent=2) if choice.json else text)
+    if not choice.json:
+        counted = "" if tokens is None else f"{tokens} tokens; "
+        print(
+            f"{counted}the answer ends at {', '.join(map(repr, chat.stops)) or 'its own end'}",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _shown(problem: Problem, log_path: str | None) -> list[Member]:
+    """The equations that the prompt shows, worst first."""
+    if log_path:
+        evaluated = [(s.number, s.evaluation) for s in read_archive(Path(log_path))]
+    else:
+        with Evaluator(problem, workers=1) as evaluator:
+            evaluated = [(0, evaluator.evaluate(problem.spec.seed_body))]
+    members = [member_of(number, evaluation) for number, evaluation in evaluated if evaluation.ok]
+    different = {member.canonical: member for member in sorted(members, key=lambda member: member.score)}
+    return sorted(different.values(), key=lambda member: member.score)[-SHOWN:]
+
+
+def _as_read(prompt: Prompt, choice: PromptChoice) -> tuple[Chat, str, int | None]:
+    """The form that is sent, its text, and its tokens where a model counts them."""
+    if choice.model_path is None:
+        chat = prompt.form(choice.form == "chat")
+        said = [f"[{message['role']}]\n{message['content']}" for message in chat.messages]
+        begun = [f"[assistant, begun]\n{chat.begun}"] if chat.begun else []
+        return chat, "\n\n".join([*said, *begun]) if choice.form == "chat" else prompt.text, None
+    from llmsr.proposers.chat_template import ChatTemplate
+    from llmsr.proposers.transformers_model import load_tokenizer
+
+    tokenizer = load_tokenizer(choice.model_path, choice.trust_remote_code)
+    template = ChatTemplate(tokenizer, {"auto": "auto", "chat": "model", "text": "plain"}[choice.form])
+    chat = template.fitting(prompt.form(not template.plain))
+    return chat, template.text(chat), template.count(chat)
