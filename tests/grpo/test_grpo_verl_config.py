@@ -338,9 +338,10 @@ def test_the_dataset_asks_the_memory_for_training_rows_and_leaves_validation_alo
     first = [rows[i] for i in (2, 0)]
     assert [row["extra_info"]["index"] for row in first] == [row["index"] for row in first] == [0, 1]
     assert all(set(json.loads(row["extra_info"]["parents"])) == {0} for row in first)
+    law = "    return params[0] * z + params[1] * x + params[2] * x**3\n"
     with RewardFunction(run_dir, workers=1) as function:
         for row in first:
-            for body in ("    return params[0] * z + params[1] * x\n", "    return params[0] * x\n"):
+            for body in (law, "    return params[0] * x\n"):
                 function.compute_score("", body, "plane", row["extra_info"])
     later = rows[1]
     assert any(json.loads(later["extra_info"]["parents"]))
