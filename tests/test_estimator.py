@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from llmsr import SymbolicRegressor
 from llmsr.cli import main
 from llmsr.estimator import warm
+from llmsr.prompt import Prompt
 from llmsr.proposers.proposer import Completion
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +35,7 @@ class Drawing:
         self.asked = []
 
     def propose(self, prompt, n, seed):
-        self.asked.append(prompt)
+        self.asked.append(prompt.text)
         return [Completion(text, 5, "stop") for text in completions(n, seed)]
 
     def close(self):
@@ -79,11 +80,12 @@ def test_a_local_model_is_not_asked_the_same_twice():
             return [self.propose(prompt, n, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
 
     model = warm.Remembering(Counting(), reads_chats=True)
-    first = model.propose_many(["p", "q"], 2, [1, 2])
-    assert model.propose_many(["p", "q"], 2, [1, 2]) == first
+    p, q = Prompt("p"), Prompt("q")
+    first = model.propose_many([p, q], 2, [1, 2])
+    assert model.propose_many([p, q], 2, [1, 2]) == first
     assert len(model.inner.asked) == 2
-    assert model.propose_many(["p", "q"], 2, [2, 1]) != first
-    assert model.propose_many(["p", "q"], 3, [1, 2]) != first
+    assert model.propose_many([p, q], 2, [2, 1]) != first
+    assert model.propose_many([p, q], 3, [1, 2]) != first
     assert len(model.inner.asked) == 6
 
 
@@ -186,7 +188,7 @@ def test_a_failure_while_the_front_is_made_leaves_the_fitted_model(data, monkeyp
     model = regressor().fit(X, y)
     before = model.equations_
     with monkeypatch.context() as patched:
-        patched.setattr("llmsr.estimator.regressor.tidy", lambda *given: 1 / 0)
+        patched.setattr("llmsr.report.equation.simplify", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             model.refit(X, 2 * y)
     assert model.equations_.equals(before)
@@ -218,7 +220,7 @@ def test_a_warm_fit_on_other_rows_begins_with_the_last_front(data):
     X, y = data
     model = regressor(budget=60, warm_start=True).fit(X, y)
     best = model.equations_.iloc[-1]
-    body = model._front[-1].sample.evaluation.body
+    body = model._front.equations[-1].sample.evaluation.body
     model.set_params(budget=4).fit(X[:150], y[:150])
     assert any(body.strip() in prompt for prompt in map(str, model.proposer.asked))
     assert model.n_samples_ == 4

@@ -15,7 +15,7 @@ from llmsr.benchmark.statistics import CEILING, Spread
 from llmsr.files import write_file
 from llmsr.report import markup
 from llmsr.report.chart import Series, chart
-from llmsr.report.text import escape
+from llmsr.report.markup import escape
 
 NOTES = (
     "NMSE: mean squared error over the variance of the target, of the equation with the least training "

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmsr.cli.shared import print_json
 from llmsr.config import Parser
 from llmsr.files import write_file
-from llmsr.report.comparison import compare, comparison_page, format_comparison
-from llmsr.report.overview import as_records
+from llmsr.report.comparison import compare, comparison_page
+from llmsr.report.recorded_runs import as_table, format_runs
+from llmsr.report.terminal import line_width
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags of `compare`."""
     parser = Parser(
         prog="llmsr compare",
@@ -34,9 +34,9 @@ def main(argv: Sequence[str]) -> int:
     if given.output:
         write_file(Path(given.output), comparison_page(compared))
         print(f"written to {given.output}", file=sys.stderr)
-    print(
-        json.dumps(as_records([c.row for c in compared]), indent=2)
-        if given.json
-        else format_comparison(compared)
-    )
+    table = as_table([(one.row, one.run.settings) for one in compared])
+    if given.json:
+        print_json(table.to_dict("records"))
+    else:
+        print(format_runs(table, line_width()))
     return 0

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import os
+import csv
+import itertools
+import math
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
+import numpy as np
+
+from llmsr.cli.shared import whole_output
 from llmsr.config import Parser
 from llmsr.errors import UserError
-from llmsr.files import output_fault, silence
+from llmsr.problem.column_names import position_of
+from llmsr.problem.table import separator_of
+from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
-from llmsr.report.prediction import write_predictions
-from llmsr.report.recorded import read_run
-from llmsr.report.run_outputs import outputs_of
+from llmsr.report.outputs import outputs_of
+from llmsr.report.recorded_runs import read_run
+
+BLOCK_ROWS = 50_000  # that are in memory at once
+
+Line = tuple[int, list[str]]  # the number of a line in its file, and its cells
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags of `predict`."""
     parser = Parser(
         prog="llmsr predict",
@@ -33,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", default="-", help="where to write (default: standard output)"
     )
     parser.add_argument(
-        "--select", choices=RULES, default="best", help="which equation of the front (default: best)"
+        "--select", choices=tuple(RULES), default="best", help="which equation of the front (default: best)"
     )
     parser.add_argument("--problem", metavar="NAME", help="which problem, where the run has several")
     return parser
@@ -49,48 +58,117 @@ def main(argv: Sequence[str]) -> int:
     if given.problem is not None and given.problem not in runs:
         raise UserError(f"{given.directory} has no problem {given.problem!r}; it has {', '.join(runs)}")
     outputs, _ = outputs_of(runs[given.problem or next(iter(runs))], rule=given.select)
-    equations = outputs.equations()
-    picked = outputs.picked(equations)
-    if picked is None:
+    equation = outputs.picked_front().pick
+    if equation is None:
         raise UserError(f"{given.directory} has no valid equation yet; let the run go on")
-    with _opened(given.output) as output:
-        rows, nonfinite = write_predictions(equations[picked], given.csv, output)
-    print(f"{rows} rows by {equations[picked].text}", file=sys.stderr)
+    with whole_output(given.output) as output:
+        rows, nonfinite = write_predictions(equation, Path(given.csv), output)
+    print(f"{rows} rows by {equation.text(exact=True)}", file=sys.stderr)
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
     return 0
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[IO[str]]:
-    """What to write to: a file becomes what is written whole or not at all, links to it stay links.
+def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[int, int]:
+    """Copy the CSV with one more column, the prediction; (rows, rows whose prediction is not finite).
 
-    `UserError` where it cannot be written, but a reader that went away is a BrokenPipeError.
+    Columns are matched by name, as it is or as `new` makes it an identifier, whatever their order; where no
+    name matches, the first columns are taken in the equation's order. The separator is found as `new` finds
+    it, and kept. A file whose first line is numbers has no header. Memory is bounded. A prediction that is
+    not finite is an empty cell. `UserError` names the line of a bad one; errors of `output` are its own.
     """
-    real = os.path.realpath(path)
-    if path != "-" and os.path.isdir(real):
-        raise UserError(f"cannot write {path}: it is a directory; name a file in it")
-    direct = os.path.exists(real) and not os.path.isfile(real)  # a device or a pipe
-    part = real if direct else f"{real}.part"
+    lines = _lines(path)
+    _, (separator,) = next(lines)
+    number, first = next(lines, (0, []))
+    if not first:
+        raise UserError(f"{path}: the file is empty; give a header row and the data.")
+    columns = equation.expression.columns
+    first = [cell.strip() for cell in first]
+    headless = all(_is_number(cell) for cell in first)
+    positions = list(range(len(columns))) if headless else _positions(first, columns, path)
+    if max(positions) >= len(first):
+        raise UserError(
+            f"{path}: {len(first)} columns, but the equation takes {len(columns)} ({', '.join(columns)}); "
+            "add the rest."
+        )
+    header = first
+    if headless:
+        lines = itertools.chain([(number, first)], lines)
+        own = len(columns) == len(first)
+        header = list(columns) if own else [f"column{i + 1}" for i in range(len(first))]
+    name = f"{equation.target}_predicted"
+    while name in first:
+        name += "_"
+    writer = csv.writer(output, delimiter=separator, lineterminator="\n")
+    writer.writerow([*header, name])
+    rows = nonfinite = 0
+    while block := list(itertools.islice(lines, BLOCK_ROWS)):
+        inputs = np.array([_inputs(line, positions, len(first), path) for line in block])
+        for (_, cells), value in zip(block, equation.predict(inputs).tolist(), strict=True):
+            finite = math.isfinite(value)
+            nonfinite += not finite
+            writer.writerow([*cells, repr(value) if finite else ""])
+        rows += len(block)
+    if not rows:
+        raise UserError(f"{path}: no rows below the header; add the data.")
+    return rows, nonfinite
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    """The separator, as a line of its own, then all lines that are not empty; `UserError` as they come."""
     try:
-        if path == "-":
-            yield sys.stdout
-            sys.stdout.flush()
-            return
-        with open(part, "w", encoding="utf-8", newline="") as output:
-            try:
-                yield output
-                output.flush()
-                if not direct:
-                    os.replace(part, real)
-            except BaseException:
-                if not direct:
-                    os.unlink(part)
-                silence(output)
-                raise
-    except BrokenPipeError:
-        raise
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            head: list[str] = []
+            while not head or head[-1].isspace():
+                head.append(file.readline())
+            separator = separator_of(head[-1])
+            yield 0, [separator]
+            reader = csv.reader(itertools.chain(head, file), delimiter=separator)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; save the table as CSV in UTF-8.") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: no valid CSV ({error}).") from None
     except OSError as error:
-        if path == "-":
-            silence(sys.stdout)
-        raise output_fault(path, error) from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _positions(header: Sequence[str], columns: Sequence[str], path: Path) -> list[int]:
+    """Where the equation's columns stand in a header: by name, or from its left where no name is there."""
+    found = {name: position_of(name, header) for name in columns}
+    missing = [name for name, position in found.items() if position is None]
+    if len(missing) == len(columns) and len(header) >= len(columns):
+        return list(range(len(columns)))
+    if missing:
+        have = ", ".join(header[:12])
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}; it has {have}, the equation takes {', '.join(columns)}."
+        )
+    return [position for position in found.values() if position is not None]
+
+
+def _inputs(line: Line, positions: Sequence[int], width: int, path: Path) -> list[float]:
+    number, cells = line
+    if len(cells) != width:
+        raise UserError(
+            f"{path}: line {number} has {len(cells)} values but the first line has {width}; correct the line."
+        )
+    try:
+        return [float(cells[p]) for p in positions]
+    except ValueError:
+        bad = next(cells[p] for p in positions if not _is_number(cells[p]))
+        raise UserError(
+            f"{path}: line {number} has {bad.strip()[:40]!r} where a number should be; correct it."
+        ) from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

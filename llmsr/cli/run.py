@@ -28,8 +28,7 @@ from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.dashboards import Dashboards
 from llmsr.report.outputs import Outputs
-from llmsr.report.progress import Progress
-from llmsr.report.result import format_result
+from llmsr.report.terminal import SearchProgress, format_result
 from llmsr.run_directory import (
     RunLock,
     changed_settings,
@@ -109,7 +108,7 @@ def _search(
         archive = stack.enter_context(SearchArchive(run_dir))
         settings = without_secrets(as_mapping(run, search, proposer_config))
         outputs = Outputs(run_dir, problem, settings)
-        observers: list[Any] = [stack.enter_context(Progress(search.budget)), outputs]
+        observers: list[Any] = [stack.enter_context(SearchProgress(search.budget)), outputs]
         if dashboards := read_dashboards(run.logger):
             observers.append(stack.enter_context(Dashboards(dashboards, run_dir, settings)))
         if run.sample_files:

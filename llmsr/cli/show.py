@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 
-from llmsr.cli import report
-from llmsr.report.recorded import read_run
-from llmsr.report.run_outputs import outputs_of
+from llmsr.cli.shared import print_json, run_and_settings, run_parser
+from llmsr.config import Parser
+from llmsr.report.outputs import outputs_of
+from llmsr.report.recorded_runs import read_run
 from llmsr.report.terminal import format_result
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags of `show`."""
-    return report.parser("show", "Print the front and the best equation of a run; nothing is written.")
+    return run_parser("show", "Print the front and the best equation of a run; nothing is written.")
 
 
 def main(argv: Sequence[str]) -> int:
-    directory, settings = report.settings_of(parser().parse_args(argv))
+    directory, settings = run_and_settings(parser(), argv)
     results = []
     for run in read_run(directory):
         outputs, totals = outputs_of(run, rule=settings.select, within=settings.within)
         results.append(outputs.result(totals))
     if settings.json:
-        print(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+        print_json(results[0] if len(results) == 1 else results)
     else:
-        print("\n\n".join(format_result(result) for result in results))
+        print("\n\n".join(map(format_result, results)))
     return 0

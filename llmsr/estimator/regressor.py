@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.estimator.checks import check_proposer, check_target, raised_as
-from llmsr.estimator.search import Asked, search_table
+from llmsr.estimator.table_search import check_proposer, check_target, raised_as, search_table
 from llmsr.estimator.warm import LOCAL, lent_evaluator
 from llmsr.expression.graph import Graph
 from llmsr.fitting import MODES
@@ -23,10 +22,9 @@ from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_prob
 from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer, ProposerConfig
-from llmsr.report.candidate import Candidate
-from llmsr.report.equation import expression_of
-from llmsr.report.front import Front, pick, scores
-from llmsr.report.tidy import Tidy, tidy
+from llmsr.report.equation import Equation
+from llmsr.report.front import RULES, Front, PickedFront
+from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample, is_llm_sample
 from llmsr.search.settings import SearchSettings
 
@@ -173,28 +171,26 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
             problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
         if constant:
-            self._keep_constant(problem, labels, float(y[0]))
+            self._keep_constant(problem, labels.columns, float(y[0]))
             return self
         with raised_as(RuntimeError):
-            found = search_table(
-                Asked(
-                    problem,
-                    settings,
-                    proposer_config,
-                    proposer=None if isinstance(self.proposer, str) else self.proposer,
-                    fitter=self.fitter,
-                    fit_timeout=self.fit_timeout,
-                    workers=self._workers(),
-                    earlier=earlier,
-                    seeds=seeds,
-                    directory=self.output_dir,
-                    progress=self.verbose > 0,
-                )
+            begun, samples = search_table(
+                problem,
+                settings,
+                proposer_config,
+                own_proposer=None if isinstance(self.proposer, str) else self.proposer,
+                fitter=self.fitter,
+                fit_timeout=self.fit_timeout,
+                workers=self._workers(),
+                earlier=earlier,
+                seeds=seeds,
+                directory=self.output_dir,
+                progress=self.verbose > 0,
             )
-        self._keep(problem, labels, [*found.begun, *found.samples])
-        self.n_samples_ = sum(map(is_llm_sample, found.samples))
+        self._keep(problem, labels.columns, [*begun, *samples])
+        self.n_samples_ = sum(map(is_llm_sample, samples))
         if self.warm_start:
-            self._last_fit = (digest, found.samples, seeds, settings.seed)
+            self._last_fit = (digest, samples, seeds, settings.seed)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -214,17 +210,18 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         y = np.asarray(y, dtype=np.float64)
         with raised_as(ValueError):
             check_target(y)
-        labels = Labels(self._best.labels, self._best.target)
-        problem = table_problem(X[:, self.columns_], y, labels, self._n_params)
+        front, labels = self._front.equations, self._best.labels
+        problem = table_problem(X[:, self.columns_], y, Labels(labels, self._best.target), self._n_params)
         with lent_evaluator(problem, self.fitter, self.fit_timeout, self._workers()) as evaluator:
-            asked = [evaluator.submit(c.sample.evaluation.body) for c in self._front]
+            asked = [evaluator.submit(equation.sample.evaluation.body) for equation in front]
             found = [future.result() for future in asked]
         chosen = found[self.best_index_]
         if not chosen.ok:
             raise ValueError(f"the equation cannot be fitted to these data: {chosen.reason}")
         kept = [i for i, evaluation in enumerate(found) if evaluation.ok]
-        front = [replace(self._front[i].sample, evaluation=found[i]) for i in kept]
-        self._set_front(problem, self._best.labels, front, kept.index(self.best_index_))
+        members = [replace(front[i].sample, evaluation=found[i]) for i in kept]
+        refitted = PickedFront.of(members, problem, labels=labels)
+        self._set_front(problem, replace(refitted, picked=kept.index(self.best_index_)))
         return self
 
     def latex(self, index: int | None = None, *, exact: bool = False) -> str:
@@ -232,15 +229,15 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
         `index` is a row of `equations_`, None the pick.
         """
-        return self._candidate(index).latex(exact)
+        return self._equation(index).latex(exact)
 
     def sympy(self, index: int | None = None, *, exact: bool = False) -> Any:
         """The right-hand side as a sympy expression over real symbols named like the columns."""
-        return self._candidate(index).sympy(exact)
+        return self._equation(index).sympy(exact)
 
     def text(self, index: int | None = None, *, exact: bool = False) -> str:
         """The equation on one line, such as `y = 0.8*sin(x0) - 0.5*x1**3`."""
-        return self._candidate(index).text(exact)
+        return self._equation(index).text(exact)
 
     @property
     def equations_(self) -> Any:
@@ -248,9 +245,21 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         import pandas as pd
 
-        table = pd.DataFrame([candidate.row for candidate in self._front])
-        table["picked"] = np.arange(len(table)) == self.best_index_
-        return table
+        rows = [
+            {
+                "complexity": equation.complexity,
+                "loss": equation.sample.evaluation.train_mse,
+                "score": score,
+                "equation": equation.text(),
+                "exact": equation.text(exact=True),
+                "sympy": equation.sympy_text(),
+                "latex": equation.latex(),
+                "nmse": equation.nmse.get("train"),
+                "sample": equation.sample.number,
+            }
+            for equation, score in zip(self._front.equations, self._front.scores, strict=True)
+        ]
+        return pd.DataFrame(rows).assign(picked=np.arange(len(rows)) == self.best_index_)
 
     # ---- what a fit is asked to do
 
@@ -267,7 +276,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
             raise UserError(f"within must not be negative, got {self.within!r}")
         if not isinstance(self.proposer, str):
             check_proposer(self.proposer)
-        pick([_ANY], self.selection, within=self.within)
+        if self.selection not in RULES:
+            raise UserError(f"unknown selection {self.selection!r}; there are: {', '.join(RULES)}")
 
     def _labels(
         self, names: Sequence[str] | None, target: str, description: str, units: Words, meanings: Words
@@ -321,7 +331,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         known, samples, seeds, _ = getattr(self, "_last_fit", ("", [], (), 0))
         if known == digest:
             return samples, seeds
-        return [], tuple(c.sample.evaluation.body for c in self._front if c.sample.number)
+        return [], tuple(e.sample.evaluation.body for e in self._front.equations if e.sample.number)
 
     def _digest(self, X: np.ndarray, y: np.ndarray, labels: Labels) -> str:
         """Equal for fits of which the later one can go on with the samples of the earlier one."""
@@ -338,57 +348,39 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     # ---- what a fit leaves
 
-    def _keep(self, problem: Problem, labels: Labels, samples: Sequence[Sample]) -> None:
+    def _keep(self, problem: Problem, labels: tuple[str, ...], samples: Sequence[Sample]) -> None:
         front = Front()
         for sample in samples:
             front.add(sample)
         if not front.members:
             raise RuntimeError("no equation was found that is finite on all rows; raise the budget")
-        expressions = [expression_of(sample, problem.spec) for sample in front.members]
-        chosen = pick(
-            front.members,
-            self.selection,
-            within=self.within,
-            rows=len(problem.train),
-            constants=[len(expression.params) for expression in expressions],
-        )
-        self._set_front(problem, labels.columns, front.members, chosen)
+        self._set_front(problem, PickedFront.of(front.members, problem, self.selection, self.within, labels))
 
-    def _set_front(
-        self, problem: Problem, labels: tuple[str, ...], front: Sequence[Sample], chosen: int
-    ) -> None:
-        candidates = []
-        for sample, score in zip(front, scores(front), strict=True):
-            expression = expression_of(sample, problem.spec)
-            neat = tidy(expression, sample.evaluation.params or (), problem.train)
-            candidates.append(Candidate(sample, expression, neat, labels, problem.target, score))
-        self._front = candidates  # whole or not at all: what fails above leaves the last fit
-        self._n_params = problem.spec.max_params
-        self._choose(chosen)
-
-    def _keep_constant(self, problem: Problem, labels: Labels, value: float) -> None:
+    def _keep_constant(self, problem: Problem, labels: tuple[str, ...], value: float) -> None:
         """The only equation of a target that does not vary."""
         graph = Graph()
         expression = graph.expression(graph.const(value), problem.spec.columns)
         evaluation = Evaluation(
             "ok", body=f"return {value!r}", complexity=1, params=(), score=-0.0, train_mse=0.0
         )
-        neat = Tidy(expression, 0.0, exact=True)
-        sample = Sample(0, "", evaluation)
-        self._front = [Candidate(sample, expression, neat, labels.columns, problem.target)]
-        self._n_params = problem.spec.max_params
+        simplified = Simplified(expression, 0.0, exact=True)
+        equation = Equation(Sample(0, "", evaluation), expression, simplified, problem.target, labels)
         self.n_samples_ = 0
-        self._choose(0)
+        self._set_front(problem, PickedFront((equation,), (0.0,), 0))
 
-    def _choose(self, chosen: int) -> None:
-        self.best_index_ = chosen
-        self._best = self._front[chosen]
+    def _set_front(self, problem: Problem, front: PickedFront) -> None:
+        """Predict with the pick of a front; it is made before, so a failure leaves the last fit."""
+        assert front.picked is not None
+        self._front = front
+        self._n_params = problem.spec.max_params
+        self.best_index_ = front.picked
         self.expression_ = self._best.expression
         self.params_ = self._best.params
 
-    def _candidate(self, index: int | None) -> Candidate:
+    @property
+    def _best(self) -> Equation:
+        return self._front.equations[self.best_index_]
+
+    def _equation(self, index: int | None) -> Equation:
         check_is_fitted(self)
-        return self._best if index is None else self._front[index]
-
-
-_ANY = Sample(0, "", Evaluation("ok", complexity=1, score=-1.0, train_mse=1.0))
+        return self._best if index is None else self._front.equations[index]

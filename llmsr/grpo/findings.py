@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from llmsr.report.outputs import EVERY_SECONDS, Outputs
-from llmsr.report.recorded import TRAINING, VALIDATION, by_problem, read_run, read_settings
-from llmsr.report.run_outputs import outputs_of, write_run
-from llmsr.report.several import write_several
+from llmsr.report.outputs import EVERY_SECONDS, Outputs, outputs_of, write_run, write_several
+from llmsr.report.recorded_runs import TRAINING, VALIDATION, by_problem, read_run, read_settings
 from llmsr.sample import Sample
 from llmsr.search.totals import Totals
 

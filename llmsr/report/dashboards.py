@@ -35,15 +35,16 @@ def figures(sample: Sample, totals: Totals) -> dict[str, float]:
         "samples/refinements": totals.refinements,
     }
     if is_llm_sample(sample):
-        found["sample/valid"] = float(evaluation.ok)
-        found["sample/generation_seconds"] = sample.seconds
-        found["sample/fit_seconds"] = evaluation.fit_seconds
-        found["sample/nmse_train"] = evaluation.nmse.get("train")
-        found["sample/complexity"] = evaluation.complexity
+        found |= {
+            "sample/valid": evaluation.ok,
+            "sample/generation_seconds": sample.seconds,
+            "sample/fit_seconds": evaluation.fit_seconds,
+            "sample/nmse_train": evaluation.nmse.get("train"),
+            "sample/complexity": evaluation.complexity,
+        }
     if totals.best is not None:
         best = totals.best.evaluation
-        found["best/score"] = score_of(best)
-        found["best/complexity"] = best.complexity
+        found |= {"best/score": score_of(best), "best/complexity": best.complexity}
         found |= {f"best/nmse_{split}": value for split, value in best.nmse.items()}
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
 
@@ -64,6 +65,7 @@ class Dashboards:
             self.log(figures(sample, totals), totals.samples)
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
+        """Tell all dashboards the figures of a sample's or a training step's number."""
         for name, log in list(self._logs.items()):
             try:
                 log(scalars, step)

@@ -1,23 +1,28 @@
-"""One equation of a run in every form that people want: text, LaTeX, sympy, Python, rounded and exact."""
+"""One equation as people read it: its line, LaTeX, sympy, Python and JSON, rounded and with all digits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
-from llmsr.expression.graph import Expression
+from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import to_latex, to_numpy_source, to_sympy, to_text
+from llmsr.expression.printing.latex import latex_name
 from llmsr.fitting.metrics import split_nmse
 from llmsr.problem.bodies import read_body
+from llmsr.problem.column_names import with_labels
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
-from llmsr.report.tidy import Tidy, tidy
-from llmsr.sample import Sample
+from llmsr.report.simplify import Simplified, simplify
+from llmsr.sample import REFINEMENT, Sample
 
+BLOCK_ROWS = 65_536
 SYMPY_LIMIT = 400  # complexity; sympy's own algorithms work on the tree, and slowly
 SYMPY_DEGREE = 2000  # sympy writes the number in (2*x)**n out
 
@@ -37,101 +42,194 @@ def expression_of(sample: Sample, spec: Spec) -> Expression:
     return found
 
 
+def description(sample: Sample, target: str) -> dict[str, Any]:
+    """What `result.json` says of a valid sample, whether it is on the front or not."""
+    evaluation = sample.evaluation
+    return {
+        "sample": sample.number,
+        "proposer": sample.proposer,
+        "equation": f"{target} = {evaluation.expression}",
+        "latex": evaluation.latex,
+        "body": evaluation.body,
+        "params": list(evaluation.params or ()),
+        "complexity": evaluation.complexity,
+        "train_mse": evaluation.train_mse,
+        "nmse": dict(evaluation.nmse),
+        "fitter": evaluation.fitter,
+        "engine": evaluation.engine,
+    }
+
+
 @dataclass(frozen=True)
 class Equation:
-    """A valid sample with its graph. The forms are exact, to the last digit, where not called tidy.
+    """A fitted equation with all that is shown of it, free of the rows that it was fitted to.
 
-    `score` is its gain on the front, see `front.scores`.
+    `labels` are its columns as the user names them, `target` likewise; both need not be identifiers. Forms
+    are asked for as `exact`, with all digits of the fitted constants, or as simplified on the training rows.
+    `simplified_nmse` has the errors of the latter, one per split.
     """
 
     sample: Sample
-    problem: Problem
     expression: Expression
-    score: float = 0.0
+    simplified: Simplified
+    target: str
+    labels: tuple[str, ...]
+    simplified_nmse: Mapping[str, float | None] = field(default_factory=dict)
+    params_name: str = "params"
+    problem: str = ""
+    note: str = ""
 
     @classmethod
-    def of(
-        cls, sample: Sample, problem: Problem, score: float = 0.0, known: Equation | None = None
-    ) -> Equation:
-        """The equation of a sample; `known` is the same one with another score, whose work is kept."""
-        if known is None:
-            return cls(sample, problem, expression_of(sample, problem.spec), score)
-        made = replace(known, score=score)
-        made.__dict__.update({k: v for k, v in known.__dict__.items() if k not in made.__dict__})
-        return made
-
-    @property
-    def target(self) -> str:
-        return self.problem.target
+    def of(cls, sample: Sample, problem: Problem, labels: tuple[str, ...] | None = None) -> Equation:
+        """The equation of a problem's valid sample; without `labels` columns are called as in the spec."""
+        expression = expression_of(sample, problem.spec)
+        simplified = simplify(expression, sample.evaluation.params or (), problem.train)
+        return cls(
+            sample,
+            expression,
+            simplified,
+            problem.target,
+            labels or expression.columns,
+            split_nmse(simplified.expression, (), problem),
+            problem.spec.params_name,
+            problem.name,
+            problem.note,
+        )
 
     @property
     def params(self) -> tuple[float, ...]:
         return self.sample.evaluation.params or ()
 
     @property
+    def complexity(self) -> int:
+        return self.sample.evaluation.complexity or 0
+
+    @property
+    def nmse(self) -> Mapping[str, float | None]:
+        """The errors with all digits, one per split; None where a prediction is not finite."""
+        return self.sample.evaluation.nmse
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether it was made out of a sample by refinement."""
+        return self.sample.kind == REFINEMENT
+
+    @property
     def constants(self) -> dict[str, float]:
         """The fitted constants that the equation uses, by the author's names."""
-        return {f"{self.problem.spec.params_name}[{i}]": self.params[i] for i in self.expression.params}
+        return {f"{self.params_name}[{i}]": self.params[i] for i in self.expression.params}
 
-    @cached_property
-    def tidy(self) -> Tidy:
-        """The equation with short constants and without terms that do not matter."""
-        return tidy(self.expression, self.params, self.problem.train)
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """The prediction for inputs of shape (rows, columns), in blocks; not finite where undefined."""
+        predicted = np.empty(len(inputs))
+        params = np.asarray(self.params)
+        for start in range(0, len(inputs), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            predicted[rows] = evaluate(self.expression, inputs[rows], params)
+        return predicted
 
-    @cached_property
-    def tidy_nmse(self) -> Mapping[str, float | None]:
-        """The NMSE of the tidied equation on every split."""
-        return split_nmse(self.tidy.expression, (), self.problem)
+    def text(self, exact: bool = False) -> str:
+        """`target = ...`, behind the intermediate results where the equation is too long for one line."""
+        expression, params = self._form(exact)
+        before, mark, last = to_text(expression, params, digits=None).rpartition("; ")
+        target = self.target if self.target.isidentifier() else f"`{self.target}`"
+        return with_labels(f"{before}{mark}", expression.columns, self.labels) + (
+            f"{target} = {with_labels(last, expression.columns, self.labels)}"
+        )
 
-    @cached_property
-    def text(self) -> str:
-        return self._text(self.expression, self.params)
+    def latex(self, exact: bool = False) -> str:
+        """`target = ...` in LaTeX without delimiters; an `aligned` block where it is long."""
+        expression, params = self._form(exact)
+        symbols = [latex_name(label) for label in self.labels]
+        name, right = latex_name(self.target), to_latex(expression, params, symbols, digits=None)
+        if right.startswith(r"\begin{aligned}"):
+            before, _, last = right.rpartition(r" \\ & ")
+            return rf"{before} \\ {name} &= {last}"
+        return f"{name} = {right}"
 
-    @cached_property
-    def tidy_text(self) -> str:
-        return self._text(self.tidy.expression, None)
+    def sympy(self, exact: bool = False) -> Any:
+        """The right-hand side over real symbols named like the labels.
 
-    @cached_property
-    def latex(self) -> str:
-        return self._latex(self.expression, self.params)
+        ValueError where sympy cannot say it, or only too slowly.
+        """
+        if self.complexity > SYMPY_LIMIT or _degree(self.expression) > SYMPY_DEGREE:
+            raise ValueError(f"the equation is larger than complexity {SYMPY_LIMIT}, too large for sympy")
+        expression, params = self._form(exact)
+        return to_sympy(replace(expression, columns=self.labels), params)
 
-    @cached_property
-    def tidy_latex(self) -> str:
-        return self._latex(self.tidy.expression, None)
-
-    @cached_property
-    def sympy(self) -> str:
-        """The right-hand side in sympy's syntax; empty where sympy cannot say it, or only too slowly."""
-        if (self.sample.evaluation.complexity or 0) > SYMPY_LIMIT or _degree(self.expression) > SYMPY_DEGREE:
-            return ""
+    def sympy_text(self, exact: bool = False) -> str:
+        """The right-hand side in sympy's syntax; empty where sympy cannot say it."""
         try:
-            formula = _by_sympy_names(to_sympy(self.expression, self.params))
+            formula = _by_sympy_names(self.sympy(exact))
             return str(formula) if _is_real(formula) else ""
         except _SYMPY_ERRORS:
             return ""
 
     @cached_property
+    def exact_sympy(self) -> str:
+        """`sympy_text` with all digits, made once: of all forms it alone takes long."""
+        return self.sympy_text(exact=True)
+
     def python(self) -> str:
-        """The source of `equation(*columns)` with its constants, needing only numpy as np."""
-        return to_numpy_source(self.expression, "equation", self.params)
+        """The source of a module: `equation(*columns)` with all digits, `rounded(*columns)` for reading."""
+        about = [
+            f"An equation for {self.target} of {', '.join(self.labels)}, found for the problem "
+            f"{self.problem}.",
+            "",
+            f"    {self.text()}",
+            "",
+            "`equation` has all digits of the fitted constants; `rounded` is the line above.",
+            "Both take one number or numpy array per column, in this order, and return the same shape.",
+            "",
+            "NMSE = mean squared error / variance of the target:",
+            f"    {'':<10}{'equation':>12}{'rounded':>12}",
+        ]
+        for split, value in self.nmse.items():
+            about.append(f"    {split:<10}{_short(value):>12}{_short(self.simplified_nmse.get(split)):>12}")
+        if self.note:
+            about += ["", self.note]
+        # names come from a user's files: nothing in them may end the docstring
+        docstring = "\n".join(line.replace("\\", "\\\\").replace('"', "'").rstrip() for line in about)
+        exact = to_numpy_source(self.expression, "equation", self.params)
+        rounded = to_numpy_source(self.simplified.expression, "rounded", ())
+        return f'"""{docstring}\n"""\n\nimport numpy as np\n\n\n{exact}\n\n{rounded}'
 
-    @cached_property
-    def tidy_python(self) -> str:
-        return to_numpy_source(self.tidy.expression, "rounded", ())
+    def tex(self) -> str:
+        """A LaTeX file to be \\input into a document that uses amsmath."""
+        rounded = ", ".join(f"{split} {_short(value)}" for split, value in self.simplified_nmse.items())
+        exact = ", ".join(f"{split} {_short(value)}" for split, value in self.nmse.items())
+        name = self.problem.replace("\n", " ")
+        lines = [
+            f"% {name}: sample {self.sample.number}; needs \\usepackage{{amsmath}}",
+            f"% constants rounded as far as the loss allows; NMSE {rounded}",
+            "\\begin{equation}",
+            f"  {self.latex()}",
+            "\\end{equation}",
+            f"% all digits of the fitted constants; NMSE {exact}",
+            f"% {self.latex(exact=True)}",
+        ]
+        return "\n".join(lines) + "\n"
 
-    def _text(self, expression: Expression, params: tuple[float, ...] | None) -> str:
-        """`target = ...`, behind the intermediate results where the equation is too long for one line."""
-        before, mark, last = to_text(expression, params, digits=None).rpartition("; ")
-        return f"{before}{mark}{self.target} = {last}"
+    def to_json(self) -> dict[str, Any]:
+        """What `result.json` says of a member of the front, beside its score."""
+        return description(self.sample, self.target) | {
+            "exact": self.text(exact=True),
+            "constants": self.constants,
+            "rounded": {
+                "equation": self.text(),
+                "latex": self.latex(),
+                "nmse": dict(self.simplified_nmse),
+                "terms_dropped": self.simplified.dropped,
+                "recognised": [vars(r) for r in self.simplified.recognised],
+            },
+        }
 
-    def _latex(self, expression: Expression, params: tuple[float, ...] | None) -> str:
-        from llmsr.expression.printing.latex import latex_name
+    def _form(self, exact: bool) -> tuple[Expression, tuple[float, ...] | None]:
+        return (self.expression, self.params) if exact else (self.simplified.expression, None)
 
-        name, right = latex_name(self.target), to_latex(expression, params, digits=None)
-        if right.startswith(r"\begin{aligned}"):
-            before, _, last = right.rpartition(r" \\ & ")
-            return rf"{before} \\ {name} &= {last}"
-        return f"{name} = {right}"
+
+def _short(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3e}"
 
 
 def _by_sympy_names(formula: Any) -> Any:
@@ -141,17 +239,18 @@ def _by_sympy_names(formula: Any) -> Any:
     """
     import sympy as sp
 
-    named = {
-        "minimum": lambda a, b: sp.Min(a, b, evaluate=False),
-        "maximum": lambda a, b: sp.Max(a, b, evaluate=False),
-        "fmin": lambda a, b: sp.Min(a, b, evaluate=False),
-        "fmax": lambda a, b: sp.Max(a, b, evaluate=False),
-        "mod": lambda a, b: sp.Mod(a, b, evaluate=False),
-        "floordiv": lambda a, b: sp.floor(a / b, evaluate=False),
+    named: dict[str, Any] = {
+        "minimum": sp.Min,
+        "maximum": sp.Max,
+        "fmin": sp.Min,
+        "fmax": sp.Max,
+        "mod": sp.Mod,
+        "floordiv": lambda a, b, evaluate: sp.floor(a / b, evaluate=evaluate),
     }
     present = {f.func.__name__ for f in formula.atoms(sp.core.function.AppliedUndef)}
     for name in present & named.keys():
-        formula = formula.replace(sp.Function(name), named[name])
+        made = named[name]
+        formula = formula.replace(sp.Function(name), lambda a, b, made=made: made(a, b, evaluate=False))
     return formula
 
 

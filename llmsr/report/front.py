@@ -6,20 +6,36 @@ says otherwise.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from llmsr.errors import UserError
+from llmsr.problem.loading import Problem
+from llmsr.report.equation import Equation
 from llmsr.sample import Sample
 
 NMSE_FLOOR = 1e-26  # of the training rows; below it, differences are rounding: near laws reach 1e-21
 WITHIN, MOST_WITHIN = 1.1, 1.5  # `best` looks among losses up to this factor of the lowest
-LUCK = (
-    20  # rows by which, divided by their number, the factor grows: ten constants too many, and their choice
-)
+# over the number of rows, what the factor grows by: ten constants too many, and their choice
+LUCK = 20
 SAME_LOSS = 0.99  # a longer spelling of an equation must get below this share of the shorter one's loss
-RULES = ("best", "accuracy", "simplest", "aic", "mdl")
+RULES = {
+    "best": "steepest gain among errors near the lowest",
+    "accuracy": "the lowest training error",
+    "simplest": "the smallest with up to 1.5 times the lowest",
+    "aic": "Akaike: error against the number of constants",
+    "mdl": "description length of residuals and equation",
+}
+SPLITS = ("train", "test_id", "test_ood")
+CSV_COLUMNS = (
+    "complexity", "loss", "score", "equation", "sympy", "latex",
+    *(f"nmse_{split}" for split in SPLITS), "sample", "picked",
+    "rounded_equation", "rounded_latex", *(f"rounded_nmse_{split}" for split in SPLITS),
+)  # fmt: skip
 
 
 class Front:
@@ -52,7 +68,7 @@ class Front:
         rest = [
             m
             for m in self.members[last:]
-            if m.evaluation.canonical != evaluation.canonical or _loss(m) <= SAME_LOSS * loss
+            if m.evaluation.canonical != evaluation.canonical or (loss_of(m) or 0.0) <= SAME_LOSS * loss
         ]
         self.members[first:] = [sample, *rest]
         self._sizes = [m.evaluation.complexity or 0 for m in self.members]
@@ -65,12 +81,6 @@ def loss_of(sample: Sample) -> float | None:
     return -evaluation.score if evaluation.score is not None else evaluation.train_mse
 
 
-def _loss(sample: Sample) -> float:
-    loss = loss_of(sample)
-    assert loss is not None
-    return loss
-
-
 def lifted(sample: Sample) -> float | None:
     """The loss; 0 where the error is below `NMSE_FLOOR`, since differences there are rounding."""
     loss, nmse = loss_of(sample), sample.evaluation.nmse.get("train")
@@ -80,6 +90,7 @@ def lifted(sample: Sample) -> float | None:
 
 
 def _level(sample: Sample) -> float:
+    """The lifted loss of a member of a front, which has one."""
     loss = lifted(sample)
     assert loss is not None
     return loss
@@ -91,17 +102,17 @@ def _floored(front: Sequence[Sample]) -> list[float]:
     A loss of another kind than a mean squared error may be zero or negative; its exponential, over the spread
     of the front, then stands in for it.
     """
-    losses = [_loss(member) for member in front]
+    losses = [loss_of(member) or 0.0 for member in front]
     if min(losses, default=1.0) < 0:
         spread = (max(losses) - min(losses)) or 1.0
         return [math.exp(min(5.0 * (loss - max(losses)) / spread, 0.0)) for loss in losses]
-    lifted = [_level(member) for member in front]
-    least = min((loss for loss in lifted if loss > 0), default=1.0)
+    levels = [_level(member) for member in front]
+    least = min((loss for loss in levels if loss > 0), default=1.0)
     # what an NMSE of 1 is in the loss's units; losses that are rounding cannot tell it
     errors = [member.evaluation.nmse.get("train") for member in front]
-    units = [loss / error for loss, error in zip(lifted, errors, strict=True) if error and loss]
+    units = [loss / error for loss, error in zip(levels, errors, strict=True) if error and loss]
     floor = min(least, NMSE_FLOOR * (units[0] if units else 1.0))
-    return [loss if loss > 0 else floor for loss in lifted]
+    return [loss if loss > 0 else floor for loss in levels]
 
 
 def scores(front: Sequence[Sample]) -> list[float]:
@@ -163,3 +174,86 @@ def pick(
 
         return min(positions, key=length)
     raise UserError(f"unknown selection {rule!r}; there are: {', '.join(RULES)}")
+
+
+@dataclass(frozen=True)
+class PickedFront:
+    """The equations of a front, ascending in complexity, their scores, and the position of the pick.
+
+    `picked` is None where the front is empty.
+    """
+
+    equations: tuple[Equation, ...]
+    scores: tuple[float, ...]
+    picked: int | None
+
+    @classmethod
+    def of(
+        cls,
+        members: Sequence[Sample],
+        problem: Problem,
+        rule: str = "best",
+        within: float = 0.5,
+        labels: tuple[str, ...] | None = None,
+        known: Iterable[Equation] = (),
+    ) -> PickedFront:
+        """A front's members as equations, and the one that `pick` chooses; `known` ones are not remade."""
+        made = {_key(equation.sample): equation for equation in known}
+        equations = tuple(
+            made.get(_key(member)) or Equation.of(member, problem, labels) for member in members
+        )
+        rated = tuple(scores(members))
+        front = cls(equations, rated, None)
+        return cls(equations, rated, front.position(rule, within, len(problem.train)) if members else None)
+
+    @property
+    def pick(self) -> Equation | None:
+        return None if self.picked is None else self.equations[self.picked]
+
+    def position(self, rule: str, within: float, rows: int) -> int:
+        """The position of the equation that a rule would pick, see `pick`."""
+        members = [equation.sample for equation in self.equations]
+        constants = [len(equation.expression.params) for equation in self.equations]
+        return pick(members, rule, within=within, rows=rows, constants=constants)
+
+    def to_csv(self) -> str:
+        """equations.csv: exact forms first, rounded ones behind, in the columns `CSV_COLUMNS`.
+
+        `loss` is the training MSE in squared units of the target. `sympy` stands in parentheses; it is empty
+        where sympy cannot say the equation. Nothing in it is text of a model.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for index, (equation, score) in enumerate(zip(self.equations, self.scores, strict=True)):
+            cells = [
+                equation.complexity,
+                repr(equation.sample.evaluation.train_mse),
+                f"{score:.6g}",
+                equation.text(exact=True),
+                f"({equation.exact_sympy})" if equation.exact_sympy else "",
+                equation.latex(exact=True),
+                *(_number_cell(equation.nmse.get(split)) for split in SPLITS),
+                equation.sample.number,
+                int(index == self.picked),
+                equation.text(),
+                equation.latex(),
+                *(_number_cell(equation.simplified_nmse.get(split)) for split in SPLITS),
+            ]
+            writer.writerow([_plain_cell(cell) for cell in cells])
+        return text.getvalue()
+
+
+def _key(sample: Sample) -> tuple[int, str]:
+    """Tells the equations of a front apart; a sample and its refinements share a number."""
+    return sample.number, sample.evaluation.canonical
+
+
+def _number_cell(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _plain_cell(cell: object) -> str:
+    """The cell's text, with an apostrophe before what a spreadsheet would run."""
+    text = str(cell)
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

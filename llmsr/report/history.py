@@ -1,14 +1,17 @@
-"""How a run went, kept as it goes: a few numbers per sample, whatever the samples' length."""
+"""How a run went: counted as it goes, a few numbers per sample, and told step by step."""
 
 from __future__ import annotations
 
+import csv
+import io
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from llmsr.report.front import loss_of
-from llmsr.sample import REFINE, Sample
+from llmsr.report.front import SPLITS, loss_of
+from llmsr.sample import REFINEMENT, Sample
 
 FAILED, REPEATED, NEW = 0, 1, 2
 KINDS_OF_REASONS = 2000  # counted apart; what comes later is counted by its status alone
@@ -43,10 +46,23 @@ class Step:
     def mean_reward(self) -> float | None:
         return self.reward / self.rewarded if self.rewarded else None
 
+    def add(self, reward: float | None, kind: int, nmse: float | None) -> None:
+        """Count an answer by its kind, reward and training NMSE."""
+        self.samples += 1
+        self.valid += kind != FAILED
+        self.new += kind == NEW
+        if reward is not None:
+            self.reward += reward
+            self.rewarded += 1
+        if nmse is not None and (self.best_nmse is None or nmse < self.best_nmse):
+            self.best_nmse = nmse
+
 
 @dataclass
 class History:
-    """The course of a run; `kinds` has one entry per sample: failed, valid but known, or a new equation.
+    """What became of a run's samples.
+
+    `kinds` has one entry per sample: failed, valid but known, or a new equation.
 
     Refinements are no samples: of them only fits, times and improvements are kept; `best_of_answers` is
     without them.
@@ -90,7 +106,7 @@ class History:
         self.cpu_seconds += evaluation.cpu_seconds
         self.deadlines += evaluation.deadline_reached
         kind = None
-        if sample.proposer == REFINE:
+        if sample.kind == REFINEMENT:
             self.refinement_fits += evaluation.evaluations > 0
         else:
             kind = self._add_answer(sample, nmse)
@@ -98,13 +114,13 @@ class History:
         if loss is not None:
             self._note_improvement(sample, loss)
         if sample.island is not None and nmse is not None:
-            course = self.islands.setdefault(sample.island, [])
-            if not course or nmse < course[-1][1]:
-                course.append((self.samples, nmse))
+            records = self.islands.setdefault(sample.island, [])
+            if not records or nmse < records[-1][1]:
+                records.append((self.samples, nmse))
         if sample.step is not None:
             step = self.steps.setdefault(sample.step, Step())
             if kind is not None:
-                self._add_to_step(step, sample, kind, nmse)
+                step.add(sample.reward, kind, nmse)
             step.best_so_far = self.best[-1] if self.best else None
 
     def _add_answer(self, sample: Sample, nmse: float | None) -> int:
@@ -138,9 +154,13 @@ class History:
         if loss < self._lowest:
             self._lowest = loss
             self.best.append(made)
-        if loss < self._lowest_of_answers and sample.proposer != REFINE:
+        if loss < self._lowest_of_answers and sample.kind != REFINEMENT:
             self._lowest_of_answers = loss
             self.best_of_answers.append(made)
+
+    def rewards(self) -> list[tuple[float, float]]:
+        """(step, mean reward of its answers) of a training, ascending."""
+        return [(float(n), s.reward / s.rewarded) for n, s in sorted(self.steps.items()) if s.rewarded]
 
     def shares(self, parts: int) -> list[tuple[int, float, float]]:
         """(samples so far, valid share, share of new equations) for up to `parts` stretches of the run."""
@@ -158,17 +178,6 @@ class History:
             key = (status, "other reasons")
         self.reasons[key] += 1
 
-    @staticmethod
-    def _add_to_step(step: Step, sample: Sample, kind: int, nmse: float | None) -> None:
-        step.samples += 1
-        step.valid += kind != FAILED
-        step.new += kind == NEW
-        if sample.reward is not None:
-            step.reward += sample.reward
-            step.rewarded += 1
-        if nmse is not None and (step.best_nmse is None or nmse < step.best_nmse):
-            step.best_nmse = nmse
-
 
 def history_of(samples: Sequence[Sample]) -> History:
     """The history of samples in their order."""
@@ -176,3 +185,38 @@ def history_of(samples: Sequence[Sample]) -> History:
     for sample in samples:
         history.add(sample)
     return history
+
+
+def learning_curve(histories: Sequence[History]) -> list[dict[str, Any]]:
+    """One point per step: answers so far, mean reward, shares of valid and of new ones, best error so far.
+
+    `distinct` is the share of answers with an equation that no earlier answer had. Several histories are
+    those of a run's problems: their answers are counted together, and there is no one best error.
+    """
+    points: list[dict[str, Any]] = []
+    samples = 0
+    for number in sorted({number for history in histories for number in history.steps}):
+        steps = [history.steps[number] for history in histories if number in history.steps]
+        answers, rewarded = sum(s.samples for s in steps), sum(s.rewarded for s in steps)
+        samples += answers
+        best = steps[0].best_so_far if len(histories) == 1 else None
+        points.append(
+            {
+                "step": number,
+                "samples": samples,
+                "reward": sum(s.reward for s in steps) / rewarded if rewarded else None,
+                "valid": sum(s.valid for s in steps) / answers,
+                "distinct": sum(s.new for s in steps) / answers,
+                **{f"best_nmse_{split}": best.nmse.get(split) if best else None for split in SPLITS},
+            }
+        )
+    return points
+
+
+def curve_csv(points: Sequence[Mapping[str, Any]]) -> str:
+    """The curve as CSV; a cell is empty where there was no valid equation yet."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(points[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(points)
+    return text.getvalue()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmsr.report.chart import number
-from llmsr.report.text import escape
-
+CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff"
 SPLIT_TONES = {"train": 1, "test_id": 2, "test_ood": 3}
 _TEMPLATE = Path(__file__).with_name("template.html")
 _SCRIPT = """
@@ -32,6 +32,34 @@ document.addEventListener("pointermove", function (event) {
 """
 
 
+def plain(text: object) -> str:
+    """The text on one line, without the control characters that a terminal would obey."""
+    return re.sub(f"[{CONTROLS}\t\n]+", " ", str(text))
+
+
+def escape(text: object) -> str:
+    """The text for markup and its attributes: special characters escaped, control characters gone."""
+    return html.escape(re.sub(f"[{CONTROLS}]+", " ", str(text)), quote=True)
+
+
+def number(value: float) -> str:
+    """A number as a label: 1500, 0.25, 1e-7."""
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def scientific(value: float | None, none: str = "–") -> str:
+    """A number as markup, powers of ten as such: 5.2 × 10⁻¹¹."""
+    if value is None:
+        return none
+    mantissa, e, exponent = number(value).replace("-", "−").partition("e")
+    return f"{mantissa} × 10<sup>{exponent}</sup>" if e else mantissa
+
+
 def page(title: str, body: str) -> str:
     """The whole page around `body`, which is markup; `title` is text."""
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
@@ -40,6 +68,15 @@ def page(title: str, body: str) -> str:
         frame = frame.replace(f"@@{name}@@", value)
     before, _, after = frame.partition("@@BODY@@")
     return before + body + after
+
+
+def header(kicker: str, title: str, lead: str, note: str = "") -> str:
+    """The head of a page; all of it text."""
+    more = f'<p class="note">{escape(note)}</p>' if note else ""
+    return (
+        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>'
+        f'<p class="lead">{escape(lead)}</p>{more}</header>'
+    )
 
 
 def section(title: str, *content: str, hint: str = "") -> str:
@@ -65,17 +102,6 @@ def source(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
 
 
-def figures(value: float | None, none: str = "–") -> str:
-    """A number as markup, powers of ten as such: 5.2 × 10⁻¹¹."""
-    if value is None:
-        return none
-    mantissa, e, exponent = number(value).partition("e")
-    if not e:
-        return mantissa.replace("-", "−")
-    power = exponent.replace("-", "−")
-    return f"{mantissa.replace('-', '−')} × 10<sup>{power}</sup>"
-
-
 def tiles(entries: Iterable[tuple[str, str, int | None]]) -> str:
     """Boxes of a figure (markup) and what it is; the number is a tone to mark it with."""
     made = []
@@ -85,11 +111,7 @@ def tiles(entries: Iterable[tuple[str, str, int | None]]) -> str:
     return f'<div class="tiles">{"".join(made)}</div>'
 
 
-def table(
-    head: Sequence[tuple[str, str]],
-    rows: Iterable[Sequence[str]],
-    marked: int | None = None,
-) -> str:
+def table(head: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], marked: int | None = None) -> str:
     """A table of markup cells; `head` has names with their cells' class ("n" for numbers, "wide", or "")."""
     names = "".join(f'<th class="{kind}">{escape(name)}</th>' for name, kind in head)
     lines = []
@@ -102,14 +124,12 @@ def table(
 
 def bars(entries: Sequence[tuple[str, int, int]], total: int) -> str:
     """Horizontal bars of (name, count, tone) as shares of `total`."""
-    made = []
     longest = max((count for _, count, _ in entries), default=1) or 1
-    for name, count, tone in entries:
-        width = f"width:{100 * count / longest:.1f}%"
-        made.append(
-            f'<span>{escape(name)}</span><span class="bar tone{tone}" style="{width}"></span>'
-            f'<span class="n">{count:,} · {count / max(total, 1):.1%}</span>'
-        )
+    made = [
+        f'<span>{escape(name)}</span><span class="bar tone{tone}" style="width:{100 * count / longest:.1f}%">'
+        f'</span><span class="n">{count:,} · {count / max(total, 1):.1%}</span>'
+        for name, count, tone in entries
+    ]
     return f'<div class="bars">{"".join(made)}</div>'
 
 
@@ -120,15 +140,14 @@ def definitions(entries: Mapping[str, str]) -> str:
 
 def settings_list(settings: Mapping[str, Any]) -> str:
     """Settings and their values in columns; what may be a secret stays out."""
-    shown = {k: v for k, v in settings.items() if not is_secret(k)}
     lines = "".join(
-        f"<div><span>{escape(str(k))}</span><b>{escape('–' if v is None else str(v))}</b></div>"
-        for k, v in shown.items()
+        f"<div><span>{escape(k)}</span><b>{escape('–' if v is None else v)}</b></div>"
+        for k, v in settings.items()
+        if not is_secret(k)
     )
     return f'<div class="settings">{lines}</div>'
 
 
 def is_secret(name: str) -> bool:
     """Whether a setting of this name may hold a secret."""
-    lowered = str(name).lower()
-    return any(word in lowered for word in ("key", "secret", "password", "credential"))
+    return any(word in str(name).lower() for word in ("key", "secret", "password", "credential"))

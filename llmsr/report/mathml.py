@@ -22,7 +22,7 @@ from llmsr.expression.printing.infix import (
 )
 from llmsr.expression.printing.line import number_text
 from llmsr.expression.printing.symbols import GREEK, SQUARED, name_and_index
-from llmsr.report.text import escape
+from llmsr.report.markup import escape
 
 _NAMES = {
     "minimum": "min",

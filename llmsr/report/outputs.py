@@ -3,27 +3,27 @@
     result.json  equations.csv  best_equation.py  best_equation.tex  report.html
     curve.csv                     of a training run
 
-Nothing here decides anything for the run: it only watches, so the clock may say when files are refreshed.
+Of a training over several problems each problem has these in `results/<problem>/`, and result.json, curve.csv
+and report.html beside that folder are about all. Nothing here decides anything for the run: it only watches,
+so the clock may say when files are refreshed.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.problem.loading import Problem
-from llmsr.report.equation import Equation
-from llmsr.report.files import equation_module, equation_tex, equations_csv
-from llmsr.report.front import Front, pick, scores
-from llmsr.report.history import History
-from llmsr.report.learning import curve_csv, learning_curve
-from llmsr.report.recorded import SEARCH, TRAINING
-from llmsr.report.result import front_of, result_of, write_result
+from llmsr.report.equation import description
+from llmsr.report.front import Front, PickedFront
+from llmsr.report.history import History, curve_csv, learning_curve
+from llmsr.report.recorded_runs import SEARCH, TRAINING, Recorded
 from llmsr.sample import Sample
 from llmsr.search.totals import Totals
 
@@ -58,7 +58,7 @@ class Outputs:
         self.within = within
         self.front = Front()
         self.history = History()
-        self._equations: dict[tuple[int, str], Equation] = {}
+        self._picked = PickedFront((), (), None)
         self._every_seconds = every_seconds
         self._changed = False
         self._next = time.monotonic() + every_seconds
@@ -66,6 +66,11 @@ class Outputs:
     def __call__(self, sample: Sample, totals: Totals) -> None:
         self.add(sample)
         self.refresh(totals)
+
+    def add(self, sample: Sample) -> None:
+        """Take note of a sample without writing anything."""
+        self.history.add(sample)
+        self._changed |= self.front.add(sample)
 
     def refresh(self, totals: Totals) -> bool:
         """Write the files if it is time for that; whether it was."""
@@ -77,11 +82,6 @@ class Outputs:
         self._next = ended + max(self._every_seconds, (ended - began) / COST_SHARE)
         return True
 
-    def add(self, sample: Sample) -> None:
-        """Take note of a sample without writing anything."""
-        self.history.add(sample)
-        self._changed |= self.front.add(sample)
-
     def finish(self, totals: Totals, complete: bool = True) -> dict[str, Any]:
         """Write all files and hand back what `result.json` says; `complete` tells whether the run is over.
 
@@ -89,65 +89,75 @@ class Outputs:
         on standard error and `report` repeats it. A file that cannot be written is a `UserError`.
         """
         try:
-            return self.write(totals, complete)
+            return self._write(totals, complete)
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             fault = f"{type(error).__name__}: {error}"
             print(f"llmsr: the report could not be written ({fault}); the archive is whole", file=sys.stderr)
-            result = result_of(self.problem, totals)
-            write_result(self.output, result)
+            result = self._counts(totals)
+            _write_json(self.output, result)
             return result
 
-    def equations(self) -> list[Equation]:
-        """The front as equations; each one is made once."""
-        made = []
-        for sample, score in zip(self.front.members, scores(self.front.members), strict=True):
-            known = self._equations.get(_key(sample))
-            if known is None or known.score != score:
-                known = Equation.of(sample, self.problem, score, known)
-            made.append(known)
-        self._equations = {_key(equation.sample): equation for equation in made}
-        return made
-
-    def picked(self, equations: list[Equation]) -> int | None:
-        """The position of the pick on the front; None where the front is empty."""
-        if not equations:
-            return None
-        counts = [len(equation.expression.params) for equation in equations]
-        rows = len(self.problem.train)
-        return pick(self.front.members, self.rule, within=self.within, rows=rows, constants=counts)
+    def picked_front(self) -> PickedFront:
+        """The front as equations with its pick; each equation is made once."""
+        self._picked = PickedFront.of(
+            self.front.members, self.problem, self.rule, self.within, known=self._picked.equations
+        )
+        return self._picked
 
     def result(self, totals: Totals, finished: bool = True) -> dict[str, Any]:
         """What `result.json` says, as plain data; nothing is written."""
-        equations = self.equations()
-        return self._result(totals, finished, equations, self.picked(equations))
+        return self._result(totals, finished, self.picked_front())
 
-    def write(self, totals: Totals, finished: bool) -> dict[str, Any]:
-        """Write all files; `finished` tells the reader whether the run still goes on."""
-        from llmsr.report.page import report_page
+    def _write(self, totals: Totals, finished: bool) -> dict[str, Any]:
+        from llmsr.report.run_page import report_page
 
         self._changed = False
-        equations = self.equations()
-        picked = self.picked(equations)
-        result = self._result(totals, finished, equations, picked)
-        write_result(self.output, result)
-        write_file(self.output / "equations.csv", equations_csv(equations, picked))
-        if picked is not None:
-            write_file(self.output / "best_equation.py", equation_module(equations[picked]))
-            write_file(self.output / "best_equation.tex", equation_tex(equations[picked]))
+        front = self.picked_front()
+        result = self._result(totals, finished, front)
+        _write_json(self.output, result)
+        files = {"equations.csv": front.to_csv()}
+        if front.pick is not None:
+            files |= {"best_equation.py": front.pick.python(), "best_equation.tex": front.pick.tex()}
         if result.get("curve"):
-            write_file(self.output / "curve.csv", curve_csv(result["curve"]))
-        page = report_page(result, self.history, self.problem, self.settings, self.mode, equations, picked)
-        write_file(self.output / "report.html", page)
+            files["curve.csv"] = curve_csv(result["curve"])
+        files["report.html"] = report_page(
+            result, self.history, self.problem, self.settings, self.mode, front
+        )
+        for name, text in files.items():
+            write_file(self.output / name, text)
         return result
 
-    def _result(
-        self, totals: Totals, finished: bool, equations: list[Equation], picked: int | None
-    ) -> dict[str, Any]:
+    def _counts(self, totals: Totals) -> dict[str, Any]:
+        """The outcome without the front; `best` is None where no sample was valid.
+
+        It is the sample of least training loss; test_id and test_ood are reported, never selected on.
+        """
+        best = totals.best
+        return {
+            "problem": self.problem.name,
+            "note": self.problem.note,
+            "samples": totals.samples,
+            "valid": totals.valid,
+            "distinct": totals.distinct,
+            "refinements": totals.refinements,
+            "tokens": totals.tokens,
+            "failed_prompts": totals.failed_prompts,
+            "failures": dict(totals.failures),
+            "best": None if best is None else description(best, self.problem.target),
+        }
+
+    def _result(self, totals: Totals, finished: bool, front: PickedFront) -> dict[str, Any]:
         history = self.history
-        result = result_of(self.problem, totals) | front_of(equations, picked, self.rule)
-        result |= {
+        entries = [
+            {**equation.to_json(), "score": score}
+            for equation, score in zip(front.equations, front.scores, strict=True)
+        ]
+        result = self._counts(totals) | {
+            "selection": self.rule,
+            "pick": None if front.picked is None else entries[front.picked],
+            "front": entries,
             "mode": self.mode,
             "finished": finished,
             "seconds": round(history.seconds, 3),
@@ -166,6 +176,60 @@ class Outputs:
         return result
 
 
-def _key(sample: Sample) -> tuple[int, str]:
-    """Tells the equations of a front apart; a sample and its refinements share a number."""
-    return sample.number, sample.evaluation.canonical
+def outputs_of(run: Recorded, **options: Any) -> tuple[Outputs, Totals]:
+    """The outputs of a recorded run and its totals, ready to be written or looked at."""
+    outputs = Outputs(run.output, run.problem(), run.settings, mode=run.mode, **options)
+    totals = Totals()
+    for sample in run.samples:
+        outputs.add(sample)
+        totals.add(sample)
+    return outputs, totals
+
+
+def write_run(
+    directory: Path, runs: Sequence[tuple[Outputs, Totals]], complete: bool = True
+) -> dict[str, Any]:
+    """Write all files of a run and hand back what its `result.json` says; `runs` are its problems."""
+    results = [outputs.finish(totals, complete) for outputs, totals in runs]
+    if len(runs) == 1:
+        return results[0]
+    return write_several(directory, [outputs for outputs, _ in runs], results)
+
+
+def write_several(
+    directory: Path, runs: Sequence[Outputs], results: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write the files about all problems of a run and hand back what `result.json` says.
+
+    `results` are what the problems' own files say; their counts are summed, and nothing else is.
+    """
+    from llmsr.report.comparison import problems_page
+
+    counts = ("samples", "valid", "distinct", "tokens", "fits", "fit_seconds", "cpu_seconds")
+    whole = {
+        "problem": ",".join(result["problem"] for result in results),
+        **{name: sum(result.get(name, 0) for result in results) for name in counts},
+        "seconds": max(result.get("seconds", 0.0) for result in results),
+        **{name: results[0].get(name) for name in ("mode", "trainer", "base_model")},
+        "finished": all(result.get("finished") for result in results),
+        "problems": list(results),
+        "curve": learning_curve([run.history for run in runs]),
+    }
+    _write_json(directory, whole)
+    if whole["curve"]:
+        write_file(directory / "curve.csv", curve_csv(whole["curve"]))
+    problems = [
+        (
+            run.picked_front(),
+            run.history,
+            run.problem.name,
+            str((run.output / "report.html").relative_to(directory)),
+        )
+        for run in runs
+    ]
+    write_file(directory / "report.html", problems_page(problems, whole))
+    return whole
+
+
+def _write_json(directory: Path, result: Mapping[str, Any]) -> None:
+    write_file(directory / "result.json", json.dumps(result, indent=2) + "\n")

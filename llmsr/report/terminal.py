@@ -1,18 +1,30 @@
-"""The result of a run as a person reads it in a terminal: the front, the pick, its constants and errors."""
+"""What people read in a terminal: a run's progress, its front and pick, and tables."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
 
 from llmsr.report.front import NMSE_FLOOR
-from llmsr.report.text import plain
-from llmsr.sample import REFINE
+from llmsr.report.markup import plain
+from llmsr.sample import REFINE, Sample
+from llmsr.search.totals import Totals
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
 
 WIDEST = 400  # characters of a line that is not for a terminal
 NARROWEST = 60
+PLAIN_SECONDS = 10.0  # between two plain lines that report no new best
+SHOWN_STEPS = 12  # of a training's curve
 
 
 def line_width() -> int:
@@ -41,36 +53,60 @@ def is_exact(entry: Mapping[str, Any]) -> bool:
     return nmse is not None and nmse < NMSE_FLOOR
 
 
+def format_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    words: Collection[str] = (),
+) -> str:
+    """Columns aligned: the first and those named in `words` to the left, all others to the right.
+
+    Every cell stands on one line. Lines longer than `width` are cut, so the longest column stands last.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(head):
+        justify: Any = "left" if not index or name in words else "right"
+        table.add_column(Text(plain(name)), justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    text = io.StringIO()
+    # as wide as it needs to be: rich would shorten every column where the lines do not fit
+    Console(file=text, width=100_000, color_system=None, legacy_windows=False).print(table)
+    return "\n".join(cut(line.rstrip(), width or 100_000) for line in text.getvalue().splitlines())
+
+
 def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
     """One line per member of the front, `>` before the pick; constants are rounded as the loss allows.
 
     Where that left terms out, a `~` says so: complexity and NMSE are those of the whole equation.
     """
-    width = width or line_width()
     picked = result.get("pick")
-    lines = [f"  {'complexity':>10}  {'train NMSE':>10}  {'score':>6}  {'sample':>7}  equation"]
-    shown: set[str] = set()
-    cut_short = False
+    rows, shown, cut_short = [], set(), False
     for entry in result.get("front") or []:
-        mark = ">" if entry == picked else " "
-        equation = entry["rounded"]["equation"]
-        if equation in shown and mark == " ":
+        mark, rounded = ">" if entry == picked else " ", entry["rounded"]
+        if rounded["equation"] in shown and mark == " ":
             continue  # rounded, it is a smaller one
-        shown.add(equation)
-        start = (
-            f"{mark} {entry['complexity']:>10}  {number(entry['nmse'].get('train')):>10}  "
-            f"{entry['score']:>6.3f}  {origin(entry):>7}  "
-        )
-        dropped = entry["rounded"]["terms_dropped"] > 0
+        shown.add(rounded["equation"])
+        dropped = rounded["terms_dropped"] > 0
         cut_short = cut_short or dropped
-        lines.append(cut(f"{start}{'~ ' if dropped else ''}{plain(equation)}", width))
+        errors = number(entry["nmse"].get("train"))
+        rows.append(
+            [mark, str(entry["complexity"]), errors, f"{entry['score']:.3f}", origin(entry),
+             f"{'~ ' if dropped else ''}{rounded['equation']}"]
+        )  # fmt: skip
+    head = [" ", "complexity", "train NMSE", "score", "sample", "equation"]
+    lines = [format_table(head, rows, width or line_width(), words=("equation",))]
     if cut_short:
         lines.append("  ~ terms that do not matter are left out; complexity and NMSE are with them")
     return "\n".join(lines)
 
 
 def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
-    """The whole result; without a front, what `result_of` tells."""
+    """The whole result, as `result.json` has it; without a front, what is known of the best sample."""
     counts = (
         f"{plain(result['problem'])}: {result['samples']} samples, {result['valid']} valid, "
         f"{result['distinct']} distinct equations"
@@ -83,8 +119,7 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
     best, shown = result["best"], result.get("pick") or result["best"]
     if best is None:
         reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items()))
-        lines.append(f"no valid equation was found ({reasons or 'no samples'})")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"no valid equation was found ({reasons or 'no samples'})"])
     if result.get("front"):
         lines += ["", format_front(result, width)]
     rounded = shown.get("rounded")
@@ -110,22 +145,84 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
 
 
 def _constants(entry: Mapping[str, Any]) -> list[str]:
-    """The fitted constants that the body names; all of them where it names none in the usual way."""
+    """The fitted constants that the equation uses; of an entry without a graph, those its body spells out."""
     named = entry.get("constants")
-    if named is not None:
-        return [f"{plain(name)} = {value:.10g}" for name, value in named.items()]
-    return [
-        f"params[{i}] = {p:.10g}" for i, p in enumerate(entry["params"]) if f"params[{i}]" in entry["body"]
-    ]
+    if named is None:
+        named = {f"params[{i}]": value for i, value in enumerate(entry["params"])}
+        named = {name: value for name, value in named.items() if name in entry["body"]}
+    return [f"{plain(name)} = {value:.10g}" for name, value in named.items()]
 
 
-def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned: the first to the left, all others to the right; every cell on one line."""
-    cells = [[plain(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
+def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
+    """A training's curve as a table of at most SHOWN_STEPS lines, the last step among them."""
+    if not points:
+        return "no step was finished"
+    stride = max(1, math.ceil(len(points) / SHOWN_STEPS))
+    rows = []
+    for point in points[(len(points) - 1) % stride :: stride]:
+        reward, nmse = point["reward"], point["best_nmse_train"]
+        rows.append(
+            [
+                str(point["step"]), f"{point['samples']:,}", "-" if reward is None else f"{reward:+.3f}",
+                f"{point['valid']:.0%}", f"{point['distinct']:.0%}", "-" if nmse is None else f"{nmse:.2e}",
+            ]
+        )  # fmt: skip
+    return format_table(["step", "samples", "reward", "valid", "new", "best NMSE"], rows)
+
+
+class SearchProgress:
+    """Observes a search and tells its state on standard error: one live line in a terminal, else plain lines.
+
+    Use as a context manager so that the terminal is left in order.
+    """
+
+    def __init__(self, budget: int, stream: IO[str] | None = None) -> None:
+        self.budget = budget
+        self.stream = stream or sys.stderr
+        self._started = self._last_line = time.monotonic()
+        self._first_number: int | None = None
+        self._best: float | None = None
+        self._live = self._make_live() if self.stream.isatty() else None
+
+    def __call__(self, sample: Sample, totals: Totals) -> None:
+        if self._first_number is None:
+            self._first_number = totals.samples
+        best = totals.best.evaluation.train_mse if totals.best else None
+        improved = best != self._best
+        self._best = best
+        now = time.monotonic()
+        if self._live is not None:
+            self._live.update(self._line(totals, now))
+        elif improved or now - self._last_line >= PLAIN_SECONDS or totals.samples == self.budget:
+            self._last_line = now
+            with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
+                print(self._line(totals, now), file=self.stream, flush=True)
+
+    def __enter__(self) -> SearchProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def _make_live(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        return Live(console=Console(file=self.stream), refresh_per_second=4, transient=False)
+
+    def _line(self, totals: Totals, now: float) -> str:
+        done = totals.samples - (self._first_number or 0) + 1
+        parts = [
+            f"{totals.samples}/{self.budget} samples",
+            f"{totals.valid / max(totals.samples, 1):.0%} valid",
+            f"{totals.distinct / max(totals.valid, 1):.0%} distinct",
+            f"{totals.tokens} tokens",
+            f"{done / max(now - self._started, 1e-9):.1f}/s",
+        ]
+        if totals.best is not None:
+            evaluation = totals.best.evaluation
+            parts.append(f"best NMSE {evaluation.nmse['train']:.3g}: {cut(evaluation.expression, 90)}")
+        return " | ".join(parts)

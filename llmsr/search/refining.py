@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from llmsr.refinement.refiner import Refiner, at_floor
-from llmsr.sample import REFINE, Evaluation, Sample, is_llm_sample
+from llmsr.sample import REFINEMENT, Evaluation, Sample, is_llm_sample
 from llmsr.search.totals import score_of
 
 
@@ -39,7 +39,7 @@ class Refining:
         self._finished = False
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         for sample in earlier:
-            if sample.proposer == REFINE:
+            if sample.kind == REFINEMENT:
                 self._earlier[sample.number].append(sample)
         self._last = max((s.number for s in earlier if is_llm_sample(s)), default=0)
 

@@ -14,7 +14,7 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.problem.spec import Spec
 from llmsr.prompt import indent_body
-from llmsr.sample import REFINE, Evaluation, Sample, is_llm_sample
+from llmsr.sample import REFINE, REFINEMENT, Evaluation, Sample, is_llm_sample
 
 
 def score_of(evaluation: Evaluation) -> float:
@@ -45,7 +45,7 @@ class Totals:
     def add(self, sample: Sample) -> None:
         """Count a sample or a refinement."""
         evaluation = sample.evaluation
-        if sample.proposer == REFINE:
+        if sample.kind == REFINEMENT:
             self.refinements += 1
         else:
             self.samples += 1
@@ -68,7 +68,7 @@ class SearchArchive:
         self._refinements: Archive | None = None
 
     def append(self, sample: Sample) -> None:
-        if sample.proposer != REFINE:
+        if sample.kind != REFINEMENT:
             self._samples.append(sample)
             return
         if self._refinements is None:

@@ -62,7 +62,7 @@ def test_a_training_run_leaves_what_a_search_leaves(tmp_path, evaluations):
     findings = Findings(run)
     own = samples(found)
     write(run, ("reward-a-1", own[1::2]), ("reward-b-2", own[::2]))
-    watched = Sample(7, BODIES[0], found[0], proposer="validation")
+    watched = Sample(7, BODIES[0], found[0], proposer="validation", kind="validation")
     write(run, ("reward-a-3", [watched]))
     result = findings.finish(complete=True)
     for name in FILES:
@@ -81,7 +81,9 @@ def test_a_refinement_counts_for_the_best_of_its_step_and_is_no_answer(tmp_path,
     spec, data, found = evaluations
     run = begin(tmp_path, spec, data)
     own = samples(found)[:4]
-    refined = replace(own[1], evaluation=found[4], proposer="refine", parents=(2,), reward=None)
+    refined = replace(
+        own[1], evaluation=found[4], proposer="refine", kind="refinement", parents=(2,), reward=None
+    )
     write(run, ("reward-a-1", own), ("refine-a-1", [refined]))
     result = Findings(run).finish(complete=True)
     assert (result["samples"], result["refinements"]) == (4, 1)

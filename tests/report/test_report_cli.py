@@ -15,7 +15,7 @@ from report_cases import write_text
 
 from llmsr.cli import main
 from llmsr.cli.run import main as run
-from llmsr.report.recorded import read_run
+from llmsr.report.recorded_runs import read_run
 from llmsr.report.terminal import format_front
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def test_runs_is_a_table_of_searches_and_training_runs(runs, tmp_path, capsys):
     assert main(["runs", str(training.parent)]) == 0
     captured = capsys.readouterr()
     assert "1e-06" in captured.out
-    assert "rollouts" in captured.out
+    assert "rollout_n" in captured.out
     assert "broken" in captured.err
     assert main(["runs", str(runs), "--json", "--sort", "train"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -21,11 +21,15 @@ from llmsr.expression.printing.source import to_numpy_source
 from llmsr.expression.printing.symbolic import lambdify
 from llmsr.proposers.grammar import random_body
 from llmsr.report.equation import Equation
-from llmsr.report.files import CSV_COLUMNS, equation_module, equation_tex, equations_csv
+from llmsr.report.front import CSV_COLUMNS, PickedFront
 
 COLUMNS = ("x", "v", "t")
 PROBLEM = make_problem()
 ROWS = np.random.default_rng(3).uniform(-2, 2, (60, 3))
+
+
+def csv_of(equation):
+    return PickedFront((equation,), (0.0,), 0).to_csv()
 
 
 def load_module(text, directory):
@@ -78,12 +82,14 @@ def check(body, params, directory):
     want = evaluate(expression, ROWS, np.array(params))
     rows = steady_rows(expression, params)
     equation = Equation.of(make_sample(PROBLEM, body, params), PROBLEM)
-    module = load_module(equation_module(equation), directory)
+    module = load_module(equation.python(), directory)
     with np.errstate(all="ignore"):
         assert agree(module.equation(*ROWS.T), want, rows), body
-        rounded = evaluate(equation.tidy.expression, ROWS, np.zeros(0))
-        assert agree(module.rounded(*ROWS.T), rounded, rows & steady_rows(equation.tidy.expression, [])), body
-        (line,) = csv.DictReader(io.StringIO(equations_csv([equation], 0)))
+        rounded = evaluate(equation.simplified.expression, ROWS, np.zeros(0))
+        assert agree(
+            module.rounded(*ROWS.T), rounded, rows & steady_rows(equation.simplified.expression, [])
+        ), body
+        (line,) = csv.DictReader(io.StringIO(csv_of(equation)))
         assert tuple(line) == CSV_COLUMNS
         wordy = {n.op for n in expression.nodes} & {"and", "or", "not", "xor"}
         if not wordy and not re.search(r"\b(nan|inf)\b", line["equation"]):
@@ -133,7 +139,7 @@ def test_two_hundred_random_graphs_agree_with_the_archive(tmp_path_factory, expr
 
 def test_no_cell_begins_like_a_formula():
     sample = make_sample(PROBLEM, "return -params[0]*x", [0.5])
-    text = equations_csv([Equation.of(sample, PROBLEM)], 0)
+    text = csv_of(Equation.of(sample, PROBLEM))
     for row in csv.reader(io.StringIO(text)):
         assert not any(cell[:1] in ("=", "+", "-", "@") for cell in row), row
 
@@ -141,7 +147,7 @@ def test_no_cell_begins_like_a_formula():
 def test_a_comment_of_the_model_reaches_no_file(tmp_path):
     body = 'x2 = x*x  # =cmd|"/C calc"!A0 <script>alert(1)</script> \\input{/etc/passwd}\nreturn params[0]*x2'
     equation = Equation.of(make_sample(PROBLEM, body, [2.0]), PROBLEM)
-    for text in (equations_csv([equation], 0), equation_module(equation), equation_tex(equation)):
+    for text in (csv_of(equation), equation.python(), equation.tex()):
         assert "cmd" not in text
         assert "script" not in text
         assert "passwd" not in text
@@ -150,14 +156,14 @@ def test_a_comment_of_the_model_reaches_no_file(tmp_path):
 def test_names_that_would_break_out_of_a_docstring_do_not(tmp_path):
     problem = make_problem(note='a "note"""\nimport os; os._exit(3)\n"""\\')
     equation = Equation.of(make_sample(problem, "return params[0]*x", [2.0]), problem)
-    module = load_module(equation_module(equation), tmp_path)
+    module = load_module(equation.python(), tmp_path)
     assert module.equation(1.5, 0.0, 0.0) == 3.0
     assert "os._exit" in module.__doc__
 
 
 def test_the_tex_file_has_one_equation_in_digits_that_matter():
     equation = Equation.of(make_sample(PROBLEM, "return params[0]*np.sin(x)", [0.79999998]), PROBLEM)
-    text = equation_tex(equation)
+    text = equation.tex()
     assert text.count("\\begin{equation}") == text.count("\\end{equation}") == 1
     assert all(line.startswith("%") for line in text.splitlines() if "0.79999998" in line)
     outside = [line for line in text.splitlines() if not line.startswith("%")]
@@ -168,13 +174,13 @@ def test_a_very_long_equation_names_its_parts_first():
     body = "y = params[0]*x\n" + "y = np.sin(y*y + v*y)*y + t*y\n" * 12 + "return y"
     equation = Equation.of(make_sample(PROBLEM, body, [0.3]), PROBLEM)
     want = evaluate(equation.expression, ROWS, np.full(10, 0.3))
-    assert "; a = " in equation.text
-    assert agree(read_equation(equation.text), want, steady_rows(equation.expression, [0.3] * 10))
-    assert equation.latex.startswith(r"\begin{aligned} s_{0} &= ")
-    assert r" \\ a &= " in equation.latex
+    assert "; a = " in equation.text(exact=True)
+    assert agree(read_equation(equation.text(exact=True)), want, steady_rows(equation.expression, [0.3] * 10))
+    assert equation.latex(exact=True).startswith(r"\begin{aligned} s_{0} &= ")
+    assert r" \\ a &= " in equation.latex(exact=True)
 
 
 def test_the_canonical_form_is_not_what_files_show_unless_it_is_smaller():
     equation = Equation.of(make_sample(PROBLEM, "return params[1]*v + params[0]*x", [2.0, 3.0]), PROBLEM)
-    assert equation.text == "a = 3*v + 2*x"
+    assert equation.text(exact=True) == "a = 3*v + 2*x"
     assert canonical(equation.expression) is not None

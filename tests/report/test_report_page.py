@@ -18,8 +18,7 @@ from llmsr.report.comparison import Compared, comparison_page
 from llmsr.report.history import history_of
 from llmsr.report.mathml import to_mathml
 from llmsr.report.outputs import Outputs
-from llmsr.report.overview import row_of
-from llmsr.report.recorded import Recorded
+from llmsr.report.recorded_runs import Recorded, row_of
 from llmsr.sample import Evaluation, Sample
 from llmsr.search.totals import Totals
 
@@ -177,7 +176,7 @@ def test_a_fault_of_the_report_does_not_end_the_run(tmp_path, monkeypatch, capsy
     sample = make_sample(outputs.problem, *BODIES[0])
     outputs.add(sample)
     totals.add(sample)
-    monkeypatch.setattr("llmsr.report.page.report_page", lambda *args: 1 / 0)
+    monkeypatch.setattr("llmsr.report.run_page.report_page", lambda *args: 1 / 0)
     assert outputs.finish(totals)["best"]["sample"] == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert json.loads((tmp_path / "result.json").read_text())["best"]["sample"] == 1

@@ -1,4 +1,4 @@
-"""How a run went: best so far, valid and distinct shares, failures, islands, training steps."""
+"""Progress curves: best so far, valid and distinct shares, failures, islands, training steps."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections import Counter
 from collections.abc import Sequence
 
 from llmsr.report import markup
-from llmsr.report.chart import Series, chart, number
+from llmsr.report.chart import Series, chart
 from llmsr.report.history import NEW, REPEATED, History, Improvement
-from llmsr.report.text import escape
+from llmsr.report.markup import escape, number
 
 STRETCHES = 40
 REASONS = 12
 
 
-def course_sections(history: History) -> list[str]:
-    """The sections of a run's page that are about its course; none where there is no sample."""
+def progress_sections(history: History) -> list[str]:
+    """The sections of a run's page about how it went; none where there is no sample."""
     if not history.samples:
         return []
-    parts = [_progress(history)]
-    if history.steps:
-        parts.append(_steps(history))
-    parts.append(_outcomes(history))
-    if len(history.islands) > 1:
-        parts.append(_islands(history))
-    return parts
+    sections = [_progress(history)]
+    sections += [_steps(history)] if history.steps else []
+    sections.append(_outcomes(history))
+    sections += [_islands(history)] if len(history.islands) > 1 else []
+    return sections
 
 
 def best_so_far(
@@ -86,7 +84,7 @@ def _tip(best: Improvement) -> str:
 
 def _steps(history: History) -> str:
     steps = sorted(history.steps.items())
-    rewards = [(float(n), s.mean_reward) for n, s in steps if s.mean_reward is not None]
+    rewards = history.rewards()
     tips = [
         f"step {n}: {s.samples} answers\nreward {s.mean_reward:.3f}\nvalid {s.valid / s.samples:.0%}, "
         f"new {s.new / s.samples:.0%}"
@@ -95,7 +93,7 @@ def _steps(history: History) -> str:
     ]
     figures = []
     if rewards:
-        drawing = chart([Series("", rewards, 1, "line", tips)], "step", "mean reward", whole_x=True)  # type: ignore[list-item]
+        drawing = chart([Series("", rewards, 1, "line", tips)], "step", "mean reward", whole_x=True)
         figures.append(markup.figure("Reward", drawing, "mean over the step's answers"))
     valid = [(float(n), s.valid / s.samples) for n, s in steps]
     new = [(float(n), s.new / s.samples) for n, s in steps]
@@ -132,15 +130,15 @@ def _outcomes(history: History) -> str:
 
 def _islands(history: History) -> str:
     series = []
-    for island, course in sorted(history.islands.items()):
-        points = [(float(n), max(v, 1e-33)) for n, v in course]
+    for island, records in sorted(history.islands.items()):
+        points = [(float(n), max(v, 1e-33)) for n, v in records]
         series.append(Series("", points, island % 6 + 1, "step", faint=True))
     drawing = chart(
         series, "samples", "NMSE, train", log_y=True, whole_x=True, x_range=(0.0, history.samples)
     )
     rows = [
-        (f"{island}", f"{len(course)}", f"{course[-1][0]:,}", markup.figures(course[-1][1]))
-        for island, course in sorted(history.islands.items())
+        (f"{island}", f"{len(records)}", f"{records[-1][0]:,}", markup.scientific(records[-1][1]))
+        for island, records in sorted(history.islands.items())
     ]
     head = (("island", "n"), ("improvements", "n"), ("last at sample", "n"), ("best NMSE", "n"))
     return markup.section(

@@ -1,13 +1,13 @@
 """An equation with its constants as short as the loss allows, and without the terms that do not matter.
 
-`tidy` looks at the training rows alone. It returns what a person would write down: 0.8, not 0.79999998, and
-no 1e-13*x. Values such as pi/2 are offered beside the numbers and never put in their place.
+`simplify` looks at the training rows alone. It returns what a person would write down: 0.8, not 0.79999998,
+and no 1e-13*x. Values such as pi/2 are offered beside the numbers and never put in their place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class Recognised:
 
 
 @dataclass(frozen=True)
-class Tidy:
+class Simplified:
     """An equation without parameters: `expression` has numbers in their place.
 
     `train_nmse` is what it reaches on all training rows, `dropped` the number of terms left out. `exact`
@@ -57,17 +57,17 @@ class Tidy:
     exact: bool = False
 
 
-def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
-    """The tidied equation; its training NMSE is above the fitted one's by at most 1 % or 1e-10."""
+def simplify(expression: Expression, params: Sequence[float], train: Split) -> Simplified:
+    """The simplified equation; its training NMSE is above the fitted one's by at most 1 % or 1e-10."""
     filled = fill(expression, params)
-    everything = _Ruler(train.inputs, train.target)
+    everything = _Rows(train.inputs, train.target)
     fitted = everything.nmse(filled)
     everything.stay_near(filled, fitted)
-    unchanged = Tidy(filled, fitted, exact=True)
+    unchanged = Simplified(filled, fitted, exact=True)
     if not math.isfinite(fitted) or len(filled.nodes) > MAX_NODES or len(_numbers(filled)) > MAX_NUMBERS:
         return unchanged
     step = max(1, len(train) // ROWS)
-    some = _Ruler(train.inputs[::step], train.target[::step], everything.variance)
+    some = _Rows(train.inputs[::step], train.target[::step], everything.variance)
     some.stay_near(filled, fitted)
     allowed = _allowed(fitted)
     fewer, dropped = _without_idle_terms(_collected(filled, everything, allowed), everything, some, allowed)
@@ -84,7 +84,7 @@ def tidy(expression: Expression, params: Sequence[float], train: Split) -> Tidy:
             # a factor of 1 and a sum with 0 are gone once the numbers stand
             final = _with_roots(fill(candidate, ()))
             recognised = _recognised(final, everything, allowed)
-            return Tidy(final, reached, dropped, recognised, candidate.nodes == filled.nodes)
+            return Simplified(final, reached, dropped, recognised, candidate.nodes == filled.nodes)
     return unchanged
 
 
@@ -92,15 +92,15 @@ def _allowed(nmse: float) -> float:
     return nmse + max(RELATIVE * nmse, ABSOLUTE)
 
 
-def _collected(expression: Expression, ruler: _Ruler, allowed: float) -> Expression:
+def _collected(expression: Expression, ruler: _Rows, allowed: float) -> Expression:
     """The canonical form where it is smaller: 0.3*x + 0.5*x is 0.8*x."""
     form = canonical(expression)
     smaller = tree_sizes(form)[-1] < tree_sizes(expression)[-1]
     return form if smaller and ruler.nmse(form) <= allowed else expression
 
 
-class _Ruler:
-    """The NMSE of an expression on some rows, with the variance of all.
+class _Rows:
+    """Rows on which an expression's NMSE is measured, over the variance of all rows.
 
     After `stay_near` it is infinite for one whose predictions are not those of the fitted equation.
     """
@@ -149,7 +149,7 @@ def _with(expression: Expression, numbers: dict[int, float]) -> Expression:
     return Expression(tuple(nodes), expression.columns)
 
 
-def _shortened(expression: Expression, ruler: _Ruler, allowed: float) -> Expression | None:
+def _shortened(expression: Expression, ruler: _Rows, allowed: float) -> Expression | None:
     """All numbers to the fewest common digits that the loss allows, then each one further while it lasts.
 
     None where not even all digits are allowed.
@@ -179,7 +179,7 @@ def _rounded(number: float, digits: int) -> float:
 
 
 def _without_idle_terms(
-    expression: Expression, everything: _Ruler, some: _Ruler, allowed: float
+    expression: Expression, everything: _Rows, some: _Rows, allowed: float
 ) -> tuple[Expression, int]:
     """The expression without the summands and factors whose absence the loss does not feel; and how many."""
     dropped = 0
@@ -218,35 +218,42 @@ def _leaving_one_out(expression: Expression) -> list[Expression]:
 
 def _redirected(expression: Expression, index: int, target: int) -> Expression:
     """The expression in which every use of node `index` is one of node `target`, an earlier one."""
-    graph = Graph(max_nodes=len(expression.nodes) + 1)
-    made: list[int] = []
-    for position, node in enumerate(expression.nodes):
-        made.append(made[target] if position == index else _copied(graph, node, made))
-    return graph.expression(made[-1], expression.columns)
+    return _rebuilt(expression, lambda graph, i, node, made: made[target] if i == index else None)
 
 
 def _with_roots(expression: Expression) -> Expression:
     """The expression with sqrt(a) for a**0.5."""
     nodes = expression.nodes
-    if not any(op == "pow" and nodes[args[1]].value == 0.5 for op, args, _ in nodes):
-        return expression
-    graph = Graph(max_nodes=len(nodes) + 1)
+
+    def root(graph: Graph, index: int, node: Node, made: list[int]) -> int | None:
+        is_root = node.op == "pow" and nodes[node.args[1]].value == 0.5
+        return graph.add("sqrt", made[node.args[0]]) if is_root else None
+
+    return _rebuilt(expression, root)
+
+
+def _rebuilt(
+    expression: Expression, change: Callable[[Graph, int, Node, list[int]], int | None]
+) -> Expression:
+    """The expression built anew; `change` says what stands for a node, None for the node itself.
+
+    It gets the new graph, the node's old position, the node, and the new positions of all before it.
+    """
+    graph = Graph(max_nodes=2 * len(expression.nodes) + 1)
     made: list[int] = []
-    for node in nodes:
-        root = node.op == "pow" and nodes[node.args[1]].value == 0.5
-        made.append(graph.add("sqrt", made[node.args[0]]) if root else _copied(graph, node, made))
+    for index, node in enumerate(expression.nodes):
+        changed = change(graph, index, node, made)
+        if changed is None and node.op == "const":
+            changed = graph.const(float(node.value or 0.0))
+        elif changed is None and node.op == "column":
+            changed = graph.column(int(node.value or 0))
+        elif changed is None:
+            changed = graph.add(node.op, *(made[a] for a in node.args))
+        made.append(changed)
     return graph.expression(made[-1], expression.columns)
 
 
-def _copied(graph: Graph, node: Node, made: list[int]) -> int:
-    if node.op == "const":
-        return graph.const(float(node.value or 0.0))
-    if node.op == "column":
-        return graph.column(int(node.value or 0))
-    return graph.add(node.op, *(made[a] for a in node.args))
-
-
-def _recognised(final: Expression, ruler: _Ruler, allowed: float) -> tuple[Recognised, ...]:
+def _recognised(final: Expression, ruler: _Rows, allowed: float) -> tuple[Recognised, ...]:
     """Values that the numbers may stand for: near the number, and no worse for the loss."""
     found = []
     for position, node in enumerate(final.nodes):

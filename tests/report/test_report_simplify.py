@@ -12,19 +12,19 @@ from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import to_text
 from llmsr.problem.loading import nmse
 from llmsr.proposers.grammar import random_body
-from llmsr.report.tidy import ABSOLUTE, RELATIVE, tidy
+from llmsr.report.simplify import ABSOLUTE, RELATIVE, simplify
 
 COLUMNS = ("x", "v", "t")
 
 
-def tidied(body, params, truth=law, **given):
+def simplified(body, params, truth=law, **given):
     expression = parse(body, COLUMNS)
     assert isinstance(expression, Expression)
-    return tidy(expression, params, make_problem(truth, **given).train)
+    return simplify(expression, params, make_problem(truth, **given).train)
 
 
 def text(body, params, truth=law):
-    return to_text(tidied(body, params, truth).expression, digits=None)
+    return to_text(simplified(body, params, truth).expression, digits=None)
 
 
 def test_noise_in_the_digits_goes():
@@ -35,7 +35,7 @@ def test_noise_in_the_digits_goes():
 
 def test_terms_and_factors_without_effect_go():
     body = "return params[0]*np.sin(x) - 0.5*v**3 + params[2]*x*v + params[1]*t**2 + params[3]*np.exp(t)*0"
-    found = tidied(body, [0.8, -1e-9, math.pi / 2, 3.0])
+    found = simplified(body, [0.8, -1e-9, math.pi / 2, 3.0])
     assert "t" not in to_text(found.expression).replace("tan", "")
     assert found.dropped >= 1
 
@@ -73,13 +73,13 @@ def test_equal_terms_are_collected():
     [(math.pi / 2, "π/2"), (1 / 3, "1/3"), (-math.sqrt(2), "-√2"), (math.pi, "π")],
 )
 def test_known_values_are_offered_and_not_imposed(value, name):
-    found = tidied("return params[0]*x", [value * (1 + 1e-7)], lambda i: value * i[:, 0])
+    found = simplified("return params[0]*x", [value * (1 + 1e-7)], lambda i: value * i[:, 0])
     assert [r.name for r in found.recognised] == [name]
     assert str(value)[:5] in to_text(found.expression, digits=None)
 
 
 def test_numbers_that_are_short_already_get_no_offer():
-    assert tidied("return params[0]*x", [0.25], lambda i: 0.25 * i[:, 0]).recognised == ()
+    assert simplified("return params[0]*x", [0.25], lambda i: 0.25 * i[:, 0]).recognised == ()
 
 
 def test_the_tolerance_holds_for_random_equations():
@@ -90,7 +90,7 @@ def test_the_tolerance_holds_for_random_equations():
         assert isinstance(expression, Expression)
         params = [random.gauss(0, 2) for _ in range(10)]
         before = nmse(evaluate(expression, problem.train.inputs, np.array(params)), problem.train.target)
-        found = tidy(expression, params, problem.train)
+        found = simplify(expression, params, problem.train)
         if not math.isfinite(before):
             assert found.exact
             continue
@@ -107,6 +107,6 @@ def test_it_is_bounded_for_a_large_equation():
     expression = parse(body, COLUMNS)
     assert isinstance(expression, Expression)
     began = time.process_time()
-    found = tidy(expression, [1.1234567] * 10, make_problem(rows=10_000).train)
+    found = simplify(expression, [1.1234567] * 10, make_problem(rows=10_000).train)
     assert time.process_time() - began < 10
     assert found.train_nmse > 0
