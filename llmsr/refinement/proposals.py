@@ -14,20 +14,21 @@ from llmsr.expression.printing.source import to_numpy_body
 from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import Spec
-from llmsr.refinement.bounds import bounds
-from llmsr.refinement.candidate import FLOOR, Candidate
-from llmsr.refinement.edits import drops, fixed, freed, swaps
-from llmsr.refinement.library import Library
-from llmsr.refinement.point import Point, Rows
+from llmsr.refinement.edits import bound, drop, fix, free, swap
+from llmsr.refinement.linearization import FLOOR, Candidate, Linearization, Move
 from llmsr.refinement.pursuit import pursue
 from llmsr.refinement.regression import regress
-from llmsr.refinement.tree import Tree
+from llmsr.refinement.rows import Rows
+from llmsr.refinement.terms import Terms
+from llmsr.refinement.unshared import Unshared
 
 WORSE = 100.0  # times the loss at hand that a candidate may promise: constants that move on bring more
+NEW_TERMS: tuple[Move, ...] = (regress, pursue)
+EDITS: tuple[Move, ...] = (drop, swap, free, fix, bound)
 
 
 class Proposal(NamedTuple):
-    """A body to be fitted, its canonical hash, and the edit that made it."""
+    """A body to be fitted, its canonical hash, and the move that made it."""
 
     body: str
     canonical: str
@@ -39,71 +40,65 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
 
     None where the body cannot be read, or where the target's deviations are too small or too large to square.
     """
-    spec = problem.spec
-    expression = read_body(spec, body)
+    expression = read_body(problem.spec, body)
     if isinstance(expression, Refusal):
         return []
     form = canonicalize(expression)
-    tree = Tree.of(form.expression, tuple(float(params[i]) for i in form.params))
-    if tree is None:
+    equation = Unshared.of(form.expression)
+    if equation is None:
+        return []
+    start = {new: float(params[old]) for new, old in enumerate(form.params)}
+    terms = _terms_of(problem)
+    if not 0 < terms.rows.power < np.inf:
         return []
     try:
         with np.errstate(all="ignore"):
-            library = _library_of(problem)
-            if not 0 < library.rows.power < np.inf:
-                return []
-            point = Point(tree, library.rows)
-            fitting = np.isfinite(point.residual).all()
-            found = candidates(point, library, spec.max_params, count) if fitting else []
+            at = Linearization(equation, start, terms, problem.spec.max_params)
+            found = candidates(at) if np.isfinite(at.residual).all() else []
     except (NotImplementedError, GraphTooLarge, np.linalg.LinAlgError):  # nothing can be said of this one
         return []
-    return _distinct(found, form.hash, spec, count)
+    return _distinct(found, form.hash, problem.spec, count)
 
 
-def _distinct(candidates: list[Candidate], own: str, spec: Spec, count: int) -> list[Proposal]:
-    """The first `count` different candidates as bodies in the spec's names."""
-    found: list[Proposal] = []
-    known = {own}
-    for candidate in candidates:
-        made = canonicalize(candidate.expression)
-        if made.hash in known or len(made.params) > spec.max_params or not made.expression.inputs:
-            continue
-        known.add(made.hash)
-        text = to_numpy_body(made.expression, spec.params_name)
-        found.append(Proposal(text, made.hash, candidate.move))
-        if len(found) == count:
-            break
-    return found
-
-
-def candidates(point: Point, library: Library, max_params: int, count: int) -> list[Candidate]:
-    """Candidates of every kind, taken in turn from each kind's best: half of them new terms."""
-    limit = WORSE * max(point.nmse, FLOOR)
+def candidates(at: Linearization) -> list[Candidate]:
+    """Candidates of every move, taken in turn from each one's best: half of them new terms."""
     terms: list[Candidate] = []
-    if point.nmse > FLOOR:
-        sums, single = regress(point, library, max_params), pursue(point, library, max_params, count)
-        terms = [c for some in zip_longest(sums, single) for c in some if c is not None]
-    kinds = (
-        drops(point),
-        swaps(point),
-        freed(point, library.first, max_params),
-        fixed(point),
-        bounds(point, library.first, max_params),
-    )
-    edits = [[c for c in kind if c.promised <= limit] for kind in kinds]
-    turns: list[Candidate] = []
-    for turn, some in enumerate(zip_longest(*edits)):
-        turns += terms[len(kinds) * turn :][: len(kinds)]
-        turns += [c for c in some if c is not None]
-    return turns + terms[len(kinds) * max(map(len, edits)) :]
+    if at.nmse > FLOOR:
+        terms = _in_turn([move(at) for move in NEW_TERMS])
+    limit = WORSE * max(at.nmse, FLOOR)
+    edits = [[c for c in move(at) if c.predicted_nmse <= limit] for move in EDITS]
+    found: list[Candidate] = []
+    for some in zip_longest(*edits):
+        found += terms[: len(EDITS)] + [c for c in some if c is not None]
+        terms = terms[len(EDITS) :]
+    return found + terms
 
 
-_library: tuple[Split, Library] | None = None
+def _in_turn(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    return [c for some in zip_longest(*lists) for c in some if c is not None]
 
 
-def _library_of(problem: Problem) -> Library:
-    """The library of a problem's rows; that of the last problem is kept."""
-    global _library
-    if _library is None or _library[0] is not problem.train or _library[1].first != problem.spec.max_params:
-        _library = problem.train, Library(Rows.of(problem.train), problem.spec.max_params)
-    return _library[1]
+def _distinct(found: list[Candidate], own: str, spec: Spec, count: int) -> list[Proposal]:
+    """The first `count` different candidates as bodies in the spec's names."""
+    chosen: dict[str, Proposal] = {}
+    for candidate in found:
+        made = canonicalize(candidate.expression)
+        new = made.hash not in chosen and made.hash != own
+        if new and len(made.params) <= spec.max_params and made.expression.inputs:
+            body = to_numpy_body(made.expression, spec.params_name)
+            chosen[made.hash] = Proposal(body, made.hash, candidate.move)
+        if len(chosen) == count:
+            break
+    return list(chosen.values())
+
+
+_terms: tuple[Split, Terms] | None = None
+
+
+def _terms_of(problem: Problem) -> Terms:
+    """The terms over a problem's columns; those of the last problem are kept."""
+    global _terms
+    if _terms is None or _terms[0] is not problem.train:
+        with np.errstate(all="ignore"):
+            _terms = problem.train, Terms(Rows.of(problem.train))
+    return _terms[1]

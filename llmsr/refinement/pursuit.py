@@ -15,16 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from llmsr.expression.complexity import complexity
-from llmsr.refinement.candidate import FLOOR, PARSIMONY, Candidate
-from llmsr.refinement.library import Library, Term
-from llmsr.refinement.point import Point, off
-from llmsr.refinement.tree import Tree
+from llmsr.refinement.linearization import FLOOR, NEW, PARSIMONY, Candidate, Linearization
+from llmsr.refinement.rows import project_out
+from llmsr.refinement.terms import Term
+from llmsr.refinement.unshared import Editor, Unshared
 
+OFFERED = 24  # single terms of one equation
 BEST_OF_A_NODE = 4
 ALIKE = 1 - 1e-8  # cosine above which two directions are the same
 SAME = 2  # offers of one mode and direction that are kept
@@ -39,153 +38,140 @@ class _Offer:
     mode: str
     term: Term
     coefficients: int
-    promised: float
-    rank: float
+    predicted_nmse: float
+    penalised_loss: float
     direction: np.ndarray
     coefficient: float
 
 
-def pursue(point: Point, library: Library, max_params: int, count: int) -> list[Candidate]:
-    """The `count` most promising single terms, best first; no equation has more than `max_params` constants.
+def pursue(at: Linearization) -> list[Candidate]:
+    """The `OFFERED` most promising single terms.
 
     Of offers of one mode that come to the same, to first order, two stay: the smaller ones, then those nearer
     to the root.
     """
-    offers = sorted(
-        _offers(point, library, max_params), key=lambda offer: (round(offer.rank, 6), -offer.node)
-    )
+    offers = sorted(_offers(at), key=lambda offer: (round(offer.penalised_loss, 6), -offer.node))
     chosen: list[_Offer] = []
-    candidates: list[Candidate] = []
+    found: list[Candidate | None] = []
     for offer in offers:
-        if len(candidates) >= count:
+        if len(found) >= OFFERED:
             break
         like = (o for o in chosen if o.mode == offer.mode)
         if sum(abs(offer.direction @ o.direction) > ALIKE for o in like) >= SAME:
             continue
         chosen.append(offer)
-        candidates.append(_candidate(point.tree, library.first, offer, offer.mode))
+        found.append(_candidate(at, offer, offer.mode))
         if offer.mode == "multiply":
-            candidates.append(_candidate(point.tree, library.first, offer, "divide"))
-    return candidates[:count]
+            found.append(_candidate(at, offer, "divide"))
+    return [c for c in found[:OFFERED] if c is not None]
 
 
-def _offers(point: Point, library: Library, max_params: int) -> Iterator[_Offer]:
-    tree = point.tree
-    free = max_params - len(tree.params)
-    summands = tree.summands()
-    narrow = _Columns(library.narrow, point)
-    wide = _Columns([*library.wide, *library.parts(point)], point)
-    for i, slope in point.slopes.items():
-        value = point.values[i]
-        if not tree.varies[i] or not np.isfinite(slope).all() or not np.isfinite(value).all():
+def _offers(at: Linearization) -> Iterator[_Offer]:
+    equation = at.equation
+    summands = equation.summands()
+    narrow = _Columns(at.terms.narrow, at)
+    wide = _Columns([*at.terms.wide, *at.part_terms], at)
+    for i, slope in at.slopes.items():
+        if not equation.varies[i] or not np.isfinite(slope).all() or not np.isfinite(at.values[i]).all():
             continue
-        if i != tree.root and tree.unscaled(i) != i:
+        if i != equation.root and equation.unscaled(i) != i:
             continue
         terms = wide if i in summands else narrow
-        if i == tree.root or i not in summands:
-            yield from _best(point, i, "add", terms, free)
-        if tree.nodes[i].args:
-            yield from _best(point, i, "multiply", narrow, free)
-        if i != tree.root:
-            yield from _best(point, i, "replace", terms, free)
+        if i == equation.root or i not in summands:
+            yield from _best(at, i, "add", terms)
+        if equation.nodes[i].args:
+            yield from _best(at, i, "multiply", narrow)
+        if i != equation.root:
+            yield from _best(at, i, "replace", terms)
 
 
 class _Columns:
     """Terms with their numbers side by side, shape (rows, terms)."""
 
-    def __init__(self, terms: list[Term], point: Point) -> None:
+    def __init__(self, terms: list[Term], at: Linearization) -> None:
         self.terms = terms
-        none = np.empty((len(point.residual), 0))  # where every column is constant on the rows
+        none = np.empty((len(at.residual), 0))  # where every column is constant on the rows
         self.values = np.column_stack([none, *(term.values for term in terms)])
         self.sizes = np.array([term.size for term in terms], dtype=int)
-        self.inside = [term.inside for term in terms]
-        self.constants = np.array([len(term.start) for term in terms], dtype=int)
+        self.constants = np.array([term.fresh for term in terms], dtype=int)
 
 
-def _best(point: Point, node: int, mode: str, columns: _Columns, free: int) -> Iterator[_Offer]:
+def _best(at: Linearization, node: int, mode: str, columns: _Columns) -> Iterator[_Offer]:
     """The best terms of one node in one mode."""
-    tree, weight, residual, coefficients = point.tree, point.slopes[node], point.residual, 1
+    equation, weight, residual, coefficients = at.equation, at.slopes[node], at.residual, 1
     own: frozenset[int] = frozenset()
     without = own
     if mode == "multiply":
-        weight = weight * point.values[node]
+        weight = weight * at.values[node]
     if mode == "replace":
-        own = tree.own_params(node)
-        residual = residual + weight * point.values[node]
-        outer = _outer_factor(tree, node, own)
+        own = equation.own_params(node)
+        residual = residual + weight * at.values[node]
+        outer = _outer_factor(equation, node, own)
         coefficients = 1 if outer is None else 0
         without = own if outer is None else own | {outer}
-    tangent = point.tangent(without)
-    residual = off(tangent, residual)
+    residual = project_out(at.reach(without), residual)
     moved = weight[:, None] * columns.values
     lengths = np.linalg.norm(moved, axis=0)
-    rest = off(tangent, moved / lengths)
+    rest = project_out(at.reach(without), moved / lengths)
     left = np.linalg.norm(rest, axis=0)
     rest /= left
     along = residual @ rest
+    kept = np.array([len(own & term.inside) for term in columns.terms], dtype=int) if own else 0
     usable = np.isfinite(along) & (left > NOTHING_NEW)
-    kept = np.array([len(own & inside) for inside in columns.inside], dtype=int) if own else 0
-    usable &= columns.constants + coefficients + kept <= free + len(own)
+    usable &= columns.constants + coefficients + kept <= at.free + len(own)
     square = float(residual @ residual)
-    promised = np.where(usable, np.maximum(square - along**2, 0.0) / point.rows.power, np.inf)
-    sizes = len(tree.nodes) + columns.sizes + (2 if mode == "add" else 4)
+    promised = np.where(usable, np.maximum(square - along**2, 0.0) / at.rows.power, np.inf)
+    sizes = len(equation.nodes) + columns.sizes + (2 if mode == "add" else 4)
     if mode == "replace":
-        sizes = len(tree.nodes) + columns.sizes + 2 * coefficients - tree.size(node)
-    ranks = np.log10(np.maximum(promised, FLOOR)) + PARSIMONY * sizes
-    for k in np.argsort(ranks, kind="stable")[:BEST_OF_A_NODE]:
-        if np.isfinite(ranks[k]):
+        sizes = len(equation.nodes) + columns.sizes + 2 * coefficients - equation.size(node)
+    losses = np.log10(np.maximum(promised, FLOOR)) + PARSIMONY * sizes
+    for k in np.argsort(losses, kind="stable")[:BEST_OF_A_NODE]:
+        if np.isfinite(losses[k]):
             coefficient = float(along[k] / (lengths[k] * left[k]))
-            found = float(promised[k]), float(ranks[k]), rest[:, k], coefficient
+            found = float(promised[k]), float(losses[k]), rest[:, k], coefficient
             yield _Offer(node, mode, columns.terms[k], coefficients, *found)
 
 
-def _outer_factor(tree: Tree, node: int, own: frozenset[int]) -> int | None:
+def _outer_factor(equation: Unshared, node: int, own: frozenset[int]) -> int | None:
     """The parameter outside a node that already multiplies it, or a power of it."""
     child = node
-    while child in tree.parents:
-        parent = tree.parents[child]
-        op, args, _ = tree.nodes[parent]
+    while child in equation.parents:
+        parent = equation.parents[child]
+        op, args, _ = equation.nodes[parent]
         if op in ("mul", "div"):
             if op == "div" and args[1] == child:
                 return None
             for a in args:
-                found = _param_factor(tree, a, own) if a != child else None
+                found = _param_factor(equation, a, own) if a != child else None
                 if found is not None:
                     return found
-        elif not (op in ("neg", "abs") or (op == "pow" and tree.nodes[args[1]].op == "const")):
+        elif not (op in ("neg", "abs") or (op == "pow" and equation.nodes[args[1]].op == "const")):
             return None
         child = parent
     return None
 
 
-def _param_factor(tree: Tree, i: int, own: frozenset[int]) -> int | None:
+def _param_factor(equation: Unshared, i: int, own: frozenset[int]) -> int | None:
     """A parameter that is a factor of node i and not in `own`."""
-    op, args, value = tree.nodes[i]
+    op, args, value = equation.nodes[i]
     if op == "param":
         return None if value in own else int(value or 0)
     factors = args[:1] if op == "div" else args if op in ("mul", "neg") else ()
-    found = (_param_factor(tree, a, own) for a in factors)
+    found = (_param_factor(equation, a, own) for a in factors)
     return next((p for p in found if p is not None), None)
 
 
-def _candidate(tree: Tree, first: int, offer: _Offer, mode: str) -> Candidate:
-    term = offer.term
-    index = first + len(term.start)
-
-    def times(g: Any) -> int:
-        phi = term.build(g)
-        return g.add("mul", g.param(index), phi) if offer.coefficients else phi
-
-    def build(g: Any, node: int) -> int:
+def _candidate(at: Linearization, offer: _Offer, mode: str) -> Candidate | None:
+    def edit(g: Editor) -> int:
+        before = g.part(offer.node) if mode != "replace" else -1
+        term = g.taken(offer.term.expression)
+        if offer.coefficients:
+            term = g.add("mul", g.param(NEW), term)
         if mode == "replace":
-            return times(g)
-        before = g.part(node)
+            return term
         if mode == "add":
-            return g.add("add", before, times(g))
-        return g.add("mul" if mode == "multiply" else "div", before, g.add("add", g.const(1.0), times(g)))
+            return g.add("add", before, term)
+        return g.add("mul" if mode == "multiply" else "div", before, g.add("add", g.const(1.0), term))
 
-    expression = tree.replaced({offer.node: build})
-    sign = -1.0 if mode == "divide" else 1.0
-    padding = (1.0,) * (first - len(tree.start))
-    start = (*tree.start, *padding, *term.start, sign * offer.coefficient)
-    return Candidate(expression, start, offer.promised, complexity(expression), mode)
+    start = {**offer.term.start, NEW: -offer.coefficient if mode == "divide" else offer.coefficient}
+    return at.candidate({offer.node: edit}, mode, offer.predicted_nmse, start)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from llmsr.evaluator import Evaluator
 from llmsr.problem.spec import Spec
-from llmsr.refinement.candidate import FLOOR, worth
+from llmsr.refinement.linearization import FLOOR, penalised_loss
 from llmsr.refinement.proposals import Proposal, proposals
 from llmsr.sample import REFINE, REFINEMENT, Evaluation, Sample
 from llmsr.workers.base import TaskError, WorkerFailure
@@ -66,8 +66,7 @@ class Refiner:
 
     def _proposals(self, beam: Sequence[Evaluation], known: set[str], count: int) -> list[Proposal]:
         """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
-        pool = self.evaluator.pool
-        asked = [pool.submit(_propose, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
+        asked = [self.evaluator.run(proposals, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
         answers = [_answer(future) for future in asked]
         taken: dict[str, Proposal] = {}
         for proposal in _in_turn(answers):
@@ -90,12 +89,7 @@ def loss_and_size(spec: Spec, evaluation: Evaluation) -> float:
     if not spec.least_squares:
         return -evaluation.score if evaluation.score is not None else math.inf
     nmse = evaluation.nmse.get("train")
-    return worth(nmse if nmse is not None else math.inf, evaluation.complexity or 0)
-
-
-def _propose(state, body: str, params: Sequence[float], count: int) -> list[Proposal]:  # type: ignore[no-untyped-def]
-    """The task of a worker: `state` is the evaluator's, which holds the problem."""
-    return proposals(state.problem, body, params, count)
+    return penalised_loss(nmse if nmse is not None else math.inf, evaluation.complexity or 0)
 
 
 def _answer(future: Future[list[Proposal] | WorkerFailure]) -> list[Proposal]:

@@ -1,26 +1,36 @@
-"""What pools of workers share: tasks in a queue, their outcomes, and how a worker makes its state."""
+"""A pool of workers with deadlines, whatever a worker is: tasks in a queue, one thread for each worker."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from llmsr.workers.process import Raised
-
 START_SECONDS = 120.0  # importing numpy and scipy on a busy machine
 END_SECONDS = 10.0  # for a worker to end what it has started
+RETRY_SECONDS = 5.0  # between two tries to start a worker while others are at work
 
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Why a task has no result: kind is `timeout` (killed at its deadline) or `crash` (the process died)."""
+    """Why a task has no result: kind is `timeout` (killed at its deadline) or `crash` (the process died).
+
+    Two kinds never leave the pool: `raised`, by the task, which becomes a `TaskError`; and `lost`, a worker
+    that died, which becomes a `crash` unless another worker may try.
+    """
 
     kind: str
     reason: str
+
+    @classmethod
+    def raised(cls, error: BaseException) -> WorkerFailure:
+        """An exception as text, since its class may be unknown to who receives it."""
+        return cls("raised", f"{type(error).__name__}: {error}")
 
 
 class TaskError(Exception):
@@ -49,29 +59,79 @@ class Task:
 
     def begin(self) -> bool:
         """False if nobody waits for it any more."""
-        self.running = self.future.set_running_or_notify_cancel()
+        self.running = self.running or self.future.set_running_or_notify_cancel()
         return self.running
 
     def finish(self, outcome: Any) -> None:
-        """Hand over what the function returned, or `Raised`, or a `WorkerFailure`."""
-        if isinstance(outcome, Raised):
-            self.future.set_exception(TaskError(f"{outcome.kind}: {outcome.text}"))
+        """Hand over what the function returned or why there is nothing."""
+        if isinstance(outcome, WorkerFailure) and outcome.kind == "raised":
+            self.future.set_exception(TaskError(outcome.reason))
         else:
             self.future.set_result(outcome)
 
 
-class Pool:
-    """`size` workers that run `function(state, *args)`, each fed by a thread that runs `_serve`."""
+class Worker(ABC):
+    """One worker as its pool sees it: it has a state and answers one task after the other."""
 
-    def __init__(self, size: int, setup: Setup) -> None:
+    _setup: Setup | None = None  # by which the state was made
+
+    def make(self, setup: Setup) -> Any:
+        """True once the worker has the state that `setup` makes, else a `WorkerFailure`."""
+        made = self._setup is setup or self._make(setup)
+        self._setup = setup if made is True else None
+        return made
+
+    @abstractmethod
+    def _make(self, setup: Setup) -> Any: ...
+
+    def is_alive(self, task: Task) -> bool:
+        """Whether the idle worker can be given the task."""
+        return True
+
+    @abstractmethod
+    def run(self, task: Task) -> Any:
+        """The task's value or a `WorkerFailure`, at its deadline at the latest."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Begin to end it, without waiting."""
+
+    def end(self) -> None:
+        """End it with all that it started."""
+        self.kill()
+
+
+class Pool(ABC):
+    """`size` workers that run `function(state, *args)`; each makes `state = setup(*setup_args)` once.
+
+    Functions must be importable (module level) and arguments picklable. Thread-safe. Use as a context
+    manager, or call `close`. `replaced` counts the workers that took the place of lost ones; a task may lose
+    `attempts` workers before it is a `crash`.
+    """
+
+    attempts = 1
+
+    def __init__(
+        self,
+        size: int,
+        setup: Callable[..., Any],
+        setup_args: tuple[Any, ...] = (),
+        *,
+        memory_bytes: int | None = None,
+    ) -> None:
         self.size = size
         self.replaced = 0
-        self._setup = setup
+        self._setup = Setup(setup, self._stored(setup_args), memory_bytes)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: set[Worker] = set()
+        self._start_failure = WorkerFailure("crash", "a worker process could not be started")
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{i}", daemon=True) for i in range(size)
         ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, function: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
         """A future of the function's value or of a `WorkerFailure`; `deadline` in seconds from its start.
@@ -91,8 +151,21 @@ class Pool:
         self._setup = replace(self._setup, args=self._stored(setup_args))
 
     def close(self) -> None:
-        """Kill all workers, cancel what waits; safe to call twice."""
-        raise NotImplementedError
+        """End all workers, cancel what waits; safe to call twice."""
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            workers = list(self._workers)
+        for worker in workers:
+            worker.kill()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(timeout=END_SECONDS)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._drop(self._tasks.get_nowait())
 
     def __enter__(self) -> Self:
         return self
@@ -100,14 +173,111 @@ class Pool:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @abstractmethod
+    def _new_worker(self) -> Worker:
+        """A worker without a state; OSError where there is no room for one."""
+
     def _stored(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of a setup in the form in which they travel to the workers."""
         return args
 
-    def _start_threads(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    # one thread per worker: it starts the worker, feeds it, and replaces it when it is lost
 
     def _serve(self) -> None:
-        """Start a worker, feed it, and replace it when it is lost, until the pool closes."""
-        raise NotImplementedError
+        worker = self._start()
+        while (task := self._tasks.get()) is not None and not self._closed.is_set():
+            if not task.begin():
+                continue
+            worker = worker or self._start()
+            if worker is None:
+                task.finish(self._start_failure)
+            elif not self._answered(worker, task):
+                self._discard(worker)
+                self.replaced += 1
+                worker = self._start()
+            # a thread without a worker leaves the tasks to those that have one
+            while worker is None and self._workers and not self._closed.wait(RETRY_SECONDS):
+                worker = self._start()
+        self._drop(task)
+        self._discard(worker)
+
+    def _answered(self, worker: Worker, task: Task) -> bool:
+        """Whether the worker is fit for another task; one that it could not answer goes back to the queue."""
+        try:
+            ready = worker.is_alive(task) and worker.make(self._setup) is True
+            outcome = worker.run(task) if ready else None
+        except Exception as error:  # noqa: BLE001 - else the task would be waited for without end
+            ready, why = True, WorkerFailure.raised(error).reason
+            outcome = WorkerFailure("crash", f"the task could not be handed over ({why})")
+        if not ready:
+            self._tasks.put(task)
+            return False
+        if isinstance(outcome, WorkerFailure) and outcome.kind == "lost":
+            task.lost += 1
+            if task.lost < self.attempts and not self._closed.is_set():
+                self._tasks.put(task)
+                return False
+            times = f", the last of {task.lost}" if task.lost > 1 else ""
+            outcome = WorkerFailure("crash", f"the worker process died ({outcome.reason}{times})")
+        task.finish(outcome)
+        return not isinstance(outcome, WorkerFailure) or outcome.kind == "raised"
+
+    def _start(self) -> Worker | None:
+        """A worker with the pool's state; None where there is none to be had, see `_start_failure`."""
+        worker: Worker | None = None
+        failure: Any
+        try:
+            worker = self._new_worker()
+            with self._lock:
+                self._workers.add(worker)
+                closed = self._closed.is_set()
+            failure = WorkerFailure("lost", "the pool is closed") if closed else worker.make(self._setup)
+        except OSError as error:
+            failure = WorkerFailure("lost", error.strerror or str(error))
+        except Exception as error:  # noqa: BLE001 - a setup that cannot be pickled, in whatever way
+            failure = WorkerFailure.raised(error)
+        if failure is True:
+            return worker
+        self._discard(worker)
+        why = f"a worker process could not be started ({failure.reason})"
+        self._start_failure = WorkerFailure("crash", why)
+        return None
+
+    def _discard(self, worker: Worker | None) -> None:
+        if worker is not None:
+            worker.end()
+            with self._lock:
+                self._workers.discard(worker)
+
+    @staticmethod
+    def _drop(task: Task | None) -> None:
+        """End a task that nobody will work on."""
+        if task is not None and task.running:
+            task.finish(WorkerFailure("crash", "the worker pool was closed"))
+        elif task is not None:
+            task.future.cancel()
+
+
+class ThisProcess(Pool):
+    """A pool of one worker, a thread of this process, for systems without process groups.
+
+    What is not promised: deadlines are not kept, memory is not limited, and a crash ends the run.
+    """
+
+    def _new_worker(self) -> Worker:
+        return _Thread()
+
+
+class _Thread(Worker):
+    def _make(self, setup: Setup) -> Any:
+        self._state = setup.function(*setup.args)
+        return True
+
+    def run(self, task: Task) -> Any:
+        try:
+            return task.function(self._state, *task.args)
+        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+            return WorkerFailure.raised(error)
+
+    def kill(self) -> None:
+        pass

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+from llmsr.workers.base import WorkerFailure
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -26,35 +28,43 @@ LINUX = sys.platform == "linux"
 KILL_SECONDS = 5.0  # a process that waits for a dead disk cannot be killed
 
 
-@dataclass(frozen=True)
-class Raised:
-    """An exception that a task raised in its worker, as text."""
-
-    kind: str
-    text: str
-
-
 def main() -> None:
     """Serve tasks on the inherited socket until the pool closes it or its process is gone."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import resource  # which Windows lacks, where this module is only imported
-
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
     keeper = os.getpid()
     if LINUX:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)  # daemons stay below the keeper
     worker = os.fork()
     if worker == 0:
-        _die_with(keeper)
-        _die_first()
+        _tie_to(keeper, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # where memory runs out, this process is to go and not the run's
+            Path("/proc/self/oom_score_adj").write_text("1000")
         _work(Connection(descriptor))
         os._exit(0)
     os.close(descriptor)  # so that the pool sees the worker's end
     _keep(worker, parent)
 
 
-# ---- the keeper
+def _tie_to(parent: int, number: int) -> None:
+    """Have this process sent a signal when its parent is gone."""
+    if LINUX:
+        _prctl(PR_SET_PDEATHSIG, number)
+    else:
+        threading.Thread(target=_watch, args=(parent, number), daemon=True).start()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _watch(parent: int, number: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), number)
 
 
 def _keep(worker: int, parent: int) -> NoReturn:
@@ -65,12 +75,7 @@ def _keep(worker: int, parent: int) -> NoReturn:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGCONT, end)
-    if LINUX:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGCONT)  # reaches even a stopped keeper
-    else:
-        threading.Thread(target=_watch, args=(parent, signal.SIGTERM), daemon=True).start()
-    if os.getppid() != parent:
-        end(signal.SIGTERM, None)
+    _tie_to(parent, signal.SIGCONT)  # reaches even a stopped keeper
     status = None
     while status is None:
         pid, ended = os.wait()
@@ -111,63 +116,25 @@ def _children() -> list[int]:
     return found
 
 
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _watch(parent: int, number: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), number)
-
-
-# ---- the work
-
-
-def _die_with(keeper: int) -> None:
-    if LINUX:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    else:
-        threading.Thread(target=_watch, args=(keeper, signal.SIGKILL), daemon=True).start()
-    if os.getppid() != keeper:
-        os._exit(1)
-
-
-def _die_first() -> None:
-    """Where memory runs out, the kernel is to end this process and not the run's."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def _limit_memory(limit: int | None) -> None:
-    import resource
-
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
 def _work(connection: Connection) -> None:
     """Answer one message after the other: make a state, or run a task on it."""
     state: Any = None
-    try:
+    # the pool closes its end when it has no more use for this process
+    with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            verb, function, args, *memory = connection.recv()
+            verb, function, args, memory = connection.recv()
             answer: Any = True
             try:
                 if verb == "make":
                     state = function(*args)
-                    _limit_memory(*memory)
+                    if memory is not None:
+                        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
                 else:
                     answer = function(state, *args)
             except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-                answer = Raised(type(error).__name__, str(error))
+                answer = WorkerFailure.raised(error)
             connection.send(answer)
-    except (EOFError, ConnectionError):  # the pool has closed its end
-        return
 
 
 if __name__ == "__main__":
-    # Under its real name, so that what a worker sends unpickles in the parent.
-    from llmsr.workers import process
-
-    process.main()
+    main()

@@ -8,18 +8,19 @@ import pytest
 from llmsr.evaluator import Evaluator
 from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash, canonicalize
-from llmsr.expression.graph import Expression
+from llmsr.expression.complexity import complexity
+from llmsr.expression.graph import Expression, evaluate
 from llmsr.fitting import fit
 from llmsr.problem.loading import Split, load_problem
-from llmsr.refinement.bounds import bounds
-from llmsr.refinement.edits import drops, fixed, freed, swaps
-from llmsr.refinement.library import UNARY, Library
-from llmsr.refinement.point import Point, Rows
+from llmsr.refinement.edits import bound, drop, fix, free, swap
+from llmsr.refinement.linearization import NEW, Linearization
 from llmsr.refinement.proposals import proposals
 from llmsr.refinement.pursuit import pursue
 from llmsr.refinement.refiner import Refiner
-from llmsr.refinement.regression import regress, summands
-from llmsr.refinement.tree import Tree
+from llmsr.refinement.regression import own_terms, regress
+from llmsr.refinement.rows import NumberedGraph, Rows
+from llmsr.refinement.terms import UNARY, Terms
+from llmsr.refinement.unshared import Unshared
 from llmsr.sample import Sample
 
 LAW = "0.8*np.sin(x) - 0.5*v**3 - 0.2*x**3 - 0.5*x*v - x*np.cos(x)"
@@ -42,11 +43,15 @@ def expression(text, columns=("x", "v")):
     return canonicalize(Expression(parsed.nodes, columns))
 
 
-def point(problem, text):
+def linearized(problem, text, max_params=10):
     """The text's equation, its constants fitted, on the rows of the problem."""
     form = expression(text)
     params = fit(form.expression, problem).params
-    return Point(Tree.of(form.expression, params), Rows.of(problem.train))
+    return at(form.expression, params, Rows.of(problem.train), max_params)
+
+
+def at(e, params, rows, max_params=10):
+    return Linearization(Unshared.of(e), dict(enumerate(params)), Terms(rows), max_params)
 
 
 def rows_of(function, **columns):
@@ -67,8 +72,8 @@ def form(text, columns=("x", "v")):
 
 
 def test_a_spurious_term_is_dropped_first(problem):
-    found = drops(point(problem, f"{SKELETON} + params[5]*np.exp(v)"))
-    assert found[0].promised < 1e-20
+    found = drop(linearized(problem, f"{SKELETON} + params[5]*np.exp(v)"))
+    assert found[0].predicted_nmse < 1e-20
     # the coefficient of x*cos(x) is 1 in the law, so that it may go too
     assert {canonical_hash(c.expression) for c in found[:2]} == {
         form(SKELETON),
@@ -77,7 +82,7 @@ def test_a_spurious_term_is_dropped_first(problem):
 
 
 def test_two_spurious_terms_are_dropped_at_once(problem):
-    found = drops(point(problem, f"{SKELETON} + params[5]*np.exp(v) + params[6]*np.tanh(x*v)"))
+    found = drop(linearized(problem, f"{SKELETON} + params[5]*np.exp(v) + params[6]*np.tanh(x*v)"))
     assert form(SKELETON) in forms(found)
 
 
@@ -85,7 +90,7 @@ def test_a_factor_that_does_not_matter_is_dropped():
     x = np.linspace(0.1, 3, 200)
     rows = rows_of(lambda x: 2 * np.sin(x), x=x)
     e = expression("params[0]*np.sin(x)*(1 + params[1]*x)", ("x",)).expression
-    found = drops(Point(Tree.of(e, (2.0, 1e-9)), rows))
+    found = drop(at(e, (2.0, 1e-9), rows))
     assert canonical_hash(found[0].expression) == form("params[0]*np.sin(x)", ("x",))
 
 
@@ -93,7 +98,7 @@ def test_a_function_is_swapped_for_its_neighbour():
     x = np.linspace(-3, 3, 200)
     rows = rows_of(lambda x: 2 * np.tanh(x), x=x)
     e = expression("params[0]*np.sin(x)", ("x",)).expression
-    best = swaps(Point(Tree.of(e, (1.0,)), rows))[0]
+    best = swap(at(e, (1.0,), rows))[0]
     assert canonical_hash(best.expression) == form("params[0]*np.tanh(x)", ("x",))
 
 
@@ -108,15 +113,15 @@ def test_an_exponent_is_freed(low, power, expected):
     x = np.linspace(low, 3, 200)
     rows = rows_of(power, x=x)
     e = expression("params[0]*x**2", ("x",)).expression
-    found = freed(Point(Tree.of(e, (1.0,)), rows), 1, 2)
+    found = free(at(e, (1.0,), rows, 2))
     assert form(expected, ("x",)) in forms(found)
-    assert not freed(Point(Tree.of(e, (1.0,)), rows), 1, 1), "there is no parameter left"
+    assert not free(at(e, (1.0,), rows, 1)), "there is no parameter left"
 
 
 def test_an_odd_power_keeps_the_sign_of_its_base():
     rows = rows_of(lambda x: x * np.abs(x) ** 1.7, x=np.linspace(-3, 3, 200))
     e = expression("params[0]*x**3", ("x",)).expression
-    found = freed(Point(Tree.of(e, (1.0,)), rows), 1, 2)
+    found = free(at(e, (1.0,), rows, 2))
     assert form("params[0]*x*np.abs(x)**params[1]", ("x",)) in forms(found)
 
 
@@ -125,7 +130,7 @@ def test_constants_near_round_numbers_are_fixed_one_by_one_and_together():
     rows = rows_of(lambda x: np.sin(x) + 0.7 * x**1.5, x=x)
     e = expression("params[0]*np.sin(params[1]*x) + params[2]*x**params[3]", ("x",))
     start = [1 + 1e-9, 1 - 1e-9, 0.7, 1.5 + 1e-9]
-    found = fixed(Point(Tree.of(e.expression, tuple(start[p] for p in e.params)), rows))
+    found = fix(at(e.expression, [start[p] for p in e.params], rows))
     assert form("np.sin(x) + params[0]*x**1.5", ("x",)) in forms(found)
     assert form("params[0]*np.sin(x) + params[1]*x**params[2]", ("x",)) in forms(found)
 
@@ -136,29 +141,29 @@ def test_a_limit_is_found_in_the_column_that_has_it_with_its_slope():
         lambda x, v: np.minimum(8 * x, 1 - 0.5 * v), x=rng.uniform(0, 1, 300), v=rng.uniform(0, 1, 300)
     )
     e = expression("params[0] + params[1]*v").expression
-    at = Point(Tree.of(e, (0.9, -0.4)), rows)
-    best = bounds(at, 2, 10)[0]
+    here = at(e, (0.9, -0.4), rows)
+    best = bound(here)[0]
     assert canonical_hash(best.expression) == form("np.minimum(params[2]*x, params[0] + params[1]*v)")
-    assert best.start[2] == pytest.approx(8, rel=0.2)
-    assert best.promised < 0.1 * at.nmse
-    assert not bounds(at, 2, 2), "there is no parameter left"
+    assert best.start[NEW] == pytest.approx(8, rel=0.2)
+    assert best.predicted_nmse < 0.1 * here.nmse
+    assert not bound(at(e, (0.9, -0.4), rows, 2)), "there is no parameter left"
 
 
 def test_equal_constants_are_tied(problem):
     tied = "params[0]*np.sin(x) - params[1]*(v**3 + x*v) - params[2]*x**3 - params[3]*x*np.cos(x)"
     untied = "params[0]*np.sin(x) - params[1]*v**3 - params[1]*x*v - params[2]*x**3 - params[3]*x*np.cos(x)"
-    assert forms(fixed(point(problem, SKELETON))) & {form(tied), form(untied)}
+    assert forms(fix(linearized(problem, SKELETON))) & {form(tied), form(untied)}
 
 
 # new terms
 
 
 def test_the_missing_term_is_found_by_its_correlation_and_reaches_the_law(problem):
-    at = point(problem, SKELETON.replace("params[0]*np.sin(x) ", ""))
-    found = pursue(at, Library(at.rows, 10), 10, 24)
+    here = linearized(problem, SKELETON.replace("params[0]*np.sin(x) ", ""))
+    found = pursue(here)
     assert form(SKELETON) in forms(found)
     law = next(c for c in found if canonical_hash(c.expression) == form(SKELETON))
-    assert law.promised < 1e-20 < at.nmse
+    assert law.predicted_nmse < 1e-20 < here.nmse
     reached = fit(law.expression, problem)
     assert reached.loss / np.var(problem.train.target) < 1e-25
 
@@ -167,59 +172,53 @@ def test_a_factor_is_found_inside_a_product():
     x, v = np.random.default_rng(0).uniform(0.5, 3, (2, 256))
     rows = rows_of(lambda x, v: 2 * np.exp(-x) * (1 + 0.3 * np.sin(v)), x=x, v=v)
     e = expression("params[0]*np.exp(-x)").expression
-    found = pursue(Point(Tree.of(e, (2.0,)), rows), Library(rows, 10), 10, 12)
+    found = pursue(at(e, (2.0,), rows))[:12]
     assert form("params[0]*np.exp(-x)*(1 + params[1]*np.sin(v))") in forms(found)
 
 
 def test_no_candidate_has_more_constants_than_the_spec_allows(problem):
-    at = point(problem, SKELETON)
     for most in (5, 6):
-        library = Library(at.rows, most)
-        found = [*pursue(at, library, most, 24), *regress(at, library, most), *freed(at, most, most)]
+        here = linearized(problem, SKELETON, most)
+        found = [*pursue(here), *regress(here), *free(here)]
         assert found
         assert all(len(canonicalize(c.expression).params) <= most for c in found)
 
 
 def test_terms_that_only_together_explain_are_found_by_regression(problem):
-    at = point(problem, "params[0]*x + params[1]*x**3 + params[2]*x**5 + params[3]*v**3 + params[4]*x*v")
-    found = regress(at, Library(at.rows, 10), 10)
-    assert found[0].promised < 1e-25
+    text = "params[0]*x + params[1]*x**3 + params[2]*x**5 + params[3]*v**3 + params[4]*x*v"
+    found = regress(linearized(problem, text))
+    assert found[0].predicted_nmse < 1e-25
     assert fit(found[0].expression, problem).loss / np.var(problem.train.target) < 1e-25
 
 
 def test_products_of_sums_are_multiplied_out():
     rows = rows_of(lambda x, v: x * v, x=np.linspace(1, 2, 50), v=np.linspace(1, 3, 50) ** 2)
     e = expression("x*(params[0] + np.sin(v))/v - 3*x").expression
-    terms = summands(Point(Tree.of(e, (2.0,)), rows))
+    terms = own_terms(at(e, (2.0,), rows))
     x, v = rows.inputs.T
     for wanted in (x / v, x * np.sin(v) / v, x):
         assert any(np.allclose(t.values / wanted, (t.values / wanted)[0]) for t in terms)
     assert len(terms) == 3
 
 
-def test_the_library_reads_a_term_alike_as_numbers_as_a_size_and_as_a_graph():
-    from llmsr.expression.complexity import complexity
-    from llmsr.expression.graph import Graph, evaluate
-    from llmsr.refinement.library import Numbers
-
+def test_a_terms_numbers_and_size_are_those_of_its_expression():
     rows = rows_of(lambda x: x, x=np.linspace(0.2, 2, 9))
     for name, f in UNARY.items():
-        graph = Graph()
-        made = graph.expression(f(graph, graph.column(0)), ("x",))
-        assert np.allclose(evaluate(made, rows.inputs, ()), f(Numbers(rows), rows.inputs[:, 0])), name
-    for term in Library(rows, 3).wide:
-        graph = Graph()
-        made = graph.expression(term.build(graph), ("x",))
-        params = np.array([0.0, 0.0, 0.0, *term.start])
-        assert np.allclose(evaluate(made, rows.inputs, params), term.values)
-        assert complexity(made) == term.size
+        graph = NumberedGraph(rows)
+        root = f(graph, graph.column(0))
+        made = graph.expression(root, ("x",))
+        assert np.allclose(evaluate(made, rows.inputs, ()), graph.values[root]), name
+    for term in Terms(rows).wide:
+        assert np.allclose(evaluate(term.expression, rows.inputs, term.start), term.values)
+        assert complexity(term.expression) == term.size
+        assert len(term.start) == term.fresh
 
 
 def test_the_promise_of_a_linear_edit_is_what_the_fit_reaches(problem):
-    at = point(problem, "params[0]*x + params[1]*v**3")
-    for candidate in [c for c in regress(at, Library(at.rows, 10), 10) if not np.isnan(c.promised)][:3]:
-        rows = Point(Tree.of(candidate.expression, candidate.start), at.rows)
-        assert rows.nmse == pytest.approx(candidate.promised, rel=1e-3, abs=1e-28)
+    here = linearized(problem, "params[0]*x + params[1]*v**3")
+    for candidate in regress(here)[:3]:
+        there = here.moved_to(candidate)
+        assert there.nmse == pytest.approx(candidate.predicted_nmse, rel=1e-3, abs=1e-28)
 
 
 # the refiner

@@ -1,0 +1,116 @@
+"""The rows on which candidates are compared, and the numbers that equations have on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.expression.graph import OPS, Graph, Node
+from llmsr.problem.loading import Split
+
+ROWS = 256
+SEED = 0
+RANK = 1e-9  # singular values below this share of the largest are rounding
+INSIDE_TERMS = 20_000
+"""The parameters of terms are numbered from here on, each term's its own, so that terms can be added up."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows on which candidates are compared before any is fitted; squares over `power` are an NMSE.
+
+    `inputs` has shape (rows, columns), `target` (rows,).
+    """
+
+    inputs: np.ndarray
+    target: np.ndarray
+    power: float
+
+    @classmethod
+    def of(cls, split: Split, count: int = ROWS) -> Rows:
+        """At most `count` rows of a split."""
+        count = min(count, len(split))
+        index = _chosen(split.inputs, count)
+        deviation = split.target - split.target.mean()
+        power = float(deviation @ deviation) * count / len(split)
+        return cls(split.inputs[index], split.target[index], power)
+
+
+def _chosen(inputs: np.ndarray, count: int) -> np.ndarray:
+    """Which rows to look at: at a fixed stride, or at random where a column would then hide its values.
+
+    On a grid the stride may be in step with a column that runs through it, and meet one value over and over.
+    """
+    strided = np.arange(count) * len(inputs) // count
+    anywhere = np.sort(np.random.default_rng(SEED).permutation(len(inputs))[:count])
+    for column in inputs.T:
+        if len(np.unique(column[strided])) < len(np.unique(column[anywhere])) / 2:
+            return anywhere
+    return strided
+
+
+def node_values(nodes: Sequence[Node], inputs: np.ndarray, start: Mapping[int, float]) -> list[np.ndarray]:
+    """The value of every node, shape (rows,) each; `start` maps parameters to their values."""
+    values: list[np.ndarray] = []
+    for node in nodes:
+        values.append(_value(node, values, inputs, start))
+    return values
+
+
+def _value(
+    node: Node, values: Sequence[np.ndarray], inputs: np.ndarray, start: Mapping[int, float]
+) -> np.ndarray:
+    if node.args:
+        return np.asarray(OPS[node.op].kernel(*(values[a] for a in node.args)))
+    if node.op == "column":
+        return inputs[:, int(node.value or 0)]
+    number = start[int(node.value or 0)] if node.op == "param" else float(node.value or 0.0)
+    return np.full(len(inputs), number)
+
+
+class NumberedGraph(Graph):
+    """A graph that knows of each of its nodes the numbers on some rows, `values`, and the size as a tree.
+
+    Seeded with an equation's nodes and their values, it shares them with all terms that use them.
+    """
+
+    def __init__(self, rows: Rows, nodes: Sequence[Node] = (), values: Sequence[np.ndarray] = ()) -> None:
+        super().__init__(max_nodes=100_000, nodes=nodes)
+        self.rows = rows
+        self.values = list(values)
+        self.sizes: list[int] = []
+        for node in nodes:
+            self.sizes.append(1 + sum(self.sizes[a] for a in node.args))
+        self.start: dict[int, float] = {}
+
+    def fresh(self, value: float) -> int:
+        """The position of a parameter of its own that starts at `value`."""
+        index = INSIDE_TERMS + len(self.start)
+        self.start[index] = value
+        return self.param(index)
+
+    def _intern(self, node: Node) -> int:
+        index = super()._intern(node)
+        if index == len(self.values):
+            self.values.append(_value(node, self.values, self.rows.inputs, self.start))
+            self.sizes.append(1 + sum(self.sizes[a] for a in node.args))
+        return index
+
+
+def orthonormal(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """An orthonormal basis of the columns, shape (rows, rank); columns that are not finite are left out."""
+    lengths = [float(np.linalg.norm(c)) for c in columns]
+    kept = [c / n for c, n in zip(columns, lengths, strict=True) if 0 < n < np.inf]
+    if not kept:
+        return np.zeros((rows, 0))
+    left, sizes, _ = np.linalg.svd(np.column_stack(kept), full_matrices=False)
+    return left[:, sizes > RANK * sizes[0]]
+
+
+def project_out(directions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The columns without their part along an orthonormal basis, taken off twice against rounding."""
+    for _ in range(2):
+        columns = columns - directions @ (directions.T @ columns)
+    return columns

@@ -1,0 +1,198 @@
+"""An expression in which every node has one use, so that an edit may concern one use alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+from llmsr.expression.complexity import complexity
+from llmsr.expression.graph import Expression, Graph, Node
+
+MAX_NODES = 400
+
+Product = tuple[tuple[int, int], ...]
+"""Nodes with the powers, 1 or -1, in which they are factors."""
+
+
+class Unshared(Expression):
+    """An expression whose graph is a tree: the nodes of a part are contiguous and its last one is the part.
+
+    It is read, evaluated and differentiated as every other expression; what it adds is where its parts
+    stand. A part is named by the position of its last node.
+    """
+
+    @classmethod
+    def of(cls, expression: Expression) -> Unshared | None:
+        """The same equation without sharing; None where that has more than `MAX_NODES` nodes."""
+        if complexity(expression) > MAX_NODES:
+            return None
+        nodes: list[Node] = []
+
+        def copy(index: int) -> int:
+            node = expression.nodes[index]
+            args = tuple(copy(a) for a in node.args)
+            nodes.append(node._replace(args=args))
+            return len(nodes) - 1
+
+        copy(len(expression.nodes) - 1)
+        return cls(tuple(nodes), expression.columns)
+
+    @property
+    def root(self) -> int:
+        """The position of the result."""
+        return len(self.nodes) - 1
+
+    @cached_property
+    def begins(self) -> list[int]:
+        """For every part the position of its first node."""
+        begins: list[int] = []
+        for i, node in enumerate(self.nodes):
+            begins.append(begins[node.args[0]] if node.args else i)
+        return begins
+
+    @cached_property
+    def varies(self) -> list[bool]:
+        """For every part whether it holds a column."""
+        varies: list[bool] = []
+        for node in self.nodes:
+            varies.append(node.op == "column" or any(varies[a] for a in node.args))
+        return varies
+
+    @cached_property
+    def parents(self) -> dict[int, int]:
+        """For every part but the whole the node that uses it."""
+        return {a: i for i, node in enumerate(self.nodes) for a in node.args}
+
+    def size(self, i: int) -> int:
+        """The number of nodes of part i."""
+        return i - self.begins[i] + 1
+
+    def params_in(self, i: int) -> frozenset[int]:
+        """The parameters that appear in part i."""
+        part = self.nodes[self.begins[i] : i + 1]
+        return frozenset(int(n.value or 0) for n in part if n.op == "param")
+
+    def params_of(self, product: Product) -> frozenset[int]:
+        """The parameters that appear in the factors."""
+        return frozenset[int]().union(*(self.params_in(i) for i, _ in product))
+
+    def own_params(self, i: int) -> frozenset[int]:
+        """The parameters that appear in part i and nowhere else."""
+        outside = (*self.nodes[: self.begins[i]], *self.nodes[i + 1 :])
+        return self.params_in(i) - {int(n.value or 0) for n in outside if n.op == "param"}
+
+    def unscaled(self, i: int) -> int:
+        """Part i itself, or the one inside it of which it is a constant multiple."""
+        while self.nodes[i].op in ("neg", "mul", "div"):
+            op, args, _ = self.nodes[i]
+            constant = [a for a in args if not self.varies[a]]
+            if op == "neg" or (op == "div" and constant == [args[1]]):
+                i = args[0]
+            elif op == "mul" and len(constant) == 1:
+                i = args[0] if constant[0] == args[1] else args[1]
+            else:
+                break
+        return i
+
+    def factors(self, i: int) -> Product:
+        """What is multiplied in part i, numbers and parameters left aside; empty where it holds no column."""
+        op, args, _ = self.nodes[i]
+        if not self.varies[i]:
+            return ()
+        if op == "neg":
+            return self.factors(args[0])
+        if op == "mul":
+            return self.factors(args[0]) + self.factors(args[1])
+        if op == "div":
+            return self.factors(args[0]) + tuple((a, -power) for a, power in self.factors(args[1]))
+        return ((i, 1),)
+
+    def addends(self, most: int, i: int | None = None) -> list[Product] | None:
+        """The products that add up to part i (the whole), products of sums multiplied out.
+
+        Constant factors are left aside; what holds no column is the empty product. None beyond `most`.
+        """
+        i = self.root if i is None else i
+        op, args, _ = self.nodes[i]
+        if not self.varies[i]:
+            return [()]
+        if op not in ("add", "sub", "neg", "mul", "div"):
+            return [((i, 1),)]
+        first = self.addends(most, args[0])
+        if op == "neg" or first is None:
+            return first
+        if op == "div":
+            below = tuple((a, -power) for a, power in self.factors(args[1]))
+            return [product + below for product in first]
+        second = self.addends(most, args[1])
+        if second is None:
+            return None
+        found = first + second if op != "mul" else [a + b for a in first for b in second]
+        return found if len(found) <= most else None
+
+    def summands(self) -> set[int]:
+        """The root and the parts that add up to it, with and without their constant factors."""
+        found, stack = set(), [self.root]
+        while stack:
+            i = stack.pop()
+            found |= {i, self.unscaled(i)}
+            if self.nodes[i].op in ("add", "sub", "neg"):
+                stack.extend(self.nodes[i].args)
+        return found
+
+    def edited(self, edits: Mapping[int, Edit]) -> Expression:
+        """The equation with the parts of `edits` replaced; what an edit does not use is gone."""
+        editor = Editor(self)
+        made: list[int] = []
+        for i, node in enumerate(self.nodes):
+            made.append(edits[i](editor) if i in edits else editor.copied(node, made))
+        return editor.expression(made[-1], self.columns)
+
+
+class Editor(Graph):
+    """A new graph in the making, which can take in parts of an equation and other expressions."""
+
+    def __init__(self, equation: Unshared, max_nodes: int = 4 * MAX_NODES) -> None:
+        super().__init__(max_nodes)
+        self.equation = equation
+
+    def part(self, i: int) -> int:
+        """The position of a copy of the equation's part i, unedited."""
+        return self._copy(self.equation.nodes, i)
+
+    def taken(self, expression: Expression) -> int:
+        """The position of a copy of another expression of the same columns and parameters."""
+        return self._copy(expression.nodes, len(expression.nodes) - 1)
+
+    def _copy(self, nodes: tuple[Node, ...], i: int) -> int:
+        node = nodes[i]
+        return self.copied(node, {a: self._copy(nodes, a) for a in node.args})
+
+    def copied(self, node: Node, made: Mapping[int, int] | list[int]) -> int:
+        """The position of a node's copy; `made` are those of the nodes that it needs."""
+        if node.op == "const":
+            return self.const(float(node.value or 0.0))
+        if node.op == "column":
+            return self.column(int(node.value or 0))
+        if node.op == "param":
+            return self.param(int(node.value or 0))
+        return self.add(node.op, *(made[a] for a in node.args))
+
+
+Edit = Callable[[Editor], int]
+"""What stands in a part's place: its position, built in the editor."""
+
+
+def as_part(i: int) -> Edit:
+    """Puts the equation's part i in the place."""
+    return lambda g: g.part(i)
+
+
+def as_param(p: int, negative: bool = False) -> Edit:
+    """Puts a parameter in the place."""
+    return lambda g: g.add("neg", g.param(p)) if negative else g.param(p)
+
+
+def as_number(value: float) -> Edit:
+    """Puts a number in the place."""
+    return lambda g: g.const(value)
