@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Graph
-from llmsr.expression.reader.limits import Limits
-from llmsr.expression.reader.values import Array, Refused, RowCount, Store, describe
+from llmsr.expression.reader.values import Array, Limits, Refused, RowCount, Store, describe
 
 KINDS = "bif"
 EXACT = 2.0**53
@@ -309,8 +308,15 @@ class Arrays:
         kind = max(a.kind, b.kind, key=KINDS.index)
         return self.elementwise("where", kind, condition, a, b, bound=max(a.store.bound, b.store.bound))
 
-    def power(self, a: Array, b: Array) -> Array:
-        return self.arithmetic("**", a, b)
+    def rounded(self, x: Array, decimals: int) -> Array:
+        """np.round, which scales by a power of ten."""
+        if x.kind != "f" or abs(decimals) > 20:
+            raise Refused("rounding of integers or to this many decimals")
+        if decimals == 0:
+            return self.float_function("rint", x)
+        scale, back = ("*", "/") if decimals > 0 else ("/", "*")
+        power = self.number(10.0 ** abs(decimals))
+        return self.arithmetic(back, self.float_function("rint", self.arithmetic(scale, x, power)), power)
 
     def choose(self, condition: Array, a: Array, b: Array) -> Array:
         """One of two values by a condition, where Python would keep the type of the one chosen."""

@@ -1,21 +1,196 @@
-"""numpy's functions that reduce arrays, multiply matrices and choose between values."""
+"""numpy's functions that shape, split and join arrays, multiply matrices, and choose between values."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from typing import Any
 
-import numpy as np
-
-from llmsr.expression.reader import reductions
-from llmsr.expression.reader.arrays import Arrays, mixes_rows
-from llmsr.expression.reader.indexing import read, whole, write
-from llmsr.expression.reader.names import CONTEXT
-from llmsr.expression.reader.numpy_making import asarray, cast, into, kind_of, lifted, plain, zeros_like
+from llmsr.expression.graph import OPS
+from llmsr.expression.reader.arrays import mixes_rows
+from llmsr.expression.reader.indexing import Combine, expand, matmul, read, reduce, total, transpose, whole
+from llmsr.expression.reader.making import array, asarray, cast, into, kind_of, lifted, shape_of
 from llmsr.expression.reader.operators import Operators
-from llmsr.expression.reader.pointwise import UFUNCS
-from llmsr.expression.reader.reductions import Combine, expand, matmul, norm, reduce, total, transpose
-from llmsr.expression.reader.values import Array, Module, Native, Refused, Table
+from llmsr.expression.reader.values import CONTEXT, Array, Items, Module, Refused, RowCount, Table
+
+MAX_POINTS = 32
+"""Of a table of constants: more is a table of answers and no equation."""
+
+
+# ---- shapes
+
+
+def stack(on: Operators, arrays: Any, axis: Any = 0) -> Array:
+    return on.arrays.stack(lifted(on, arrays), axis)
+
+
+def concatenate(on: Operators, arrays: Any, axis: Any = 0) -> Array:
+    return on.arrays.concatenate(lifted(on, arrays), whole(on.arrays, axis))
+
+
+def column_stack(on: Operators, tup: Any) -> Array:
+    items = []
+    for a in lifted(on, tup):
+        if a.ndim == 0:
+            raise Refused("np.column_stack with a single number")
+        items.append(expand(a, 1) if a.ndim == 1 else a)
+    return on.arrays.concatenate(items, 1)
+
+
+def vstack(on: Operators, tup: Any) -> Array:
+    return on.arrays.concatenate([at_least(a, 2) for a in lifted(on, tup)], 0)
+
+
+def hstack(on: Operators, tup: Any) -> Array:
+    items = [at_least(a, 1) for a in lifted(on, tup)]
+    return on.arrays.concatenate(items, 0 if items and items[0].ndim == 1 else 1)
+
+
+def at_least(a: Array, ndim: int) -> Array:
+    while a.ndim < ndim:
+        a = expand(a, 0)
+    return a
+
+
+def joined(on: Operators, parts: Any) -> Array:
+    """`np.r_[parts]`."""
+    items = parts if isinstance(parts, tuple) else (parts,)
+    if any(isinstance(item, (slice, str)) for item in items):
+        raise Refused("np.r_ with a slice or a text")
+    arrays = [at_least(on.array(item), 1) for item in items]
+    if any(a.ndim != 1 for a in arrays):
+        raise Refused("np.r_ of anything but numbers and vectors")
+    return on.arrays.concatenate(arrays, 0)
+
+
+def atleast_1d(on: Operators, *arys: Any) -> Any:
+    arrays = [asarray(on, a) for a in arys]
+    out = [a if a.ndim else on.arrays.copy(expand(a, 0)) for a in arrays]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def atleast_2d(on: Operators, *arys: Any) -> Any:
+    out = [at_least(asarray(on, a), 2) for a in arys]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def broadcast_arrays(on: Operators, *args: Any) -> tuple[Array, ...]:
+    arrays = [on.array(a) for a in args]
+    if not arrays:
+        return ()
+    shape, rows, selection = on.arrays.broadcast(arrays)
+    sizes: list[int | RowCount] = list(shape)
+    if rows is not None:
+        sizes[rows] = RowCount(selection)
+    return tuple(broadcast_to(on, a, sizes) for a in arrays)
+
+
+def split(on: Operators, ary: Any, indices_or_sections: Any, axis: Any = 0) -> Items:
+    """np.split along an axis that is not the rows; the parts are views."""
+    a = on.array(ary)
+    at = on.arrays.axis(axis, a.ndim)
+    if at == a.row_axis:
+        raise mixes_rows("np.split along the rows")
+    size = a.cells.shape[at]
+    if isinstance(indices_or_sections, (list, tuple)):
+        ends = [whole(on.arrays, i) for i in indices_or_sections]
+    else:
+        n = whole(on.arrays, indices_or_sections)
+        if not 1 <= n <= size or size % n:
+            raise Refused(f"np.split of {size} values into {n} equal parts")
+        ends = list(range(size // n, size, size // n))
+    key = (slice(None),) * at
+    bounds = zip([None, *ends], [*ends, None], strict=True)
+    return on.new_list([read(on.arrays, a, (*key, slice(*pair))) for pair in bounds])
+
+
+def copy(on: Operators, a: Any) -> Array:
+    return array(on, a)
+
+
+def ravel(on: Operators, a: Any) -> Array:
+    return reshape(on, a, -1)
+
+
+def flatten(on: Operators, a: Any) -> Array:
+    return on.arrays.copy(reshape(on, a, -1))
+
+
+def reshape(on: Operators, a: Any, *shape: Any) -> Array:
+    """Any new shape without the row axis; with it only axes of length 1 can come and go."""
+    a = asarray(on, a)
+    sizes = list(shape[0]) if len(shape) == 1 and isinstance(shape[0], (list, tuple)) else list(shape)
+    sizes = [n if isinstance(n, RowCount) else whole(on.arrays, n) for n in sizes]
+    if a.rows is None:
+        if any(isinstance(n, RowCount) for n in sizes):
+            raise mixes_rows("a reshape to the number of rows")
+        on.arrays.check_shape([max(n, 0) for n in sizes])
+        try:
+            cells = a.cells.reshape([int(n) for n in sizes])  # type: ignore[arg-type]
+        except ValueError:
+            raise Refused(f"a reshape of {a.shape_text()} that does not fit") from None
+        out = a.view(cells, None)
+        if a.ndim > 1:
+            out.store.locked = "an array is changed after a reshape that may or may not copy"
+        return out
+    at = [i for i, n in enumerate(sizes) if isinstance(n, RowCount) or n == -1]
+    others = [n for n in sizes if not isinstance(n, RowCount) and n != -1]
+    if a.cells.size != 1 or len(at) != 1 or any(n != 1 for n in others):
+        raise mixes_rows(f"a reshape of {a.shape_text()}")
+    if a.cells is not (a.store.owner or a).cells:
+        a.store.locked = "an array is changed after a reshape that may or may not copy"
+    on.arrays.check_shape([1] * len(sizes))
+    return a.view(a.cells.reshape((1,) * len(sizes)), at[0] - len(sizes))
+
+
+def squeeze(on: Operators, a: Any, axis: Any = None) -> Array:
+    a = asarray(on, a)
+    axes = range(a.ndim) if axis is None else [on.arrays.axis(axis, a.ndim)]
+    drop = [i for i in axes if a.cells.shape[i] == 1 and i != a.row_axis]
+    if axis is not None and not drop:
+        raise Refused(f"squeeze of an axis of {a.shape_text()} that is not of length 1")
+    key = tuple(0 if i in drop else slice(None) for i in range(a.ndim))
+    return read(on.arrays, a, (*key, Ellipsis))
+
+
+def expand_dims(on: Operators, a: Any, axis: Any) -> Array:
+    a = asarray(on, a)
+    return expand(a, on.arrays.axis(axis, a.ndim + 1))
+
+
+def transposed(on: Operators, a: Any, *axes: Any) -> Array:
+    a = on.array(a)
+    if axes and a.ndim != 2:
+        raise Refused("a transpose with given axes")
+    return transpose(a)
+
+
+def broadcast_to(on: Operators, array: Any, shape: Any) -> Array:
+    out = on.arrays.full(shape_of(on, shape), on.array(array))
+    out.store.locked = "the result of np.broadcast_to is changed in place"
+    return out
+
+
+def shape(on: Operators, a: Any) -> tuple[int | RowCount, ...]:
+    return on.shape(on.array(a))
+
+
+def ndim(on: Operators, a: Any) -> int:
+    return on.array(a).ndim
+
+
+def size(on: Operators, a: Any) -> int | RowCount:
+    return on.size(on.array(a))
+
+
+def isscalar(on: Operators, element: Any) -> bool:
+    return element.scalar if isinstance(element, Array) else isinstance(element, (bool, int, float, str))
+
+
+def astype(on: Operators, a: Any, dtype: Any, copy: Any = True) -> Array:
+    return cast(on, on.array(a), kind_of(on, dtype, "f"))
+
+
+# ---- reductions and products
 
 
 def reduction(name: str, combine: Combine) -> Any:
@@ -27,68 +202,6 @@ def reduction(name: str, combine: Combine) -> Any:
     return function
 
 
-def not_of_tensors(name: str, method: Any) -> Any:
-    """A method of arrays that is another number for torch's tensors."""
-
-    def function(on: Operators, a: Any, *args: Any, **kwargs: Any) -> Array:
-        if on.dialect == "torch":
-            raise Refused(f"the method {name} of a tensor, which divides by one less than numpy's")
-        return method(on, a, *args, **kwargs)
-
-    return function
-
-
-def average(on: Operators, a: Any, axis: Any = None) -> Array:
-    return reduce(on.arrays, on.array(a), axis, False, "np.average", reductions.mean)
-
-
-REDUCERS: dict[str, Combine] = {
-    "np.add": reductions.total,
-    "np.multiply": reductions.product,
-    "np.maximum": reductions.greatest,
-    "np.minimum": reductions.smallest,
-    "np.logical_and": reductions.every,
-    "np.logical_or": reductions.some,
-}
-
-
-def ufunc_reduce(on: Operators, ufunc: Native, array: Any, axis: Any = 0) -> Array:
-    """`np.add.reduce` and the like."""
-    if ufunc.name not in REDUCERS:
-        raise Refused(f"{ufunc.name}.reduce is not supported")
-    return reduce(on.arrays, on.array(array), axis, False, f"{ufunc.name}.reduce", REDUCERS[ufunc.name])
-
-
-def ufunc_outer(on: Operators, ufunc: Native, a: Any, b: Any) -> Array:
-    """`np.multiply.outer` and the like."""
-    name = ufunc.name.removeprefix("np.")
-    if name not in UFUNCS or UFUNCS[name][0] != 2:
-        raise Refused(f"{ufunc.name}.outer is not supported")
-    left, right = on.array(a), on.array(b)
-    for _ in range(right.ndim):
-        left = expand(left, left.ndim)
-    return UFUNCS[name][1](on.arrays, left, right)
-
-
-def linalg_norm(on: Operators, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Array:
-    if ord not in (None, 2) or (axis is None and on.array(x).ndim > 1 and ord == 2):
-        raise Refused("np.linalg.norm of another order than 2")
-    if axis is not None and not isinstance(axis, int):
-        raise Refused("np.linalg.norm over several axes")
-    return reduce(on.arrays, on.array(x), axis, keepdims is True, "np.linalg.norm", norm)
-
-
-def logsumexp(on: Operators, a: Any, axis: Any = None, keepdims: Any = False) -> Array:
-    return reduce(on.arrays, on.array(a), axis, keepdims is True, "logsumexp", reductions.log_sum_exp)
-
-
-def softmax(on: Operators, x: Any, axis: Any = None) -> Array:
-    calc, a = on.arrays, on.array(x)
-    top = reduce(calc, a, axis, True, "softmax", reductions.greatest)
-    powers = calc.float_function("exp", calc.arithmetic("-", a, top))
-    return calc.arithmetic("/", powers, reduce(calc, powers, axis, True, "softmax", total))
-
-
 def dot(on: Operators, a: Any, b: Any) -> Array:
     a, b = on.array(a), on.array(b)
     if a.ndim == 0 or b.ndim == 0:
@@ -98,10 +211,6 @@ def dot(on: Operators, a: Any, b: Any) -> Array:
 
 def matmul_(on: Operators, x1: Any, x2: Any) -> Array:
     return matmul(on.arrays, on.array(x1), on.array(x2))
-
-
-def inner(on: Operators, a: Any, b: Any) -> Array:
-    return matmul(on.arrays, on.array(a), transpose(on.array(b)))
 
 
 def tensordot(on: Operators, a: Any, b: Any, axes: Any = 2) -> Array:
@@ -118,13 +227,6 @@ def tensordot(on: Operators, a: Any, b: Any, axes: Any = 2) -> Array:
     if on.arrays.axis(second, b.ndim) != 0:
         b = transpose(b)
     return matmul(on.arrays, a, b)
-
-
-def outer(on: Operators, a: Any, b: Any) -> Array:
-    a, b = on.array(a), on.array(b)
-    if a.ndim != 1 or b.ndim != 1:
-        raise Refused("np.outer of arrays with other than one axis")
-    return on.arrays.arithmetic("*", expand(a, 1), b)
 
 
 def einsum(on: Operators, subscripts: Any, *operands: Any) -> Array:
@@ -175,7 +277,7 @@ def aligned(a: Array, letters: str, order: list[str]) -> Array:
     return a
 
 
-# -- choosing
+# ---- choosing
 
 
 def where(on: Operators, condition: Any, x: Any = None, y: Any = None) -> Array:
@@ -192,30 +294,6 @@ def select(on: Operators, condlist: Any, choicelist: Any, default: Any = 0) -> A
     for condition, choice in zip(reversed(conditions), reversed(choices), strict=True):
         result = on.arrays.where(condition, choice, result)
     return result
-
-
-def piecewise(on: Operators, x: Any, condlist: Any, funclist: Any, *args: Any) -> Array:
-    a = on.array(x)
-    if isinstance(condlist, Array) and condlist.ndim == 1 and condlist.rows is not None:
-        condlist = [condlist]
-    conditions, functions = lifted(on, condlist), on.items(funclist)
-    if a.ndim != 1 or a.rows is None or any(c.kind != "b" for c in conditions):
-        raise Refused("np.piecewise of anything but a column and boolean conditions")
-    if len(functions) == len(conditions) + 1:
-        others = conditions[0]
-        for condition in conditions[1:]:
-            others = on.arrays.logical("or", others, condition)
-        conditions.append(on.arrays.invert(others))
-    if len(functions) != len(conditions):
-        raise Refused("np.piecewise needs a function for every condition")
-    out = zeros_like(on, a)
-    for condition, function in zip(conditions, functions, strict=True):
-        if isinstance(function, (bool, int, float, Array)):
-            value = on.array(function)
-        else:
-            value = on.array(on.apply(function, [read(on.arrays, a, condition), *args], {}))
-        write(on.arrays, out, condition, value)
-    return out
 
 
 def clip(
@@ -239,63 +317,83 @@ def clip(
     return result if result is not a else on.arrays.copy(result)
 
 
-def real(on: Operators, val: Any) -> Array:
-    """The real part: the array itself, since there are no other numbers."""
-    return asarray(on, val)
+def take(on: Operators, a: Any, indices: Any, axis: Any = None) -> Array:
+    """np.take by constant positions; without an axis of a vector only."""
+    array = on.array(a)
+    if axis is None and array.ndim != 1:
+        raise Refused("np.take of anything but a vector, without an axis")
+    at = on.arrays.axis(0 if axis is None else axis, array.ndim)
+    listed = isinstance(indices, (list, tuple)) or (isinstance(indices, Array) and indices.ndim == 1)
+    index = indices if listed else whole(on.arrays, indices)
+    return on.arrays.copy(read(on.arrays, array, (*(slice(None),) * at, index)))
 
 
-def modf(on: Operators, x: Any) -> tuple[Array, Array]:
-    """The fractional and the whole part, both with the number's sign."""
-    calc, a = on.arrays, on.array(x)
-    whole_part = calc.float_function("trunc", a)
-    rest = calc.where(calc.logical("isinf", a), calc.number(0.0), calc.arithmetic("-", a, whole_part))
-    return calc.float_function("copysign", rest, a), whole_part
+def digitize(on: Operators, x: Any, bins: Any, right: Any = False) -> Array:
+    return region(on, "np.digitize", x, bins, "<=" if right is True else "<")
+
+
+def searchsorted(on: Operators, a: Any, v: Any, side: Any = "left") -> Array:
+    if side not in ("left", "right"):
+        raise Refused("np.searchsorted with this side")
+    return region(on, "np.searchsorted", v, a, "<=" if side == "left" else "<")
+
+
+def region(on: Operators, name: str, x: Any, edges: Any, symbol: str) -> Array:
+    """How many of the constant, ascending `edges` the number is not below; all for NaN, as in numpy."""
+    calc = on.arrays
+    values = calc.constants(on.array(edges))
+    if values is None or on.array(edges).ndim != 1 or not 1 <= len(values) <= MAX_POINTS:
+        raise Refused(f"{name} with anything but 1 to {MAX_POINTS} constants")
+    if not all(a <= b for a, b in itertools.pairwise(values)):
+        raise Refused(f"{name} with constants that do not ascend")
+    number = on.array(x)
+    count = calc.number(0)
+    for value in values:
+        beyond = calc.logical("not", calc.compare(symbol, number, calc.number(value)))
+        count = calc.arithmetic("+", count, cast(on, beyond, "i"))
+    return count
+
+
+def choose(on: Operators, a: Any, choices: Any) -> Array:
+    """np.choose by what is known to be the position of a choice."""
+    calc, index, values = on.arrays, on.array(a), lifted(on, choices)
+    counted = all(counts(on, cell) for cell in index.cells.ravel().tolist())
+    if index.kind == "f" or not counted or not 0 <= index.store.bound < len(values) <= MAX_POINTS:
+        raise Refused("np.choose by anything but the position of a choice, such as np.digitize gives")
+    result = values[-1]
+    for i in range(len(values) - 2, -1, -1):
+        result = calc.where(calc.compare("==", index, calc.number(i)), values[i], result)
+    return result
+
+
+def counts(on: Operators, cell: int) -> bool:
+    """Whether a node is a sum of masks and of constants that are not negative."""
+    waiting, seen = [cell], 0
+    while waiting and seen <= 4 * MAX_POINTS:
+        at = waiting.pop()
+        if at < 0:
+            return False
+        node, seen = on.arrays.graph.nodes[at], seen + 1
+        if node.op == "add":
+            waiting += node.args
+        elif node.op == "const":
+            if not node.value >= 0:  # type: ignore[operator]
+                return False
+        elif node.op not in OPS or not OPS[node.op].boolean:
+            return False
+    return not waiting
+
+
+# ---- numbers
 
 
 def round_(on: Operators, a: Any, decimals: Any = 0) -> Array:
-    x, n = on.array(a), whole(on.arrays, decimals)
-    if x.kind != "f" or abs(n) > 20:
-        raise Refused("rounding of integers or to this many decimals")
-    if n == 0:
-        return on.arrays.float_function("rint", x)
-    symbols = "*/" if n > 0 else "/*"
-    scale = on.arrays.number(10.0 ** abs(n))
-    return on.arrays.arithmetic(
-        symbols[1], on.arrays.float_function("rint", on.arrays.arithmetic(symbols[0], x, scale)), scale
-    )
+    return on.arrays.rounded(on.array(a), whole(on.arrays, decimals))
 
 
-def nan_to_num(
-    on: Operators, x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
-) -> Array:
-    a = on.array(x)
-    if a.kind != "f" or copy is not True:
-        raise Refused("np.nan_to_num of integers or in place")
-    largest = float(np.finfo(np.float64).max)
-    infinities = ((math.inf, posinf, largest), (-math.inf, neginf, -largest))
-    out = on.arrays.where(on.arrays.logical("isnan", a), on.array(float_of(on, nan)), a)
-    for infinite, given, default in infinities:
-        is_it = on.arrays.compare("==", a, on.arrays.number(infinite))
-        out = on.arrays.where(is_it, on.array(default if given is None else float_of(on, given)), out)
-    return out
-
-
-def float_of(on: Operators, value: Any) -> Any:
-    return value if isinstance(value, Array) else float(plain(on, value, "np.nan_to_num"))
-
-
-def isclose(on: Operators, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8) -> Array:
-    x, y = on.array(a), on.array(b)
-    calc: Arrays = on.arrays
-    if "f" not in (x.kind, y.kind):
-        raise Refused("np.isclose of integers")
-    margin = calc.arithmetic(
-        "+", on.array(atol), calc.arithmetic("*", on.array(rtol), calc.keep_kind("abs", y))
-    )
-    near = calc.compare("<=", calc.keep_kind("abs", calc.arithmetic("-", x, y)), margin)
-    return calc.logical(
-        "or", calc.logical("and", near, calc.logical("isfinite", y)), calc.compare("==", x, y)
-    )
+def real(on: Operators, val: Any) -> Array:
+    """The real part: the array itself, since there are no other numbers."""
+    return asarray(on, val)
 
 
 def fill(on: Operators, a: Array, value: Any) -> None:

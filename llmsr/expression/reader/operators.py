@@ -10,10 +10,7 @@ from typing import Any
 
 from llmsr.expression.graph import Graph
 from llmsr.expression.reader.arrays import COMPARISONS, Arrays, mixes_rows
-from llmsr.expression.reader.indexing import read
-from llmsr.expression.reader.limits import Limits
-from llmsr.expression.reader.reductions import matmul
-from llmsr.expression.reader.scalars import fold
+from llmsr.expression.reader.indexing import matmul, read
 from llmsr.expression.reader.values import (
     END,
     Array,
@@ -21,10 +18,12 @@ from llmsr.expression.reader.values import (
     DType,
     Frame,
     Items,
+    Limits,
     Once,
     Refused,
     RowCount,
     describe,
+    fold,
 )
 
 SYMBOLS: dict[type[ast.AST], str] = {

@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmsr.expression.graph import Expression, Graph, GraphTooLarge
-from llmsr.expression.reader.evaluating import column, parameters
-from llmsr.expression.reader.interpret import Interpreter
-from llmsr.expression.reader.limits import Limits
-from llmsr.expression.reader.source_text import statements_of
-from llmsr.expression.reader.values import Array, Dialect, Refused, Version, describe
+from llmsr.expression.reader.expressions import column, parameters
+from llmsr.expression.reader.statements import Interpreter
+from llmsr.expression.reader.syntax import statements_of
+from llmsr.expression.reader.values import Array, Dialect, Limits, Refused, Version, describe
 
 
 @dataclass(frozen=True)

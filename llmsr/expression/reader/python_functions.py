@@ -1,18 +1,15 @@
-"""Python's built-in functions."""
+"""Python's built-in functions, the methods of its containers, and what its standard library adds to them."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from llmsr.expression.reader.indexing import read, whole
-from llmsr.expression.reader.names import native
-from llmsr.expression.reader.numpy_functions import round_ as rounded
-from llmsr.expression.reader.numpy_making import plain
-from llmsr.expression.reader.operators import Operators
-from llmsr.expression.reader.scalars import checked
+from llmsr.expression.reader.making import asarray, plain
+from llmsr.expression.reader.operators import NUMBERS, Operators
 from llmsr.expression.reader.values import (
     END,
     Array,
@@ -24,15 +21,17 @@ from llmsr.expression.reader.values import (
     Refused,
     RowCount,
     Table,
+    checked,
     describe,
+    native,
 )
 
-NUMBERS = (bool, int, float)
 CONTAINER = ("__len__", "__iter__", "__getitem__")
+MAX_REPEATS = 8
+"""Values that itertools puts into one tuple."""
 
 
-def abs_(on: Operators, x: Any) -> Any:
-    return abs(x) if isinstance(x, NUMBERS) else on.arrays.keep_kind("abs", number(on, x, "abs"))
+# ---- numbers
 
 
 def number(on: Operators, x: Any, name: str) -> Array:
@@ -42,31 +41,62 @@ def number(on: Operators, x: Any, name: str) -> Array:
     return on.array(x)
 
 
-def pow_(on: Operators, base: Any, exp: Any) -> Any:
-    return on.binary("**", base, exp)
+def abs_(on: Operators, x: Any) -> Any:
+    return abs(x) if isinstance(x, NUMBERS) else on.arrays.keep_kind("abs", number(on, x, "abs"))
 
 
 def round_(on: Operators, number: Any, ndigits: Any = None) -> Any:
+    """Python's round: of a constant a number, of data what np.round gives."""
     if isinstance(number, Array) and ndigits is None and on.arrays.constant(number) is not None:
         number = on.arrays.constant(number)
     if isinstance(number, NUMBERS) and (ndigits is None or isinstance(ndigits, int)):
-        if not math.isfinite(number):
-            raise Refused("a rounded number that is not finite")
-        if ndigits is not None and abs(ndigits) > 400:
-            raise Refused("a number rounded to too many digits")
+        if not math.isfinite(number) or (ndigits is not None and abs(ndigits) > 400):
+            raise Refused("a rounded number that is not finite, or rounded to too many digits")
         return checked(round(number, ndigits), on.limits)
     on.kindly("round of data")
     if ndigits is None and on.array(number).ndim == 0:
         raise Refused("round of a parameter gives a Python integer (use np.round)")
-    return rounded(on, number, 0 if ndigits is None else ndigits)
+    return on.arrays.rounded(on.array(number), 0 if ndigits is None else whole(on.arrays, ndigits))
 
 
-def sum_(on: Operators, iterable: Any, /, start: Any = 0) -> Any:
-    result = start
-    for item in on.iterate(iterable):
-        on.step(None)
-        result = on.binary("+", result, item)
-    return result
+def float_(on: Operators, x: Any = 0.0, /) -> Any:
+    if isinstance(x, str) and x.strip().lower().lstrip("+-") in ("inf", "infinity", "nan"):
+        return float(x)
+    if isinstance(x, NUMBERS):
+        try:
+            return float(x)
+        except OverflowError:
+            raise Refused("an integer too large for a float", "too_large") from None
+    a = number(on, x, "float")
+    if a.ndim:
+        on.kindly("float of an array")
+    constant = on.arrays.constant(a)
+    return float(constant) if constant is not None else on.arrays.copy(a, "f")
+
+
+def int_(on: Operators, x: Any = 0, /) -> Any:
+    return checked(int(plain(on, x, "int")), on.limits)
+
+
+def bool_(on: Operators, x: Any = False, /) -> Any:
+    truth = on.truth(x)
+    return on.python_bool("ne", truth, on.array(0)) if isinstance(truth, Array) else truth
+
+
+def chained(op: str) -> Callable[..., Any]:
+    """all or any: what comes behind an item that depends on data is looked at as if Python did the same."""
+
+    def function(on: Operators, iterable: Any, /) -> Any:
+        result: Any = op == "and"
+        for item in on.iterate(iterable):
+            truth = on.truth(item)
+            if isinstance(truth, Array):
+                result = truth if isinstance(result, bool) else on.arrays.logical(op, result, truth)
+            elif truth != (op == "and"):
+                return truth  # whatever the items before it are
+        return on.python_bool("ne", result, on.array(0)) if isinstance(result, Array) else result
+
+    return function
 
 
 def extreme(name: str, symbol: str) -> Callable[..., Any]:
@@ -89,10 +119,54 @@ def extreme(name: str, symbol: str) -> Callable[..., Any]:
     return function
 
 
+def from_math(name: str, arity: int, cellwise: Native) -> Native:
+    """math's function: Python's own on numbers known now, the function of every cell on arrays."""
+    plainly = getattr(math, name)
+
+    def call(on: Operators, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if len(args) != arity or kwargs:
+            raise Refused(f"math.{name} takes {arity} argument{'s' * (arity > 1)}")
+        if all(isinstance(a, NUMBERS) for a in args):
+            try:
+                return checked(plainly(*args), on.limits)
+            except (ArithmeticError, ValueError) as error:
+                raise Refused(f"math.{name} of a constant fails: {error}") from None
+        on.kindly(f"math.{name} of data")
+        arrays = [number(on, a, f"math.{name}") for a in args]
+        if name in ("floor", "ceil", "trunc") and arrays[0].ndim == 0:
+            raise Refused(f"math.{name} of a parameter gives a Python integer (use np.{name})")
+        return cellwise.call(on, [on.arrays.copy(a, "f") if a.kind != "f" else a for a in arrays], {})
+
+    return Native(f"math.{name}", call)
+
+
+def math_log(natural: Native) -> Callable[..., Any]:
+    def log(on: Operators, x: Any, base: Any = None, /) -> Any:
+        top = natural.call(on, [x], {})
+        return top if base is None else on.binary("/", top, natural.call(on, [base], {}))
+
+    return log
+
+
+def factorial(on: Operators, x: Any, exact: Any = False, /) -> Any:
+    n = whole(on.arrays, x)
+    if not 0 <= n <= 18:
+        raise Refused("a factorial of a number that is not between 0 and 18")
+    return math.factorial(n)
+
+
+def comb(on: Operators, n: Any, k: Any, /) -> int:
+    top, bottom = whole(on.arrays, n), whole(on.arrays, k)
+    if not 0 <= top <= 50 or bottom < 0:
+        raise Refused("a binomial coefficient of large or negative numbers")
+    return math.comb(top, bottom)
+
+
+# ---- what loops run through
+
+
 def len_(on: Operators, obj: Any, /) -> Any:
-    if isinstance(obj, Array):
-        if obj.ndim == 0:
-            raise Refused("len of a number")
+    if isinstance(obj, Array) and obj.ndim:
         return on.shape(obj)[0]
     if isinstance(obj, (list, tuple, dict, str, range)):
         return len(obj)
@@ -100,11 +174,9 @@ def len_(on: Operators, obj: Any, /) -> Any:
 
 
 def range_(on: Operators, *bounds: Any) -> range:
-    if not 1 <= len(bounds) <= 3:
-        raise Refused("range takes one to three arguments")
     sizes = [whole(on.arrays, b) for b in bounds]
-    if len(sizes) == 3 and sizes[2] == 0:
-        raise Refused("range with step 0")
+    if not 1 <= len(sizes) <= 3 or sizes[2:] == [0]:
+        raise Refused("range takes one to three arguments, and no step 0")
     return range(*sizes)
 
 
@@ -129,9 +201,8 @@ def equally_long(lists: list[Iterator[Any]]) -> Iterator[tuple[Any, ...]]:
 def reversed_(on: Operators, sequence: Any, /) -> Once:
     if isinstance(sequence, Array):
         size = len(on.items(sequence))
-        return Once(
-            (read(on.arrays, sequence, i) for i in range(size - 1, -1, -1)), on.undecided, (sequence,)
-        )
+        items = (read(on.arrays, sequence, i) for i in range(size - 1, -1, -1))
+        return Once(items, on.undecided, (sequence,))
     if not isinstance(sequence, (list, tuple, dict, range)) or len(sequence) > on.limits.items:
         raise Refused(f"reversed of {describe(sequence)}")
     return Once(reversed(sequence), on.undecided, (sequence,))
@@ -142,12 +213,50 @@ def map_(on: Operators, function: Any, *iterables: Any) -> Once:
     return Once((on.apply(function, list(row), {}) for row in rows), on.undecided, iterables)
 
 
-def list_(on: Operators, iterable: Any = (), /) -> Items:
-    return on.new_list(on.items(iterable))
+def iter_(on: Operators, iterable: Any, /) -> Once:
+    return iterable if isinstance(iterable, Once) else Once(on.iterate(iterable), on.undecided, (iterable,))
 
 
-def tuple_(on: Operators, iterable: Any = (), /) -> tuple[Any, ...]:
-    return tuple(on.items(iterable))
+def next_(on: Operators, iterator: Any, /) -> Any:
+    if not isinstance(iterator, Once):
+        raise Refused(f"next of {describe(iterator)}")
+    for item in on.iterate(iterator):
+        return item
+    raise Refused("next of an iterator at its end")
+
+
+def chain(on: Operators, *iterables: Any) -> Once:
+    return Once(itertools.chain(*(on.iterate(i) for i in iterables)), on.undecided, iterables)
+
+
+def product(on: Operators, *iterables: Any, repeat: Any = 1) -> Once:
+    pools = [on.items(i) for i in iterables]
+    times = whole(on.arrays, repeat)
+    if times < 0 or times * len(pools) > MAX_REPEATS:
+        raise Refused(f"itertools.product of more than {MAX_REPEATS} lists", "too_large")
+    return collected(on, itertools.product(*pools, repeat=times))
+
+
+def chosen(choose: Callable[[list[Any], int], Iterable[tuple[Any, ...]]]) -> Callable[..., Once]:
+    def function(on: Operators, iterable: Any, r: Any) -> Once:
+        n = whole(on.arrays, r)
+        if not 0 <= n <= MAX_REPEATS:
+            raise Refused(f"itertools: choosing more than {MAX_REPEATS} at a time", "too_large")
+        return collected(on, choose(on.items(iterable), n))
+
+    return function
+
+
+def collected(on: Operators, tuples: Iterable[tuple[Any, ...]]) -> Once:
+    """What an iterator yields, as far as a list may be long."""
+    return Once(on.items(Once(tuples, on.undecided)), on.undecided)
+
+
+def partial(on: Operators, function: Any, /, *args: Any, **kwargs: Any) -> Native:
+    return Native("partial", lambda on, more, named: on.apply(function, [*args, *more], {**kwargs, **named}))
+
+
+# ---- containers
 
 
 def dict_(on: Operators, /, *args: Any, **kwargs: Any) -> Table:
@@ -166,52 +275,6 @@ def pairs(on: Operators, given: Any) -> list[tuple[Any, Any]]:
     return [(on.key(key), value) for key, value in found]
 
 
-def float_(on: Operators, x: Any = 0.0, /) -> Any:
-    if isinstance(x, str) and x.strip().lower().lstrip("+-") in ("inf", "infinity", "nan"):
-        return float(x)
-    if isinstance(x, NUMBERS):
-        try:
-            return float(x)
-        except OverflowError:
-            raise Refused("an integer too large for a float", "too_large") from None
-    a = number(on, x, "float")
-    if a.ndim:
-        on.kindly("float of an array")
-    constant = on.arrays.constant(a)
-    return float(constant) if constant is not None else on.arrays.copy(a, "f")
-
-
-def int_(on: Operators, x: Any = 0, /) -> Any:
-    value = plain(on, x, "int")
-    return checked(int(value), on.limits)
-
-
-def bool_(on: Operators, x: Any = False, /) -> Any:
-    truth = on.truth(x)
-    return on.python_bool("ne", truth, on.array(0)) if isinstance(truth, Array) else truth
-
-
-def all_(on: Operators, iterable: Any, /) -> Any:
-    return chained(on, "and", iterable)
-
-
-def any_(on: Operators, iterable: Any, /) -> Any:
-    return chained(on, "or", iterable)
-
-
-def chained(on: Operators, op: str, items: Any) -> Any:
-    """all or any: what comes behind an item that depends on data is looked at as if Python did the same."""
-    result: Any = op == "and"
-    for item in on.iterate(items):
-        truth = on.truth(item)
-        if not isinstance(truth, Array):
-            if truth != (op == "and"):
-                return truth  # whatever the items before it are
-            continue
-        result = truth if result in (True, False) else on.arrays.logical(op, result, truth)
-    return on.python_bool("ne", result, on.array(0)) if isinstance(result, Array) else result
-
-
 def sorted_(on: Operators, iterable: Any, /, reverse: Any = False) -> Items:
     items = on.items(iterable)
     if not all(isinstance(i, NUMBERS) for i in items):
@@ -219,8 +282,85 @@ def sorted_(on: Operators, iterable: Any, /, reverse: Any = False) -> Items:
     return on.new_list(sorted(items, reverse=reverse is True))
 
 
-def divmod_(on: Operators, a: Any, b: Any, /) -> tuple[Any, Any]:
-    return on.binary("//", a, b), on.binary("%", a, b)
+def replaced(on: Operators, items: Items, new: list[Any]) -> None:
+    """The list with other items, for all of its names."""
+    on.change(items)
+    items[:] = on.new_list(new)
+
+
+def list_pop(on: Operators, items: Items, index: Any = -1, /) -> Any:
+    on.change(items)
+    at = whole(on.arrays, index)
+    if not -len(items) <= at < len(items):
+        raise Refused("pop from a list that is too short")
+    return items.pop(at)
+
+
+def list_insert(on: Operators, items: Items, index: Any, value: Any, /) -> None:
+    at = whole(on.arrays, index)
+    replaced(on, items, [*items[:at], value, *items[at:]])
+
+
+LIST_METHODS: dict[str, Callable[..., Any]] = {
+    "append": lambda on, items, value, /: replaced(on, items, [*items, value]),
+    "extend": lambda on, items, values, /: replaced(on, items, [*items, *on.items(values)]),
+    "insert": list_insert,
+    "pop": list_pop,
+    "copy": lambda on, items, /: on.new_list(list(items)),
+    "reverse": lambda on, items, /: replaced(on, items, items[::-1]),
+    "sort": lambda on, items, /, *, reverse=False: replaced(on, items, sorted_(on, items, reverse)),
+}
+
+
+def table_update(on: Operators, table: Table, /, *args: Any, **kwargs: Any) -> None:
+    on.change(table)
+    table.update(dict_(on, *args, **kwargs))
+    if len(table) > on.limits.items:
+        raise Refused(f"a dictionary of more than {on.limits.items} items", "too_large")
+
+
+def table_setdefault(on: Operators, table: Table, key: Any, default: Any = None, /) -> Any:
+    if on.key(key) not in table:
+        table_update(on, table, {on.key(key): default})
+    return table[on.key(key)]
+
+
+TABLE_METHODS: dict[str, Callable[..., Any]] = {
+    "get": lambda on, table, key, default=None, /: table.get(on.key(key), default),
+    "update": table_update,
+    "setdefault": table_setdefault,
+    "copy": lambda on, table, /: Table(table.items(), on.undecided),
+    "items": lambda on, table, /: tuple(table.items()),
+    "keys": lambda on, table, /: tuple(table),
+    "values": lambda on, table, /: tuple(table.values()),
+}
+
+
+def text_split(on: Operators, text: str, sep: Any = None, /) -> Items:
+    if sep is not None and (not isinstance(sep, str) or not sep):
+        raise Refused("a string split by anything but a string")
+    return on.new_list(text.split(sep))
+
+
+def array_list(on: Operators, a: Any, /) -> Any:
+    """`.tolist()` of an array without rows."""
+    array = asarray(on, a)
+    if array.rows is not None:
+        raise Refused(".tolist() of an array of rows")
+    return on.new_list([array_list(on, item) for item in on.items(array)]) if array.ndim else array
+
+
+def array_item(on: Operators, a: Any, /) -> Any:
+    """`.item()` of an array with one value."""
+    array = asarray(on, a)
+    if array.cells.size != 1 or array.rows is not None:
+        raise Refused(".item() of an array with more than one value")
+    return read(on.arrays, array, (0,) * array.ndim) if array.ndim else array
+
+
+# ---- what something is
+
+KINDS_OF_VALUES = {"list": list, "tuple": tuple, "dict": dict, "int": int, "bool": bool}
 
 
 def isinstance_(on: Operators, obj: Any, kind: Any, /) -> bool:
@@ -229,46 +369,24 @@ def isinstance_(on: Operators, obj: Any, kind: Any, /) -> bool:
 
 
 def is_instance(obj: Any, kind: Any) -> bool:
-    if isinstance(kind, DType):
-        raise Refused("isinstance with this type")
     name = kind.name if isinstance(kind, Native) else ""
     if name == "np.ndarray":
         return isinstance(obj, Array) and not obj.scalar
-    tests: dict[str, type | tuple[type, ...]] = {
-        "list": list, "tuple": tuple, "dict": dict, "int": int, "bool": bool,
-    }  # fmt: skip
     if name == "float":
         return isinstance(obj, float) or (isinstance(obj, Array) and obj.scalar and obj.kind == "f")
-    if name not in tests or isinstance(obj, (Array, RowCount)):
-        if name in tests and isinstance(obj, Array):
-            return False
+    if name not in KINDS_OF_VALUES or isinstance(kind, DType) or isinstance(obj, RowCount):
         raise Refused("isinstance with this type")
-    return isinstance(obj, tests[name])
+    return isinstance(obj, KINDS_OF_VALUES[name])
 
 
 def hasattr_(on: Operators, obj: Any, name: Any, /) -> bool:
     """Whether an array or a list has one of the attributes that bodies ask for to tell them apart."""
-    if isinstance(obj, Array) and obj.ndim and name in ("shape", "ndim", "dtype", "size", *CONTAINER):
+    asked = name in ("shape", "ndim", "dtype", "size", *CONTAINER)
+    if isinstance(obj, Array) and obj.ndim and asked:
         return True
-    if isinstance(obj, (list, tuple, dict)) and name in ("shape", "ndim", "dtype", "size", *CONTAINER):
+    if isinstance(obj, (list, tuple, dict)) and asked:
         return name in CONTAINER
     raise Refused(f"hasattr of {describe(obj)} and this name")
-
-
-def iter_(on: Operators, iterable: Any, /) -> Once:
-    return iterable if isinstance(iterable, Once) else Once(on.iterate(iterable), on.undecided, (iterable,))
-
-
-def next_(on: Operators, iterator: Any, /) -> Any:
-    if not isinstance(iterator, Once):
-        raise Refused(f"next of {describe(iterator)}")
-    for item in on.iterate(iterator):
-        return item
-    raise Refused("next of an iterator at its end")
-
-
-def callable_(on: Operators, obj: Any, /) -> bool:
-    return isinstance(obj, (Native, Closure))
 
 
 def print_(on: Operators, *args: Any, sep: Any = " ", end: Any = "", flush: Any = False) -> None:
@@ -276,11 +394,36 @@ def print_(on: Operators, *args: Any, sep: Any = " ", end: Any = "", flush: Any 
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs_, "pow": pow_, "round": round_, "sum": sum_, "max": extreme("max", ">"),
-    "min": extreme("min", "<"), "len": len_, "range": range_, "enumerate": enumerate_, "zip": zip_,
-    "reversed": reversed_, "map": map_, "list": list_, "tuple": tuple_, "dict": dict_, "float": float_,
-    "int": int_, "bool": bool_, "all": all_, "any": any_, "sorted": sorted_, "divmod": divmod_,
-    "isinstance": isinstance_, "print": print_, "callable": callable_, "hasattr": hasattr_, "iter": iter_,
-    "next": next_,
+    "abs": abs_, "pow": lambda on, base, exp: on.binary("**", base, exp), "round": round_,
+    "max": extreme("max", ">"), "min": extreme("min", "<"), "len": len_, "range": range_,
+    "enumerate": enumerate_, "zip": zip_, "reversed": reversed_, "map": map_,
+    "list": lambda on, iterable=(), /: on.new_list(on.items(iterable)),
+    "tuple": lambda on, iterable=(), /: tuple(on.items(iterable)),
+    "dict": dict_, "float": float_, "int": int_, "bool": bool_, "all": chained("and"), "any": chained("or"),
+    "sorted": sorted_, "isinstance": isinstance_, "print": print_, "hasattr": hasattr_, "iter": iter_,
+    "callable": lambda on, obj, /: isinstance(obj, (Native, Closure)), "next": next_,
 }  # fmt: skip
-BUILTINS: dict[str, Any] = {name: native(name, function) for name, function in FUNCTIONS.items()}
+ITERTOOLS: dict[str, Callable[..., Any]] = {
+    "product": product,
+    "combinations": chosen(itertools.combinations),
+    "combinations_with_replacement": chosen(itertools.combinations_with_replacement),
+    "permutations": chosen(itertools.permutations),
+    "chain": chain,
+}
+
+
+def operator(symbol: str) -> Callable[..., Any]:
+    return lambda on, a, b, /: on.binary(symbol, a, b)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    name: operator(symbol)
+    for name, symbol in {
+        "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+        "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "matmul": "@",
+    }.items()
+} | {"neg": lambda on, a, /: on.binary("*", -1, a)}  # fmt: skip
+METHODS: dict[type, dict[str, Native]] = {
+    kind: {name: native(name, function) for name, function in table.items()}
+    for kind, table in ((Items, LIST_METHODS), (Table, TABLE_METHODS), (str, {"split": text_split}))
+}

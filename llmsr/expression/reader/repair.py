@@ -11,17 +11,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llmsr.expression.reader.functions import BUILTINS
-from llmsr.expression.reader.limits import Limits
-from llmsr.expression.reader.pointwise import UFUNCS
-from llmsr.expression.reader.scope import names_of_arguments
-from llmsr.expression.reader.source_text import statements_of
-from llmsr.expression.reader.values import Refused
+from llmsr.expression.reader.functions import BUILTINS, CELLWISE
+from llmsr.expression.reader.syntax import names_of_arguments, statements_of
+from llmsr.expression.reader.values import Limits, Refused
 
 MAX_CLOSERS = 3
 """Missing parentheses; where more are open, too much of the text is missing to know what was meant."""
 
-BARE = frozenset({*UFUNCS, "where", "clip"}) - BUILTINS.keys()
+BARE = frozenset({*CELLWISE, "where", "clip"}) - BUILTINS.keys()
 """Functions of numpy that are called without `np.` too."""
 
 OF_PARAMS = frozenset({"param", "params", "parameter", "parameters"})

@@ -1,17 +1,45 @@
-"""The values that the names of a body hold while it is interpreted: no real arrays, no real functions."""
+"""What the names of a body hold while it is interpreted, no real arrays or functions; and the limits."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 
+
+@dataclass(frozen=True)
+class Limits:
+    """What one body may cost; beyond any of these it is refused as `too_large`.
+
+    `text` and `line` are characters, `nesting` open brackets, `depth` levels of the syntax tree, `steps`
+    syntax nodes visited (a loop's body counts every time), `cells` operations on cells, `nodes` distinct
+    operations of the graph, `items` the length of a list, `size` the cells of one array, `bits` the size of
+    an integer, `calls` nested calls.
+    """
+
+    text: int = 40_000
+    line: int = 4_000
+    nesting: int = 40
+    depth: int = 60
+    steps: int = 30_000
+    cells: int = 60_000
+    nodes: int = 4_000
+    items: int = 1_000
+    size: int = 4_096
+    bits: int = 1_024
+    calls: int = 24
+
+
 Dialect = Literal["numpy", "torch"]
 """Whose arrays a spec's columns are."""
+
 
 UNSET = -1
 """The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""
@@ -230,3 +258,88 @@ def describe(value: Any) -> str:
         Text: "a formatted text",
     }
     return names.get(type(value), "a function")
+
+
+# ---- known functions
+
+CONTEXT = object()
+"""What np.errstate and the like give: good for a with statement and nothing else."""
+
+
+@lru_cache(maxsize=1024)
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+def native(name: str, function: Callable[..., Any]) -> Native:
+    """A `Native` whose arguments follow the signature of `function(on, ...)`; others are refused."""
+
+    def call(on: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        try:
+            bound = signature(function).bind(on, *args, **kwargs)
+        except TypeError as error:
+            raise Refused(f"{name} cannot be called like this: {error}") from None
+        return function(*bound.args, **bound.kwargs)
+
+    return Native(name, call)
+
+
+def refused(name: str, why: str) -> Native:
+    """A function that is known but cannot be part of an equation."""
+
+    def call(on: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        raise Refused(f"{name} {why}")
+
+    return Native(name, call)
+
+
+def words(text: str) -> list[str]:
+    """The names in a text, which is shorter to read than a list of quoted ones."""
+    return text.split()
+
+
+# ---- Python numbers
+
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod, "**": operator.pow, "&": operator.and_, "|": operator.or_, "^": operator.xor,
+    "<<": operator.lshift, ">>": operator.rshift, "<": operator.lt, "<=": operator.le, ">": operator.gt,
+    ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
+
+def fold(symbol: str, left: Any, right: Any, limits: Limits) -> bool | int | float:
+    """The value that Python gives for two numbers; refuses errors, complex results and large integers."""
+    if isinstance(left, int) and isinstance(right, int):
+        guard(symbol, left, right, limits)
+    try:
+        value = OPERATORS[symbol](left, right)
+    except OverflowError:
+        raise Refused(f"{symbol} of constants is too large for a number", "too_large") from None
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise Refused(f"{symbol} of constants fails: {error}") from None
+    return checked(value, limits)
+
+
+def guard(symbol: str, left: int, right: int, limits: Limits) -> None:
+    """Refuses an integer operation whose result would be large, before computing it."""
+    bits = 0
+    if symbol == "**" and abs(left) > 1 and right > 0:
+        bits = left.bit_length() * min(right, limits.bits + 1)
+    elif symbol == "<<" and left and right > 0:
+        bits = left.bit_length() + (right if right <= limits.bits else 2 * limits.bits)
+    elif symbol == "*":
+        bits = left.bit_length() + right.bit_length()
+    if bits > 2 * limits.bits:
+        raise Refused(f"an integer of more than {limits.bits} bits", "too_large")
+
+
+def checked(value: Any, limits: Limits) -> bool | int | float:
+    """`value` when it is a real number of bounded size."""
+    if isinstance(value, int):
+        if value.bit_length() > limits.bits:
+            raise Refused(f"an integer of more than {limits.bits} bits", "too_large")
+        return value
+    if isinstance(value, float):
+        return value
+    raise Refused("a constant that is not a real number")

@@ -12,12 +12,10 @@ import numpy as np
 from llmsr.expression.graph import Graph
 from llmsr.expression.reader.arrays import mixes_rows
 from llmsr.expression.reader.functions import BUILTINS, METHODS, MODULES, ROOTS
-from llmsr.expression.reader.indexing import position, read, slice_of
-from llmsr.expression.reader.numpy_shaping import column_stack, joined
+from llmsr.expression.reader.indexing import position, read, slice_of, transpose
+from llmsr.expression.reader.numpy_functions import column_stack, joined
 from llmsr.expression.reader.operators import Operators
-from llmsr.expression.reader.reductions import transpose
-from llmsr.expression.reader.scalars import checked
-from llmsr.expression.reader.scope import names_of_arguments, names_stored
+from llmsr.expression.reader.syntax import names_of_arguments, names_stored
 from llmsr.expression.reader.values import (
     Array,
     Closure,
@@ -34,6 +32,7 @@ from llmsr.expression.reader.values import (
     Text,
     Unbound,
     Version,
+    checked,
     describe,
 )
 

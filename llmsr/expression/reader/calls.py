@@ -9,14 +9,14 @@ from typing import Any
 
 from llmsr.expression.graph import Graph
 from llmsr.expression.reader.branches import Journal
-from llmsr.expression.reader.evaluating import Evaluating
-from llmsr.expression.reader.limits import Limits
-from llmsr.expression.reader.scope import names_set_in
+from llmsr.expression.reader.expressions import Evaluating
+from llmsr.expression.reader.syntax import names_set_in
 from llmsr.expression.reader.values import (
     SERIALS,
     Closure,
     Dialect,
     Frame,
+    Limits,
     Refused,
     Table,
     Unbound,

@@ -6,14 +6,14 @@ import ast
 from typing import Any
 
 from llmsr.expression.reader.branches import Journal, arrays_in, holds, join, join_stores
-from llmsr.expression.reader.calling import BREAK, CONTINUE, NEXT, RETURN, Calling
+from llmsr.expression.reader.calls import BREAK, CONTINUE, NEXT, RETURN, Calling
 from llmsr.expression.reader.functions import HINTS, MODULES, UNUSED
 from llmsr.expression.reader.indexing import position, write
-from llmsr.expression.reader.iterating import vectorize
-from llmsr.expression.reader.names import CONTEXT
+from llmsr.expression.reader.making import vectorize
 from llmsr.expression.reader.operators import SYMBOLS
-from llmsr.expression.reader.scope import names_of_arguments, names_set_in
+from llmsr.expression.reader.syntax import names_of_arguments, names_set_in
 from llmsr.expression.reader.values import (
+    CONTEXT,
     Array,
     Frame,
     Items,

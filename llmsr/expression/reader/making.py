@@ -1,4 +1,4 @@
-"""numpy's functions that make arrays, and how their arguments are read."""
+"""Making arrays: of values and shapes, of another type, or by a function of the numbers of each row."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.reader.arrays import EXACT, KINDS, mixes_rows
-from llmsr.expression.reader.indexing import whole
+from llmsr.expression.reader.indexing import expand, whole
 from llmsr.expression.reader.operators import Operators
-from llmsr.expression.reader.reductions import expand
 from llmsr.expression.reader.values import UNSET, Array, DType, Native, Refused, RowCount, Store, describe
 
 KIND_NAMES = {
@@ -183,3 +182,41 @@ def linspace(on: Operators, start: Any, stop: Any, num: Any = 50, endpoint: Any 
         raise Refused(f"np.linspace of more than {on.limits.items} values", "too_large")
     a, b = (float(plain(on, v, "np.linspace")) for v in (start, stop))
     return constants(on, np.linspace(a, b, n, endpoint=endpoint is True))
+
+
+def vectorize(on: Operators, pyfunc: Any, otypes: Any = None) -> Native:
+    """np.vectorize: a function of numbers, called for every row."""
+    kind = None
+    if otypes is not None:
+        (given,) = on.items(otypes) if isinstance(otypes, (list, tuple)) else (otypes,)
+        kind = kind_of(on, given, "f")
+
+    def call(on: Operators, args: list[Any], kwargs: dict[str, Any]) -> Array:
+        if kwargs:
+            raise Refused("a vectorized function called with names")
+        return each_row(on, pyfunc, [on.array(a) for a in args], kind)
+
+    return Native("np.vectorize", call)
+
+
+def each_row(on: Operators, function: Any, arrays: list[Array], kind: str | None) -> Array:
+    """The column of the values that a function has for the numbers of each row.
+
+    Inside the function a column is one number per row, like a parameter; nothing outside can be changed,
+    and what meets a whole column there keeps the row axis and cannot be returned. Without `kind` numpy takes
+    the type from the first row, so that a type that differs between rows is refused.
+    """
+    columns = [a for a in arrays if a.ndim]
+    selections = {a.selection for a in columns if a.ndim == 1 and a.rows is not None}
+    if not columns or len(selections) != 1 or any(a.rows is None or a.ndim != 1 for a in columns):
+        raise Refused("np.vectorize of anything but columns and numbers")
+    numbers = [Array(a.cells.reshape(()), a.kind, store=Store(a.store.bound), scalar=True) for a in arrays]
+    before = on.arrays.one_kind
+    on.arrays.one_kind = before or kind is None
+    on.tentative, on.undecided = on.tentative + 1, on.undecided + 1
+    value = on.array(on.apply(function, numbers, {}))
+    on.tentative, on.undecided = on.tentative - 1, on.undecided - 1
+    on.arrays.one_kind = before
+    if value.rows is not None or value.ndim:
+        raise Refused("a vectorized function whose value is not one number per row")
+    return on.arrays.full([RowCount(columns[0].selection)], value if kind is None else cast(on, value, kind))
