@@ -32,6 +32,10 @@ needs_verl = pytest.mark.skipif(
 
 # keys that VERL reads although its own default configuration does not name them
 BEYOND_DEFAULTS = {
+    *(f"actor_rollout_ref.rollout.engine_kwargs.vllm.{name}" for name in (
+        "generation_config", "kv_cache_memory_bytes", "compilation_config.mode",
+        "compilation_config.cudagraph_mode",
+    )),
     "actor_rollout_ref.model.override_config.attn_implementation",
     "ray_kwargs.ray_init.include_dashboard",
     "data.apply_chat_template_kwargs.enable_thinking",
