@@ -29,8 +29,10 @@ class MemoryEstimate:
     """Bytes per GPU, by what they are for."""
 
     training_state: float
+    gradients: float
     gathered: float
     activations: float
+    layer: float
     logits: float
     vllm_weights: float
     vllm_cache: float
@@ -38,7 +40,9 @@ class MemoryEstimate:
     @property
     def update(self) -> float:
         """The most that the training process allocates."""
-        return self.training_state + self.gathered + self.activations + self.logits
+        whole = self.training_state + self.gathered
+        # the gradients are not there yet while the activations are all held
+        return max(whole, whole - self.gradients + self.activations + max(self.logits, self.layer))
 
     @property
     def rollout(self) -> float:
@@ -130,14 +134,18 @@ def estimate_memory(
     with adapters the weights alone; nothing of it with the CPU optimiser. bfloat16 copies of the embeddings
     stay for a pass, those of two layers come and go; the embeddings' gradient is summed in float32.
     """
-    state = 0.0 if offload else shape.parameters * (4 if work.lora else 16) / work.gpus
-    layers_kept = 1 if work.checkpointing else shape.layers
-    per_token = 60 * shape.hidden + 12 * shape.layer_width  # of one layer, forwards and backwards
+    trained = 0.0 if offload or work.lora else shape.parameters / work.gpus
+    layers_kept = 0 if work.checkpointing else shape.layers
+    tokens = min(tokens, work.step_tokens)
+    per_token = 36.0 * shape.hidden + 9.0 * shape.layer_width  # of one layer, forwards and backwards
+    embedding_gradient = 0.0 if work.lora else 6 * shape.embedding
     return MemoryEstimate(
-        training_state=state,
-        gathered=2 * shape.embedding + 4 * shape.layer_parameters + (0 if work.lora else 6 * shape.embedding),
+        training_state=0.0 if offload else shape.parameters * (4 if work.lora else 16) / work.gpus,
+        gradients=4 * trained,
+        gathered=2 * shape.embedding + 4 * shape.layer_parameters,
         activations=tokens * (2.0 * shape.hidden * shape.layers + per_token * layers_kept),
-        logits=min(tokens, CHUNK_ROWS) * shape.vocabulary * 8.0,
+        layer=tokens * per_token,
+        logits=min(tokens, CHUNK_ROWS) * shape.vocabulary * 8.0 + embedding_gradient,
         vllm_weights=2 * shape.parameters / work.tensor_parallel,
         vllm_cache=cache,
     )
@@ -170,8 +178,9 @@ def describe(plan: MemoryPlan, lora: bool) -> list[str]:
     e = plan.estimate
     lines = [
         f"GPU memory while updating, per GPU: {e.update / GIB:.1f} GiB (training state "
-        f"{e.training_state / GIB:.1f}, gathered weights {e.gathered / GIB:.1f}, activations of "
-        f"{plan.tokens_per_pass} tokens {e.activations / GIB:.1f}, logits {e.logits / GIB:.1f})",
+        f"{e.training_state / GIB:.1f}, gathered weights {e.gathered / GIB:.1f}, "
+        f"passes of {plan.tokens_per_pass} tokens {(e.activations + e.layer) / GIB:.1f}, logits "
+        f"{e.logits / GIB:.1f})",
         f"GPU memory while answers are drawn: {e.rollout / GIB:.1f} GiB (training state "
         f"{e.training_state / GIB:.1f}, vLLM's weights {e.vllm_weights / GIB:.1f} and cache "
         f"{e.vllm_cache / GIB:.1f})",

@@ -203,7 +203,8 @@ def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None) -> Memo
         gpus=gpus,
         lora=config.lora_rank > 0,
         checkpointing=config.gradient_checkpointing,
-        step_tokens=prompts * config.max_prompt_length + answers * config.max_response_length,
+        # prompts and answers are half as long as they may be, so most passes hold half of what is allowed
+        step_tokens=(prompts * config.max_prompt_length + answers * config.max_response_length) // 2,
         answers=answers,
         longest=config.max_prompt_length + config.max_response_length,
         tensor_parallel=config.tensor_parallel,

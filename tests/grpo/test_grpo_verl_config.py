@@ -33,8 +33,8 @@ needs_verl = pytest.mark.skipif(
 # keys that VERL reads although its own default configuration does not name them
 BEYOND_DEFAULTS = {
     *(f"actor_rollout_ref.rollout.engine_kwargs.vllm.{name}" for name in (
-        "generation_config", "kv_cache_memory_bytes", "compilation_config.mode",
-        "compilation_config.cudagraph_mode",
+        "generation_config", "kv_cache_memory_bytes", "distributed_executor_backend",
+        "compilation_config.mode", "compilation_config.cudagraph_mode",
     )),
     "actor_rollout_ref.model.override_config.attn_implementation",
     "ray_kwargs.ray_init.include_dashboard",
@@ -130,7 +130,7 @@ def test_a_running_cluster_is_not_told_its_size(tmp_path):
 
 def test_overrides_stand_last(tmp_path):
     words = command(tmp_path, ["trainer.total_epochs=1"])
-    assert words[1:3] == ["-m", "verl.trainer.main_ppo"]
+    assert words[1:3] == ["-m", "llmsr.grpo.verl.main"]
     assert words[-1] == "trainer.total_epochs=1"
 
 

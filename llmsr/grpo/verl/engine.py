@@ -38,6 +38,13 @@ if HOLDS_AN_ENGINE:
             module.forward = MethodType(packing.read_answers, module)
             return module
 
+        def _build_fsdp_module(self, module: Any) -> Any:
+            wrapped = super()._build_fsdp_module(module)
+            # FSDP hands out bfloat16 weights already; to look at the inputs of every operation for what to
+            # cast would cost a good part of a pass, which is bound by its launches
+            self._autocast_dtype = torch.float32
+            return wrapped
+
         def forward_backward_batch(
             self, data: Any, loss_function: Callable[..., Any], forward_only: bool = False
         ) -> Any:
