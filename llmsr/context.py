@@ -157,7 +157,6 @@ def refusals(known: Known) -> list[str]:
     ]
 
 
-ALONE = ("auto", "none")
 CONTEXTS: dict[str, Callable[[Known], list[str]]] = {
     "scores": scores,
     "constants": constants,
@@ -169,16 +168,15 @@ CONTEXTS: dict[str, Callable[[Known], list[str]]] = {
 
 
 def read_context(text: str) -> tuple[str, ...]:
-    """The kinds that a comma list names, in the order in which prompts show them; none and auto are none."""
+    """The kinds that a comma list names, in the order in which prompts show them; `none` is no kind."""
     wanted = [part.strip() for part in text.split(",") if part.strip()]
     for name in wanted:
-        if name not in CONTEXTS and name not in ALONE:
+        if name not in CONTEXTS and name != "none":
             near = difflib.get_close_matches(name, CONTEXTS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join((*ALONE, *CONTEXTS))}"
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(('none', *CONTEXTS))}"
             raise UserError(f"unknown context {name!r}; {hint}")
-    for name in ALONE:
-        if name in wanted and len(wanted) > 1:
-            raise UserError(f"context {name} stands alone; leave it out to name others")
+    if "none" in wanted and len(wanted) > 1:
+        raise UserError("context none stands alone; leave it out to name others")
     return tuple(name for name in CONTEXTS if name in wanted)
 
 

@@ -48,11 +48,9 @@ class PromptSettings:
     """what a model is asked, in search and training alike"""
 
     context: str = option(
-        "auto",
-        "what prompts tell beside earlier equations, a comma list of "
-        + ", ".join(CONTEXTS)
-        + "; none; auto: "
-        "columns for chat models, none for others",
+        "none",
+        "what prompts tell beside the columns' meanings and earlier equations with their errors: none, or a "
+        "comma list of " + ", ".join(CONTEXTS),
     )
     begin_answer: str = option(
         "return",
@@ -89,10 +87,9 @@ class PromptSettings:
     def thinks(self) -> bool:
         return self.thinking == "on"
 
-    def kinds(self, chat: bool) -> tuple[str, ...]:
-        """The kinds of context that a prompt of this form tells."""
-        if self.context == "auto":
-            return ("columns",) if chat else ()
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of context that prompts tell."""
         return read_context(self.context)
 
 
@@ -150,7 +147,7 @@ def make_prompt(
     `refusals` are the reasons of recent failures, oldest first.
     """
     names = [version_name(problem.spec, number) for number in range(len(versions))]
-    told = notes(settings.kinds(chat=False), Known(problem, names, versions, refusals))
+    told = notes(settings.kinds, Known(problem, names, versions, refusals))
     return Prompt(build_prompt(problem.spec, versions, told), _chat(problem, versions, settings, refusals))
 
 
@@ -219,7 +216,7 @@ def _chat(
     problem: Problem, versions: Sequence[Version], settings: PromptSettings, refusals: Sequence[str]
 ) -> Chat:
     """What all prompts of a problem share comes first, so that servers read it once; equations stand last."""
-    spec, kinds = problem.spec, settings.kinds(chat=True)
+    spec, kinds = problem.spec, settings.kinds
     header = f"def {spec.function_name}({', '.join((*spec.columns, spec.params_name))}):\n"
     known = Known(problem, [f"equation {i + 1}" for i in range(len(versions))], versions, refusals)
     varying = notes([kind for kind in kinds if kind in ("constants", "residuals", "refusals")], known)

@@ -31,7 +31,7 @@ def known(problem, *versions, refusals=()):
 
 def test_the_default_prompt_has_no_notes(problem):
     versions = [Version("return params[0] * t", -1.0, 1, (1.0,) * 10)]
-    assert notes(SearchSettings().kinds(chat=False), known(problem, *versions)) == ()
+    assert notes(SearchSettings().kinds, known(problem, *versions)) == ()
     assert "# " not in build_prompt(problem.spec, versions).split("PRAMS_INIT")[-1]
 
 

@@ -32,7 +32,7 @@ def question(chat):
 
 
 def test_a_chat_tells_task_columns_errors_and_asks_last(problem):
-    text = question(asked(problem, WORSE, BETTER))
+    text = question(asked(problem, WORSE, BETTER, context="columns"))
     wanted = (
         "acceleration of a nonlinear", "- x (position of the oscillator): ", "up to 10 constants",
         "Error 2.00e-01:", "return params[0] * x\n", "Error 1.00e-02:", "a = x**3\n", "Write one equation",

@@ -37,15 +37,14 @@ POOL = 40
 # name: (settings, whether the columns' meanings are told, whether the model is asked as a chat)
 VARIANTS: dict[str, tuple[PromptSettings, bool, bool]] = {
     "return": (PromptSettings(), True, True),
-    "return, no ranges": (PromptSettings(context="none"), True, True),
-    "return, no meanings": (PromptSettings(context="none"), False, True),
-    "return, constants": (PromptSettings(context="columns,constants"), True, True),
-    "return, rows": (PromptSettings(context="columns,rows"), True, True),
-    "return, residuals": (PromptSettings(context="columns,residuals"), True, True),
+    "return, ranges": (PromptSettings(context="columns"), True, True),
+    "return, no meanings": (PromptSettings(), False, True),
+    "return, constants": (PromptSettings(context="constants"), True, True),
+    "return, rows": (PromptSettings(context="rows"), True, True),
+    "return, residuals": (PromptSettings(context="residuals"), True, True),
     "header": (PromptSettings(begin_answer="header"), True, True),
-    "header, no ranges": (PromptSettings(begin_answer="header", context="none"), True, True),
     "free": (PromptSettings(begin_answer="none"), True, True),
-    "raw completion": (PromptSettings(context="none"), True, False),
+    "raw completion": (PromptSettings(), True, False),
 }
 
 
