@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from llmsr.cli.shared import print_json
 from llmsr.config import Parser, add_options, option, read_yaml, resolve
 from llmsr.errors import UserError
 from llmsr.problem.new_problem import Made, NewProblem, make_problem
@@ -64,7 +64,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     (given,) = resolve(NewSettings, given=vars(parser().parse_args(argv)))
     made = make_problem(_asked(given))
-    print(json.dumps(_described(made), indent=2) if given.json else _told(made, given))
+    if given.json:
+        print_json(_described(made))
+    else:
+        print(_told(made, given))
     return 0
 
 
@@ -73,24 +76,16 @@ def _asked(given: NewSettings) -> NewProblem:
         lacking = [f"--{key}" for key in ("name", "csv", "target") if not getattr(given, key)]
         raise UserError(f"{' and '.join(lacking)} must be given; see python -m llmsr new --help")
     told, units, meanings = _read_about(given.about) if given.about else ("", {}, {})
+    same = {f.name: getattr(given, f.name) for f in fields(NewProblem)}
     return NewProblem(
-        name=given.name,
-        csv=given.csv,
-        target=given.target,
-        description=given.description or told,
-        inputs=_listed(given.inputs),
-        ignore=_listed(given.ignore),
-        units=units | _pairs(given.units, "--units"),
-        meanings=meanings | _pairs(given.meanings, "--meanings"),
-        ood=given.ood,
-        test_share=given.test_share,
-        max_rows=given.max_rows,
-        max_params=given.max_params,
-        drop_missing=given.drop_missing,
-        seed=given.seed,
-        data_dir=given.data_dir,
-        spec_dir=given.spec_dir,
-        force=given.force,
+        **same
+        | {
+            "description": given.description or told,
+            "inputs": _listed(given.inputs),
+            "ignore": _listed(given.ignore),
+            "units": units | _pairs(given.units, "--units"),
+            "meanings": meanings | _pairs(given.meanings, "--meanings"),
+        }
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.archive import holds_records, read_archive
+from llmsr.cli.shared import read_problem
 from llmsr.config import (
     Parser,
     add_options,
@@ -23,7 +24,7 @@ from llmsr.config import (
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import silence
-from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.dashboards import Dashboards
@@ -51,7 +52,7 @@ EXAMPLES = """examples:
   python main.py --use_rl --problem_name oscillator1         train the model instead (see --use_rl --help)
 """
 
-# what may differ between a run and its continuation
+# what may differ where a run is resumed
 FREE_ON_RESUME = frozenset(
     {
         "budget",
@@ -79,9 +80,7 @@ def main(argv: Sequence[str]) -> int:
     run_dir = _run_directory(run, search)
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
-    problem = load_problem(run.problem_name, run.spec_path, run.data_dir)
-    if note := problem.spec.search_note(run.fitter):
-        print(note, file=sys.stderr)
+    problem = read_problem(run)
     with RunLock(run_dir):
         settings = without_secrets(as_mapping(run, search, proposer))
         earlier = _earlier_samples(settings, run.resume, run_dir, problem)
@@ -183,7 +182,7 @@ def _run_directory(run: RunSettings, search: SearchSettings) -> Path:
 
 
 def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, problem: Problem) -> list[Sample]:
-    """The samples of the run to continue; for a new run, its configuration is written instead."""
+    """The samples of the run that is resumed; for a new run, its configuration is written instead."""
     if resume:
         stored = read_yaml(run_dir / "config.yaml")
         check_unchanged(run_dir, changed_settings(stored, settings, FREE_ON_RESUME))

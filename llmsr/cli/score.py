@@ -19,13 +19,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from llmsr.config import Parser, add_options, check_positive, option, resolve
+from llmsr.cli.shared import read_problem
+from llmsr.config import Parser, add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import output_fault, silence
-from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation
-from llmsr.workers.pool import parse_workers
+from llmsr.search.settings import FitSettings
 
 IN_FLIGHT = 64  # lines read ahead of the oldest one without a result
 MAX_LINE = 2**26  # characters; a longer line is passed over up to its end
@@ -38,21 +38,11 @@ EXAMPLES = """examples:
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class ScoreSettings(FitSettings):
     """what to score"""
 
-    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
-    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
-    data_dir: str = option("data", "folder that holds <problem>/train.csv")
     input: str = option("-", 'JSON lines {"id": ..., "body": ...}; - is standard input')
     output: str = option("-", "one JSON line per input line; - is standard output")
-    fitter: str = option("best", "fit mode", choices=("best", "bfgs", "reference"))
-    workers: str = option("0", "worker processes; 0: one per core; ray: on the cluster at RAY_ADDRESS")
-    fit_timeout: float = option(10.0, "seconds that one fit may take")
-
-    def __post_init__(self) -> None:
-        check_positive("--fit_timeout", self.fit_timeout)
-        parse_workers(self.workers)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,9 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     (settings,) = resolve(ScoreSettings, given=vars(parser().parse_args(argv)))
     _check_apart(settings)
-    problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
-    if note := problem.spec.search_note(settings.fitter):
-        print(note, file=sys.stderr)
+    problem = read_problem(settings)
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_opened(settings.input, "r", sys.stdin))
         output = stack.enter_context(_opened(settings.output, "w", sys.stdout))

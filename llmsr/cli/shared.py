@@ -15,7 +15,9 @@ from typing import IO, Any
 from llmsr.config import Parser, add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.report.front import RULES
+from llmsr.search.settings import FitSettings
 
 SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
 
@@ -46,6 +48,14 @@ def run_and_settings(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tu
     values = vars(parser.parse_args(argv))
     directory = Path(values.pop("directory"))
     return directory, resolve(ShownSettings, given=values)[0]
+
+
+def read_problem(settings: FitSettings) -> Problem:
+    """The problem that is asked for; where its spec's own optimiser will fit, standard error says so."""
+    problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
+    if note := problem.spec.search_note(settings.fitter):
+        print(note, file=sys.stderr)
+    return problem
 
 
 def print_json(value: Any) -> None:

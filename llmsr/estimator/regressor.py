@@ -325,7 +325,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     # ---- warm start
 
     def _begun_with(self, digest: str) -> tuple[list[Sample], tuple[str, ...]]:
-        """The samples that this fit continues, and the bodies that it begins with beside the spec's."""
+        """The samples that this fit resumes from, and the bodies that it begins with beside the spec's."""
         if not self.warm_start or not hasattr(self, "_front"):
             return [], ()
         known, samples, seeds, _ = getattr(self, "_last_fit", ("", [], (), 0))

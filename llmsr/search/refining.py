@@ -19,7 +19,7 @@ class Refining:
     builds on it, so that the state itself is the first to be beaten.
     Refinements do not raise that bar, so that what is found later gets its turn; once one leaves nothing to
     explain, none follow.
-    `begun` is what every island begins with, `earlier` are the archived samples of the run to be continued.
+    `begun` is what every island begins with, `earlier` are the archived samples of the run that is resumed.
     The refinements of an archived sample are taken from there, unless it is the last one: then the run may
     have ended in their midst, and they are made again.
     """

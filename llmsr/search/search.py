@@ -83,7 +83,7 @@ class _Group:
 class Search:
     """One search over one problem.
 
-    `run` returns the totals; `earlier` are the archived samples of the run to be continued, in their order.
+    `run` returns the totals; `earlier` are the archived samples of the run that is resumed, in their order.
     `seeds` are bodies that the populations begin with beside the spec's own.
     Interrupting `run` (KeyboardInterrupt) loses only what was still in flight.
     """

@@ -24,18 +24,28 @@ def read_dashboards(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """problem and run"""
+class FitSettings:
+    """problem and fits"""
 
     problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
     spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
     data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
-    log_path: str | None = option(None, "the run's directory (default: logs/<problem>/<run_id>)")
-    run_id: str | None = option(None, "name of the run (default: <search>-seed<seed>)")
     fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
     fit_timeout: float = option(10.0, "seconds that one fit may take")
     workers: str = option("0", "processes that fit; 0: one per core; ray: on the cluster at RAY_ADDRESS")
-    resume: bool = option(False, "continue the run in log_path")
+
+    def __post_init__(self) -> None:
+        check_positive("--fit_timeout", self.fit_timeout)
+        parse_workers(self.workers)
+
+
+@dataclass(frozen=True)
+class RunSettings(FitSettings):
+    """problem and run"""
+
+    log_path: str | None = option(None, "the run's directory (default: logs/<problem>/<run_id>)")
+    run_id: str | None = option(None, "name of the run (default: <search>-seed<seed>)")
+    resume: bool = option(False, "resume the run in log_path")
     sample_files: bool = option(True, "also write samples/samples_<n>.json, one per sample")
     logger: str = option(
         "none", "comma-separated: " + ", ".join(DASHBOARDS) + "; or none (see docs/tutorial.md)"
@@ -43,8 +53,7 @@ class RunSettings:
     json: bool = option(False, "print the result as JSON")
 
     def __post_init__(self) -> None:
-        check_positive("--fit_timeout", self.fit_timeout)
-        parse_workers(self.workers)
+        super().__post_init__()
         read_dashboards(self.logger)
 
 
