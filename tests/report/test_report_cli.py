@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,28 @@ def test_runs_is_a_table_of_searches_and_training_runs(runs, tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [row["samples"] for row in rows] == [40, 40]
     assert len(read_run(training)[0].samples) == 10  # answers to validation prompts are not counted
+
+
+def test_a_sweep_is_one_table_of_what_show_picks_and_of_settings_that_differ(runs, tmp_path, capsys):
+    for name, islands in (("b/few", 3), ("a/many", 10)):
+        shutil.copytree(runs / "seed0", tmp_path / name)
+        config = tmp_path / name / "config.yaml"
+        config.write_text(re.sub(r"^islands: .*$", f"islands: {islands}", config.read_text(), flags=re.M))
+    assert main(["runs", str(tmp_path), "--json", "--sort", "islands"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["run"], row["islands"]) for row in rows] == [("b/few", 3), ("a/many", 10)]
+    assert main(["show", str(runs / "seed0"), "--json"]) == 0
+    pick = json.loads(capsys.readouterr().out)["pick"]
+    for row in rows:
+        assert row["equation"] == pick["rounded"]["equation"]
+        assert {split: row[f"nmse_{split}"] for split in pick["nmse"]} == pick["nmse"]
+    assert main(["runs", str(tmp_path)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert "islands" in head.split()
+    assert [line.split()[0] for line in lines] == ["a/many", "b/few"]
+    assert all(line.endswith(pick["rounded"]["equation"]) for line in lines)
+    assert main(["runs", str(tmp_path), "--sort", "temprature"]) == 2
+    assert "there is no such column" in capsys.readouterr().err
 
 
 def test_compare_prints_figures_and_writes_one_page(runs, tmp_path, capsys):
