@@ -35,7 +35,7 @@ TRAINING = [
 ]  # fmt: skip
 SCORER = """
 import os, sys
-from llmsr.grpo.scoring.reward_function import RewardFunction
+from llmsr.grpo.reward_function import RewardFunction
 run_dir, name, told = sys.argv[1:]
 info = {"problem": "plane", "index": 1, "split": "train", "versions": "{}", "shown": "[]"}
 with RewardFunction(run_dir, workers=1) as function:
@@ -154,9 +154,9 @@ def kill_scorers(run_dir: Path, kills: int, draw: random.Random, processes: int 
 
 def run_for_scorers(folder: Path) -> Path:
     """The directory of a training run that has not begun."""
+    from llmsr.grpo.answer_archive import set_number
     from llmsr.grpo.plan import make_plan
     from llmsr.grpo.run_record import write_run_files
-    from llmsr.grpo.scoring.numbering import set_numbers
     from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem
 
@@ -166,7 +166,7 @@ def run_for_scorers(folder: Path) -> Path:
     )
     plan = make_plan(config, cuda=False)
     write_run_files(plan, [load_problem("plane", spec, data)])
-    set_numbers(plan.run_dir, 0, 0)
+    set_number(plan.run_dir, 0)
     return plan.run_dir
 
 

@@ -6,15 +6,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT=$(mkdir -p "$1" && cd "$1" && pwd)
 for seed in ${SEEDS:-0 1}; do
   for problem in ${PROBLEMS:-oscillator1 bactgrow}; do
-    for variant in ${VARIANTS:-none islands top puct entropic novelty diversity reset kl0 kl0.01 ungraded}; do
+    for variant in ${VARIANTS:-none islands top puct entropic novelty kl0.001 kl0.01}; do
       case $variant in
         none | islands | top | puct) flags=(--memory "$variant") ;;
-        entropic | rank | best_of_group | drgrpo) flags=(--memory puct --advantage "$variant") ;;
+        entropic | rank | best_of_group | drgrpo | max_at_k) flags=(--memory puct --advantage "$variant") ;;
         novelty) flags=(--memory puct --novelty) ;;
-        diversity) flags=(--memory puct --diversity 0.2) ;;
-        kl*) flags=(--memory puct --kl_coef "${variant#kl}") ;;  # 0.001 is the row puct
-        ungraded) flags=(--memory puct --graded_failures off) ;;
-        reset) flags=(--memory puct --reset_every 4) ;;
+        kl*) flags=(--memory puct --kl_coef "${variant#kl}") ;;  # 0 is the row puct
         *) echo "unknown variant $variant" >&2 && exit 2 ;;
       esac
       run=$OUT/$problem-$variant-s$seed

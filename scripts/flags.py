@@ -36,7 +36,8 @@ def reference() -> str:
     for verb, (module, about) in VERBS.items():
         if verb == "run":
             parts.append(_section("python main.py", "search for equations", module))
-            parts.append(_section("python main.py --use_rl", "train the model by GRPO", "llmsr.cli.train"))
+        elif verb == "train":
+            parts.append(_section("python main.py --use_rl", "train the model by GRPO", module))
         else:
             parts.append(_section(f"python -m llmsr {verb}", about, module))
         if verb == "benchmark":

@@ -191,17 +191,17 @@ def one_sample(folder: Path, mark: Mark) -> None:
 
 def one_answer(folder: Path, mark: Mark) -> None:
     """One answer of a training through the reward function that VERL calls."""
+    from llmsr.grpo.answer_archive import set_number
     from llmsr.grpo.plan import make_plan
+    from llmsr.grpo.reward_function import compute_score_of
     from llmsr.grpo.run_record import write_run_files
-    from llmsr.grpo.scoring.numbering import set_numbers
     from llmsr.grpo.settings import GrpoConfig
-    from llmsr.grpo.verl.reward import compute_score_of
     from llmsr.problem.loading import load_problem
 
     config = GrpoConfig(output_dir=str(folder), batch_size=2, rollout_n=2, workers=1)
     plan = make_plan(config, cuda=False)
     write_run_files(plan, [load_problem(config.problem_name)])
-    set_numbers(plan.run_dir, 0, 0)
+    set_number(plan.run_dir, 0)
     compute_score = compute_score_of(plan.run_dir)
     info = {"problem": "oscillator1", "index": 0, "split": "train", "versions": "{}", "shown": "[]"}
     compute_score("llmsr/oscillator1", "", "oscillator1", info)

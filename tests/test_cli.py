@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from replays import completions, write_replay
 
-from llmsr.cli import VERBS, main
-from llmsr.cli.run import _settings, _wants_training
+from llmsr.cli import VERBS, main, wants_training
+from llmsr.cli.run import _settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,7 +72,7 @@ def test_use_api_takes_both_words(flag, value):
     ("argv", "answer"), [(["--use_rl"], True), (["--use_rl", "false"], False), (["--budget", "3"], False)]
 )
 def test_use_rl_chooses_the_mode(argv, answer):
-    assert _wants_training(argv) is answer
+    assert wants_training(argv) is answer
 
 
 def test_a_config_file_sets_and_flags_override(tmp_path):

@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import house
 
 # What breaks a rule; these lists may only shrink.
-CIRCLES = {("llmsr.cli.run", "llmsr.grpo.run")}
-UPWARD = {"llmsr.grpo.run -> llmsr.cli.run"}
+CIRCLES: set[tuple[str, ...]] = set()
+UPWARD: set[str] = set()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ results so far. Results go to standard output, progress and errors to standard e
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import errno
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from llmsr.config import parse_bool
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
 
@@ -25,7 +27,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # verb: (module with `main(argv) -> int`, one line of help)
 VERBS = {
-    "run": ("llmsr.cli.run", "search for equations, or train with --use_rl (also: python main.py)"),
+    "run": ("llmsr.cli.run", "search for equations (also: python main.py)"),
+    "train": ("llmsr.cli.train", "train the model by GRPO (also: python main.py --use_rl)"),
     "new": ("llmsr.cli.new", "make a problem from your own CSV file"),
     "score": ("llmsr.cli.score", "fit and score given function bodies, one JSON line each"),
     "show": ("llmsr.cli.show", "print the front and the best equation of a run"),
@@ -48,6 +51,8 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     verb = "run"
     if arguments and not arguments[0].startswith("-"):
         verb = arguments.pop(0)
+    if verb == "run" and wants_training(arguments):
+        verb = "train"
     if verb not in VERBS:
         _say(f"unknown verb {verb!r}; there are: " + ", ".join(VERBS))
         return 2
@@ -74,6 +79,13 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
         silence(sys.stdout)
         _say(str(output_fault(error.filename or "-", error)))
         return 2
+
+
+def wants_training(argv: Sequence[str]) -> bool:
+    """Whether --use_rl is among the arguments, and not set to false."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, default=False)
+    return parser.parse_known_args(argv)[0].use_rl
 
 
 def program(*, overview: bool = False) -> NoReturn:

@@ -72,10 +72,6 @@ FREE_ON_RESUME = frozenset(
 
 
 def main(argv: Sequence[str]) -> int:
-    if _wants_training(argv):
-        from llmsr.cli.train import main as train
-
-        return train(argv)
     run, search, proposer = _settings(argv)
     run_dir = _run_directory(run, search)
     if run.resume and not (run_dir / "archive").exists():
@@ -133,12 +129,6 @@ def _print(result: str, run_dir: Path) -> None:
         raise UserError(
             f"cannot write to standard output: {error.strerror}; the result is in {run_dir}"
         ) from None
-
-
-def _wants_training(argv: Sequence[str]) -> bool:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, default=False)
-    return parser.parse_known_args(argv)[0].use_rl
 
 
 def parser() -> argparse.ArgumentParser:

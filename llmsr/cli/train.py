@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     own, overrides = _split(argv)
     given = vars(parser().parse_args(own))
     path = given.pop("config")
-    given.pop("use_rl")
+    given.pop("use_rl", None)
     if given.get("resume") and path is None:
         given = stored_settings(given) | given
     (config,) = resolve(GrpoConfig, given=given, path=path)

@@ -1,8 +1,8 @@
-"""checkpoints/final: a complete Hugging Face folder of the trained model, verified before it is called final.
+"""Checkpoints, and out of one of them checkpoints/final: a complete Hugging Face folder of the trained model.
 
-It holds the weights in the base model's number format, its configuration and its tokenizer. Verified
-means: it loads, every weight of the base is there, at least one differs from the base, and none is NaN or
-infinite.
+It holds the weights in the base model's number format, its configuration and its tokenizer, and is verified
+before it is called final: it loads, every weight of the base is there, at least one differs from the base,
+and none is NaN or infinite.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
+from llmsr.files import write_file
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
+
+BEST = "best"  # beside the checkpoints, the one of highest validation reward
+OPTIMIZER_FILES = ("optim", "local_state")
 
 
 class ExportFault(Exception):
@@ -142,6 +146,52 @@ def _plain(name: str) -> str:
 
 def _stem(name: str) -> str:
     return _plain(name).split(".lora_")[0]
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The steps that have a checkpoint, ascending."""
+    names = [path.name.removeprefix("global_step_") for path in checkpoints.glob("global_step_*")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def last_step(checkpoints: Path) -> int | None:
+    """The step of the last complete checkpoint, None where there is none."""
+    path = checkpoints / "latest_checkpointed_iteration.txt"
+    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def keep_best(checkpoints: Path, step: int, reward: float) -> None:
+    """Set the checkpoint of a step aside if its validation reward is the highest so far.
+
+    Its weights are linked, so that they take no room while the trainer keeps the checkpoint, and stay when it
+    removes it. A step without a checkpoint cannot be kept.
+    """
+    actor, best = checkpoints / f"global_step_{step}" / "actor", checkpoints / BEST
+    validated = best_step(checkpoints)
+    if not actor.is_dir() or (validated is not None and validated[1] > reward):
+        return
+    part = best.with_name(f"{BEST}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for source in actor.rglob("*"):
+        if source.is_file() and not source.name.startswith(OPTIMIZER_FILES):
+            target = part / "actor" / source.relative_to(actor)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:  # a file system without links
+                shutil.copyfile(source, target)
+    write_file(part / "validation.json", json.dumps({"step": step, "reward": reward}))
+    shutil.rmtree(best, ignore_errors=True)
+    part.rename(best)
+
+
+def best_step(checkpoints: Path) -> tuple[int, float] | None:
+    """The step whose checkpoint `keep_best` holds and its validation reward; None if there is none."""
+    path = checkpoints / BEST / "validation.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return int(found["step"]), float(found["reward"])
 
 
 def trained_folder(actor: Path) -> Path:

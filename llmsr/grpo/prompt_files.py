@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
-from llmsr.grpo.memory.seeds import SEEDS_FILE, memory_seeds, write_seeds
+from llmsr.grpo.memory import SEEDS_FILE, build_pool, memory_seeds, write_seeds
 from llmsr.grpo.plan import Plan
-from llmsr.grpo.pool import build_pool
 from llmsr.grpo.progress import say
 from llmsr.problem.loading import Problem
 from llmsr.proposers.chat_template import ChatTemplate, stop_test
+from llmsr.proposers.known_names import in_known_names, knows_few_names
 
 RAW_ANSWER_TOKENS = 256
 TRAIN, VALIDATION = "llmsr_train.parquet", "llmsr_val.parquet"
@@ -43,6 +43,10 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
         train_rows, validation_rows = dataset.prompt_rows(
             problem, pool, n_train, n_validation, config.seed, form
         )
+        if knows_few_names(plan.model_path):
+            train_rows, validation_rows = (
+                [in_known_names(row) for row in rows] for rows in (train_rows, validation_rows)
+            )
         train_groups.append(train_rows)
         validation_groups.append(validation_rows)
     if seeds:

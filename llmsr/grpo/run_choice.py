@@ -28,28 +28,13 @@ from llmsr.run_directory import changed_settings, check_unchanged
 # what may differ between a run and its continuation: how long it is, what it costs and what it leaves.
 # gpus and nnodes may not: VERL's checkpoints are in as many parts as there are GPUs
 FREE_ON_RESUME = frozenset(
-    {
-        "epochs",
-        "budget",
-        "resume",
-        "dry_run",
-        "json",
-        "output_dir",
-        "logger",
-        "save_freq",
-        "keep_checkpoints",
-        "test_freq",
-        "workers",
-        "device",
-        "tensor_parallel",
-        "gpu_memory_utilization",
-        "gpu_memory",
-        "offload",
-        "gradient_checkpointing",
-        "attention",
+    (
+        "epochs", "budget", "resume", "dry_run", "json", "output_dir", "logger", "save_freq",
+        "keep_checkpoints", "test_freq", "stop_when_stuck", "workers", "device", "tensor_parallel",
+        "gpu_memory_utilization", "gpu_memory", "offload", "gradient_checkpointing", "attention",
         "trust_remote_code",
-    }
-)
+    )
+)  # fmt: skip
 OF_ONE_START = ("resume", "dry_run", "json", "output_dir")  # a continuation does not take them over
 RESOLVED = ("trainer", "model_path")  # compared as what they came to, since their defaults depend on devices
 

@@ -46,7 +46,7 @@ try:
 except ImportError:  # not installed and not on PYTHONPATH: the checkout that wrote this file
     sys.path.append(os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), {package!r})))
 
-from llmsr.grpo.verl.reward import compute_score_of
+from llmsr.grpo.reward_function import compute_score_of
 
 compute_score = compute_score_of(RUN_DIR)
 '''

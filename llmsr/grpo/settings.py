@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmsr.config import check_not_negative, check_positive, option
 from llmsr.errors import UserError
-from llmsr.grpo.advantage import ADVANTAGES, ENTROPIC_KL
+from llmsr.grpo.advantage import ADVANTAGES
 from llmsr.prompt import PromptSettings
 from llmsr.reward import SHAPES
 
@@ -41,7 +41,7 @@ class GrpoConfig(PromptSettings):
     )
     batch_size: int | None = option(None, "prompts per step (default: 64; 8 for the embedded model)")
     learning_rate: float | None = option(
-        None, "learning rate of AdamW (default: 1e-6; 5e-5 for the embedded model)"
+        None, "learning rate of AdamW (default: 1e-6; 3e-5 with --lora_rank; 5e-5 for the embedded model)"
     )
     rollout_n: int | None = option(
         None, "answers per prompt, the group (default: 5; 12 for the embedded model)"
@@ -68,31 +68,16 @@ class GrpoConfig(PromptSettings):
     advantage: str = option(
         "grpo",
         "how an answer is judged within its group; grpo: distance from the mean over the standard deviation; "
-        "drgrpo: the distance; rank: by ranks; best_of_group: only the best counts; entropic: exponentially",
+        "drgrpo: the distance; rank: by ranks; best_of_group: only the best counts; entropic: exponentially; "
+        "max_at_k: by what it adds to the best of k",
         choices=ADVANTAGES,
     )
-    entropic_kl: float = option(
-        ENTROPIC_KL, "entropic: divergence of a group's weights from uniform, in nats"
-    )
+    k: int | None = option(None, "max_at_k: answers of which the best counts (default: half of rollout_n)")
     novelty: bool = option(
         False, "an equation that the run has seen before, by canonical form, earns no more than a copy"
     )
-    diversity: float = option(
-        0.0,
-        "reward taken off where all the rest of the group had the answer's structure before it, in "
-        "proportion: only answers of the group that were scored earlier count",
-    )
-    graded_failures: bool = option(
-        True, "a failed answer earns the more the further it got; off: every failure earns the least"
-    )
     kl_coef: float = option(
-        0.001, "weight of the divergence from the starting model; 0 loads no reference model"
-    )
-    entropy_coef: float = option(0.0, "weight of the entropy bonus")
-    reset_every: int = option(
-        0,
-        "steps after which the policy starts again from the base model, its archive kept (local trainer); 0: "
-        "never",
+        0.0, "weight of the divergence from the starting model, which is then held as a reference in bfloat16"
     )
     memory: str = option(
         "none",
@@ -110,9 +95,7 @@ class GrpoConfig(PromptSettings):
         choices=("off", "run"),
     )
     refine_fits: int = option(48, "equations fitted to refine one record, at most")
-    refine_shown: bool = option(True, "let prompts with memory show the best refinement of a record")
     lora_rank: int = option(0, "rank of LoRA adapters (VERL); 0 trains all weights")
-    lora_alpha: int | None = option(None, "scale of the LoRA adapters (default: twice the rank)")
     gpus: int = option(1, "GPUs per node")
     nnodes: int = option(1, "nodes of the Ray cluster")
     tensor_parallel: int = option(1, "GPUs that share one vLLM engine")
@@ -145,7 +128,6 @@ class GrpoConfig(PromptSettings):
     )
     fitter: str = option("best", "how constants are fitted", choices=("best", "bfgs", "reference"))
     fit_timeout: float = option(5.0, "seconds that one fit may take")
-    answer_timeout: float = option(120.0, "seconds after which an answer counts as failed, waiting included")
     workers: int = option(0, "processes that fit, per node; 0: one per core, with VERL all but two of them")
     output_dir: str | None = option(
         None, "the run's directory (default: a new one, llmsr_grpo_outputs/<problem>/runs/<number>)"
@@ -155,6 +137,11 @@ class GrpoConfig(PromptSettings):
     )
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all")
     test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)")
+    stop_when_stuck: int = option(
+        0,
+        "end the training after so many steps in a row that teach nothing, or whose valid share has "
+        "collapsed; 0: never",
+    )
     logger: str = option("console,file", f"comma-separated: {', '.join(LOGGERS)}")
     resume: bool = option(
         False,
@@ -182,15 +169,14 @@ class GrpoConfig(PromptSettings):
         for name in (
             "epochs", "batch_size", "learning_rate", "prompts", "validation_prompts", "max_prompt_length",
             "max_response_length", "temperature", "gpus", "nnodes", "tensor_parallel", "gpu_memory",
-            "fit_timeout", "answer_timeout", "save_freq", "lora_alpha", "budget", "entropic_kl",
-            "refine_fits",
+            "fit_timeout", "save_freq", "budget", "refine_fits",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None:
                 check_positive(f"--{name}", value)
         for name in (
-            "lora_rank", "kl_coef", "entropy_coef", "complexity_weight", "workers", "keep_checkpoints",
-            "test_freq", "diversity", "exploration", "reset_every",
+            "lora_rank", "kl_coef", "complexity_weight", "workers", "keep_checkpoints", "test_freq",
+            "exploration", "stop_when_stuck",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None:
@@ -204,9 +190,10 @@ class GrpoConfig(PromptSettings):
             raise UserError(
                 f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
             )
-        for name in ("complexity_weight", "diversity"):
-            if getattr(self, name) > 1:
-                raise UserError(f"--{name} must not exceed 1, it is {getattr(self, name)}")
+        if self.complexity_weight > 1:
+            raise UserError(f"--complexity_weight must not exceed 1, it is {self.complexity_weight}")
+        if self.k is not None and self.k < 2:
+            raise UserError(f"--k must be at least 2, the best of one answer is that answer; it is {self.k}")
         if self.reward == "rank" and self.advantage not in ("grpo", "rank"):
             raise UserError(f"--reward rank is --advantage rank; leave out --advantage {self.advantage}")
         if self.warm_start and self.memory == "none":

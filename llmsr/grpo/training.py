@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from llmsr.archive import read_archive
 from llmsr.archive_tail import ArchiveTail
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.grpo.answer_archive import set_number
 from llmsr.grpo.dataset import read_parquet
-from llmsr.grpo.dry_run import dry_run_text
-from llmsr.grpo.export import ExportFault, export_final, trained_folder
-from llmsr.grpo.findings import Findings
-from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan
-from llmsr.grpo.progress import Progress, StepMetrics, say
+from llmsr.grpo.export import (
+    BEST,
+    ExportFault,
+    best_step,
+    export_final,
+    keep_best,
+    last_step,
+    trained_folder,
+)
+from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan, memory_sentences
+from llmsr.grpo.progress import Progress, StepMetrics, Stuck, say
 from llmsr.grpo.prompt_files import TRAIN, VALIDATION, write_prompts
+from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
 from llmsr.grpo.run_record import write_run_files
-from llmsr.grpo.scoring.numbering import set_numbers
-from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.grpo.verl.config import verl_config, write_config
+from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
 from llmsr.report.dashboards import Dashboards
+from llmsr.report.outputs import EVERY_SECONDS, Outputs, outputs_of, write_run, write_several
+from llmsr.report.recorded import TRAINING, by_problem, read_run, read_settings
+from llmsr.report.recorded import VALIDATION as WATCHED
 from llmsr.run_directory import RunLock
+from llmsr.sample import Sample
 from llmsr.search.settings import DASHBOARDS
+from llmsr.search.totals import Totals
+
+# what a trainer tells of a finished step; the same metrics come back with what the archive adds
+OnStep = Callable[[StepMetrics], StepMetrics]
 
 
 def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -62,27 +80,21 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         write_run_files(plan, problems, elapsed, finished)
         if not config.dry_run:
             last = max((sample.number for sample in samples), default=0)
-            set_numbers(plan.run_dir, last, finished * plan.answers_per_step)
+            set_number(plan.run_dir, last)
         template = write_prompts(plan, problems)
         metrics_path = _metrics_path(plan)
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
         write_config(verl, plan.run_dir)
         if config.dry_run:
-            print(dry_run_text(plan, overrides))
+            print(_dry_run_text(plan, overrides))
             return {}
         say(f"the run is in {plan.run_dir}")
         for line in arithmetic(plan):
             say(line)
-        tail, findings = ArchiveTail(plan.run_dir), Findings(plan.run_dir)
-        progress = Progress(plan.steps, finished + 1)
         complete = False
         export: dict[str, Any] | None = None
-
-        def on_step(metrics: StepMetrics) -> None:
-            new = tail.new()
-            progress(metrics, new)
-            findings.take(new)
-
+        findings = Findings(plan.run_dir)
+        on_step = _Watch(plan, findings, finished)
         try:
             if finished >= plan.steps:
                 say("all steps were trained; the model is exported")
@@ -91,21 +103,46 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             else:
                 _train_locally(plan, on_step)
             complete = True
-            export = _export(plan)
+        except Stuck as stuck:
+            say(str(stuck))
+            complete = True
         except KeyboardInterrupt:
             pass  # without an export
         finally:  # a run that ends early reports what it found
             outcome = findings.finish(complete)
-        if export is not None:
+        if complete:
+            on_step.check_learned()
+            export = _export(plan)
             publish(plan)
             write_file(_over(plan), str(max(finished, plan.steps)))
     return {**outcome, "directory": str(plan.run_dir), "model": export}
 
 
+class _Watch:
+    """Follows the archive step by step: the progress line, the results so far, the best checkpoint."""
+
+    def __init__(self, plan: Plan, findings: Findings, finished: int) -> None:
+        self._plan = plan
+        self._findings = findings
+        self._tail = ArchiveTail(plan.run_dir)
+        self._progress = Progress(plan.steps, finished + 1, stop_after=plan.config.stop_when_stuck)
+
+    def __call__(self, metrics: StepMetrics) -> StepMetrics:
+        new = self._tail.new()
+        self._findings.take(new)
+        if "validation" in metrics.extra:
+            keep_best(self._plan.checkpoints, metrics.step, metrics.extra["validation"])
+        return self._progress(metrics, new)
+
+    def check_learned(self) -> None:
+        """`UserError` if no answer of the run was valid."""
+        for sample in self._tail.new():
+            self._progress.take(sample)
+        self._progress.check_learned()
+
+
 def _finished(plan: Plan) -> int:
     """The steps that the run has behind it; `UserError` if none is left."""
-    from llmsr.grpo.local.trainer import last_step
-
     done = last_step(plan.checkpoints) or 0
     if plan.config.resume and done >= plan.steps and _is_over(plan, done):
         raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
@@ -120,7 +157,7 @@ def _metrics_path(plan: Plan) -> Path:
     return folder / f"verl-{number}.jsonl"
 
 
-def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
+def _train_locally(plan: Plan, on_step: OnStep) -> None:
     from llmsr.grpo.local.trainer import LocalTrainer
 
     rows = read_parquet(plan.run_dir / TRAIN)
@@ -134,18 +171,28 @@ def _train_locally(plan: Plan, on_step: Callable[[StepMetrics], None]) -> None:
     ):
 
         def watched(metrics: StepMetrics) -> None:
-            on_step(metrics)
-            dashboards.log(metrics.figures(), metrics.step)
+            dashboards.log(on_step(metrics).figures(), metrics.step)
 
-        LocalTrainer(plan, rows, validation, reward_function, watched).train()
+        trainer = LocalTrainer(plan, rows, validation, reward_function, watched)
+        try:
+            trainer.train()
+        except Stuck:
+            trainer.save()
+            raise
 
 
 def _export(plan: Plan) -> dict[str, Any]:
-    from llmsr.grpo.local.trainer import last_step
-
-    actor = plan.checkpoints / f"global_step_{last_step(plan.checkpoints)}" / "actor"
+    """The best validated checkpoint as the final model, the last one where none was validated."""
+    checkpoints, best = plan.checkpoints, best_step(plan.checkpoints)
+    step = last_step(checkpoints)
+    actor = checkpoints / f"global_step_{step}" / "actor"
+    if best is not None:
+        step, actor = best[0], checkpoints / BEST / "actor"
+        say(f"the final model is that of step {step}, the best of those validated: reward {best[1]:+.3f}")
+    elif step is None:
+        raise UserError("the training ended before its first checkpoint: lower --save_freq")
     try:
-        return export_final(
+        found = export_final(
             trained_folder(actor),
             plan.model_path,
             plan.final,
@@ -153,6 +200,7 @@ def _export(plan: Plan) -> dict[str, Any]:
         )
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
+    return {**found, "step": step}
 
 
 def _over(plan: Plan) -> Path:
@@ -163,3 +211,63 @@ def _over(plan: Plan) -> Path:
 def _is_over(plan: Plan, step: int) -> bool:
     path = _over(plan)
     return path.is_file() and int(path.read_text(encoding="utf-8")) == step
+
+
+def _dry_run_text(plan: Plan, overrides: Sequence[str]) -> str:
+    """What the run would do: settings, batches and files; for VERL its memory, configuration and command."""
+    settings = yaml.safe_dump(as_mapping(plan.config), sort_keys=False).strip()
+    parts = ["# settings", settings, "", "# batches", *arithmetic(plan)]
+    if plan.trainer == "verl":
+        parts += ["", "# memory", *memory_sentences(plan)]
+        config = (plan.run_dir / "grpo_config.yaml").read_text(encoding="utf-8").strip()
+        parts += ["", f"# {plan.run_dir / 'grpo_config.yaml'}", config]
+        shown = shlex.join(["python", *command(plan.run_dir, overrides)[1:]])
+        parts += ["", "# command", shown]
+    parts += ["", "# files", *sorted(str(path) for path in plan.run_dir.iterdir() if path.name != "lock")]
+    return "\n".join(parts)
+
+
+class Findings:
+    """The results of the training run in a directory, once per problem, as far as it was told.
+
+    The archive is written by the processes that score answers, on any node; the trainer's process follows it
+    and keeps the files up to date that a search leaves as well.
+    """
+
+    def __init__(self, run_dir: Path, every_seconds: float = EVERY_SECONDS) -> None:
+        self.run_dir = run_dir
+        _, settings = read_settings(run_dir)
+        self._found: dict[str, tuple[Outputs, Totals]] = {
+            run.problem_name: outputs_of(run, every_seconds=every_seconds)
+            for run in by_problem(run_dir, TRAINING, settings, [])
+        }
+
+    def take(self, samples: Iterable[Sample]) -> None:
+        """Take note of what came to the archive, and write the files that are due.
+
+        What was found is in the archive, so no fault of a file for people ends a training: it is told.
+        """
+        try:
+            self._take(samples)
+        except Exception as error:  # noqa: BLE001 - as above
+            print(f"llmsr: the results could not be refreshed: {error}", file=sys.stderr)
+
+    def _take(self, samples: Iterable[Sample]) -> None:
+        for sample in samples:
+            name = sample.problem if sample.problem in self._found else next(iter(self._found))
+            if sample.proposer != WATCHED:
+                outputs, totals = self._found[name]
+                outputs.add(sample)
+                totals.add(sample)
+        refreshed = [outputs.refresh(totals) for outputs, totals in self._found.values()]
+        if len(refreshed) > 1 and any(refreshed):
+            runs = list(self._found.values())
+            results = [outputs.result(totals, finished=False) for outputs, totals in runs]
+            write_several(self.run_dir, [outputs for outputs, _ in runs], results)
+
+    def finish(self, complete: bool) -> dict[str, Any]:
+        """Write all files from the whole archive and hand back what `result.json` says.
+
+        Read anew, since processes write side by side: so it is the same as what `llmsr report` writes.
+        """
+        return write_run(self.run_dir, [outputs_of(run) for run in read_run(self.run_dir)], complete)

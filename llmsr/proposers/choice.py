@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from pathlib import Path
 
 from llmsr.config import check_not_negative, check_positive
 from llmsr.errors import UserError
+from llmsr.proposers.known_names import EMBEDDED, KnownNames, knows_few_names
 from llmsr.proposers.proposer import PROPOSERS, Proposer, ProposerConfig
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def make_proposer(config: ProposerConfig) -> Proposer:
     if name == "vllm":
         from llmsr.proposers.vllm_server import VLLMServer
 
-        return VLLMServer(config)
+        return _speaking(VLLMServer(config), config.model_path)
     if name == "grammar":
         from llmsr.proposers.grammar.proposer import GrammarProposer
 
@@ -58,11 +58,14 @@ def make_proposer(config: ProposerConfig) -> Proposer:
     from llmsr.proposers.transformers_model import TransformersModel
 
     if name == "skeleton-lm":
-        from llmsr.proposers.known_names import KnownNames
+        return _speaking(TransformersModel(config, path=str(EMBEDDED), name=name), str(EMBEDDED))
+    path = _needed(config.model_path, name, "--model_path MODEL")
+    return _speaking(TransformersModel(config, path=path), path)
 
-        path = str(Path(__file__).with_name("skeleton_lm"))
-        return KnownNames(TransformersModel(config, path=path, name="skeleton-lm"))
-    return TransformersModel(config, path=_needed(config.model_path, name, "--model_path MODEL"))
+
+def _speaking(proposer: Proposer, model_path: str | None) -> Proposer:
+    """The proposer, asked in names that its model knows if it is the embedded one or was trained from it."""
+    return KnownNames(proposer) if model_path and knows_few_names(model_path) else proposer
 
 
 def _needed(value: str | None, proposer: str, flag: str) -> str:

@@ -2,14 +2,18 @@
 
 A small model copies names that it was trained on, or such as x1; of others it writes what merely looks like
 them, so that the equation cannot be read. Names of columns that it does not know are replaced in the prompt's
-code and put back in the completions. What the columns mean stays as it is.
+code and put back in the completions. What the columns mean stays as it is. The same holds for every model
+that was trained from it, in a search and in training.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from llmsr.prompt import Prompt
@@ -34,6 +38,8 @@ x4 x5 x_dot y z z_net
 KNOWN = frozenset(_NAMES.split())
 """The names of columns in the training documents of skeleton-lm (training/skeleton_lm/words.py)."""
 
+EMBEDDED = Path(__file__).with_name("skeleton_lm")
+
 _SHORT = re.compile(r"[A-Za-z](_?\d)?")
 _STAND_INS = (*(f"x{i}" for i in (*range(1, 10), 0)), *(f"{a}{i}" for a in "uzqy" for i in range(1, 10)))
 _HEADER = re.compile(r"^def \w+\((.*?)\)[^\n]*:\n", re.MULTILINE | re.DOTALL)
@@ -47,7 +53,7 @@ class KnownNames:
         self.inner = inner
         self.name = inner.name
         self.parallel_prompts = inner.parallel_prompts
-        self.batch_prompts = inner.batch_prompts
+        self.batch_prompts = getattr(inner, "batch_prompts", 1)
 
     def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         return self.propose_many([prompt], n, [seed])[0]
@@ -55,7 +61,10 @@ class KnownNames:
     def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         names = [stand_ins(prompt.text) for prompt in prompts]
         asked = [Prompt(renamed(prompt.text, found)) for prompt, found in zip(prompts, names, strict=True)]
-        answers = self.inner.propose_many(asked, n, seeds)
+        if hasattr(self.inner, "propose_many"):
+            answers = self.inner.propose_many(asked, n, seeds)
+        else:
+            answers = [self.inner.propose(text, n, seed) for text, seed in zip(asked, seeds, strict=True)]
         return [
             [replace(completion, text=restored(completion.text, found)) for completion in completions]
             for completions, found in zip(answers, names, strict=True)
@@ -63,6 +72,37 @@ class KnownNames:
 
     def close(self) -> None:
         self.inner.close()
+
+
+def knows_few_names(model_path: str) -> bool:
+    """Whether a model is the embedded one or was trained from it: a folder with the same vocabulary.
+
+    No mark in a configuration would do, since a checkpoint may be written by other programs than ours.
+    """
+    return _vocabulary(EMBEDDED) == _vocabulary(Path(model_path))
+
+
+@cache
+def _vocabulary(folder: Path) -> dict[str, int] | None:
+    try:
+        content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        return content["model"]["vocab"]
+    except (OSError, ValueError, KeyError, TypeError):  # a hub id, or a tokenizer of another kind
+        return None
+
+
+def in_known_names(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A training row with its prompt in names that the model knows.
+
+    `extra_info.names` maps the columns to their stand-ins, as JSON, so that a reward can restore them.
+    """
+    names: dict[str, str] = {}
+    for message in row["prompt"]:
+        names |= stand_ins(message["content"])
+    prompt = [{**message, "content": renamed(message["content"], names)} for message in row["prompt"]]
+    info = row["extra_info"]
+    begun = _replaced(info["begun"], names) if names else info["begun"]
+    return {**row, "prompt": prompt, "extra_info": {**info, "begun": begun, "names": json.dumps(names)}}
 
 
 def stand_ins(prompt: str) -> dict[str, str]:

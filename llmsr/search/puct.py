@@ -7,8 +7,9 @@ the states of highest
     Q + c * scale * P * sqrt(1 + T) / (1 + n)
 
 with P the prior, proportional to 1 / rank by quality, n the prompts that built on the state, T the prompts in
-all and `scale` the range of quality over the states. n is counted when a prompt is drawn, so that prompts
-which are drawn before their answers come in do not all build on one state.
+all and `scale` the range of quality over the states. n is counted when a prompt is drawn. Of prompts that are
+drawn together, before answers come in, no two build on one lineage while there are others: the best state and
+its offspring are close to each other, and a batch that builds on them all would be one prompt many times.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _State:
     value: float
     best: float
     parents: set[int] = field(default_factory=set)
+    children: set[int] = field(default_factory=set)
     prompts: int = 0
 
 
@@ -45,6 +47,7 @@ class Puct(Population):
         self.shown = shown
         self.exploration = exploration
         self._numbers: dict[str, int] = {}
+        self._blocked: set[int] = set()
         for member in seeds:
             self.add(member, None)
 
@@ -53,11 +56,16 @@ class Puct(Population):
             return Draw(())
         # equal priorities, which a fresh search has many of, are told apart by the generator
         noise = generator.permutation(len(self.states))
-        order = np.lexsort((noise, -self.priorities()))
-        chosen = [int(i) for i in order[: self.shown]]
-        self.states[chosen[0]].prompts += 1
-        members = [self.states[i].member for i in chosen]
-        return Draw(tuple(sorted(members, key=lambda member: member.score)), chosen[0])
+        order = [int(i) for i in np.lexsort((noise, -self.priorities()))]
+        first = next((i for i in order if i not in self._blocked), None)
+        if first is None:
+            self._blocked.clear()
+            first = order[0]
+        self._blocked |= self._lineage(first)
+        self.states[first].prompts += 1
+        others = [i for i in order if i != first][: self.shown - 1]
+        members = [self.states[i].member for i in (first, *others)]
+        return Draw(tuple(sorted(members, key=lambda member: member.score)), first)
 
     def add(self, member: Member, island: int | None) -> None:
         """Take in an offspring of the state numbered `island`, and tell all that it descends from."""
@@ -68,7 +76,12 @@ class Puct(Population):
             self.states.append(_State(member, value, value))
         if island is not None and island < len(self.states) and island != number:
             self.states[number].parents.add(island)
+            self.states[island].children.add(number)
             self._back_up(number)
+
+    def end_of_sample(self, number: int) -> None:
+        """An answer came in: the next draws are of another batch."""
+        self._blocked.clear()
 
     def bar(self, island: int | None) -> float:
         """The score of the state numbered `island`."""
@@ -84,6 +97,17 @@ class Puct(Population):
         prior = (1 / ranks) / (1 / ranks).sum()
         scale = float(np.ptp(values)) or 1.0
         return best + self.exploration * scale * prior * math.sqrt(1 + visits.sum()) / (1 + visits)
+
+    def _lineage(self, number: int) -> set[int]:
+        """A state, all that it descends from and all that descends from it."""
+        found = {number}
+        for kin in ("parents", "children"):
+            waiting = [number]
+            while waiting:
+                new = getattr(self.states[waiting.pop()], kin) - found
+                found |= new
+                waiting += new
+        return found
 
     def _back_up(self, number: int) -> None:
         """Raise the best of all ancestors; stops where nothing rises, so cycles end."""

@@ -1,6 +1,7 @@
 """Advantages: centred in their own group, silent where there is nothing to learn, bounded at the top."""
 
 import math
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ def test_equal_rewards_teach_nothing(kind):
 
 @pytest.mark.parametrize("kind", ADVANTAGES)
 def test_noise_of_fits_teaches_nothing(kind):
+    assert not group_advantages(0.3 + np.array([0.0, 9e-4, 4e-4]), kind).any()
     noise = np.array([0.0, 3.7e-8, 1e-8, 2e-8, 5e-9, 3e-8])
     assert not group_advantages(0.3 + noise, kind).any()
     best = group_advantages(np.append(0.3 + noise, 0.6), kind)
@@ -59,7 +61,7 @@ def test_a_group_without_a_valid_answer_teaches_nothing_however_its_failures_dif
 def test_one_valid_answer_among_failures_stands_out(kind):
     values = group_advantages(np.array([LOWEST, 0.2, LOWEST, LOWEST]), kind)
     assert values.argmax() == 1
-    assert values[1] > 0 > values[0]
+    assert values[1] > 0 >= values[0] == values[2] == values[3]
     assert np.abs(values).max() < HIGHEST_WEIGHT
 
 
@@ -109,6 +111,37 @@ def test_grpo_ignores_the_scale_of_rewards_and_drgrpo_does_not():
     rewards = np.array([0.1, 0.2, 0.6])
     assert np.allclose(group_advantages(rewards), group_advantages(10 * rewards), rtol=1e-4)
     assert np.allclose(group_advantages(10 * rewards, "drgrpo"), 10 * group_advantages(rewards, "drgrpo"))
+
+
+def test_max_at_k_is_the_mean_over_all_groups_of_k_of_what_an_answer_adds():
+    rewards = np.array([0.3, 0.9, 0.1, 0.3, -0.5, 0.6])
+    for k in (2, 3, 6):
+        wanted = [
+            k * np.mean([max(r - max(others), 0.0) for others in combinations(np.delete(rewards, i), k - 1)])
+            for i, r in enumerate(rewards)
+        ]
+        assert group_advantages(rewards, "max_at_k", k) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("n", "k"), [(3, 2), (3, 3), (4, 3)])
+def test_max_at_k_is_unbiased_for_the_gradient_of_the_expected_best_of_k(n, k):
+    # three answers of these rewards and probabilities; every group of n is enumerated, so nothing is sampled
+    values, logits = np.array([0.0, 0.4, 1.0]), np.array([0.5, 0.1, -0.3])
+    odds = np.exp(logits) / np.exp(logits).sum()
+
+    def expected_best(odds):
+        return sum(odds[list(g)].prod() * values[list(g)].max() for g in product(range(3), repeat=k))
+
+    gradient = np.zeros(3)
+    for group in product(range(3), repeat=n):
+        advantages = group_advantages(values[list(group)], "max_at_k", k)
+        score = np.eye(3)[list(group)] - odds  # the gradient of log p of each answer
+        gradient += odds[list(group)].prod() * (advantages[:, None] * score).mean(0)
+    exact = np.zeros(3)
+    for i in range(3):
+        up, down = (np.exp(logits + sign * 1e-6 * np.eye(3)[i]) for sign in (1, -1))
+        exact[i] = (expected_best(up / up.sum()) - expected_best(down / down.sum())) / 2e-6
+    assert gradient == pytest.approx(exact, abs=1e-8)
 
 
 def test_groups_do_not_see_each_other_in_any_order():

@@ -11,7 +11,7 @@ from llmsr.archive import Archive
 from llmsr.cli import main
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.grpo.memory.seeds import read_seeds
+from llmsr.grpo.memory import read_seeds
 from llmsr.grpo.plan import EMBEDDED, make_plan
 from llmsr.grpo.prompt_files import write_prompts
 from llmsr.grpo.run_choice import check_start, stored_settings

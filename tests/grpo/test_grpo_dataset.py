@@ -10,8 +10,7 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
-from llmsr.grpo.memory.seeds import memory_seeds
-from llmsr.grpo.pool import build_pool
+from llmsr.grpo.memory import build_pool, memory_seeds
 from llmsr.problem.loading import load_problem
 from llmsr.prompt import INSTRUCTION, PromptSettings
 from llmsr.search.search import make_population

@@ -10,10 +10,10 @@ from llmsr.archive import Archive
 from llmsr.archive_tail import ArchiveTail
 from llmsr.cli import main
 from llmsr.evaluator import Evaluator
-from llmsr.grpo.findings import Findings
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
+from llmsr.grpo.training import Findings
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample
 

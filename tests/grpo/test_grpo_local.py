@@ -117,8 +117,7 @@ def test_the_final_model_differs_from_its_base_and_can_be_trained_on(finished, p
 @pytest.mark.slow
 def test_prompts_show_the_runs_own_answers_and_a_resumed_run_equals_a_whole_one(problem, tmp_path):
     flags = [
-        *SMALL, "--memory", "puct", "--advantage", "entropic", "--novelty", "--diversity", "0.1",
-        "--reset_every", "2", "--test_freq", "0",
+        *SMALL, "--memory", "puct", "--advantage", "entropic", "--novelty", "--test_freq", "0",
     ]  # fmt: skip
     run(*flags, "--budget", "18", "--output_dir", str(tmp_path / "whole"), problem=problem)
     run(*flags, "--budget", "6", "--output_dir", str(tmp_path / "parts"), problem=problem)

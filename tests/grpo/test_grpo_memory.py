@@ -10,8 +10,7 @@ from llmsr.archive import Archive, read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.dataset import PromptForm
-from llmsr.grpo.memory.live import LiveMemory
-from llmsr.grpo.memory.seeds import memory_seeds, write_seeds
+from llmsr.grpo.memory import LiveMemory, memory_seeds, write_seeds
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
@@ -185,7 +184,7 @@ def test_the_best_refinement_of_an_answer_is_shown_if_it_may_be(made, evaluated)
     for shown in (True, False):
         run_dir = made("top", name=f"shown{shown}")
         record = json.loads((run_dir / "run.json").read_text())
-        record["settings"] |= {"refine": "run", "refine_shown": shown}
+        record["settings"] |= {"refine": "run" if shown else "off"}
         (run_dir / "run.json").write_text(json.dumps(record))
         memory = LiveMemory(run_dir, PromptForm(chat=False))
         answer(run_dir, poor, memory.row(ASKED, 0), 1)

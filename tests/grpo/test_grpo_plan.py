@@ -64,11 +64,21 @@ def test_reward_rank_is_advantage_rank():
         GrpoConfig(reward="rank", advantage="drgrpo")
 
 
-def test_a_warm_start_needs_a_memory_and_verl_does_not_reset():
+def test_a_warm_start_needs_a_memory():
     with pytest.raises(UserError, match="--memory"):
         GrpoConfig(warm_start="logs/x")
-    with pytest.raises(UserError, match="--warm_start"):
-        verl(reset_every=5)
+
+
+def test_adapters_have_a_learning_rate_of_their_own():
+    assert verl(lora_rank=32).config.learning_rate == 3e-5
+    assert verl(lora_rank=32, learning_rate=1e-5).config.learning_rate == 1e-5
+
+
+def test_a_link_to_a_model_is_followed_when_the_run_begins(tmp_path):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "final").symlink_to("first")
+    plan = make_plan(GrpoConfig(trainer="local", model_path=str(tmp_path / "final")), cuda=False)
+    assert plan.model_path == str(tmp_path / "first")
 
 
 def test_the_quick_test_of_the_readme_is_a_run():
@@ -82,7 +92,7 @@ def test_the_quick_test_of_the_readme_is_a_run():
     [
         ({"batch_size": 6, "rollout_n": 5, "gpus": 4}, "--batch_size"),
         ({"prompts": 10, "batch_size": 64}, "--prompts"),
-        ({"gpus": 4, "tensor_parallel": 3}, "--tensor_parallel"),
+        ({"advantage": "max_at_k", "k": 6, "rollout_n": 5}, "--k"),
     ],
 )
 def test_batches_that_verl_would_refuse_are_refused(settings, named):
@@ -102,6 +112,7 @@ def test_batches_that_verl_would_refuse_are_refused(settings, named):
         {"gpu_memory_utilization": 1.5},
         {"logger": "console,nothing"},
         {"temperature": math.nan},
+        {"k": 1},
         {"fit_timeout": math.inf},
     ],
 )

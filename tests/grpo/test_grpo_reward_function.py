@@ -9,21 +9,20 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from grpo_problem import write_problem
 
 from llmsr.archive import read_archive
+from llmsr.grpo.answer_archive import next_number, set_number
 from llmsr.grpo.plan import make_plan
+from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import load_run_problem, write_run_files
-from llmsr.grpo.scoring.numbering import next_numbers, set_numbers
-from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.reward import COPY, FAILURES, LOWEST
-from llmsr.sample import STATUSES, is_llm_sample
+from llmsr.sample import is_llm_sample
 
 LAW = "    return params[0] * x + params[1] * z + params[2] * x**3\n"
 ANSWERS = {
@@ -45,7 +44,7 @@ def made(tmp_path_factory):
     )  # fmt: skip
     plan = make_plan(config, cuda=False)
     write_run_files(plan, [load_problem("plane", spec, data)])
-    set_numbers(plan.run_dir, 0, 0)
+    set_number(plan.run_dir, 0)
     return plan.run_dir
 
 
@@ -66,36 +65,32 @@ def test_every_kind_of_answer_gets_its_grade_and_the_same_keys(run_dir):
             for kind, text in ANSWERS.items()
         }
     for kind, score in scores.items():
-        assert STATUSES[int(score["status"])] == kind
+        assert score["status"] == kind
         assert set(score) == set(scores["ok"])
-        assert all(isinstance(value, float) and math.isfinite(value) for value in score.values())
+        numbers = [value for name, value in score.items() if name != "status"]
+        assert all(isinstance(value, float) and math.isfinite(value) for value in numbers)
     assert scores["ok"]["score"] > 0.9
     assert scores["empty"]["score"] == LOWEST < scores["syntax"]["score"] < scores["unsupported"]["score"] < 0
-
-
-def test_without_grades_every_failure_earns_the_least(run_dir):
-    with RewardFunction(changed(run_dir, graded_failures=False)) as function:
-        scores = {
-            kind: function.compute_score("", text, "plane", info())["score"] for kind, text in ANSWERS.items()
-        }
-    assert scores.pop("ok") > 0.9
-    assert set(scores.values()) == {LOWEST}
 
 
 def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
     texts = [f"    return params[0] * x**{i % 7 + 1} + {i} * z\n" for i in range(60)]
     with RewardFunction(run_dir, workers=2) as function, ThreadPoolExecutor(16) as threads:
-        list(threads.map(lambda t: function.compute_score("", t, "plane", info()), texts))
+        list(
+            threads.map(
+                lambda i: function.compute_score("", texts[i], "plane", info(step=i // 6 + 1)), range(60)
+            )
+        )
     samples = read_archive(run_dir)
     assert sorted(sample.completion for sample in samples) == sorted(texts)
     assert [sample.number for sample in samples] == list(range(1, 61))
-    assert {sample.step for sample in samples} == set(range(1, 11))  # six answers a step
+    assert {sample.step for sample in samples} == set(range(1, 11))
     assert all(5 < sample.tokens < len(sample.completion) for sample in samples)
 
 
 def test_two_processes_share_the_numbers_and_write_apart(run_dir):
     code = (
-        "import sys; from llmsr.grpo.scoring.reward_function import RewardFunction\n"
+        "import sys; from llmsr.grpo.reward_function import RewardFunction\n"
         "if __name__ == '__main__':\n"
         "    with RewardFunction(sys.argv[1], workers=1) as f:\n"
         "        [f.compute_score('', '', 'plane', None) for _ in range(20)]\n"
@@ -141,26 +136,10 @@ def test_novelty_remembers_a_resumed_run_but_not_the_steps_that_are_trained_agai
             function.compute_score("", LAW, "plane", info())
         record = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps(record | {"finished_steps": finished}))
-        set_numbers(folder, 1, 6 * finished)
+        set_number(folder, 1)
         with RewardFunction(folder) as function:
             value = function.compute_score("", LAW, "plane", info())["score"]
         assert (value == COPY) if wanted == COPY else (value > 0.9)
-
-
-def test_diversity_takes_off_where_a_group_repeats_a_structure_and_never_below_zero(run_dir):
-    texts = [f"    return params[0] * x**{power}\n" for power in (2, 3, 5)]
-    with RewardFunction(run_dir) as function:
-        plain = [function.compute_score("", text, "plane", info(index=7))["score"] for text in texts]
-    with RewardFunction(changed(run_dir, diversity=0.02)) as function:
-        other = [function.compute_score("", text, "plane", info(index=7))["score"] for text in texts]
-        apart = function.compute_score("", texts[0], "plane", info(index=8))["score"]
-    assert [p - o for p, o in zip(plain, other, strict=True)] == pytest.approx([0, 0.01, 0.02])
-    assert apart == plain[0]
-    (told,) = (item.metadata["help"] for item in fields(GrpoConfig) if item.name == "diversity")
-    assert "scored earlier" in told
-    with RewardFunction(changed(run_dir, diversity=1.0)) as function:
-        least = [function.compute_score("", text, "plane", info(index=9))["score"] for text in texts]
-    assert min(least) >= 0
 
 
 def test_a_record_is_refined_beside_the_answers_and_a_resumed_run_does_not_refine_it_again(run_dir):
@@ -176,7 +155,7 @@ def test_a_record_is_refined_beside_the_answers_and_a_resumed_run_does_not_refin
     assert min(s.evaluation.nmse["train"] for s in refined if s.evaluation.ok) < 1e-10
     changes = json.loads((run_dir / "run.json").read_text()) | {"finished_steps": 1}
     (run_dir / "run.json").write_text(json.dumps(changes))
-    set_numbers(run_dir, 2, 6)
+    set_number(run_dir, 2)
     with RewardFunction(run_dir) as function:
         function.compute_score("", record, "plane", info())
     assert [s for s in read_archive(run_dir) if s.proposer == "refine"] == refined
@@ -198,7 +177,7 @@ def test_answers_that_are_drawn_again_are_not_refined_twice(run_dir, monkeypatch
     lines = refined.read_bytes().splitlines(keepends=True)
     for kept in (len(lines), 5, 3, 0):  # killed in the midst of the step, after so many refinements
         refined.write_bytes(b"".join(lines[:kept]))
-        set_numbers(run_dir, 4, 0)
+        set_number(run_dir, 4)
         score(texts, drawn_again=True)
         again = [(s.number, s.proposer, s.completion, s.step) for s in read_archive(run_dir)]
         assert again == whole
@@ -248,12 +227,9 @@ def test_whatever_comes_there_is_a_failing_score_and_a_record(run_dir, answer, e
 
 
 def test_an_answer_that_waits_too_long_is_a_timeout(run_dir):
-    record = json.loads((run_dir / "run.json").read_text())
-    record["settings"]["answer_timeout"] = 1e-4
-    (run_dir / "run.json").write_text(json.dumps(record))
-    with RewardFunction(run_dir) as function:
+    with RewardFunction(run_dir, answer_seconds=1e-4) as function:
         score = function.compute_score("", LAW, "plane", info())
-    assert STATUSES[int(score["status"])] == "timeout"
+    assert score["status"] == "timeout"
     assert score["score"] == FAILURES["timeout"]
 
 
@@ -264,6 +240,23 @@ def test_validation_answers_are_archived_apart_and_move_no_step(run_dir):
     validation, training = read_archive(run_dir)
     assert (validation.proposer, validation.step) == ("validation", None)
     assert (training.proposer, training.step) == ("policy", 1)
+
+
+def test_the_step_is_the_trainers_own(run_dir):
+    with RewardFunction(run_dir) as function:
+        # VERL tells after how many steps the weights were those that drew the answer
+        for more in ({"step": 7}, {"min_global_steps": 4, "max_global_steps": 4}):
+            function.compute_score("", LAW, "plane", info(**more))
+        function.compute_score("", LAW, "plane", info(split="validation", min_global_steps=5))
+    assert [sample.step for sample in read_archive(run_dir)] == [7, 5, None]
+
+
+def test_an_answer_in_the_prompts_names_is_read_in_the_columns(run_dir):
+    names = json.dumps({"x": "x1", "z": "x2"})
+    with RewardFunction(run_dir) as function:
+        answer = "    return params[0] * x1 + params[1] * x2 + params[2] * x1**3\n"
+        assert function.compute_score("", answer, "plane", info(names=names))["score"] > 0.9
+    assert read_archive(run_dir)[0].completion == LAW
 
 
 def test_the_generated_file_works_from_a_moved_folder_without_logging_or_path(run_dir, tmp_path):
@@ -310,9 +303,8 @@ def test_the_problem_travels_with_the_run(run_dir):
 
 
 def test_numbers_go_on_where_they_were_set(tmp_path):
-    set_numbers(tmp_path, 100, 60)
-    assert next_numbers(tmp_path, True) == (101, 61)
-    assert next_numbers(tmp_path, False) == (102, 61)
+    set_number(tmp_path, 100)
+    assert [next_number(tmp_path), next_number(tmp_path)] == [101, 102]
 
 
 def test_answers_whose_trainer_tells_no_tokens_are_counted_by_the_models_tokenizer(tmp_path):

@@ -17,8 +17,8 @@ from grpo_problem import write_problem
 from llmsr.grpo import gpu_memory
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
 from llmsr.grpo.plan import EMBEDDED, make_plan, memory_sentences
+from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import write_run_files
-from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, PLUGIN, command, verl_config, write_config
@@ -48,8 +48,9 @@ VARIANTS = {
     "plain": {},
     "lora": {"lora_rank": 16},
     "rank": {"reward": "rank", "budget": 5000},
-    "memory": {"memory": "puct", "advantage": "entropic", "novelty": True, "diversity": 0.1},
+    "memory": {"memory": "puct", "advantage": "entropic", "novelty": True},
     "drgrpo": {"advantage": "drgrpo"},
+    "max_at_k": {"advantage": "max_at_k", "k": 3},
     "no reference": {"kl_coef": 0.0, "test_freq": 0},
     "eight": {"gpus": 8, "offload": True, "tensor_parallel": 2},
     "embedded": {"model_path": str(EMBEDDED)},

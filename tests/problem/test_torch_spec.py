@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from grpo_problem import write_problem
+from llmsr.grpo.scoring.numbering import set_numbers
+from llmsr.grpo.scoring.reward_function import RewardFunction
 
 from llmsr.archive import read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.fitting.reference import fit_reference
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_record import write_run_files
-from llmsr.grpo.scoring.numbering import set_numbers
-from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import load_problem

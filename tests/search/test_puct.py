@@ -41,7 +41,23 @@ def test_a_batch_drawn_before_its_answers_does_not_pick_one_state_alone():
 
 def test_exploration_zero_is_greedy():
     puct = Puct([member(str(i), 0.1 + 0.01 * i) for i in range(8)], exploration=0.0)
-    assert {built_upon(puct, puct.draw(generator(i))) for i in range(8)} == {"0"}
+    for i in range(8):
+        assert built_upon(puct, puct.draw(generator(i))) == "0"
+        puct.end_of_sample(i)
+
+
+def test_a_batch_builds_on_no_lineage_twice_while_there_are_others():
+    puct = Puct([member("a", 0.5), member("b", 0.4), member("c", 0.3)], exploration=0.0)
+    puct.add(member("a1", 1e-3), 0)
+    puct.add(member("a2", 1e-4), 3)
+    puct.add(member("b1", 1e-2), 1)
+    for _ in range(2):
+        batch = [puct.draw(generator(i)) for i in range(3)]
+        families = [built_upon(puct, draw)[0] for draw in batch]
+        assert families == ["a", "b", "c"]
+        assert len({draw.members for draw in batch}) == 3
+    again = {built_upon(puct, puct.draw(generator(i)))[0] for i in range(7)}  # more than there are lineages
+    assert again == {"a", "b", "c"}
 
 
 def test_an_equation_found_twice_is_one_state_with_two_parents():

@@ -81,11 +81,10 @@ def log_probabilities(
     n: int,
     temperature: float,
     preface: Preface | None = None,
-    *,
-    entropy_gradient: bool = True,
 ) -> Logged:
     """Log-probability and entropy of every token of n answers to each prompt, those of one together.
 
+    Only log-probabilities have a gradient.
     `preface` must hold the first tokens of each of these prompts.
     """
     device = model.device
@@ -95,7 +94,7 @@ def log_probabilities(
     else:
         logits = _logits_apart(model, prompts, answers, n)
     logged = (logits.float() / temperature).log_softmax(-1)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
+    with torch.no_grad():
         entropy = -(logged.exp() * logged).sum(-1)
     chosen = torch.tensor([token for answer in answers for token in answer.tokens], device=device)
     counts = torch.tensor([len(answer.tokens) for answer in answers], device=device)

@@ -3,7 +3,7 @@
 A step: prompts in their seeded order, a group of answers to each, rewards, advantages within the group,
 and one AdamW update of the clipped-free policy gradient (each answer is used once, by the policy that
 wrote it, so the ratio of GRPO's objective is one) with the k3 estimate of the divergence from the starting
-model. Tokens weigh alike (`grpo`), or by a constant (`drgrpo`).
+model. Tokens weigh alike, or by a constant (`llmsr.grpo.advantage.SUMMED`).
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.grpo.advantage import batch_advantages
+from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
+from llmsr.grpo.export import last_step, saved_steps
 from llmsr.grpo.local.packed import Preface
 from llmsr.grpo.local.policy import Answer, Asked, draw_answers, log_probabilities
-from llmsr.grpo.memory.live import LiveMemory
+from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
-from llmsr.grpo.scoring.reward_function import RewardFunction
+from llmsr.grpo.reward_function import RewardFunction, Score
 from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once
@@ -53,10 +53,12 @@ class LocalTrainer:
         self.on_step = on_step
         config = plan.config
         self.tokenizer, self.model = self._base()
-        self.reference = copy.deepcopy(self.model).requires_grad_(False) if config.kl_coef else None
+        self.reference = None
+        if config.kl_coef:
+            self.reference = copy.deepcopy(self.model).to(torch.bfloat16).requires_grad_(False)
         self.template = ChatTemplate(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)
-        stops = row_chat(self.rows[0]).stops
+        stops = row_chat(self.rows[0]).stops if self.rows else ()
         self.is_over = stop_test(self.tokenizer, stops) if stops and not plan.tiny else None
         self.optimizer = self._new_optimizer()
         self.memory = self._memory() if config.memory != "none" else None
@@ -82,21 +84,17 @@ class LocalTrainer:
     def one_step(self) -> StepMetrics:
         """Answers, rewards, one update."""
         config, started = self.plan.config, time.monotonic()
-        if config.reset_every and self.step > 1 and (self.step - 1) % config.reset_every == 0:
-            self.reset()
         rows = self.batch(self.step)
         prompts, answers = self.answers(rows, config.rollout_n, f"step {self.step}")
         drawn = time.monotonic()
         scores = self.scores(rows, answers)
         scored = time.monotonic()
-        rewards = [score["score"] for score in scores]
-        groups = [answer.prompt for answer in answers]
-        advantages = batch_advantages(rewards, groups, config.advantage, entropic_kl=config.entropic_kl)
+        rewards = [float(score["score"]) for score in scores]
+        # prompts that read the same are one group, however often the memory drew them
+        groups = [tuple(prompts[answer.prompt].tokens) for answer in answers]
+        advantages = batch_advantages(rewards, groups, config.advantage, config.k)
         extra = self.update(prompts, answers, torch.as_tensor(advantages, dtype=torch.float32))
-        extra |= {
-            "new": sum(score["new"] for score in scores) / len(scores),
-            "teaching": _teaching(advantages, groups),
-        }
+        extra["cut"] = sum(not answer.finished for answer in answers) / len(answers)
         ended = time.monotonic()
         return StepMetrics(
             step=self.step,
@@ -141,7 +139,7 @@ class LocalTrainer:
             answers += [Answer(a.tokens, a.prompt + first, a.finished) for a in drawn]
         return prompts, answers
 
-    def scores(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[dict[str, float]]:
+    def scores(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Score]:
         """The reward function's word on every answer."""
         begun = [
             self.reward_function.begin(
@@ -149,7 +147,7 @@ class LocalTrainer:
                     answer.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
                 ),
                 rows[answer.prompt]["reward_model"]["ground_truth"],
-                rows[answer.prompt]["extra_info"],
+                {**rows[answer.prompt]["extra_info"], "step": self.step},
                 tokens=sum(token not in self.end_tokens for token in answer.tokens),
             )
             for answer in answers
@@ -164,7 +162,7 @@ class LocalTrainer:
         total = sum(len(answer.tokens) for answer in answers)
         # tokens weigh alike, or every answer is divided by the longest possible one
         padded = len(answers) * config.max_response_length
-        weight = 1 / padded if config.advantage == "drgrpo" else 1 / total
+        weight = 1 / padded if config.advantage in SUMMED else 1 / max(total, 1)
         advantages = advantages.to(self.model.device)
         sums = torch.zeros(2, device=self.model.device)
         beginnings: dict[tuple[int, ...], list[int]] = {}
@@ -182,7 +180,8 @@ class LocalTrainer:
         if torch.isfinite(norm):
             self.optimizer.step()
         entropy, divergence = (sums / max(total, 1)).tolist()
-        return {"entropy": entropy, "kl": divergence, "gradient": float(norm)}
+        kl = {"kl": divergence} if self.reference else {}
+        return {"entropy": entropy, **kl, "gradient": float(norm)}
 
     def _gradients(
         self,
@@ -199,12 +198,9 @@ class LocalTrainer:
         asked, chosen = [prompts[i].tokens for i in part], [answers[place] for place in places]
         if not any(answer.tokens for answer in chosen):
             return torch.zeros(2, device=self.model.device)
-        told = log_probabilities(
-            self.model, asked, chosen, n, config.temperature, prefaces[0],
-            entropy_gradient=config.entropy_coef > 0,
-        )  # fmt: skip
+        told = log_probabilities(self.model, asked, chosen, n, config.temperature, prefaces[0])
         gain = advantages[torch.tensor(places, device=advantages.device)][told.answers]
-        objective = gain * torch.exp(told.chosen - told.chosen.detach()) + config.entropy_coef * told.entropy
+        objective = gain * torch.exp(told.chosen - told.chosen.detach())
         divergence = torch.zeros_like(told.chosen)
         if self.reference is not None:
             with torch.no_grad():
@@ -213,18 +209,13 @@ class LocalTrainer:
             divergence = torch.exp(gap) - gap - 1
             objective = objective - config.kl_coef * divergence
         (-objective.sum() * weight).backward()
-        return torch.stack([told.entropy.detach().sum(), divergence.detach().sum()])
+        return torch.stack([told.entropy.sum(), divergence.detach().sum()])
 
     def validate(self) -> float:
         """The mean reward of one answer to each validation prompt."""
         _, answers = self.answers(self.validation, 1, f"validation {self.step}")
         scores = self.scores(self.validation, answers)
-        return sum(score["score"] for score in scores) / max(1, len(scores))
-
-    def reset(self) -> None:
-        """Put the policy back to the base model and its optimiser to none; archive and memory stay."""
-        self.model.load_state_dict(self._base()[1].state_dict())
-        self.optimizer = self._new_optimizer()
+        return sum(float(score["score"]) for score in scores) / max(1, len(scores))
 
     def save(self) -> None:
         """A checkpoint as VERL lays it out: global_step_N/actor/huggingface and what resuming needs."""
@@ -285,25 +276,5 @@ class LocalTrainer:
         return int(state["step"])
 
 
-def _teaching(advantages: np.ndarray, groups: Sequence[int]) -> float:
-    """The share of groups in which some answer is judged better than another."""
-    speaking = {group for group, value in zip(groups, advantages, strict=True) if value}
-    return len(speaking) / len(set(groups))
-
-
-def saved_steps(checkpoints: Path) -> list[int]:
-    """The steps that have a checkpoint, ascending."""
-    names = [path.name.removeprefix("global_step_") for path in checkpoints.glob("global_step_*")]
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def last_step(checkpoints: Path) -> int | None:
-    """The step of the last complete checkpoint, None where there is none."""
-    path = checkpoints / "latest_checkpointed_iteration.txt"
-    return int(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def _with(metrics: StepMetrics, **extra: float) -> StepMetrics:
-    return StepMetrics(
-        metrics.step, metrics.reward, metrics.seconds, metrics.phases, {**metrics.extra, **extra}
-    )
+    return replace(metrics, extra={**metrics.extra, **extra})

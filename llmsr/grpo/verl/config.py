@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.files import write_file
+from llmsr.grpo.advantage import SUMMED
 from llmsr.grpo.plan import Plan
 
 # the newest pair: verl 0.9.1 demands vllm 0.24.0, torch 2.11.0 and transformers 5.9.0
@@ -54,7 +55,7 @@ def verl_config(
     `metrics_path`. `environment` are this shell's variables.
     """
     config = plan.config
-    lora = config.lora_rank > 0
+    lora, summed = config.lora_rank > 0, config.advantage in SUMMED
     memory = {"path": str(MEMORY_DATASET), "name": "MemoryDataset"}
     packed = plan.attention == "packed"
     offload = plan.memory is not None and plan.memory.offload
@@ -105,7 +106,7 @@ def verl_config(
                     else {"use_fused_kernels": True, "fused_kernel_options": {"impl_backend": "torch"}}
                 ),
                 "lora_rank": config.lora_rank,
-                **({"lora_alpha": config.lora_alpha, "target_modules": "all-linear"} if lora else {}),
+                **({"lora_alpha": 2 * config.lora_rank, "target_modules": "all-linear"} if lora else {}),
                 # vLLM gets plain weights: it refuses the embedding that tied models send with their adapters
                 **({"lora": {"merge": True}} if lora else {}),
             },
@@ -117,8 +118,9 @@ def verl_config(
                 "use_dynamic_bsz": True,
                 "ppo_max_token_len_per_gpu": tokens,
                 "ppo_epochs": 1,
-                "loss_agg_mode": "seq-mean-token-sum-norm" if config.advantage == "drgrpo" else "token-mean",
-                "entropy_coeff": config.entropy_coef,
+                # a sum over tokens is divided by a constant, else by the longest answer of a micro-batch
+                "loss_agg_mode": "seq-mean-token-sum-norm" if summed else "token-mean",
+                "loss_scale_factor": config.max_response_length if summed else None,
                 "calculate_entropy": True,
                 "use_kl_loss": config.kl_coef > 0,
                 "kl_loss_coef": config.kl_coef,

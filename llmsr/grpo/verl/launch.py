@@ -135,7 +135,7 @@ def check_model(model_path: str, trust_remote_code: bool = False) -> None:
 
 
 def train_with_verl(
-    plan: Plan, overrides: Sequence[str], metrics_path: Path, on_step: Callable[[StepMetrics], None]
+    plan: Plan, overrides: Sequence[str], metrics_path: Path, on_step: Callable[[StepMetrics], object]
 ) -> None:
     """Run VERL to its end; its output goes to logs/, every finished step to `on_step`.
 

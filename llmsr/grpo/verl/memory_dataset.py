@@ -13,7 +13,7 @@ from typing import Any
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from llmsr.grpo.dataset import prompt_form
-from llmsr.grpo.memory.live import LiveMemory
+from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.run_record import RunRecord
 from llmsr.proposers.chat_template import ChatTemplate
 

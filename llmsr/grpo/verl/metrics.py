@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def read_verl_metrics(path: Path, offset: int = 0) -> Iterator[tuple[int, StepMe
                 )
                 if name in data
             }
+            validated = [v for name, v in data.items() if re.fullmatch(r"val-\w+/.*/reward/mean@\d+", name)]
+            if validated:  # one for each problem
+                extra["validation"] = sum(validated) / len(validated)
             yield (
                 offset,
                 StepMetrics(

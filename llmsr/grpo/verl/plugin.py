@@ -56,9 +56,7 @@ def _estimator(kind: str) -> Any:
         """Advantages (answers, tokens), the same for all tokens of an answer; returns are the same."""
         settings = RunRecord.read(Path(os.environ["LLMSR_RUN_DIR"])).settings
         rewards = token_level_rewards.sum(-1)
-        values = batch_advantages(
-            rewards.double().cpu().numpy(), list(index), kind, entropic_kl=settings.entropic_kl
-        )
+        values = batch_advantages(rewards.double().cpu().numpy(), list(index), kind, settings.k)
         advantages = torch.as_tensor(values, dtype=rewards.dtype, device=rewards.device)
         advantages = advantages.unsqueeze(-1) * response_mask
         return advantages, advantages

@@ -1,0 +1,220 @@
+"""The reward as a trainer calls it: the text of one answer in; a number, flags and an archived sample out.
+
+    evaluate   the text is read and fitted as a sample of the search is
+    place      it gets its number and step, and the run tells whether it has seen the equation before
+    score      the reward of `llmsr.reward`, and what goes with it
+    record     it is archived once, and refined where it is a record of the run
+
+Thread-safe, and never an exception: whatever goes wrong is the lowest reward with a status that says why.
+Each process that scores has its own workers and its own file in the archive.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llmsr.archive_tail import ArchiveTail
+from llmsr.evaluator import Evaluator
+from llmsr.grpo.answer_archive import Answer, Places, Records
+from llmsr.grpo.run_record import RunRecord, load_run_problem
+from llmsr.grpo.tokens import AnswerTokens
+from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
+from llmsr.sample import Evaluation, Sample
+
+ANSWER_SECONDS = 120.0  # after which an answer counts as failed, waiting for a worker included
+RESERVED_CORES = 2  # for the trainer beside the workers that fit
+
+Score = dict[str, float | str]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An answer whose evaluation was begun."""
+
+    answer: Answer
+    waiting: Future[Evaluation] | Evaluation
+
+
+class RewardFunction:
+    """Scores answers of one run's problems; `run_dir` holds what `write_run_files` wrote.
+
+    `drawn_again` says that a resumed run draws the answers of the steps that were not saved as it did before:
+    those that are in the archive are not archived a second time. `workers` are processes that fit.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        workers: int | None = None,
+        *,
+        drawn_again: bool = False,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._run_dir = Path(run_dir).resolve()
+        self._record = RunRecord.read(self._run_dir)
+        self._settings = self._record.settings
+        cores = max(1, (os.cpu_count() or 1) - RESERVED_CORES)
+        self._workers = workers or self._settings.workers or cores
+        self._answer_seconds = answer_seconds
+        self._count_tokens = AnswerTokens(self._record.model_path, self._settings.trust_remote_code)
+        self._evaluators: dict[str, Evaluator] = {}
+        self._evaluators_lock = threading.Lock()
+        tail = ArchiveTail(self._run_dir)
+        earlier = tail.new()
+        self._places = Places(self._run_dir, self._record, tail, earlier, drawn_again)
+        self._archive = Records(self._run_dir, self._record, self._evaluator, earlier)
+
+    def compute_score(
+        self,
+        data_source: str,
+        solution_str: str,
+        ground_truth: str,
+        extra_info: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> Score:
+        """The score of one answer and its flags, always the same keys; see `score_of`."""
+        tokens = self._count_tokens(solution_str) if isinstance(solution_str, str) else 0
+        return self.finish(self.begin(solution_str, ground_truth, extra_info, tokens))
+
+    def begin(
+        self,
+        solution_str: str,
+        ground_truth: str,
+        extra_info: Mapping[str, Any] | None = None,
+        tokens: int = 0,
+    ) -> Pending:
+        """Start the evaluation of one answer of `tokens` tokens; `finish` waits for it."""
+        answer = Answer(str(solution_str), str(ground_truth), dict(extra_info or {}), tokens)
+        try:
+            answer = Answer.of(solution_str, ground_truth, extra_info, tokens)
+            versions = answer.told("versions", "{}")
+            return Pending(answer, self._evaluator(answer.problem).submit(answer.text, versions))
+        except Exception as error:  # noqa: BLE001 - a trainer drops an answer whose reward raises
+            return Pending(answer, fault(error))
+
+    def finish(self, pending: Pending) -> Score:
+        """The score of an answer that was begun, once it is in the archive."""
+        answer = pending.answer
+        evaluation = self._evaluation(pending.waiting)
+        place = _attempt(
+            "an answer could not be numbered, so it is not archived",
+            lambda: self._places.of(answer, evaluation),
+        )
+        try:
+            copy = bool(evaluation.canonical) and evaluation.canonical in answer.told("shown")
+            repeated = self._settings.novelty and place is not None and place.duplicate_of is not None
+            value = reward(
+                evaluation,
+                self._settings.reward,
+                complexity_weight=self._settings.complexity_weight,
+                copy=copy or repeated,
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            evaluation, value, copy = fault(error), LOWEST, False
+        if place is not None:
+            _attempt(  # a full disk must not cost the step its answer
+                "an answer could not be written to the archive",
+                lambda: self._archive.keep(answer, evaluation, value, place),
+            )
+        return score_of(evaluation, value, copy)
+
+    def again(self) -> list[Sample]:
+        """The archived answers that were drawn again since the last look, see `drawn_again`."""
+        return self._places.again()
+
+    def close(self) -> None:
+        """End the workers and close the archive; what was scored stays."""
+        with self._evaluators_lock:
+            for evaluator in self._evaluators.values():
+                evaluator.close()
+            self._evaluators = {}
+        self._archive.close()
+
+    def __enter__(self) -> RewardFunction:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _evaluator(self, problem: str) -> Evaluator:
+        with self._evaluators_lock:
+            if problem not in self._evaluators:
+                loaded = load_run_problem(self._run_dir, problem)
+                self._evaluators[problem] = Evaluator(
+                    loaded, self._settings.fitter, self._settings.fit_timeout, self._workers
+                )
+            return self._evaluators[problem]
+
+    def _evaluation(self, waiting: Future[Evaluation] | Evaluation) -> Evaluation:
+        if isinstance(waiting, Evaluation):
+            return waiting
+        try:
+            return waiting.result(timeout=self._answer_seconds)
+        except TimeoutError:
+            reason = f"no result within {self._answer_seconds:g} seconds, waiting included"
+            return Evaluation(status="timeout", reason=reason)
+        except Exception as error:  # noqa: BLE001 - as above
+            return fault(error)
+
+
+def score_of(evaluation: Evaluation, value: float, copy: bool) -> Score:
+    """The reward `value` as `score` and what goes with it: the same keys for every answer.
+
+    `log10_nmse` lies between -10 and 1, the latter also for a failure; `status` is one of
+    `llmsr.sample.STATUSES`, all else are floats.
+    """
+    nmse = evaluation.nmse.get("train") if evaluation.ok else None
+    clipped = NMSE_CEILING if nmse is None else min(max(nmse, NMSE_FLOOR), NMSE_CEILING)
+    return {
+        "score": float(value),
+        "valid": float(evaluation.ok),
+        "copy": float(copy),
+        "status": evaluation.status,
+        "log10_nmse": math.log10(clipped),
+        "complexity": float(evaluation.complexity or 0),
+    }
+
+
+def fault(error: BaseException) -> Evaluation:
+    """The evaluation of an answer on which something broke that is not the answer's doing."""
+    return Evaluation(status="error", reason=f"{type(error).__name__}: {error}"[:500])
+
+
+def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:
+    """A `compute_score` for VERL: made lazily, since VERL imports the file in processes that never score."""
+    lock = threading.Lock()
+    made: list[RewardFunction] = []
+
+    def compute_score(*arguments: Any, **keywords: Any) -> Score:
+        try:
+            with lock:
+                if not made:
+                    made.append(RewardFunction(run_dir))
+                    atexit.register(made[0].close)
+            return made[0].compute_score(*arguments, **keywords)
+        except Exception as error:  # noqa: BLE001 - VERL drops an answer whose reward raises
+            traceback.print_exc()
+            return score_of(fault(error), LOWEST, False)
+
+    return compute_score
+
+
+def _attempt(failure: str, step: Callable[[], T]) -> T | None:
+    """What the step returns; None, and a sentence to the person who watches, where it fails."""
+    try:
+        return step()
+    except Exception:  # noqa: BLE001 - an answer has its score whatever becomes of its record
+        print(f"llmsr: {failure}", file=sys.stderr)
+        traceback.print_exc()
+        return None

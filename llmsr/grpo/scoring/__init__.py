@@ -1,1 +1,0 @@
-"""What becomes of one answer in training: its evaluation, its place in the run, its score, its record."""
