@@ -25,9 +25,8 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from llmsr.grpo.pool import build_pool
-
 from llmsr.evaluator import Evaluator
+from llmsr.grpo.memory import build_pool
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.prompt import Chat, Prompt, PromptSettings, cut_at_stops, make_prompt, version_bodies
 from llmsr.proposers.chat_template import ChatTemplate

@@ -15,13 +15,15 @@ from llmsr.grpo.scoring.reward_function import RewardFunction
 from llmsr.archive import read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.fitting.reference import fit_reference
+from llmsr.grpo.answer_archive import set_number
 from llmsr.grpo.plan import make_plan
+from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import parse_spec
-from llmsr.sample import STATUSES, is_llm_sample
+from llmsr.sample import is_llm_sample
 
 pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
@@ -187,14 +189,14 @@ def test_the_reward_of_training_comes_from_a_torch_spec(files, tmp_path):
     )  # fmt: skip
     plan = make_plan(config, cuda=False)
     write_run_files(plan, [load_problem("plane", spec, data)])
-    set_numbers(plan.run_dir, 0, 0)
+    set_number(plan.run_dir, 0)
     info = {"problem": "plane", "index": 3, "split": "train", "versions": "{}", "shown": "[]"}
     with RewardFunction(plan.run_dir) as function:
         poor, good = (
             function.compute_score("llmsr/plane", text, "plane", info)
             for text in ("    return params[0] * z\n", LAW)
         )
-    assert [STATUSES[int(score["status"])] for score in (poor, good)] == ["ok", "ok"]
+    assert [score["status"] for score in (poor, good)] == ["ok", "ok"]
     assert good["score"] > poor["score"] + 0.1
     sample = read_archive(plan.run_dir)[-1]
     assert close(sample.evaluation.params)
