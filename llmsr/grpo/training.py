@@ -38,8 +38,8 @@ from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
 from llmsr.report.dashboards import Dashboards
 from llmsr.report.outputs import EVERY_SECONDS, Outputs, outputs_of, write_run, write_several
-from llmsr.report.recorded import TRAINING, by_problem, read_run, read_settings
-from llmsr.report.recorded import VALIDATION as WATCHED
+from llmsr.report.recorded_runs import TRAINING, by_problem, read_run, read_settings
+from llmsr.report.recorded_runs import VALIDATION as WATCHED
 from llmsr.run_directory import RunLock
 from llmsr.sample import Sample
 from llmsr.search.settings import DASHBOARDS
