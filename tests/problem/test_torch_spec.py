@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from grpo_problem import write_problem
-from llmsr.grpo.scoring.reward_function import RewardFunction
 
 from llmsr.archive import read_archive
 from llmsr.evaluator import Evaluator
