@@ -18,7 +18,7 @@ import pytest
 from fake_server import BODY, MODEL, FakeServer
 
 from llmsr.errors import UserError
-from llmsr.prompt import Prompt, cut_at_stops
+from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.choice import chosen_proposer, make_proposer
 from llmsr.proposers.proposer import (
     Completion,
@@ -86,6 +86,63 @@ def test_chat_wraps_the_prompt_and_completion_sends_it_bare(server):
     assert raw_path == "/v1/completions"
     assert raw["prompt"] == "the prompt"
     assert "\ndef " in raw["stop"]
+
+
+BEGUN = "```python\ndef equation(x, params):\n    return"
+ASKED = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which equation?"})
+BEGUN_CHAT = Prompt("the text", Chat(ASKED, BEGUN, ("\n",)))
+
+
+def going_on(asked):
+    """What a server that goes on with a begun answer says."""
+    begun = asked["messages"][-1]["content"]
+    return " + b\n```" if "add(" in begun else " params[0] * x\n```"
+
+
+def test_a_server_that_goes_on_gets_begun_answers(server):
+    server.reply = going_on
+    proposer = ask(server, api_mode="chat")
+    for _ in range(2):
+        (completion,) = proposer.propose(BEGUN_CHAT, 1, 1)
+        assert completion.text == f"{BEGUN} params[0] * x"
+    trial, first, second = (asked for _, _, asked in server.requests)
+    assert trial["messages"][-1]["content"].endswith("return a")
+    assert first["messages"] == second["messages"] == [*ASKED, {"role": "assistant", "content": BEGUN}]
+    assert (first["continue_final_message"], first["add_generation_prompt"]) == (True, False)
+    assert first["stop"] == ["\n"]
+
+
+@pytest.mark.parametrize("echoes", [True, False])
+def test_begun_text_that_comes_back_is_not_doubled(server, echoes):
+    server.reply = lambda asked: asked["messages"][-1]["content"] * echoes + going_on(asked)
+    (completion,) = ask(server, api_mode="chat").propose(BEGUN_CHAT, 1, 1)
+    assert completion.text == f"{BEGUN} params[0] * x"
+
+
+def test_a_server_that_begins_anew_or_refuses_gets_free_questions(server):
+    server.reply = lambda asked: "```python\ndef equation(x, params):\n    return x\n```\nDone."
+    for behaviour in ("ok", "422"):
+        server.plan(behaviour)
+        server.requests.clear()
+        (completion,) = ask(server, api_mode="chat").propose(BEGUN_CHAT, 1, 1)
+        asked = server.requests[-1][2]
+        assert len(server.requests) == 2
+        assert asked["messages"][-1]["role"] == "user"
+        assert asked["messages"][-1]["content"].startswith("Which equation?")
+        assert "continue_final_message" not in asked
+        assert completion.text == "```python\ndef equation(x, params):\n    return x"
+
+
+def test_thoughts_have_tokens_of_their_own_and_reach_the_template(server):
+    prompt = Prompt("the text", Chat(ASKED, thinking=1000))
+    proposer = ask(server, api_mode="chat", max_tokens=50)
+    proposer.propose(prompt, 1, 1)
+    proposer.propose(Prompt("the text", Chat(ASKED)), 1, 1)
+    thinking, plain = (asked for _, _, asked in server.requests)
+    assert (thinking["max_tokens"], plain["max_tokens"]) == (1050, 50)
+    assert thinking["chat_template_kwargs"] == {"enable_thinking": True}
+    assert plain["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "stop" not in thinking
 
 
 def test_the_seed_and_the_sampling_settings_reach_the_server(server):

@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,6 +33,7 @@ class FakeServer:
         self.list_behaviour = "ok"
         self.always = "ok"
         self.text = BODY
+        self.reply: Callable[[dict[str, Any]], str] | None = None  # said in place of `text`
         self.retry_after = "0"
         self.hang_seconds = 3.0
         self.redirect_to = "http://127.0.0.1:9/elsewhere"
@@ -64,10 +66,11 @@ class FakeServer:
 
     def answer(self, path: str, asked: dict[str, Any], count: int | None = None) -> dict[str, Any]:
         n = asked.get("n", 1) if count is None else count
+        text = self.reply(asked) if self.reply else self.text
         if path.endswith("/chat/completions"):
-            choices = [{"index": i, "message": {"role": "assistant", "content": self.text}} for i in range(n)]
+            choices = [{"index": i, "message": {"role": "assistant", "content": text}} for i in range(n)]
         else:
-            choices = [{"index": i, "text": self.text} for i in range(n)]
+            choices = [{"index": i, "text": text} for i in range(n)]
         choices = [choice | {"finish_reason": "stop"} for choice in choices]
         usage = {"prompt_tokens": 10, "completion_tokens": 7 * n, "total_tokens": 10 + 7 * n}
         return {"id": "1", "object": "chat.completion", "model": MODEL, "choices": choices, "usage": usage}
