@@ -287,43 +287,30 @@ def wrap(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return mul(tree, add(ONE, forms.term(rng, inputs)))
 
 
-def _edit(weighted: dict) -> tuple[list, list]:
-    return list(weighted), list(weighted.values())
+_EDITS = {
+    edit.__name__: edit
+    for edit in (
+        drop_term, add_term, change_term, drop_factor, add_factor, change_factor, simplify, swap_variable,
+        swap_function, change_power, free_or_fix, wrap,
+    )
+}  # fmt: skip
+
+
+def _edits(weighted: str) -> tuple[list, list[float]]:
+    """Edits and their weights, from text such as "drop_term 34, wrap 2"."""
+    pairs = [pair.split() for pair in weighted.split(",")]
+    return [_EDITS[name] for name, _ in pairs], [float(weight) for _, weight in pairs]
 
 
 # what an earlier version lacks of a later one ...
-_DAMAGE = _edit(
-    {
-        drop_term: 34,
-        drop_factor: 14,
-        change_factor: 15,
-        change_term: 11,
-        simplify: 9,
-        swap_function: 3,
-        swap_variable: 3,
-        change_power: 3,
-        free_or_fix: 3,
-        add_term: 5,
-        add_factor: 2,
-        wrap: 2,
-    }
+_DAMAGE = _edits(
+    "drop_term 34, drop_factor 14, change_factor 15, change_term 11, simplify 9, swap_function 3, "
+    "swap_variable 3, change_power 3, free_or_fix 3, add_term 5, add_factor 2, wrap 2"
 )
 # ... and what a step of a search tries
-_MUTATE = _edit(
-    {
-        add_term: 30,
-        add_factor: 11,
-        change_factor: 15,
-        change_term: 16,
-        drop_term: 8,
-        drop_factor: 3,
-        simplify: 2,
-        swap_function: 3,
-        swap_variable: 3,
-        change_power: 4,
-        free_or_fix: 5,
-        wrap: 3,
-    }
+_MUTATE = _edits(
+    "add_term 30, add_factor 11, change_factor 15, change_term 16, drop_term 8, drop_factor 3, simplify "
+    "2, swap_function 3, swap_variable 3, change_power 4, free_or_fix 5, wrap 3"
 )
 
 

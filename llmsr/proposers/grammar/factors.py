@@ -16,17 +16,6 @@ from llmsr.proposers.grammar.tree import ONE, P, Tree, add, const, fn, minus, mu
 Maker = Callable[[Random, Tree], Tree]
 
 
-class Choice:
-    """A weighted choice among makers of trees."""
-
-    def __init__(self, *weighted: tuple[float, Callable]) -> None:
-        self.makers = [maker for _, maker in weighted]
-        self.cumulative = list(accumulate(weight for weight, _ in weighted))
-
-    def draw(self, rng: Random) -> Callable:
-        return rng.choices(self.makers, cum_weights=self.cumulative)[0]
-
-
 def _shared(rng: Random) -> Tree:
     return ("p", rng.getrandbits(30) + 1)
 
@@ -228,85 +217,58 @@ def _hyperbolic(rng: Random, x: Tree) -> Tree:
     return fn(rng.choice(("sinh", "cosh", "arcsinh", "tan", "sinh")), scaled(rng, x))
 
 
+MAKERS: dict[str, Maker] = {
+    maker.__name__.lstrip("_"): maker
+    for maker in (
+        monomial, _wave, _exponential, _bump, _saturation, _inhibition, _step, _shape, _free_power,
+        _logarithm, _kink, _arrhenius, _hyperbolic,
+    )
+}  # fmt: skip
+
+
+class Choice:
+    """A weighted choice among the makers of trees, from text such as "monomial 10, wave 4"."""
+
+    def __init__(self, weighted: str) -> None:
+        pairs = [pair.split() for pair in weighted.split(",")]
+        self.makers = [MAKERS[name] for name, _ in pairs]
+        self.cumulative = list(accumulate(float(weight) for _, weight in pairs))
+
+    def draw(self, rng: Random) -> Maker:
+        return rng.choices(self.makers, cum_weights=self.cumulative)[0]
+
+
 _TERM_FACTORS = Choice(
-    (20, monomial),
-    (9, _wave),
-    (6.5, _exponential),
-    (2.5, _bump),
-    (3, _saturation),
-    (1.5, _inhibition),
-    (3, _step),
-    (1, _shape),
-    (3, _free_power),
-    (1.6, _logarithm),
-    (3.4, _kink),
-    (0.6, _arrhenius),
-    (0.5, _hyperbolic),
+    "monomial 20, wave 9, exponential 6.5, bump 2.5, saturation 3, inhibition 1.5, step 3, shape 1, "
+    "free_power 3, logarithm 1.6, kink 3.4, arrhenius 0.6, hyperbolic 0.5"
 )
 _CURVES = Choice(
-    (8, _wave),
-    (6, _exponential),
-    (2.5, _bump),
-    (2.5, _saturation),
-    (1.5, _inhibition),
-    (3, _step),
-    (2.5, _free_power),
-    (1.5, _logarithm),
-    (3, _kink),
+    "wave 8, exponential 6, bump 2.5, saturation 2.5, inhibition 1.5, step 3, free_power 2.5, logarithm "
+    "1.5, kink 3"
 )
 _PRODUCT_FACTORS = Choice(
-    (13, monomial),
-    (4, _wave),
-    (7, _exponential),
-    (10, _bump),
-    (12, _saturation),
-    (6, _inhibition),
-    (8, _step),
-    (12, _shape),
-    (8, _free_power),
-    (2, _logarithm),
-    (3, _kink),
-    (3.5, _arrhenius),
+    "monomial 13, wave 4, exponential 7, bump 10, saturation 12, inhibition 6, step 8, shape 12, free_power "
+    "8, logarithm 2, kink 3, arrhenius 3.5"
 )
-
 
 # the forms that textbooks use for a sort of quantity
 KINDS: dict[str, Choice] = {
-    "position": Choice((10, monomial), (4, _wave), (3, _exponential), (2, _kink), (2, _step), (2, _bump)),
-    "velocity": Choice(
-        (10, monomial), (4, _kink), (3, _step), (2, _free_power), (1, _exponential), (1, _wave)
-    ),
-    "angle": Choice((12, _wave), (4, monomial), (1, _step)),
-    "time": Choice((8, _wave), (8, _exponential), (3, monomial), (3, _step), (1, _free_power)),
-    "temperature": Choice(
-        (4, _arrhenius),
-        (6, _bump),
-        (5, _step),
-        (6, _shape),
-        (5, _exponential),
-        (4, _free_power),
-        (4, monomial),
-    ),
-    "concentration": Choice(
-        (11, _saturation), (5, _inhibition), (6, monomial), (2, _exponential), (2, _free_power)
-    ),
-    "acidity": Choice(
-        (10, _bump), (4, _shape), (2, _step), (1, _inhibition), (1, _exponential), (1, monomial)
-    ),
-    "population": Choice((10, monomial), (5, _shape), (5, _saturation), (2, _free_power), (1, _inhibition)),
-    "light": Choice((8, _saturation), (4, _step), (3, _exponential), (2, monomial), (2, _bump)),
-    "strain": Choice(
-        (7, _free_power),
-        (4, _exponential),
-        (4, monomial),
-        (4, _shape),
-        (3, _saturation),
-        (3, _kink),
-        (2, _step),
-    ),
-    "size": Choice((8, _free_power), (9, monomial), (3, _inhibition), (2, _logarithm), (1, _exponential)),
-    "rate": Choice((5, _free_power), (4, _logarithm), (5, monomial), (3, _saturation), (2, _shape)),
-    "signal": Choice((6, _step), (5, monomial), (3, _exponential), (2, _kink), (2, _wave)),
+    kind: Choice(weighted)
+    for kind, weighted in {
+        "position": "monomial 10, wave 4, exponential 3, kink 2, step 2, bump 2",
+        "velocity": "monomial 10, kink 4, step 3, free_power 2, exponential 1, wave 1",
+        "angle": "wave 12, monomial 4, step 1",
+        "time": "wave 8, exponential 8, monomial 3, step 3, free_power 1",
+        "temperature": "arrhenius 4, bump 6, step 5, shape 6, exponential 5, free_power 4, monomial 4",
+        "concentration": "saturation 11, inhibition 5, monomial 6, exponential 2, free_power 2",
+        "acidity": "bump 10, shape 4, step 2, inhibition 1, exponential 1, monomial 1",
+        "population": "monomial 10, shape 5, saturation 5, free_power 2, inhibition 1",
+        "light": "saturation 8, step 4, exponential 3, monomial 2, bump 2",
+        "strain": "free_power 7, exponential 4, monomial 4, shape 4, saturation 3, kink 3, step 2",
+        "size": "free_power 8, monomial 9, inhibition 3, logarithm 2, exponential 1",
+        "rate": "free_power 5, logarithm 4, monomial 5, saturation 3, shape 2",
+        "signal": "step 6, monomial 5, exponential 3, kink 2, wave 2",
+    }.items()
 }
 
 

@@ -72,9 +72,7 @@ def children(tree: Tree) -> tuple[Tree, ...]:
         return ()
     if kind in "+*":
         return tree[1]
-    if kind in ("/", "^"):
-        return tree[1:]
-    if kind == "neg":
+    if kind in ("/", "^", "neg"):
         return tree[1:]
     return tree[2:]
 
@@ -232,41 +230,19 @@ class _Printer:
         return f"{self.style.module}.where({condition}, {self.text(tree[4])}, {self.text(tree[5])})", 5
 
 
-_TERM_NAMES = [
-    "restoring",
-    "damping",
-    "forcing",
-    "coupling",
-    "nonlinear",
-    "linear",
-    "drive",
-    "correction",
-    "cubic",
-    "quadratic",
-    "base",
-    "trend",
-]
-_FACTOR_NAMES = [
-    "growth",
-    "limitation",
-    "response",
-    "effect",
-    "decay",
-    "scale",
-    "shape",
-    "saturation",
-    "inhibition",
-    "modulation",
-    "rate",
-]
-_COMMENTS = (
-    "main terms",
-    "nonlinear terms",
-    "damping",
-    "coupling",
-    "saturation",
-    "temperature effect",
-    "correction",
+def _words(text: str) -> list[str]:
+    return text.split(", ")
+
+
+_TERM_NAMES = _words(
+    "restoring, damping, forcing, coupling, nonlinear, linear, drive, correction, cubic, quadratic, "
+    "base, trend"
+)
+_FACTOR_NAMES = _words(
+    "growth, limitation, response, effect, decay, scale, shape, saturation, inhibition, modulation, rate"
+)
+_COMMENTS = _words(
+    "main terms, nonlinear terms, damping, coupling, saturation, temperature effect, correction"
 )
 
 
