@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_server import FakeServer
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -72,6 +73,37 @@ def test_the_reference_of_flags_is_up_to_date():
     made = run([str(ROOT / "scripts" / "flags.py")], ROOT)
     hint = "run: python scripts/flags.py > docs/flags.md"
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == made, hint
+
+
+def test_the_readmes_fit_on_few_screens():
+    for name in ("README.md", "README.zh.md"):
+        assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(tmp_path):
+    """On small budgets, and against a server on loopback; the two shell scripts have tests of their own."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [
+        line
+        for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    assert [words[0] for words in commands[:2]] == ["./run_llmsr.sh", "./run_tests.sh"]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    short = {"300": "12", "600": "16", "main.py": str(ROOT / "main.py")}
+    with FakeServer(models=("my-model",)) as server:
+        short["http://127.0.0.1:8000/v1"] = server.base
+        for words in commands[2:]:
+            words = [short.get(word, word) for word in words[1:]]
+            words += ["--budget", "8"] * ("--api_base" in words) + ["--dry_run"] * ("benchmark" in words)
+            if "--use_rl" in words:
+                words += ["--budget", "16", "--batch_size", "4", "--rollout_n", "4", "--trainer", "local"]
+            run(words, tmp_path)
+    assert (tmp_path / "predicted.csv").is_file()
+    assert (tmp_path / "logs" / "served" / "result.json").is_file()
 
 
 def _in_step(name):

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from llmsr import __version__
+from llmsr.errors import UserError
+from llmsr.problem.loading import load_problem
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -89,6 +91,15 @@ print(load_problem("bactgrow").spec.path, len(load_problem("stressstrain").train
     assert done.stdout.split() == [
         str(tmp_path / "site/llmsr/shipped/specs/specification_bactgrow_numpy.txt"), "2161",
     ], done.stderr  # fmt: skip
+
+
+def test_problems_of_ones_own_do_not_hide_the_shipped_ones(tmp_path, monkeypatch):
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    (tmp_path / "specs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_problem("bactgrow").name == "bactgrow"
+    with pytest.raises(UserError, match="oscilator"):
+        load_problem("oscilator1")
 
 
 def test_the_version_is_told_once_and_in_the_changelog():

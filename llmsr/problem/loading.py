@@ -67,11 +67,11 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
     """
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise UserError(f"'{name}' is no problem name; use the name of a folder under {data_dir}.")
-    data_dir = locate(data_dir)
-    default_spec = locate("specs") / f"specification_{name}_numpy.txt"
-    folder = data_dir / name
+    spec_file = f"specification_{name}_numpy.txt"
+    folder, default_spec = locate(Path(data_dir) / name), locate(Path("specs") / spec_file)
     if not folder.is_dir() or (spec_path is None and not default_spec.is_file()):
-        raise UserError(_unknown(name, data_dir, default_spec, folder.is_dir(), spec_path is not None))
+        searched = locate(data_dir), locate("specs") / spec_file
+        raise UserError(_unknown(name, *searched, folder.is_dir(), spec_path is not None))
     spec = load_spec(default_spec if spec_path is None else locate(spec_path))
 
     source, synthetic = _source(folder)
