@@ -10,7 +10,14 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from llmsr.grpo.export import ExportFault, export_final, merge_adapters  # noqa: E402
+from llmsr.grpo.export import (  # noqa: E402
+    BEST,
+    ExportFault,
+    best_step,
+    export_final,
+    keep_best,
+    merge_adapters,
+)
 from llmsr.grpo.plan import EMBEDDED  # noqa: E402
 
 
@@ -165,3 +172,25 @@ def test_base_and_adapter_may_lie_apart(base, tmp_path):
     save_file(pairs, folder / "lora_adapter" / "adapter_model.safetensors")
     (folder / "lora_adapter" / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4}))
     assert export_final(folder, str(base), tmp_path / "final")["changed"] == 2
+
+
+def test_the_best_validated_checkpoint_outlives_the_trainers_own(tmp_path):
+    def save(step):
+        actor = tmp_path / f"global_step_{step}" / "actor"
+        (actor / "huggingface").mkdir(parents=True)
+        (actor / "huggingface" / "model.safetensors").write_text(f"weights {step}")
+        (actor / "optim_world_size_1_rank_0.pt").write_text("moments")
+
+    assert best_step(tmp_path) is None
+    for step, reward in ((1, 0.2), (2, 0.5), (3, 0.4), (4, 0.5)):
+        if step != 4:
+            save(step)
+        keep_best(tmp_path, step, reward)  # the fourth is as good and was not saved
+        if step > 1:
+            shutil.rmtree(tmp_path / f"global_step_{step - 1}")
+    assert best_step(tmp_path) == (2, 0.5)
+    kept = [path for path in (tmp_path / BEST / "actor").rglob("*") if path.is_file()]
+    assert [path.read_text() for path in kept] == ["weights 2"]
+    save(5)
+    keep_best(tmp_path, 5, 0.5)  # of equals the one that was trained longer
+    assert best_step(tmp_path) == (5, 0.5)

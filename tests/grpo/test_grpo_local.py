@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from grpo_problem import write_problem
 from programs import running
+from small_spec import spec_of
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -112,6 +113,26 @@ def test_the_final_model_differs_from_its_base_and_can_be_trained_on(finished, p
         problem=problem,
     )
     assert (tmp_path / "next" / "checkpoints" / "final" / "config.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["none", "puct"])
+def test_the_embedded_model_is_trained_on_columns_of_any_name(tmp_path, memory):
+    columns = ("year", "grain_diameter_um")
+    (tmp_path / "spec.txt").write_text(spec_of(columns, "Find an equation for the shift.", "Shift."))
+    _, data = write_problem(tmp_path)
+    for path in Path(data).rglob("*.csv"):
+        path.write_text(path.read_text().replace("x,z,y", "year,grain_diameter_um,shift"))
+    run(
+        *SMALL, "--max_response_length", "64", "--rollout_n", "8", "--budget", "32", "--memory", memory,
+        "--output_dir", str(tmp_path / "run"), problem=(str(tmp_path / "spec.txt"), data),
+    )  # fmt: skip
+    answers = [s for s in read_archive(tmp_path / "run") if s.proposer == "policy"]
+    valid = [s for s in answers if s.evaluation.ok]
+    assert len(valid) > len(answers) / 2
+    assert any("year" in s.completion for s in valid)
+    best = json.loads((tmp_path / "run" / "result.json").read_text())["best"]
+    assert best["nmse"]["train"] < 0.5
 
 
 @pytest.mark.slow

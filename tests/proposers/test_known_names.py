@@ -1,11 +1,21 @@
 """Names that the embedded model does not know: replaced where it reads code, put back where it writes it."""
 
+import json
+import shutil
 from pathlib import Path
 
 from llmsr.problem.spec import load_spec, parse_spec
 from llmsr.problem.spec_writing import Quantity, spec_text
 from llmsr.prompt import Prompt, Version, build_prompt
-from llmsr.proposers.known_names import KnownNames, renamed, restored, stand_ins
+from llmsr.proposers.known_names import (
+    EMBEDDED,
+    KnownNames,
+    in_known_names,
+    knows_few_names,
+    renamed,
+    restored,
+    stand_ins,
+)
 from llmsr.proposers.proposer import Completion
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +77,40 @@ def test_a_proposer_answers_in_the_users_names():
     (answer,) = KnownNames(Copying()).propose(Prompt(prompt()), 1, 0)
     assert "minutes: np.ndarray, x1: np.ndarray, room_temp: np.ndarray" in answer.text
     assert (answer.tokens, answer.finish_reason) == (3, "stop")
+
+
+def test_what_was_trained_from_the_embedded_model_is_known_by_its_vocabulary(tmp_path):
+    assert knows_few_names(str(EMBEDDED))
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    written = json.loads((EMBEDDED / "tokenizer.json").read_text())
+    # as another program writes the same tokenizer
+    (trained / "tokenizer.json").write_text(json.dumps(written, indent=4, sort_keys=True))
+    assert knows_few_names(str(trained))
+    written["model"]["vocab"]["year"] = 2048
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_text(json.dumps(written))
+    assert not knows_few_names(str(other))
+    assert not knows_few_names("Qwen/Qwen2.5-Coder-0.5B-Instruct")
+
+
+def test_a_checkpoint_of_the_embedded_model_is_asked_like_it(tmp_path):
+    from llmsr.proposers.choice import make_proposer
+    from llmsr.proposers.proposer import ProposerConfig
+
+    folder = shutil.copytree(EMBEDDED, tmp_path / "final")
+    proposer = make_proposer(ProposerConfig(model_path=str(folder), device="cpu"))
+    assert isinstance(proposer, KnownNames)
+    assert proposer.name == "transformers:final"
+    proposer.close()
+
+
+def test_a_training_row_is_in_known_names_and_says_how_to_read_its_answers():
+    row = {"prompt": [{"role": "user", "content": prompt()}], "extra_info": {"index": 3, "begun": ""}}
+    made = in_known_names(row)
+    names = json.loads(made["extra_info"]["names"])
+    assert names == {"minutes": "x2", "room_temp": "x3"}
+    assert made["prompt"] == [{"role": "user", "content": renamed(prompt(), names)}]
+    assert made["extra_info"]["index"] == 3
+    assert restored("params[0]*x2 + x3", names) == "params[0]*minutes + room_temp"
