@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from grpo_problem import write_problem
+from verl_plugin import loaded_plugin
 
 from llmsr.grpo import gpu_memory
 from llmsr.grpo.advantage import ADVANTAGES, batch_advantages
@@ -21,7 +22,7 @@ from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
-from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, PLUGIN, command, verl_config, write_config
+from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, command, verl_config, write_config
 from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
 from llmsr.grpo.verl.metrics import read_verl_metrics
 
@@ -293,9 +294,8 @@ def test_our_advantages_are_registered_with_verl(tmp_path, monkeypatch):
     import numpy as np
     import torch
     from verl.trainer.ppo.core_algos import get_adv_estimator_fn
-    from verl.utils.import_utils import load_extern_object
 
-    assert load_extern_object(str(PLUGIN), "PromptReplayBuffer").__name__ == "PromptReplayBuffer"
+    assert loaded_plugin().__name__ == "PromptReplayBuffer"
     plan, _ = config_of(tmp_path)
     write_run_files(plan, [])
     monkeypatch.setenv("LLMSR_RUN_DIR", str(plan.run_dir))

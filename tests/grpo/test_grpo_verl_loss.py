@@ -5,6 +5,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+from verl_plugin import loaded_plugin
 
 torch = pytest.importorskip("torch")
 
@@ -14,7 +15,7 @@ from llmsr.grpo.local.trainer import LocalTrainer  # noqa: E402
 from llmsr.grpo.plan import make_plan  # noqa: E402
 from llmsr.grpo.run_record import write_run_files  # noqa: E402
 from llmsr.grpo.settings import GrpoConfig  # noqa: E402
-from llmsr.grpo.verl.config import PLUGIN, verl_config, write_config  # noqa: E402
+from llmsr.grpo.verl.config import verl_config, write_config  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,12 +33,8 @@ N, MICRO = 4, 3
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin():
-    """Ours, as VERL's trainer loads it; names are registered once in a process."""
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
-    from verl.utils.import_utils import load_extern_object
-
-    if f"llmsr_{ADVANTAGES[0]}" not in ADV_ESTIMATOR_REGISTRY:
-        load_extern_object(str(PLUGIN), "PromptReplayBuffer")
+    """Ours, as VERL's trainer loads it."""
+    loaded_plugin()
 
 
 def plans(folder, **settings):
