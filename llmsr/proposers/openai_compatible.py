@@ -259,7 +259,7 @@ class OpenAICompatible:
     def _adapt(self, status: int, message: str, mode: str, body: dict[str, Any]) -> None:
         """Give up what the server does not know, once each, and raise _Adapted; return if nothing fits."""
         told = message.lower()
-        no_template = "chat template" in told or "chat_template" in told or "not a chat model" in told
+        no_template = re.search(r"chat[ _]template(?!_kwargs)|not a chat model", told) is not None
         no_endpoint = status in (404, 405, 501) and "model" not in told
         if mode == "chat" and self._mode_is_open and (no_template or no_endpoint):
             self._mode, self._mode_is_open = "completion", False

@@ -53,6 +53,7 @@ class VLLMServer:
                 "vllm is not installed: pip install -r requirements-gpu.txt, or take another --proposer"
             )
         self.name = f"vllm:{config.model_path}"
+        template = _template(config)  # what is wrong with it is said before the server takes its minutes
         port = _free_port()
         command = [*program, *_arguments(config, port)]
         handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
@@ -71,7 +72,7 @@ class VLLMServer:
                     parallel_prompts=parallel,
                 ),
                 send_key=False,
-                template=_template(config),
+                template=template,
             )
         except BaseException:
             self._stop()

@@ -145,6 +145,13 @@ def test_thoughts_have_tokens_of_their_own_and_reach_the_template(server):
     assert "stop" not in thinking
 
 
+def test_a_server_that_knows_no_template_arguments_is_still_asked_in_chats(server):
+    server.always = "no extras"
+    ask(server).propose(Prompt("the text", Chat(ASKED)), 1, 1)
+    assert [path for path, _, _ in server.requests] == ["/v1/chat/completions"] * 2
+    assert "chat_template_kwargs" not in server.requests[1][2]
+
+
 def test_the_seed_and_the_sampling_settings_reach_the_server(server):
     ask(server, temperature=0.3, top_p=0.9, max_tokens=77).propose(Prompt("p"), 2, 2**33 + 5)
     asked = server.requests[0][2]

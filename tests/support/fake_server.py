@@ -154,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(400, "n must be 1 for this model")
         elif behaviour == "no seed" and "seed" in asked:
             self._error(400, "Unknown field: seed")
+        elif behaviour == "no extras" and "chat_template_kwargs" in asked:
+            self._error(400, "Unknown field: chat_template_kwargs")
         elif behaviour == "new limit" and "max_tokens" in asked:
             self._error(400, "Unsupported parameter: use 'max_completion_tokens' instead", param="max_tokens")
         elif behaviour == "no chat" and self.path.endswith("/chat/completions"):
