@@ -74,6 +74,7 @@ def whole_output(path: str) -> Iterator[IO[str]]:
     if path != "-" and os.path.isdir(real):
         raise UserError(f"cannot write {path}: it is a directory; name a file in it")
     direct = os.path.exists(real) and not os.path.isfile(real)  # a device or a pipe
+    # written beside it and renamed: a full disk or an interruption leaves what stood there before
     part = real if direct else f"{real}.part"
     try:
         if path == "-":

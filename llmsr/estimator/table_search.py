@@ -66,6 +66,7 @@ def search_table(
             )
             observers.append(outputs)
         search = Search(problem, proposer, evaluator, record, settings, observers, earlier, seeds)
+        # what the search began with is on the front too: it may be what nothing beats
         begun = [Sample(0, "", seed) for seed in search.seeds]
         for sample in begun if outputs else []:
             outputs.front.add(sample)  # type: ignore[union-attr]

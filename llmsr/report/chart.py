@@ -58,6 +58,7 @@ class Axis:
 
 def _linear_axis(values: Sequence[float], ticks: int, whole: bool) -> Axis:
     """An axis over the finite values, with labels at round numbers."""
+    # clipped: the difference of two larger numbers would be infinite
     finite = [min(max(v, -LARGEST), LARGEST) for v in values if math.isfinite(v)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
     if high - low <= 1e-12 * max(abs(low), abs(high)):

@@ -83,6 +83,7 @@ class Equation:
     def of(cls, sample: Sample, problem: Problem, labels: tuple[str, ...] | None = None) -> Equation:
         """The equation of a problem's valid sample; without `labels` columns are called as in the spec."""
         expression = expression_of(sample, problem.spec)
+        # at once and not on demand, so that an equation, and a pickled estimator, holds no rows
         simplified = simplify(expression, sample.evaluation.params or (), problem.train)
         return cls(
             sample,

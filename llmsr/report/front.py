@@ -103,6 +103,7 @@ def _floored(front: Sequence[Sample]) -> list[float]:
     of the front, then stands in for it.
     """
     losses = [loss_of(member) or 0.0 for member in front]
+    # a log-likelihood, say: no logarithm can be taken of it, but its order and relative steps stay
     if min(losses, default=1.0) < 0:
         spread = (max(losses) - min(losses)) or 1.0
         return [math.exp(min(5.0 * (loss - max(losses)) / spread, 0.0)) for loss in losses]

@@ -73,6 +73,7 @@ class History:
     elapsed: array[float] = field(default_factory=lambda: array("d"))
     best: list[Improvement] = field(default_factory=list)
     best_of_answers: list[Improvement] = field(default_factory=list)
+    # four bytes each: a run of a million samples keeps them all
     sizes: array[float] = field(default_factory=lambda: array("f"))
     errors: array[float] = field(default_factory=lambda: array("f"))
     islands: dict[int, list[tuple[int, float]]] = field(default_factory=dict)

@@ -62,6 +62,7 @@ def scientific(value: float | None, none: str = "–") -> str:
 
 def page(title: str, body: str) -> str:
     """The whole page around `body`, which is markup; `title` is text."""
+    # the page may run the script of this hash and no other, whatever got into its text
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     frame = _TEMPLATE.read_text(encoding="utf-8")
     for name, value in (("SCRIPT_HASH", f"sha256-{digest}"), ("SCRIPT", _SCRIPT), ("TITLE", escape(title))):

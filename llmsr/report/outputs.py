@@ -111,6 +111,7 @@ class Outputs:
         return self._result(totals, finished, self.picked_front())
 
     def _write(self, totals: Totals, finished: bool) -> dict[str, Any]:
+        # late: a search should not wait for what its first refresh needs
         from llmsr.report.run_page import report_page
 
         self._changed = False

@@ -188,6 +188,7 @@ def _pick(run: Recorded) -> tuple[Sample | None, str]:
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names of settings in which runs that have them differ, in the order in which they are met."""
+    # a setting that only some runs have (searches and trainings share few) does not differ for that
     names = dict.fromkeys(name for one in settings for name in one if not is_secret(name))
     return [name for name in names if len({str(one[name]) for one in settings if name in one}) > 1]
 

@@ -33,6 +33,20 @@ _FRACTIONS = [(1, 3), (2, 3), (1, 6), (5, 6), (1, 7), (1, 9), (2, 9), (4, 3), (5
 _FACTORS = [(1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (2, 3), (1, 4), (3, 4), (1, 6), (1, 8)]
 
 
+def _multiple(root: str, a: int, b: int) -> str:
+    """`a * root / b` as a person writes it."""
+    times = root if a == 1 else f"{a} {root}" if " " in root else f"{a}{root}"
+    return times if b == 1 else f"{times}/{b}"
+
+
+_KNOWN = {
+    **{f"{a}/{b}": a / b for a, b in _FRACTIONS},
+    **{_multiple(root, a, b): a * value / b for root, value in _ROOTS.items() for a, b in _FACTORS},
+    **{f"1/{root}": 1 / value for root, value in _ROOTS.items()},
+    **{"π²": math.pi**2, "1/(2π)": 0.5 / math.pi, "√(2π)": math.sqrt(2 * math.pi)},
+}  # the values that a number may stand for, by their names
+
+
 @dataclass(frozen=True)
 class Recognised:
     """A number of an equation and the value that it may stand for."""
@@ -92,11 +106,11 @@ def _allowed(nmse: float) -> float:
     return nmse + max(RELATIVE * nmse, ABSOLUTE)
 
 
-def _collected(expression: Expression, ruler: _Rows, allowed: float) -> Expression:
+def _collected(expression: Expression, rows: _Rows, allowed: float) -> Expression:
     """The canonical form where it is smaller: 0.3*x + 0.5*x is 0.8*x."""
     form = canonical(expression)
     smaller = tree_sizes(form)[-1] < tree_sizes(expression)[-1]
-    return form if smaller and ruler.nmse(form) <= allowed else expression
+    return form if smaller and rows.nmse(form) <= allowed else expression
 
 
 class _Rows:
@@ -127,13 +141,10 @@ class _Rows:
         return value if math.isfinite(value) else math.inf
 
 
-def _numbers(expression: Expression) -> list[int]:
-    """The positions of the numbers that more than one digit is needed for."""
-    return [
-        i
-        for i, node in enumerate(expression.nodes)
-        if node.op == "const" and math.isfinite(node.value or 0.0) and _digits(float(node.value or 0.0)) > 1
-    ]
+def _numbers(expression: Expression, digits: int = 1) -> dict[int, float]:
+    """The numbers that more than so many digits are needed for, by their positions."""
+    found = {i: float(node.value or 0.0) for i, node in enumerate(expression.nodes) if node.op == "const"}
+    return {i: value for i, value in found.items() if math.isfinite(value) and _digits(value) > digits}
 
 
 def _digits(number: float) -> int:
@@ -149,26 +160,25 @@ def _with(expression: Expression, numbers: dict[int, float]) -> Expression:
     return Expression(tuple(nodes), expression.columns)
 
 
-def _shortened(expression: Expression, ruler: _Rows, allowed: float) -> Expression | None:
+def _shortened(expression: Expression, rows: _Rows, allowed: float) -> Expression | None:
     """All numbers to the fewest common digits that the loss allows, then each one further while it lasts.
 
     None where not even all digits are allowed.
     """
-    numbers = {i: float(expression.nodes[i].value or 0.0) for i in _numbers(expression)}
-    current: dict[int, float] = dict(numbers)
-    digits = 17
+    numbers = _numbers(expression)
+    current, digits = dict(numbers), 17
     for common in range(1, 16):
         rounded = {i: _rounded(v, common) for i, v in numbers.items()}
-        if ruler.nmse(_with(expression, rounded)) <= allowed:
+        if rows.nmse(_with(expression, rounded)) <= allowed:
             current, digits = rounded, common
             break
     else:
-        if ruler.nmse(expression) > allowed:
+        if rows.nmse(expression) > allowed:
             return None
     for position in sorted(numbers, key=lambda i: abs(numbers[i])):
         for fewer in range(1, min(digits, 8)):
             shorter = current | {position: _rounded(numbers[position], fewer)}
-            if shorter[position] == current[position] or ruler.nmse(_with(expression, shorter)) <= allowed:
+            if shorter[position] == current[position] or rows.nmse(_with(expression, shorter)) <= allowed:
                 current = shorter
                 break
     return _with(expression, current)
@@ -201,16 +211,14 @@ def _without_idle_terms(
 def _leaving_one_out(expression: Expression) -> list[Expression]:
     """The expression with each summand, factor or absolute value left out in turn, largest first."""
     sizes = tree_sizes(expression)
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int, int]] = []  # the size of what goes, the node, and what stays in its place
     for index, (op, args, _) in enumerate(expression.nodes):
-        if op in ("add", "sub", "mul"):
-            found += [(sizes[args[1]], index, args[0])]
+        if op in ("add", "sub", "mul", "div"):
+            found.append((sizes[args[1]], index, args[0]))
         if op in ("add", "mul"):
-            found += [(sizes[args[0]], index, args[1])]
+            found.append((sizes[args[0]], index, args[1]))
         if op == "abs":
-            found += [(1, index, args[0])]
-        if op == "div":
-            found += [(sizes[args[1]], index, args[0])]
+            found.append((1, index, args[0]))
     found.sort(reverse=True)
     shorter = [_redirected(expression, index, kept) for _, index, kept in found[:MAX_TERMS]]
     return [e for e in shorter if e.inputs]
@@ -253,15 +261,12 @@ def _rebuilt(
     return graph.expression(made[-1], expression.columns)
 
 
-def _recognised(final: Expression, ruler: _Rows, allowed: float) -> tuple[Recognised, ...]:
+def _recognised(final: Expression, rows: _Rows, allowed: float) -> tuple[Recognised, ...]:
     """Values that the numbers may stand for: near the number, and no worse for the loss."""
     found = []
-    for position, node in enumerate(final.nodes):
-        if node.op != "const" or _digits(float(node.value or 0.0)) <= SHORT_ENOUGH:
-            continue
-        number = float(node.value or 0.0)
+    for position, number in _numbers(final, SHORT_ENOUGH).items():
         for name, value in _nearby(number):
-            if ruler.nmse(_with(final, {position: value})) <= allowed:
+            if rows.nmse(_with(final, {position: value})) <= allowed:
                 found.append(Recognised(number, name, value))
                 break
     return tuple(found)
@@ -269,15 +274,7 @@ def _recognised(final: Expression, ruler: _Rows, allowed: float) -> tuple[Recogn
 
 def _nearby(number: float) -> list[tuple[str, float]]:
     """Names of values within `NEAR` of the number, nearest first."""
-    sign, size = ("-" if number < 0 else ""), abs(number)
-    known = [(f"{a}/{b}", a / b) for a, b in _FRACTIONS]
-    for root, value in _ROOTS.items():
-        for a, b in _FACTORS:
-            times = root if a == 1 else f"{a} {root}" if root == "ln 2" else f"{a}{root}"
-            known.append((times if b == 1 else f"{times}/{b}", a * value / b))
-        known.append((f"1/{root}" if root != "ln 2" else "1/ln 2", 1 / value))
-    known += [("π²", math.pi**2), ("1/(2π)", 0.5 / math.pi), ("√(2π)", math.sqrt(2 * math.pi))]
-    near = sorted(
-        (abs(value / size - 1), name, value) for name, value in known if abs(value / size - 1) <= NEAR
-    )
-    return [(sign + name, -value if sign else value) for _, name, value in near]
+    sign, size = ("-", -1.0) if number < 0 else ("", 1.0)
+    apart = {name: abs(value / abs(number) - 1) for name, value in _KNOWN.items()}
+    near = sorted((far, name) for name, far in apart.items() if far <= NEAR)
+    return [(sign + name, size * _KNOWN[name]) for _, name in near]

@@ -83,6 +83,7 @@ class Islands(Population):
             return Draw((), number)
         weights = self._weights(clusters, len(island.members))
         count = min(self.shown, len(clusters))
+        # at low temperature weights underflow to 0, and fewer than `count` could be drawn
         if np.count_nonzero(weights) < count:
             weights = weights + 1e-12
         chosen = generator.choice(len(clusters), size=count, replace=False, p=weights / weights.sum())
@@ -115,7 +116,7 @@ class Islands(Population):
             best = self.islands[number].best
             return best.score if best else -math.inf
 
-        noise = generator.permutation(len(self.islands))  # breaks ties
+        noise = generator.permutation(len(self.islands))  # breaks ties: at first all islands are alike
         order = sorted(range(len(self.islands)), key=lambda i: (strength(i), noise[i]))
         half = len(order) // 2
         for number in order[:half]:

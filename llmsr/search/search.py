@@ -146,6 +146,7 @@ class Search:
                     failed_in_a_row = 0
                 except ProposerFailure as failure:
                     self.totals.failed_prompts += len(group.prompts)
+                    # what a failed prompt owes is asked of later ones, so the budget is spent in full
                     self._wanted += sum(asked.count for asked in group.prompts)
                     failed_in_a_row += 1
                     if failed_in_a_row >= FAILED_PROMPTS:
@@ -168,6 +169,7 @@ class Search:
             number = first + len(prompts)
             count = min(self.settings.samples_per_prompt, self._wanted)
             self._wanted -= count
+            # a generator per prompt: a resumed run draws the same without repeating the draws before
             draw = self.population.draw(np.random.default_rng([self.settings.seed, 0, number]))
             seed = int(np.random.SeedSequence([self.settings.seed, 2, number]).generate_state(1)[0])
             prompts.append(_Asked(number, draw, count, seed, tuple(self._refusals)))
@@ -217,6 +219,7 @@ class Search:
                 self._keep(sample)
             missing += asked.count - len(archived) - len(completions)
             exhausted += not archived and not completions and asked.number > self._last_archived
+        # a proposer that brings nothing at all has no more to bring: a list of texts that is read to its end
         self._wanted = 0 if exhausted else self._wanted + missing
 
     def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
