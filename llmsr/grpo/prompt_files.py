@@ -18,10 +18,9 @@ RAW_ANSWER_TOKENS = 256
 TRAIN, VALIDATION = "llmsr_train.parquet", "llmsr_val.parquet"
 
 
-def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
-    """Write both parquet files; the chat template in place of the model's own comes back, if there is one."""
+def write_prompts(plan: Plan, problems: Sequence[Problem], encoder: ChatTemplate | None) -> None:
+    """Write both parquet files, the one of validation last; `encoder` is what `prompt_encoder` gave."""
     config = plan.config
-    encoder = _encoder(plan)
     form = dataset.prompt_form(config, encoder, config.max_prompt_length)
     if encoder and encoder.plain and not plan.tiny and config.max_response_length < RAW_ANSWER_TOKENS:
         say(
@@ -53,7 +52,6 @@ def write_prompts(plan: Plan, problems: Sequence[Problem]) -> str | None:
         write_seeds(plan.run_dir, seeds)
     dataset.write_parquet(dataset.mixed(train_groups, config.seed), plan.run_dir / TRAIN)
     dataset.write_parquet(dataset.mixed(validation_groups, config.seed), plan.run_dir / VALIDATION)
-    return encoder.template if encoder else None
 
 
 def _check_room(plan: Plan) -> None:
@@ -71,7 +69,7 @@ def _check_room(plan: Plan) -> None:
         )
 
 
-def _encoder(plan: Plan) -> ChatTemplate | None:
+def prompt_encoder(plan: Plan) -> ChatTemplate | None:
     """The model's way from messages to tokens; None in a dry run that cannot reach the model."""
     from llmsr.proposers.transformers_model import load_tokenizer
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from llmsr.grpo.export import (
 )
 from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan, memory_sentences
 from llmsr.grpo.progress import Progress, StepMetrics, Stuck, say
-from llmsr.grpo.prompt_files import TRAIN, VALIDATION, write_prompts
+from llmsr.grpo.prompt_files import TRAIN, VALIDATION, prompt_encoder, write_prompts
 from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
 from llmsr.grpo.run_record import write_run_files
@@ -81,11 +82,14 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if not config.dry_run:
             last = max((sample.number for sample in samples), default=0)
             set_number(plan.run_dir, last)
-        template = write_prompts(plan, problems)
+        encoder = prompt_encoder(plan)
+        prompts = partial(write_prompts, plan, problems, encoder)
         metrics_path = _metrics_path(plan)
+        template = encoder.template if encoder else None
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
         write_config(verl, plan.run_dir)
         if config.dry_run:
+            prompts()
             print(_dry_run_text(plan, overrides))
             return {}
         say(f"the run is in {plan.run_dir}")
@@ -99,8 +103,10 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             if finished >= plan.steps:
                 say("all steps were trained; the model is exported")
             elif plan.trainer == "verl":
-                train_with_verl(plan, overrides, metrics_path, on_step)
+                # VERL imports for longer than the prompts take
+                train_with_verl(plan, overrides, metrics_path, on_step, meanwhile=prompts)
             else:
+                prompts()
                 _train_locally(plan, on_step)
             complete = True
         except Stuck as stuck:

@@ -13,7 +13,7 @@ from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.grpo.memory import read_seeds
 from llmsr.grpo.plan import EMBEDDED, make_plan
-from llmsr.grpo.prompt_files import write_prompts
+from llmsr.grpo.prompt_files import prompt_encoder, write_prompts
 from llmsr.grpo.run_choice import check_start, stored_settings
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
@@ -95,11 +95,13 @@ def test_a_continued_run_keeps_the_seeds_of_its_memory(begun, tmp_path):
         archive.append(Sample(number=1, completion="", evaluation=evaluation))
     given |= {"memory": "puct", "warm_start": str(tmp_path / "earlier"), "workers": 1}
     problems = [load_problem("plane", given["spec_path"], given["data_dir"])]
-    write_prompts(write(given), problems)
+    plan = write(given)
+    write_prompts(plan, problems, prompt_encoder(plan))
     before = read_seeds(run_dir)
     assert len(before["plane"]) == 2
     shutil.rmtree(tmp_path / "earlier")
-    write_prompts(continued(**given), problems)
+    plan = continued(**given)
+    write_prompts(plan, problems, prompt_encoder(plan))
     assert read_seeds(run_dir) == before
 
 

@@ -135,9 +135,15 @@ def check_model(model_path: str, trust_remote_code: bool = False) -> None:
 
 
 def train_with_verl(
-    plan: Plan, overrides: Sequence[str], metrics_path: Path, on_step: Callable[[StepMetrics], object]
+    plan: Plan,
+    overrides: Sequence[str],
+    metrics_path: Path,
+    on_step: Callable[[StepMetrics], object],
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Run VERL to its end; its output goes to logs/, every finished step to `on_step`.
+
+    `meanwhile` is called while VERL starts; it may write what VERL waits for.
 
     `UserError` if it fails; KeyboardInterrupt ends it first.
     """
@@ -156,6 +162,7 @@ def train_with_verl(
         offset = 0
         engines = EngineWatch(log)
         try:
+            meanwhile()
             while True:
                 code = process.poll()
                 for behind, metrics in read_verl_metrics(metrics_path, offset):
