@@ -9,6 +9,7 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -18,6 +19,7 @@ from llmsr.grpo.verl.metrics import read_verl_metrics
 from llmsr.sample import Sample, is_llm_sample
 
 SPLITS = ("train", "test_id", "test_ood")
+PEAK, MFU = "actor/perf/max_memory_allocated_gb", "perf/mfu/actor"
 MARKS = (128, 256, 512, 1024, 1920)
 
 
@@ -58,10 +60,20 @@ def lines(folder: Path, samples: list[Sample]) -> list[str]:
         phases = [f"{n} {statistics.median([m.phases.get(n, 0.0) for m in steps]):.2f}" for n in names]
         whole = statistics.median([metrics.seconds for metrics in steps])
         told.append(f"seconds a step, median: {whole:.2f} ({', '.join(phases)})")
+    told += list(_passes(logs))
     for path in sorted(folder.parent.glob(f"{folder.name}*.usage.jsonl")):
         summary = json.loads(path.read_text().splitlines()[-1]).get("summary")
         told.append(f"{path.name}: {json.dumps(summary) if summary else 'still running or killed'}")
     return told
+
+
+def _passes(logs: Sequence[Path]) -> Iterator[str]:
+    """VERL's own figures of its passes: the peak that they allocate, the share of the GPU's arithmetic."""
+    records = [json.loads(line)["data"] for path in logs for line in path.read_text().splitlines()]
+    peaks = [data[PEAK] for data in records if PEAK in data]
+    if peaks:
+        share = statistics.median([data[MFU] for data in records if MFU in data])
+        yield f"peak of the training process: {max(peaks):.1f} GiB; MFU as VERL counts it: {share:.0%}"
 
 
 def _error(sample: Sample) -> float:

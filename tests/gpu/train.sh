@@ -7,6 +7,8 @@
 #   islands     islands in the prompt, plain advantages; the same
 #   lora        adapters of rank 16, 6 steps, merged and verified
 #   two         as none, over two GPUs, 8 steps
+#   chat        the README's training command with MODEL, a chat model: what its prompts are worth, 40 steps of 32 x 5
+#               answers, every answer archived once, the exported model served by vLLM
 #   search      --proposer vllm on the same model, as many samples as STEPS steps have, for each of SEEDS
 # Each part's run lies in OUT/<part>-s<seed>, with OUT/<run>.log and OUT/<run>.usage.jsonl (memory, seconds)
 # beside it. EXTRA are flags of trainings, SEARCH_EXTRA of searches, OVERRIDES keys of VERL. Runs that share a
@@ -74,6 +76,13 @@ for part in $PARTS; do
       training lora "${fresh[@]}" --seed 1 --lora_rank 16 --budget $((6 * ANSWERS)) ;;
     two)
       training two "${fresh[@]}" --seed 1 --gpus 2 --budget $((8 * ANSWERS)) ;;
+    chat)
+      python tests/gpu/prompt_trial.py "$MODEL" "$OUT/prompts.jsonl" | tee "$OUT/prompts.txt"
+      if [ ! -d "$OUT/chat/checkpoints/final" ]; then
+        record chat python main.py --use_rl --trainer verl --problem_name "$PROBLEM" --model_path "$MODEL" --epochs 10 \
+          --batch_size 32 --learning_rate 1e-6 --rollout_n 5 --output_dir "$OUT/chat" ${EXTRA:-} -- ${OVERRIDES:-} &&
+          { python tests/gpu/check_run.py "$OUT/chat" --steps 40 --vllm || failed=1; }
+      fi ;;
     search)
       for seed in $SEEDS; do
         run=search-s$seed
