@@ -51,7 +51,7 @@ def read(state: Duty, completion: str, versions: Mapping[str, str]) -> Skeleton 
     from llmsr.completion.answer import NoBody, read_completion
     from llmsr.expression import Refusal
     from llmsr.expression.canonical import canonicalize
-    from llmsr.expression.complexity import complexity
+    from llmsr.expression.graph import complexity
     from llmsr.expression.printing.source import to_numpy_body
     from llmsr.problem.bodies import read_as_meant
 

@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 from llmsr.completion.answer import NoBody, read_completion  # noqa: E402
 from llmsr.expression import Expression, Refusal, evaluate, parse  # noqa: E402
 from llmsr.expression.canonical import canonicalize  # noqa: E402
-from llmsr.expression.complexity import complexity  # noqa: E402
+from llmsr.expression.graph import complexity  # noqa: E402
 from llmsr.fitting import fit  # noqa: E402
 from llmsr.problem.bodies import read_as_meant  # noqa: E402
 from llmsr.problem.loading import Problem, load_problem  # noqa: E402

@@ -11,28 +11,10 @@ import math
 
 import numpy as np
 
-from llmsr.expression.graph import OPS, Expression
-from llmsr.expression.terms import COMMUTATIVE, ONE, Power, Terms, is_whole, number_text, snap
+from llmsr.expression.graph import Expression
+from llmsr.expression.operations import COMMUTATIVE, EVEN, LATTICE, ODD, OPS
+from llmsr.expression.terms import ONE, Power, Terms, is_whole, number_text, snap
 
-ODD = frozenset(
-    {
-        "sin",
-        "tan",
-        "arcsin",
-        "arctan",
-        "sinh",
-        "tanh",
-        "arcsinh",
-        "arctanh",
-        "cbrt",
-        "erf",
-        "sign",
-        "rint",
-        "trunc",
-    }
-)
-EVEN = frozenset({"cos", "cosh"})
-_ASSOCIATIVE = frozenset({"minimum", "maximum", "fmin", "fmax", "and", "or"})
 _MAX_EXPONENT = 1e9
 _E = number_text(math.e)
 
@@ -285,7 +267,7 @@ class Algebra(Terms):
                 return self.intern("fn", ("ne" if inner.data[0] == "eq" else "eq", inner.data[1]))
             if op == "where" and args[1] == args[2]:
                 return args[1]
-        if op in _ASSOCIATIVE:
+        if op in LATTICE:
             return self._lattice(op, args)
         if op in COMMUTATIVE:
             args = tuple(sorted(args))

@@ -18,7 +18,8 @@ from hashlib import sha256
 
 from llmsr.expression.algebra import normal_form
 from llmsr.expression.graph import Expression, Graph
-from llmsr.expression.terms import COMMUTATIVE, Power, Terms, digest, number_text
+from llmsr.expression.operations import COMMUTATIVE
+from llmsr.expression.terms import Power, Terms, digest, number_text
 
 
 @dataclass(frozen=True)

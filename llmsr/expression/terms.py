@@ -6,7 +6,7 @@ import math
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from llmsr.expression.graph import OPS
+from llmsr.expression.operations import COMMUTATIVE, NONNEGATIVE, OPS
 
 DIGITS = 13
 """Numbers that agree to so many significant digits are the same number."""
@@ -42,31 +42,6 @@ class Term(NamedTuple):
 
 
 ONE = Power()
-COMMUTATIVE = frozenset(
-    {"hypot", "minimum", "maximum", "fmin", "fmax", "logaddexp", "eq", "ne", "and", "or", "xor"}
-)
-_TOTAL = frozenset(
-    {
-        *(
-            "abs",
-            "sign",
-            "cbrt",
-            "exp",
-            "exp2",
-            "expm1",
-            "sin",
-            "cos",
-            "tan",
-            "arctan",
-            "sinh",
-            "cosh",
-            "tanh",
-        ),
-        *("arcsinh", "floor", "ceil", "rint", "trunc", "expit", "erf", "erfc", "arctan2", "hypot", "minimum"),
-        *("maximum", "fmin", "fmax", "logaddexp", "copysign", "heaviside", "where"),
-    }
-)
-_NONNEGATIVE = frozenset({"abs", "exp", "exp2", "expit", "erfc", "hypot", "cosh"})
 
 
 def digest(*parts: str) -> str:
@@ -143,9 +118,9 @@ class Terms:
         else:
             op, children = data
             values = children[1:] if op == "where" else children
-            boolean = OPS[op].boolean
-            total = boolean or (op in _TOTAL and all(terms[t].total for t in values))
-            positive = boolean or op in _NONNEGATIVE
+            row = OPS[op]
+            total = row.boolean or (row.total and all(terms[t].total for t in values))
+            positive = row.boolean or op in NONNEGATIVE
             if op in ("where", "minimum", "maximum"):
                 positive = all(terms[t].nonnegative for t in values)
         return Term(kind, data, total, positive, any(terms[t].has_params for t in children), children)

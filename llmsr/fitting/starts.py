@@ -18,7 +18,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from llmsr.expression.graph import OPS, Expression, Node
+from llmsr.expression.graph import Expression, Node
+from llmsr.expression.operations import OPS
 
 _PLAIN = np.array([[1.0, 0.1, -1.0, 10.0, 0.5, 2.0, -0.1, 3.0, 0.01, 30.0]])
 _EXPONENTS = np.array([[2.0, 0.5, 1.0, 3.0, -1.0, 1.5, 4.0, -0.5, -2.0, 0.25]])

@@ -9,9 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from llmsr.expression.complexity import complexity
 from llmsr.expression.derive import derivatives
-from llmsr.expression.graph import Expression
+from llmsr.expression.graph import Expression, complexity
 from llmsr.refinement.rows import NumberedGraph, node_values, orthonormal, project_out
 from llmsr.refinement.terms import Term, Terms, multiplied
 from llmsr.refinement.unshared import Edit, Editor, Product, Unshared

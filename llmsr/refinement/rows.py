@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsr.expression.graph import OPS, Graph, Node
+from llmsr.expression.graph import Graph, Node
+from llmsr.expression.operations import OPS
 from llmsr.problem.loading import Split
 
 ROWS = 256

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from llmsr.expression.complexity import complexity
-from llmsr.expression.graph import Expression, Graph, Node
+from llmsr.expression.graph import Expression, Graph, Node, complexity
 
 MAX_NODES = 400
 

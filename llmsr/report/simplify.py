@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmsr.expression.canonical import canonical
-from llmsr.expression.complexity import tree_sizes
-from llmsr.expression.graph import Expression, Graph, Node, evaluate
+from llmsr.expression.graph import Expression, Graph, Node, evaluate, tree_sizes
 from llmsr.expression.printing.infix import fill
 from llmsr.problem.loading import Split
 

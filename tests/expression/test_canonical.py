@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from strategies import COLUMNS, build, random_expression
 
 from llmsr.expression.canonical import canonical, canonical_hash, canonicalize, family
-from llmsr.expression.graph import OPS, Expression, Graph, evaluate
+from llmsr.expression.graph import Expression, Graph, evaluate
+from llmsr.expression.operations import OPS
 
 EQUAL = [
     ("x + v", "v + x"),

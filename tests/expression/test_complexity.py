@@ -7,8 +7,7 @@ import time
 import pytest
 from strategies import build
 
-from llmsr.expression.complexity import CEILING, complexity
-from llmsr.expression.graph import Graph
+from llmsr.expression.graph import CEILING, Graph, complexity
 
 
 @pytest.mark.parametrize(

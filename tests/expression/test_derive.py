@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from llmsr.expression import parse
 from llmsr.expression.derive import derivatives, linear_params
-from llmsr.expression.graph import OPS, Expression, Graph, evaluate
+from llmsr.expression.graph import Expression, Graph, evaluate
+from llmsr.expression.operations import OPS
 
 UNARY = sorted(name for name, op in OPS.items() if op.arity == 1 and not op.boolean and name != "digamma")
 SMOOTH_BINARY = (
@@ -34,7 +35,7 @@ def partial(expression: Expression, param: int, inputs: np.ndarray, theta: np.nd
     graph = Graph(100_000)
     place: list[int] = []
     for node in found.nodes:
-        place.append(graph._intern(node._replace(args=tuple(place[a] for a in node.args))))
+        place.append(graph.intern(node._replace(args=tuple(place[a] for a in node.args))))
     part = graph.expression(place[found.partials[found.params.index(param)]], expression.columns)
     return evaluate(part, inputs, theta)
 

@@ -14,7 +14,8 @@ from latex_reader import LatexReader
 from strategies import COLUMNS, build, random_expression
 
 from llmsr.expression import parse
-from llmsr.expression.graph import OPS, Expression, Graph, evaluate
+from llmsr.expression.graph import Expression, Graph, evaluate
+from llmsr.expression.operations import OPS
 from llmsr.expression.printing import (
     callable_for,
     to_latex,

@@ -11,7 +11,8 @@ from llmsr.expression import parse
 from llmsr.expression.derive import derivatives
 from llmsr.expression.engine import numpy_engine
 from llmsr.expression.engine.tape import compile_tape
-from llmsr.expression.graph import OPS, Graph, evaluate
+from llmsr.expression.graph import Graph, evaluate
+from llmsr.expression.operations import OPS
 
 numba_engine = pytest.importorskip("llmsr.expression.engine.numba_engine")
 ENGINES = [numpy_engine, numba_engine]
@@ -35,7 +36,7 @@ def reference(expression, inputs, target, theta):
     full[list(found.params)] = theta
     graph, place = Graph(100_000), []
     for node in found.nodes:
-        place.append(graph._intern(node._replace(args=tuple(place[a] for a in node.args))))
+        place.append(graph.intern(node._replace(args=tuple(place[a] for a in node.args))))
     rows = [evaluate(graph.expression(place[p], expression.columns), inputs, full) for p in found.partials]
     matrix = np.vstack([*rows, target - evaluate(expression, inputs, full)])
     return matrix @ matrix.T

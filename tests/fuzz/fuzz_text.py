@@ -23,7 +23,7 @@ def check_text(text: str) -> str:
     from llmsr.completion.answer import NoBody, read_completion
     from llmsr.expression import Refusal, parse
     from llmsr.expression.canonical import canonicalize
-    from llmsr.expression.complexity import complexity
+    from llmsr.expression.graph import complexity
     from llmsr.expression.printing.latex import to_latex
     from llmsr.expression.printing.line import to_text
 
@@ -66,7 +66,7 @@ def main() -> None:
     with atheris.instrument_imports(include=["llmsr", "ast"]):
         import llmsr.completion.answer
         import llmsr.expression.canonical
-        import llmsr.expression.complexity
+        import llmsr.expression.graph
         import llmsr.expression.printing.latex
         import llmsr.expression.printing.line  # noqa: F401
 

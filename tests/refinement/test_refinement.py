@@ -8,8 +8,7 @@ import pytest
 from llmsr.evaluator import Evaluator
 from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash, canonicalize
-from llmsr.expression.complexity import complexity
-from llmsr.expression.graph import Expression, evaluate
+from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.fitting import fit
 from llmsr.problem.loading import Split, load_problem
 from llmsr.refinement.edits import bound, drop, fix, free, swap

@@ -16,7 +16,8 @@ from strategies import random_expression
 
 from llmsr.expression import Refusal, parse
 from llmsr.expression.canonical import canonical
-from llmsr.expression.graph import OPS, Expression, evaluate
+from llmsr.expression.graph import Expression, evaluate
+from llmsr.expression.operations import OPS
 from llmsr.expression.printing.source import to_numpy_source
 from llmsr.expression.printing.symbolic import lambdify
 from llmsr.proposers.grammar import random_body

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from llmsr.expression.graph import OPS
+from llmsr.expression.operations import OPS
 
 _TOKEN = re.compile(r"\\begin\{\w+\}|\\end\{\w+\}|\\\\|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|\S")
 _COMPARISONS = {"<": "lt", r"\leq": "le", ">": "gt", r"\geq": "ge", "=": "eq", r"\neq": "ne"}

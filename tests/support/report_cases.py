@@ -6,8 +6,7 @@ import numpy as np
 from small_spec import spec_of
 
 from llmsr.expression import parse
-from llmsr.expression.complexity import complexity
-from llmsr.expression.graph import Expression, evaluate
+from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.fitting.metrics import split_nmse
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import parse_spec

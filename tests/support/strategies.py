@@ -7,7 +7,8 @@ import random
 
 from hypothesis import strategies as st
 
-from llmsr.expression.graph import OPS, Expression, Graph
+from llmsr.expression.graph import Expression, Graph
+from llmsr.expression.operations import OPS
 
 COLUMNS = ("x", "v", "t")
 _FUNCTIONS = {op for op in OPS if op not in ("and", "or", "not")}

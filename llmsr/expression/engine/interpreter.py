@@ -6,43 +6,23 @@ An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, .
 then loop and data of exp and log.
 """
 
-# mypy: disable-error-code="call-arg"
+# mypy: disable-error-code="call-arg, no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
 import math
 
 import numpy as np
 
-from llmsr.expression.engine.arithmetic import (
-    ABS,
-    ADD,
-    DIV,
-    MUL,
-    NEG,
-    SIGN,
-    SUB,
-    arithmetic,
-    scaled,
-    signed,
-    sizes,
-)
+from llmsr.expression.engine.addresses import call_loop, integers, numbers
 from llmsr.expression.engine.compiling import callback, jit
-from llmsr.expression.engine.foreign import call_loop, integers, numbers
-from llmsr.expression.engine.fusion import MUL_ADD, MUL_MUL, MUL_NEG, MUL_SUB, SUB_MUL, fused
+from llmsr.expression.engine.elementwise import choose, elementwise, magnitudes, scaled, signed
 from llmsr.expression.engine.trigonometry import sine_and_cosine
+from llmsr.expression.operations import CALL, COPY, OR, POWER, TRIG, WHERE
 
 WIDTH = 17
-CALL1, CALL2, COPY, WHERE, TRIG = 0, 1, 2, 3, 4
-POWER, POWER_BY_LOG, POSITIVE_BY_LOG, UNIFORM_BASE = range(27, 31)
-NATIVE = {
-    name: 6 + i
-    for i, name in enumerate(
-        ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "isnan", "isinf", "isfinite")
-    )
-}
-NATIVE |= {"copy": COPY, "where": WHERE, "sin": TRIG, "cos": TRIG, "sincos": TRIG}
-NATIVE |= {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "neg": NEG, "abs": ABS, "sign": SIGN}
-NATIVE |= {"mul_mul": MUL_MUL, "mul_add": MUL_ADD, "mul_sub": MUL_SUB, "sub_mul": SUB_MUL, "mul_neg": MUL_NEG}
+CALL_TWO, POWER_BY_LOG, POSITIVE_BY_LOG, UNIFORM_BASE = range(OR + 1, OR + 5)
+"""Branches that an operation's own opcode becomes: a function of two arguments; a power of a feature, of a
+positive feature, of a number."""
 
 
 @jit
@@ -58,53 +38,15 @@ def wide(address, stride, width, spare):
 
 
 @jit
-def native(opcode, a, b, c, out):
-    n = len(out)
-    if opcode == 2:
-        for i in range(n):
-            out[i] = a[i]
-    elif opcode == 3:
-        for i in range(n):
-            out[i] = b[i] if a[i] != 0.0 else c[i]
-    elif opcode == 6:
-        for i in range(n):
-            out[i] = 1.0 if a[i] < b[i] else 0.0
-    elif opcode == 7:
-        for i in range(n):
-            out[i] = 1.0 if a[i] <= b[i] else 0.0
-    elif opcode == 8:
-        for i in range(n):
-            out[i] = 1.0 if a[i] > b[i] else 0.0
-    elif opcode == 9:
-        for i in range(n):
-            out[i] = 1.0 if a[i] >= b[i] else 0.0
-    elif opcode == 10:
-        for i in range(n):
-            out[i] = 1.0 if a[i] == b[i] else 0.0
-    elif opcode == 11:
-        for i in range(n):
-            out[i] = 1.0 if a[i] != b[i] else 0.0
-    elif opcode == 12:
-        for i in range(n):
-            out[i] = 1.0 if (a[i] != 0.0) & (b[i] != 0.0) else 0.0
-    elif opcode == 13:
-        for i in range(n):
-            out[i] = 1.0 if (a[i] != 0.0) | (b[i] != 0.0) else 0.0
-    elif opcode == 14:
-        for i in range(n):
-            out[i] = 1.0 if (a[i] != 0.0) != (b[i] != 0.0) else 0.0
-    elif opcode == 15:
-        for i in range(n):
-            out[i] = 1.0 if a[i] == 0.0 else 0.0
-    elif opcode == 16:
-        for i in range(n):
-            out[i] = 1.0 if a[i] != a[i] else 0.0
-    elif opcode == 17:
-        for i in range(n):
-            out[i] = 1.0 if abs(a[i]) == np.inf else 0.0
+def _elementwise(line, a, b, out):
+    """Runs an instruction on operands at the addresses `a` and `b`."""
+    width = len(out)
+    if line[6] == 0:
+        elementwise(line[0], numbers(a, 1)[0], numbers(b, width), out)
+    elif line[9] == 0:
+        elementwise(line[0], numbers(a, width), numbers(b, 1)[0], out)
     else:
-        for i in range(n):
-            out[i] = 1.0 if abs(a[i]) < np.inf else 0.0
+        elementwise(line[0], numbers(a, width), numbers(b, width), out)
 
 
 @jit
@@ -140,7 +82,7 @@ def _power(line, row, width, spare, loops_address):
             return False
         scaled(numbers(b, width), math.log(base), work)
     elif opcode == POWER:
-        if line[6] == 0 or line[9] != 0 or sizes(numbers(a, width), work) == 0:
+        if line[6] == 0 or line[9] != 0 or magnitudes(numbers(a, width), work) == 0:
             return False
         logs = spare + 8 * width
         _call_one(line[15], line[16], spare, 8, logs, width, loops_address)
@@ -164,43 +106,32 @@ def run(code_address, size, row, width, spare, loops_address):
     second_spare = spare + 8 * width
     third_spare = second_spare + 8 * width
     for i in range(size):
-        line = i * WIDTH
-        opcode = code[line]
-        out_address = code[line + 3]
-        a = code[line + 4] + row * code[line + 5]
-        if opcode == 4:
-            source = wide(a, code[line + 6], width, spare)
+        line = code[i * WIDTH : (i + 1) * WIDTH]
+        opcode, out_address = line[0], line[3]
+        a = line[4] + row * line[5]
+        b = line[7] + row * line[8]
+        if COPY <= opcode <= OR:
+            _elementwise(line, a, b, numbers(out_address, width))
+        elif opcode == CALL:
+            _call_one(line[1], line[2], a, line[6], out_address, width, loops_address)
+        elif opcode == TRIG:
+            source = wide(a, line[6], width, spare)
             sines = out_address if out_address != 0 else second_spare
-            cosines = code[line + 7] if code[line + 7] != 0 else third_spare
+            cosines = line[7] if line[7] != 0 else third_spare
             if not sine_and_cosine(source, numbers(sines, width), numbers(cosines, width)):
-                _call_one(code[line + 1], code[line + 2], a, code[line + 6], sines, width, loops_address)
-                _call_one(code[line + 8], code[line + 9], a, code[line + 6], cosines, width, loops_address)
-        elif opcode == 0:
-            _call_one(code[line + 1], code[line + 2], a, code[line + 6], out_address, width, loops_address)
-        elif ADD <= opcode <= SIGN:
-            b = code[line + 7] + row * code[line + 8]
-            arithmetic(opcode, a, code[line + 6], b, code[line + 9], out_address, width)
-        elif opcode >= MUL_MUL:
-            b = code[line + 7] + row * code[line + 8]
-            c = code[line + 10] + row * code[line + 11]
-            fused(opcode, a, b, code[line + 9], c, code[line + 12], out_address, width)
-        elif opcode >= POWER and _power(code[line : line + WIDTH], row, width, spare, loops_address):
-            continue
-        elif opcode == CALL2 or opcode >= POWER:
+                _call_one(line[1], line[2], a, line[6], sines, width, loops_address)
+                _call_one(line[8], line[9], a, line[6], cosines, width, loops_address)
+        elif opcode == WHERE:
+            condition = wide(a, line[6], width, spare)
+            yes = wide(b, line[9], width, second_spare)
+            no = wide(line[10] + row * line[11], line[12], width, third_spare)
+            choose(condition, yes, no, numbers(out_address, width))
+        elif opcode == CALL_TWO or not _power(line, row, width, spare, loops_address):
             loops[0] = a
-            loops[1] = code[line + 7] + row * code[line + 8]
+            loops[1] = b
             loops[2] = out_address
             loops[4] = width
-            loops[8] = code[line + 6]
-            loops[9] = code[line + 9]
+            loops[8] = line[6]
+            loops[9] = line[9]
             loops[10] = 8
-            call_loop(code[line + 1], loops_address, loops_address + 32, loops_address + 64, code[line + 2])
-        else:
-            first = wide(a, code[line + 6], width, spare)
-            second = first
-            third = first
-            if opcode == 3 or 6 <= opcode <= 14:
-                second = wide(code[line + 7] + row * code[line + 8], code[line + 9], width, second_spare)
-            if opcode == 3:
-                third = wide(code[line + 10] + row * code[line + 11], code[line + 12], width, third_spare)
-            native(opcode, first, second, third, numbers(out_address, width))
+            call_loop(line[1], loops_address, loops_address + 32, loops_address + 64, line[2])

@@ -6,7 +6,6 @@ see `compiling`.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmsr.expression.engine.addresses import clock_address, loop_address
 from llmsr.expression.engine.compiling import alone, jit, note_complete
 from llmsr.expression.engine.interpreter import (
-    CALL1,
-    CALL2,
-    NATIVE,
+    CALL_TWO,
     POSITIVE_BY_LOG,
-    POWER,
     POWER_BY_LOG,
-    TRIG,
     UNIFORM_BASE,
     WIDTH,
     run,
 )
 from llmsr.expression.engine.sums import FIELDS, expired, gradient, gradient_of, gram, gram_of
 from llmsr.expression.engine.tape import FEATURE, REGISTER, UNIFORM, Tape
-from llmsr.expression.engine.ufunc_loops import loop_address
-from llmsr.expression.graph import OPS
+from llmsr.expression.operations import CALL, COPY, OPS, POWER, TRIG
 
 __all__ = ["NAME", "Program", "bind", "expired", "first_use", "gradient", "gram", "jit"]
 NAME = "numba"
@@ -60,20 +55,13 @@ class Program:
     arrays: tuple[np.ndarray, ...]
 
 
-def _clock_address() -> int:
-    library = ctypes.CDLL(None)
-    address = ctypes.cast(library.clock_gettime, ctypes.c_void_p).value
-    if address is None:
-        raise OSError("no clock_gettime")
-    return address
-
-
 _ADDRESSES: dict[str, tuple[int, int]] = {
-    name: loop_address(op.kernel)  # type: ignore[arg-type]
-    for name, op in OPS.items()
-    if name not in NATIVE or name in ("sin", "cos")
+    name: loop_address(row.function)  # type: ignore[arg-type]
+    for name, row in OPS.items()
+    if row.opcode in (CALL, TRIG, POWER) and not row.boolean
 }
-_CLOCK = _clock_address()
+_OPCODES = {name: row.opcode for name, row in OPS.items()} | {"copy": COPY, "sincos": TRIG}
+_CLOCK = clock_address()
 
 
 # what an address in a program's code is counted from; plain numbers are counted from 0 in steps of 1
@@ -111,9 +99,11 @@ def _assembled(tape: Tape) -> _Code:
     lines = [(i, True) for i in tape.uniform_program] + [(i, False) for i in tape.row_program]
     for instruction, uniform in lines:
         op, args = instruction.op, instruction.args
-        opcode = NATIVE.get(op)
-        if opcode is None:
-            opcode = CALL1 if len(args) == 1 else CALL2
+        opcode = _OPCODES[op]
+        if opcode == CALL and len(args) == 2:
+            opcode = CALL_TWO
+        if opcode >= COPY and len(args) == 1:
+            args = args * 2  # the loops of one argument read no other one
         home = _SLOT if uniform else _REGISTER
         line = [opcode, *_ADDRESSES.get(op, (0, 0)), instruction.dst]
         space = [_PLAIN, _PLAIN, _PLAIN, home]
@@ -137,7 +127,6 @@ def _assembled(tape: Tape) -> _Code:
         if op == "pow":
             if not uniform:
                 powers.append((len(numbers) // WIDTH, args))
-            line[0] = POWER
             line += (0, 8, 8, *_ADDRESSES["exp"], *_ADDRESSES["log"])
         numbers += line
         numbers += _PADDING[len(line) :]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.engine.tape import FEATURE, REGISTER, Tape
-from llmsr.expression.graph import OPS
+from llmsr.expression.operations import OPS
 
 NAME = "numpy"
 BLOCK = 4096
@@ -54,21 +54,6 @@ def uniforms(tape: Tape, theta: np.ndarray) -> np.ndarray:
     return out
 
 
-def _fused(op: str, args: list[Any], out: np.ndarray) -> None:
-    """A product of the first two arguments, and what is done with it and the third."""
-    np.multiply(args[0], args[1], out=out)
-    if op == "mul_mul":
-        np.multiply(out, args[2], out=out)
-    elif op == "mul_add":
-        np.add(out, args[2], out=out)
-    elif op == "mul_sub":
-        np.subtract(out, args[2], out=out)
-    elif op == "sub_mul":
-        np.subtract(args[2], out, out=out)
-    else:
-        np.negative(out, out=out)
-
-
 def run_block(
     tape: Tape, slots: np.ndarray, features: np.ndarray, start: int, stop: int, registers: np.ndarray
 ) -> np.ndarray:
@@ -91,9 +76,6 @@ def run_block(
             if instruction.op == "sincos":
                 np.sin(args[0], out=out)
                 np.cos(args[0], out=registers[instruction.second, :width])
-                continue
-            if "_" in instruction.op:
-                _fused(instruction.op, args, out)
                 continue
             op = OPS[instruction.op]
             if isinstance(op.kernel, np.ufunc):

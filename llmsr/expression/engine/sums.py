@@ -12,8 +12,7 @@ import time
 import numpy as np
 from numba import carray
 
-from llmsr.expression.engine.compiling import callback, jit, jit_reassociating
-from llmsr.expression.engine.foreign import (
+from llmsr.expression.engine.addresses import (
     call_clock,
     call_gradient,
     call_gram,
@@ -22,6 +21,7 @@ from llmsr.expression.engine.foreign import (
     numbers,
     pointer,
 )
+from llmsr.expression.engine.compiling import callback, jit, jit_reassociating
 
 # the entries of a program's vector: addresses of compiled functions and arrays, and counts
 GRAM, GRADIENT, RUN, CLOCK, DEADLINE = 0, 1, 2, 3, 4

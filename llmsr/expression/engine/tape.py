@@ -7,25 +7,31 @@ program* does the rest, block by block, in registers that stay in the cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from llmsr.expression.derive import Derivatives
-from llmsr.expression.graph import OPS, Node
+from llmsr.expression.graph import Graph, Node, pruned, values_of
+from llmsr.expression.operations import OPS
+from llmsr.expression.symbol import Symbol
 
 FEATURE, UNIFORM, REGISTER = 0, 1, 2
-FUSED = {"mul": "mul_mul", "add": "mul_add", "sub": "mul_sub", "neg": "mul_neg"}
-"""Instructions that multiply their first two arguments and then do what the key says with the third."""
+FEATURE_BLOCK = 16384  # rows
+TWINS = {"sin": "cos", "cos": "sin"}
+
+Place = tuple[int, int]
+"""(FEATURE, UNIFORM or REGISTER; index)"""
 
 
 class Instruction(NamedTuple):
-    """`op(args)` into `dst`; an argument is (where, index), where is FEATURE, UNIFORM or REGISTER."""
+    """`op(args)` into register or slot `dst`; `op` is an operation, "copy" or "sincos"."""
 
     op: str
     dst: int
-    args: tuple[tuple[int, int], ...]
+    args: tuple[Place, ...]
     second: int = -1  # the place of the cosine, where `op` is "sincos"
 
 
@@ -47,7 +53,7 @@ class Tape:
     feature_nodes: tuple[int, ...]
     row_program: tuple[Instruction, ...]
     n_registers: int
-    partials: tuple[tuple[int, int], ...]
+    partials: tuple[Place, ...]
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What engines worked out from the tape alone, by their names."""
 
@@ -60,36 +66,16 @@ class Tape:
         """The feature rows, shape (features, rows), for input columns of shape (columns, rows)."""
         rows = columns.shape[1]
         out = np.empty((len(self.feature_nodes), rows))
-        wanted = {node: i for i, node in enumerate(self.feature_nodes)}
-        needed = self._needed_columns()
-        step = 16384
+        if not self.feature_nodes:
+            return out
+        nodes, features = pruned(self.nodes, self.feature_nodes)
         with np.errstate(all="ignore"):
-            for start in range(0, rows, step):
-                block = slice(start, min(start + step, rows))
-                values: dict[int, np.ndarray] = {}
-                for index in needed:
-                    node = self.nodes[index]
-                    value: np.ndarray
-                    if node.op == "const":
-                        value = np.asarray(node.value, dtype=np.float64)
-                    elif node.op == "column":
-                        value = columns[int(node.value or 0), block]
-                    else:
-                        value = OPS[node.op].kernel(*(values[a] for a in node.args))
-                    values[index] = value
-                    if index in wanted:
-                        out[wanted[index], block] = value
+            for start in range(0, rows, FEATURE_BLOCK):
+                block = slice(start, min(start + FEATURE_BLOCK, rows))
+                values = values_of(nodes, columns[:, block], ())
+                for row, feature in enumerate(features):
+                    out[row, block] = values[feature]
         return out
-
-    def _needed_columns(self) -> list[int]:
-        needed: set[int] = set()
-        stack = list(self.feature_nodes)
-        while stack:
-            index = stack.pop()
-            if index not in needed:
-                needed.add(index)
-                stack.extend(self.nodes[index].args)
-        return sorted(needed)
 
 
 def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
@@ -98,246 +84,139 @@ def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
     Beyond `max_features` column-only results the remaining ones are computed in the row program, which
     bounds memory.
     """
-    nodes, root, partials = _lowered(derivatives)
-    params = derivatives.params
+    nodes, outputs = _lowered(derivatives)
     kinds = _kinds(nodes)
-    return _Assembler(nodes, kinds, root, partials, params, max_features).tape()
+    features = _features(nodes, kinds, outputs, max_features)
+    places: dict[int, Place] = {node: (FEATURE, i) for i, node in enumerate(features)}
+    leaves = {op: [i for i, node in enumerate(nodes) if node.op == op] for op in ("const", "param")}
+    for slot, i in enumerate(leaves["const"]):
+        places[i] = (UNIFORM, slot)
+    slots = len(leaves["const"])
+    for i in leaves["param"]:
+        places[i] = (UNIFORM, slots + derivatives.params.index(int(nodes[i].value)))  # type: ignore[arg-type]
+    slots += len(derivatives.params)
+    uniform_program = []
+    for i, node in enumerate(nodes):
+        if kinds[i] == UNIFORM and node.args:
+            places[i] = (UNIFORM, slots)
+            uniform_program.append(Instruction(node.op, slots, tuple([places[a] for a in node.args])))
+            slots += 1
+    rows, n_registers, partials = _row_program(nodes, kinds, outputs, places)
+    return Tape(
+        nodes,
+        derivatives.params,
+        tuple(float(nodes[i].value) for i in leaves["const"]),  # type: ignore[arg-type]
+        max(slots, 1),
+        tuple(uniform_program),
+        tuple(features),
+        tuple(rows),
+        n_registers,
+        tuple(partials),
+    )
 
 
-def _lowered(derivatives: Derivatives) -> tuple[list[Node], int, list[int]]:
-    """The same nodes with small integer powers spelled as products."""
-    if not any(op == "pow" and derivatives.nodes[args[1]].op == "const" for op, args, _ in derivatives.nodes):
-        return list(derivatives.nodes), derivatives.root, list(derivatives.partials)
-    nodes: list[Node] = []
-    known: dict[Node, int] = {}
-
-    def intern(node: Node) -> int:
-        if node.op == "const":
-            nodes.append(node)
-            return len(nodes) - 1
-        index = known.get(node)
-        if index is None:
-            index = known[node] = len(nodes)
-            nodes.append(node)
-        return index
-
-    place: list[int] = []
-    for node in derivatives.nodes:
-        args = tuple(place[a] for a in node.args)
-        if node.op == "pow" and nodes[args[1]].op == "const":
-            exponent = nodes[args[1]].value
-            base = args[0]
-            if exponent == 0.5:
-                place.append(intern(Node("sqrt", (base,))))
-                continue
-            if exponent in (2.0, 3.0, 4.0):
-                square = intern(Node("mul", (base, base)))
-                if exponent == 3.0:
-                    square = intern(Node("mul", (square, base)))
-                if exponent == 4.0:
-                    square = intern(Node("mul", (square, square)))
-                place.append(square)
-                continue
-        place.append(intern(node._replace(args=args)))
-    return nodes, place[derivatives.root], [place[p] for p in derivatives.partials]
+def _lowered(derivatives: Derivatives) -> tuple[tuple[Node, ...], list[int]]:
+    """The nodes that are needed, spelled as is best for engines, and the places of derivatives and value."""
+    nodes, outputs = pruned(derivatives.nodes, [*derivatives.partials, derivatives.root])
+    rules = [OPS[node.op].lowered if node.args else None for node in nodes]
+    if not any(rules):
+        return nodes, outputs
+    graph = Graph(max_nodes=4 * len(nodes))
+    made: list[int] = []
+    for node, rule in zip(nodes, rules, strict=True):
+        args = [made[a] for a in node.args]
+        spelled = rule(*[Symbol(graph, a) for a in args]) if rule else None
+        made.append(spelled.index if spelled else graph.intern(node._replace(args=tuple(args))))
+    return pruned(graph.nodes, [made[output] for output in outputs])
 
 
-def _kinds(nodes: list[Node]) -> list[int]:
+def _kinds(nodes: Sequence[Node]) -> list[int]:
+    """What every node is: column-only, parameter-only, or both."""
     kinds: list[int] = []
     for node in nodes:
-        if not node.args:
-            kinds.append(FEATURE if node.op == "column" else UNIFORM)
-            continue
-        below = [kinds[a] for a in node.args]
-        if REGISTER in below:
-            kinds.append(REGISTER)
-        elif FEATURE not in below:
-            kinds.append(UNIFORM)
-        elif UNIFORM not in below or all(
-            nodes[a].op == "const" for a, kind in zip(node.args, below, strict=True) if kind == UNIFORM
-        ):
+        below = {kinds[a] for a in node.args if nodes[a].op != "const"}
+        if node.op == "column":
             kinds.append(FEATURE)
-        else:
+        elif REGISTER in below or len(below) > 1:
             kinds.append(REGISTER)
+        else:
+            kinds.append(below.pop() if below else UNIFORM)
     return kinds
 
 
-class _Assembler:
-    """Places every node in a feature row, a uniform slot or a register, and emits the programs."""
-
-    def __init__(
-        self,
-        nodes: list[Node],
-        kinds: list[int],
-        root: int,
-        partials: list[int],
-        params: tuple[int, ...],
-        max_features: int,
-    ) -> None:
-        self.nodes, self.kinds, self.params = nodes, kinds, params
-        self.outputs = [*partials, root]
-        self.max_features = max_features
-        self.live = self._live()
-        self.merged: dict[int, int] = {}
-
-    def _live(self) -> list[bool]:
-        live = [False] * len(self.nodes)
-        for output in self.outputs:
-            live[output] = True
-        for i in range(len(self.nodes) - 1, -1, -1):
-            if live[i]:
-                for a in self.nodes[i].args:
-                    live[a] = True
-        return live
-
-    def _chosen_features(self) -> list[int]:
-        """Column-only nodes that the row program reads, and plain columns where those are too many."""
-        read: set[int] = set()
-        for i, node in enumerate(self.nodes):
-            if self.live[i] and self.kinds[i] == REGISTER:
-                read.update(a for a in node.args if self.kinds[a] == FEATURE)
-        read.update(o for o in self.outputs if self.kinds[o] == FEATURE)
-        chosen = sorted(read)
-        if len(chosen) <= self.max_features:
-            return chosen
-        for i, node in enumerate(self.nodes):
-            if self.kinds[i] == FEATURE and node.op != "column":
-                self.kinds[i] = REGISTER
-        return [i for i, node in enumerate(self.nodes) if node.op == "column" and self.live[i]]
-
-    def tape(self) -> Tape:
-        features = self._chosen_features()
-        where: dict[int, tuple[int, int]] = {node: (FEATURE, i) for i, node in enumerate(features)}
-        constants: list[float] = []
-        for i, node in enumerate(self.nodes):
-            if self.live[i] and node.op == "const":
-                where[i] = (UNIFORM, len(constants))
-                constants.append(float(node.value))  # type: ignore[arg-type]
-        slot = len(constants)
-        for i, node in enumerate(self.nodes):
-            if node.op == "param":
-                where[i] = (UNIFORM, slot + self.params.index(int(node.value)))  # type: ignore[arg-type]
-        slot += len(self.params)
-        uniform_program = []
-        for i, node in enumerate(self.nodes):
-            if self.live[i] and self.kinds[i] == UNIFORM and node.args:
-                where[i] = (UNIFORM, slot)
-                uniform_program.append(Instruction(node.op, slot, tuple([where[a] for a in node.args])))
-                slot += 1
-        rows, n_registers, partials = self._row_program(where)
-        return Tape(
-            tuple(self.nodes),
-            self.params,
-            tuple(constants),
-            max(slot, 1),
-            tuple(uniform_program),
-            tuple(features),
-            tuple(rows),
-            n_registers,
-            tuple(partials),
-        )
-
-    def _merged(self) -> dict[int, int]:
-        """The products that are computed inside the only node that uses them, by that node."""
-        uses = [0] * len(self.nodes)
-        for i, node in enumerate(self.nodes):
-            if self.live[i] and self.kinds[i] == REGISTER:
-                for a in node.args:
-                    uses[a] += 1
-        for output in self.outputs:
-            uses[output] += 2
-        merged: dict[int, int] = {}
-        for i, node in enumerate(self.nodes):
-            if not self.live[i] or self.kinds[i] != REGISTER or node.op not in FUSED:
-                continue
-            for a in node.args:
-                single = self.kinds[a] == REGISTER and uses[a] == 1 and self.nodes[a].op == "mul"
-                if single and a not in merged:
-                    merged[i] = a
-                    break
-        return merged
-
-    def _operands(self, i: int) -> tuple[str, tuple[int, ...]]:
-        """A node's operation and what it reads, a product merged into it included; numbers last in it."""
-        node = self.nodes[i]
-        product = self.merged.get(i)
-        if product is None:
-            return node.op, node.args
-        first, second = self.nodes[product].args
-        if self.kinds[first] == UNIFORM:
-            first, second = second, first
-        if node.op == "neg":
-            return "mul_neg", (first, second)
-        other = node.args[1] if node.args[0] == product else node.args[0]
-        op = "sub_mul" if node.op == "sub" and node.args[1] == product else FUSED[node.op]
-        return op, (first, second, other)
-
-    def _twin(self, node: Node, index: int) -> int | None:
-        """The later cosine of a sine's argument, or the reverse: both come out of one reduction."""
-        if node.op not in ("sin", "cos"):
-            return None
-        return self.trig.get((("cos" if node.op == "sin" else "sin"), node.args[0]))
-
-    def _row_program(
-        self, where: dict[int, tuple[int, int]]
-    ) -> tuple[list[Instruction], int, list[tuple[int, int]]]:
-        self.merged = self._merged()
-        within = set(self.merged.values())
-        n_outputs = len(self.outputs)
-        body = [i for i in range(len(self.nodes)) if self.live[i] and self.kinds[i] == REGISTER]
-        last_use: dict[int, int] = {}
-        self.trig = {
-            (self.nodes[i].op, self.nodes[i].args[0]): i for i in body if self.nodes[i].op in ("sin", "cos")
-        }
-        body = [i for i in body if i not in within]
-        for i in body:
-            for a in self._operands(i)[1]:
-                last_use[a] = i
-        target: dict[int, int] = {}
-        for register, output in enumerate(self.outputs):
-            # a value that is also a derivative is kept there and copied: residuals overwrite the value's
-            # register
-            if self.kinds[output] == REGISTER:
-                target.setdefault(output, register)
-        free: list[int] = []
-        top = n_outputs
-        program: list[Instruction] = []
-        for i in body:
-            node = self.nodes[i]
-            op, operands = self._operands(i)
-            args = tuple([where[a] for a in operands])
-            if i not in where:
-                twin = self._twin(node, i)
-                register, top = _place(i, target, free, top)
-                where[i] = (REGISTER, register)
-                if twin is None:
-                    program.append(Instruction(op, register, args))
-                else:
-                    other, top = _place(twin, target, free, top)
-                    where[twin] = (REGISTER, other)
-                    sine, cosine = (register, other) if node.op == "sin" else (other, register)
-                    program.append(Instruction("sincos", sine, args, cosine))
-            # freed after the result has its place: compiled loops are fast only where they don't write
-            # what they read
-            for a in set(operands):
-                if where[a][0] == REGISTER and last_use[a] == i and a not in target:
-                    free.append(where[a][1])
-        partials: list[tuple[int, int]] = []
-        for register, output in enumerate(self.outputs):
-            place = where[output]
-            is_value = register == n_outputs - 1
-            if place[0] == UNIFORM or (is_value and place != (REGISTER, register)):
-                program.append(Instruction("copy", register, (place,)))
-                place = (REGISTER, register)
-            if not is_value:
-                partials.append(place)
-        return program, top, partials
+def _features(
+    nodes: Sequence[Node], kinds: list[int], outputs: Sequence[int], max_features: int
+) -> list[int]:
+    """Column-only nodes that the row program reads; plain columns, and `kinds` changed, where those are too
+    many."""
+    read = {a for i, node in enumerate(nodes) if kinds[i] == REGISTER for a in node.args}
+    chosen = sorted(i for i in read.union(outputs) if kinds[i] == FEATURE)
+    if len(chosen) <= max_features:
+        return chosen
+    for i, node in enumerate(nodes):
+        if kinds[i] == FEATURE and node.op != "column":
+            kinds[i] = REGISTER
+    return [i for i, node in enumerate(nodes) if node.op == "column"]
 
 
-def _place(node: int, target: dict[int, int], free: list[int], top: int) -> tuple[int, int]:
-    """A register for a node, and the number of registers in use from then on."""
-    if node in target:
-        return target[node], top
-    if free:
-        return free.pop(), top
-    return top, top + 1
+def _row_program(
+    nodes: Sequence[Node], kinds: list[int], outputs: Sequence[int], places: dict[int, Place]
+) -> tuple[list[Instruction], int, list[Place]]:
+    """The instructions for every row, how many registers they take, and where the derivatives end.
+
+    Nodes get their places in `places` as they are computed.
+    """
+    body = [i for i, kind in enumerate(kinds) if kind == REGISTER]
+    last_use = {a: i for i in body for a in nodes[i].args}
+    trig = {(nodes[i].op, nodes[i].args[0]): i for i in body if nodes[i].op in TWINS}
+    # a value that is also a derivative is kept there and copied: residuals overwrite the value's register
+    target: dict[int, int] = {}
+    for register, output in enumerate(outputs):
+        if kinds[output] == REGISTER:
+            target.setdefault(output, register)
+    registers = _Registers(target, len(outputs))
+    program: list[Instruction] = []
+    for i in body:
+        op, operands, _ = nodes[i]
+        if i not in places:
+            args = tuple([places[a] for a in operands])
+            places[i] = (REGISTER, registers.take(i))
+            twin = trig.get((TWINS[op], operands[0])) if op in TWINS else None
+            if twin is None:
+                program.append(Instruction(op, places[i][1], args))
+            else:
+                # the sine and the cosine of one argument come out of one reduction
+                places[twin] = (REGISTER, registers.take(twin))
+                first, second = (i, twin) if op == "sin" else (twin, i)
+                program.append(Instruction("sincos", places[first][1], args, places[second][1]))
+        # freed after the result has its place: compiled loops are fast only where they don't write what
+        # they read
+        for a in set(operands):
+            if places[a][0] == REGISTER and last_use[a] == i and a not in target:
+                registers.free.append(places[a][1])
+    partials: list[Place] = []
+    for register, output in enumerate(outputs):
+        place = places[output]
+        is_value = register == len(outputs) - 1
+        if place[0] == UNIFORM or (is_value and place != (REGISTER, register)):
+            program.append(Instruction("copy", register, (place,)))
+            place = (REGISTER, register)
+        partials.append(place)
+    return program, registers.count, partials[:-1]
+
+
+@dataclass
+class _Registers:
+    """Registers in use: results have theirs in `target`, others take a free one or a new one."""
+
+    target: dict[int, int]
+    count: int
+    free: list[int] = field(default_factory=list)
+
+    def take(self, node: int) -> int:
+        if node in self.target:
+            return self.target[node]
+        if self.free:
+            return self.free.pop()
+        self.count += 1
+        return self.count - 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from llmsr.expression.graph import OPS, Expression, Graph, Node
+from llmsr.expression.graph import Expression, Graph, Node
+from llmsr.expression.operations import OPS
 
 OR, AND, NOT, COMPARE, SUM, PRODUCT, POWER, ATOM = range(8)
 """Binding strengths, weakest first."""
@@ -153,6 +154,12 @@ class Infix:
     def parentheses(self, text: str) -> str:
         return f"({text})"
 
+    def negated(self, text: str) -> str:
+        return f"-{text}"
+
+    def sum(self, left: str, minus: bool, right: str) -> str:
+        return f"{left} {'-' if minus else '+'} {right}"
+
     def quotient(self, a: Piece, b: Piece) -> Piece:
         return Piece(f"{self.wrap(a, PRODUCT)}/{self.wrap(b, POWER)}", PRODUCT)
 
@@ -170,7 +177,8 @@ class Infix:
 
     def leaf(self, node: Node) -> Piece:
         if node.op == "column":
-            return Piece(self.names[int(node.value)])  # type: ignore[arg-type]
+            name = self.names[int(node.value)]  # type: ignore[arg-type]
+            return Piece(name, POWER if "^" in name else ATOM)  # no second hat in LaTeX
         if node.op == "param":
             return Piece(self.param(int(node.value)))  # type: ignore[arg-type]
         value = float(node.value)  # type: ignore[arg-type]
@@ -186,7 +194,7 @@ class Infix:
         """The text with its sign, in parentheses where it binds weaker than its place asks."""
         text, own = piece.text, piece.binding
         if piece.negative:
-            text = "-" + (self.parentheses(text) if own < PRODUCT else text)
+            text = self.negated(self.parentheses(text) if own < PRODUCT else text)
             own = SUM
         return self.parentheses(text) if own < binding else text
 
@@ -202,7 +210,7 @@ class Infix:
             right = self.wrap(b._replace(negative=False), PRODUCT if minus or not self.flat else SUM)
             if right.startswith("-"):  # a sum that starts with a minus: x + (-a + b)
                 minus, right = True, right[1:]
-            return Piece(f"{self.wrap(a, SUM)} {'-' if minus else '+'} {right}", SUM)
+            return Piece(self.sum(self.wrap(a, SUM), minus, right), SUM)
         if op in ("mul", "div"):
             a, b = args
             sign = a.negative != b.negative
@@ -233,3 +241,17 @@ class Infix:
         return Piece(
             f"{self.wrap(a, PRODUCT)}{self.times}{self.wrap(b, PRODUCT if self.flat else POWER)}", PRODUCT
         )
+
+
+def rendered(printer: Callable[[int | None], Infix], limit: int) -> tuple[list[tuple[str, str]], str]:
+    """(named intermediate results, the result's text): none of them where the text stays below the limit.
+
+    `printer` makes one for a limit, or for a text of any length.
+    """
+    try:
+        whole = printer(limit)
+        return [], whole.wrap(whole.render(), OR)
+    except TooLong:
+        parts = printer(None)
+        result = parts.wrap(parts.render(), OR)
+        return parts.assignments, result

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
 from llmsr.expression.graph import Expression
-from llmsr.expression.printing.infix import (
-    AND,
-    ATOM,
-    COMPARE,
-    INLINE_LIMIT,
-    NOT,
-    OR,
-    POWER,
-    PRODUCT,
-    SUM,
-    Infix,
-    Piece,
-    TooLong,
-    fill,
-)
-from llmsr.expression.printing.line import number_text
-from llmsr.expression.printing.symbols import GREEK, SQUARED, name_and_index
+from llmsr.expression.printing.infix import INLINE_LIMIT, fill, rendered
+from llmsr.expression.printing.typeset import GREEK, Typeset, name_and_index
 
-_FUNCTIONS = {
-    **{f: rf"\{f}" for f in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")},
-    "log": r"\log",
-    "log2": r"\log_{2}",
-    "log10": r"\log_{10}",
-    "gamma": r"\Gamma",
-    "digamma": r"\psi",
-    "minimum": r"\min",
-    "maximum": r"\max",
-    "gammaln": r"\log\Gamma",
-    "sign": r"\operatorname{sgn}",
-    "expit": r"\operatorname{expit}",
-    "arctan2": r"\operatorname{atan2}",
-}
-_COMPARISONS = {"lt": "<", "le": r"\leq", "gt": ">", "ge": r"\geq", "eq": "=", "ne": r"\neq"}
+_COMMANDS = {
+    "|": "|", "(": "(", ")": ")", "[": "[", "]": "]", "⌊": r"\lfloor ", "⌋": r"\rfloor", "⌈": r"\lceil ",
+    "⌉": r"\rceil", "¬": r"\lnot ", "∧": r" \land ", "∨": r" \lor ", "⊕": r" \oplus ", "mod": r" \bmod ",
+    "<": " < ", "≤": r" \leq ", ">": " > ", "≥": r" \geq ", "=": " = ", "≠": r" \neq ", "∞": r"\infty",
+    "nan": r"\mathrm{nan}", "Γ": r"\Gamma", "ψ": r"\psi", "log Γ": r"\log\Gamma", "log_2": r"\log_{2}",
+    "log_10": r"\log_{10}",
+}  # fmt: skip
+_FUNCTIONS = ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "exp")
+_COMMANDS |= {name: rf"\{name}" for name in (*_FUNCTIONS, "min", "max")}
 
 
 def latex_name(name: str) -> str:
@@ -63,8 +41,12 @@ def _escape(text: str) -> str:
     return "".join(named.get(c, "\\" + c if c in "#$%&_{}" else c) for c in text)
 
 
-class _Latex(Infix):
-    def __init__(self, expression, names, limit: int | None, digits: int | None) -> None:
+class _Latex(Typeset):
+    dot, times, high, tall = r" \cdot ", r" \, ", "^", r"\\frac|\^|.{61}"
+
+    def __init__(
+        self, expression: Expression, names: Sequence[str], limit: int | None, digits: int | None
+    ) -> None:
         super().__init__(expression, names, "s", limit)
         self.digits = digits
         self.width = 400
@@ -72,88 +54,39 @@ class _Latex(Infix):
     def temporary_name(self, index: int) -> str:
         return f"s_{{{index}}}"
 
-    def number(self, value: float) -> str:
-        if not math.isfinite(value):
-            return r"\infty" if math.isinf(value) else r"\mathrm{nan}"
-        mantissa, e, exponent = number_text(value, self.digits).partition("e")
-        if not e:
-            return mantissa
-        power = f"10^{{{int(exponent)}}}"
-        return power if mantissa == "1" else rf"{mantissa} \cdot {power}"
-
-    def number_binding(self, text: str) -> int:
-        return PRODUCT if r"\cdot" in text else POWER if "^" in text else ATOM
-
     def param(self, index: int) -> str:
         return f"p_{{{index}}}"
 
-    def parentheses(self, text: str) -> str:
-        return rf"\left({text}\right)"
+    def literal(self, digits: str) -> str:
+        return _COMMANDS.get(digits, digits)
 
-    def product(self, a: Piece, b: Piece) -> Piece:
-        left, right = self.wrap(a, PRODUCT), self.wrap(b, PRODUCT)
-        # a dot where two numbers would run together, and after a name of several letters' power of ten
-        dot = right[0].isdigit() or (right.startswith(r"\frac") and left[-1].isdigit()) or left.endswith("^")
-        return Piece(left + (r" \cdot " if dot else r" \, ") + right, PRODUCT)
+    def word(self, word: str) -> str:
+        return _COMMANDS.get(word) or rf"\operatorname{{{word}}}"
 
-    def quotient(self, a: Piece, b: Piece) -> Piece:
-        return Piece(rf"\frac{{{self.wrap(a, OR)}}}{{{self.wrap(b, OR)}}}", PRODUCT)
+    def application(self, arguments: list[str]) -> str:
+        return self.parentheses(", ".join(arguments))
 
-    def power(self, base: Piece, exponent: Piece) -> Piece:
-        power = f"^{{{self.wrap(exponent, OR)}}}"
-        simple = re.match(r"\\([a-z]+)\\left\(", base.text)
-        whole = (
-            exponent.number and not exponent.negative and exponent.text.isdigit() and int(exponent.text) > 1
-        )
-        if simple and simple[1] in SQUARED and base.binding == ATOM and whole and not base.negative:
-            head = f"\\{simple[1]}"
-            return Piece(head + power + base.text[len(head) :], POWER)
-        # a name with a subscript takes an exponent; anything with a hat already is put in parentheses
-        bare = not base.negative and base.binding == ATOM and "^" not in base.text
-        bare = bare and (
-            not base.text.startswith("\\") or bool(re.fullmatch(r"\\[a-zA-Z]+({[^{}]*})?(_{.*})?", base.text))
-        )
-        bare = bare or (
-            base.text.startswith((r"\left(", r"\left|")) and base.binding == ATOM and not base.negative
-        )
-        return Piece((base.text if bare else self.parentheses(self.wrap(base, OR))) + power, POWER)
+    def fence(self, left: str, text: str, right: str) -> str:
+        return rf"\left{_COMMANDS[left]}{text}\right{_COMMANDS[right]}"
 
-    def compare(self, op: str, a: Piece, b: Piece) -> Piece:
-        return Piece(f"{self.wrap(a, SUM)} {_COMPARISONS[op]} {self.wrap(b, SUM)}", COMPARE)
+    def fraction(self, above: str, below: str) -> str:
+        return rf"\frac{{{above}}}{{{below}}}"
 
-    def as_number(self, piece: Piece) -> Piece:
-        return Piece(rf"\left[{piece.text}\right]")
+    def root(self, degree: str, text: str) -> str:
+        return rf"\sqrt{'' if degree == '2' else f'[{degree}]'}{{{text}}}"
 
-    def call(self, op: str, args: list[Piece]) -> Piece:
-        plain = [self.wrap(a, OR) for a in args]
-        if op == "sqrt":
-            return Piece(rf"\sqrt{{{plain[0]}}}")
-        if op == "cbrt":
-            return Piece(rf"\sqrt[3]{{{plain[0]}}}")
-        if op == "abs":
-            return Piece(rf"\left|{plain[0]}\right|")
-        if op in ("floor", "ceil"):
-            return Piece(rf"\left\l{op} {plain[0]}\right\r{op}")
-        if op in ("exp", "exp2"):
-            if op == "exp" and (len(plain[0]) > 60 or r"\frac" in plain[0] or "^" in plain[0]):
-                return Piece(rf"\exp\left({plain[0]}\right)")
-            return Piece(f"{'e' if op == 'exp' else '2'}^{{{plain[0]}}}", POWER)
-        if op == "not":
-            return Piece(rf"\lnot {self.wrap(args[0], ATOM)}", NOT)
-        if op in ("and", "or", "xor"):
-            symbol = {"and": r"\land", "or": r"\lor", "xor": r"\oplus"}[op]
-            a, b = (self.wrap(a, COMPARE) for a in args)
-            return Piece(f"{a} {symbol} {b}", AND if op == "and" else OR)
-        if op == "where":
-            condition, yes, no = plain
-            rows = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
-            return Piece(rf"\begin{{cases}} {rows} \end{{cases}}", SUM)
-        if op == "mod":
-            return Piece(rf"{self.wrap(args[0], POWER)} \bmod {self.wrap(args[1], POWER)}", COMPARE)
-        if op == "floordiv":
-            return Piece(rf"\left\lfloor\frac{{{plain[0]}}}{{{plain[1]}}}\right\rfloor")
-        name = _FUNCTIONS.get(op, rf"\operatorname{{{op}}}")
-        return Piece(rf"{name}\left({', '.join(plain)}\right)")
+    def raised(self, base: str, exponent: str) -> str:
+        return f"{base}^{{{exponent}}}"
+
+    def sign(self, symbol: str) -> str:
+        return _COMMANDS[symbol]
+
+    def cases(self, condition: str, yes: str, no: str) -> str:
+        rows = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
+        return rf"\begin{{cases}} {rows} \end{{cases}}"
+
+    def runs_together(self, left: str, right: str) -> bool:
+        return right[0].isdigit() or (right.startswith(r"\frac") and left[-1].isdigit())
 
 
 def to_latex(
@@ -178,11 +111,8 @@ def to_latex(
         symbols = list(column_latex)
     if len(symbols) < len(expression.columns):
         raise ValueError(f"{len(expression.columns)} columns, only {len(symbols)} symbols in column_latex")
-    try:
-        printer = _Latex(expression, symbols, INLINE_LIMIT, digits)
-        return printer.wrap(printer.render(), OR)
-    except TooLong:
-        printer = _Latex(expression, symbols, None, digits)
-        result = printer.wrap(printer.render(), OR)
-        lines = [f"{name} &= {text}" for name, text in printer.assignments] + [f"& {result}"]
-        return r"\begin{aligned} " + r" \\ ".join(lines) + r" \end{aligned}"
+    named, result = rendered(lambda limit: _Latex(expression, symbols, limit, digits), INLINE_LIMIT)
+    if not named:
+        return result
+    lines = [f"{name} &= {text}" for name, text in named] + [f"& {result}"]
+    return r"\begin{aligned} " + r" \\ ".join(lines) + r" \end{aligned}"

@@ -16,8 +16,8 @@ from llmsr.expression.printing.infix import (
     SUM,
     Infix,
     Piece,
-    TooLong,
     fill,
+    rendered,
     safe_names,
     unused_prefix,
 )
@@ -72,10 +72,7 @@ def to_text(expression: Expression, params: Sequence[float] | None = None, digit
     prefix = unused_prefix(expression.columns, ["p", "param", "params"])
     temporary = unused_prefix(expression.columns, ["t", "s", "term"])
     names = safe_names(expression.columns, ())
-    try:
-        printer = _Text(expression, names, temporary, INLINE_LIMIT, prefix, digits)
-        return printer.wrap(printer.render(), OR)
-    except TooLong:
-        printer = _Text(expression, names, temporary, None, prefix, digits)
-        result = printer.wrap(printer.render(), OR)
-        return "; ".join([f"{name} = {text}" for name, text in printer.assignments] + [result])
+    named, result = rendered(
+        lambda limit: _Text(expression, names, temporary, limit, prefix, digits), INLINE_LIMIT
+    )
+    return "; ".join([f"{name} = {text}" for name, text in named] + [result])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.graph import Expression
+from llmsr.expression.operations import OPS
 from llmsr.expression.printing.infix import (
     ATOM,
     COMPARE,
@@ -25,27 +26,6 @@ from llmsr.expression.printing.infix import (
     safe_names,
     unused_prefix,
 )
-
-_SPECIAL = {"expit", "erf", "erfc", "gamma", "gammaln", "digamma"}
-_NUMPY = {
-    "floordiv": "floor_divide",
-    "not": "logical_not",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}
-_TORCH = {
-    "rint": "round",
-    "expit": "sigmoid",
-    "gammaln": "lgamma",
-    "mod": "remainder",
-    "floordiv": "floor_divide",
-    "not": "logical_not",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}
-
 
 RESERVED = frozenset({"np", "torch", "special", "float", "params"})
 """Names that mean something in the text, so that no column and no function has them."""
@@ -93,10 +73,10 @@ class _Numpy(_Code):
         return Piece(f"np.where({piece.text}, 1.0, 0.0)")
 
     def call(self, op: str, args: list[Piece]) -> Piece:
-        if op in _SPECIAL:
+        name = OPS[op].numpy
+        if name.startswith("special."):
             self.imports.add("from scipy import special")
-            return Piece(f"special.{op}({self.arguments(args)})")
-        return Piece(f"np.{_NUMPY.get(op, op)}({self.arguments(args)})")
+        return Piece(f"{name}({self.arguments(args)})")
 
 
 class _Torch(_Code):
@@ -117,23 +97,12 @@ class _Torch(_Code):
         return Piece(f"torch.tensor({self.wrap(piece, OR)}, dtype=torch.float64)")
 
     def call(self, op: str, args: list[Piece]) -> Piece:
-        a = self.wrap(args[0], OR)
-        if op == "cbrt":
-            return Piece(f"torch.sign({a}) * torch.abs({a}) ** (1.0 / 3.0)", PRODUCT)
-        if op == "sign":  # torch's own gives 0 for nan
-            return Piece(f"torch.where(torch.isnan({a}), {a}, torch.sign({a}))")
-        if op == "gamma":
-            odd = f"(({a} < 0) & (torch.floor({a}) % 2 != 0)).double()"
-            pole = f"({a} < 0) & (torch.floor({a}) == {a})"
-            return Piece(
-                f"torch.where({pole}, torch.nan, torch.exp(torch.lgamma({a})) * (1.0 - 2.0 * {odd}))"
-            )
-        if op == "heaviside":  # torch's own takes nan for a number
-            x, value = (self.wrap(self.tensor(piece), OR) for piece in args)
-            return Piece(f"torch.where(torch.isnan({x}), {x}, torch.heaviside({x}, {value}))")
         if len(args) > 1:
             args = [self.tensor(piece) for piece in args]
-        return Piece(f"torch.{_TORCH.get(op, op)}({self.arguments(args)})")
+        name = OPS[op].torch or OPS[op].numpy.partition(".")[2]
+        if "{" in name:
+            return Piece(name.format(*(self.wrap(a, OR) for a in args)))
+        return Piece(f"torch.{name}({self.arguments(args)})")
 
 
 def _columns(expression: Expression, name: str) -> tuple[str, ...]:

@@ -9,19 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.expression.complexity import complexity
-from llmsr.expression.graph import OPS, Expression
+from llmsr.expression.graph import Expression, complexity
+from llmsr.expression.operations import OPS
 from llmsr.expression.printing.infix import fill, unused_prefix
 
 LARGEST = 2000
 """The largest complexity that is handed to sympy, whose own algorithms work on the tree."""
 
-_AS_FUNCTIONS = frozenset(
-    {
-        *("isnan", "isinf", "isfinite", "fmod", "rint", "fmin", "fmax", "minimum", "maximum", "hypot"),
-        *("copysign", "heaviside", "mod", "floordiv", "logaddexp", "xor"),
-    }
-)
+_LOGIC = ("and", "or", "not")
 
 
 def to_sympy(expression: Expression, params: Sequence[float] | None = None, digits: int | None = None) -> Any:
@@ -61,7 +56,7 @@ def lambdify(expression: Expression, formula: Any) -> Callable[..., np.ndarray]:
     """A numpy callable of the columns for a formula of `to_sympy` (with numbers in it)."""
     import sympy as sp
 
-    names: dict[str, Any] = {op: OPS[op].kernel for op in _AS_FUNCTIONS}
+    names: dict[str, Any] = {op: row.kernel for op, row in OPS.items() if row.sympy is None}
     for op in (np.logical_and, np.logical_or):
         # sympy writes logical_and.reduce((a, b)), which numpy refuses for an array beside a number
         names[op.__name__] = SimpleNamespace(reduce=partial(reduce, op))
@@ -104,43 +99,9 @@ def _as_condition(value: Any) -> Any:
 def _operation(op: str, args: list[Any]) -> Any:
     import sympy as sp
 
-    if op in ("and", "or", "not"):
-        return {"and": sp.And, "or": sp.Or, "not": sp.Not}[op](*map(_as_condition, args))
-    if op == "where":
-        condition = _as_condition(args[0])
-        return sp.Piecewise((_as_number(args[1]), condition), (_as_number(args[2]), True))
-    args = [_as_number(a) for a in args]
-    a, b = args[0], args[-1]
-    if op in _AS_FUNCTIONS:
+    row = OPS[op]
+    conditions = len(args) if op in _LOGIC else 1 if op == "where" else 0
+    args = [_as_condition(a) if i < conditions else _as_number(a) for i, a in enumerate(args)]
+    if row.sympy is None:
         return sp.Function(op)(*args)
-    comparisons = {"lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge, "eq": sp.Eq, "ne": sp.Ne}
-    if op in comparisons:
-        return comparisons[op](a, b)
-    rules: dict[str, Callable[[], Any]] = {
-        "neg": lambda: -a,
-        "add": lambda: a + b,
-        "sub": lambda: a - b,
-        "mul": lambda: a * b,
-        "div": lambda: a / b,
-        "pow": lambda: a**b,
-        "sqrt": lambda: sp.sqrt(a),
-        "cbrt": lambda: sp.sign(a) * sp.Abs(a) ** sp.Rational(1, 3),
-        "abs": lambda: sp.Abs(a),
-        "exp2": lambda: 2**a,
-        "expm1": lambda: sp.exp(a) - 1,
-        "log2": lambda: sp.log(a) / sp.log(2),
-        "log10": lambda: sp.log(a) / sp.log(10),
-        "log1p": lambda: sp.log(a + 1),
-        "arcsin": lambda: sp.asin(a),
-        "arccos": lambda: sp.acos(a),
-        "arctan": lambda: sp.atan(a),
-        "arcsinh": lambda: sp.asinh(a),
-        "arccosh": lambda: sp.acosh(a),
-        "arctanh": lambda: sp.atanh(a),
-        "arctan2": lambda: sp.atan2(a, b),
-        "ceil": lambda: sp.ceiling(a),
-        "trunc": lambda: sp.sign(a) * sp.floor(sp.Abs(a)),
-        "expit": lambda: 1 / (1 + sp.exp(-a)),
-        "gammaln": lambda: sp.loggamma(a),
-    }
-    return rules[op]() if op in rules else getattr(sp, op)(a)
+    return getattr(sp, row.sympy or op)(*args) if isinstance(row.sympy, str) else row.sympy(sp, *args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from llmsr.expression.graph import OPS
+from llmsr.expression.operations import OPS
 from llmsr.expression.reader.arrays import mixes_rows
 from llmsr.expression.reader.indexing import Combine, expand, matmul, read, reduce, total, transpose, whole
 from llmsr.expression.reader.making import array, asarray, cast, into, kind_of, lifted, shape_of
