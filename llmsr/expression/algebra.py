@@ -8,6 +8,7 @@ is 0 but `log(x) - log(x)` is kept as `0*log(x)`; `x*x*x` is `x**3` but `x*x/x` 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class Algebra(Terms):
         constant, coefficients = self.linear(t)
         if len(coefficients) == 1:
             return math.copysign(1.0, next(iter(coefficients.values())))
-        groups: dict[tuple, list[float]] = {}
+        groups: dict[tuple[Any, ...], list[float]] = {}
         for u, c in coefficients.items():
             groups.setdefault(self.key(u), []).append(c)
         for key in sorted(groups):

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 from llmsr.expression.algebra import normal_form
 from llmsr.expression.graph import Expression, Graph
@@ -104,12 +105,12 @@ class _Order:
             if t in needed:
                 needed.update(table.terms[t].children)
         self.reachable = sorted(needed)
-        self.keys: dict[int, tuple] = {t: table.key(t) for t in self.reachable}
+        self.keys: dict[int, tuple[Any, ...]] = {t: table.key(t) for t in self.reachable}
         self.moving = [t for t in self.reachable if table.terms[t].has_params]
         if any(self._tied(t) for t in self.moving):
             self._colour()
 
-    def operands(self, t: int) -> list:
+    def operands(self, t: int) -> list[Any]:
         """The operands in order: (term, coefficient) of a sum, (base, power) of a product, terms else."""
         term = self.table.terms[t]
         if term.kind == "sum":
@@ -133,7 +134,7 @@ class _Order:
             found = [(self.keys[u], x) for u, x in pairs if self.table.terms[u].has_params]
         return len(set(found)) < len(found)
 
-    def _marked(self, colours: dict[int, str]) -> dict[int, tuple]:
+    def _marked(self, colours: dict[int, str]) -> dict[int, tuple[Any, ...]]:
         """The keys of all terms with parameters shown by their colours."""
         terms, keys = self.table.terms, dict(self.keys)
         for t in self.moving:
@@ -175,7 +176,7 @@ def _emit(table: Terms, root: int, columns: tuple[str, ...]) -> Canonical:
     graph = Graph(max_nodes=10_000_000)
     made: dict[int, int] = {}
     new: dict[int, int] = {}
-    stack: list[tuple[int, list | None]] = [(root, None)]
+    stack: list[tuple[int, list[Any] | None]] = [(root, None)]
     while stack:
         t, operands = stack.pop()
         if t in made:
@@ -212,7 +213,7 @@ def _is_reciprocal(graph: Graph, node: int) -> bool:
     return op == "div" and graph.nodes[args[0]] == ("const", (), 1.0)
 
 
-def _emit_sum(graph: Graph, constant: float, operands: list, made: dict[int, int]) -> int:
+def _emit_sum(graph: Graph, constant: float, operands: list[Any], made: dict[int, int]) -> int:
     """Positive terms first, then negative ones; the constant last, or first where it alone is positive."""
     result: int | None = None
     if constant > 0 and all(c < 0 for _, c in operands):

@@ -74,7 +74,7 @@ class Graph:
             if nodes[a].op != "const":
                 return self.intern(Node(op, args))
         with np.errstate(all="ignore"):
-            values = [np.float64(nodes[a].value) for a in args]  # type: ignore[arg-type]
+            values = [np.float64(nodes[a].value) for a in args]
             return self.const(float(spec.kernel(*values)))
 
     def expression(self, root: int, columns: tuple[str, ...]) -> Expression:
@@ -154,7 +154,7 @@ def values_of(
     values: list[Any] = []
     for op, args, value in nodes:
         if op == "const":
-            values.append(np.float64(value))  # type: ignore[arg-type]
+            values.append(np.float64(value))
         elif op == "column":
             values.append(columns[int(value)])  # type: ignore[arg-type]
         elif op == "param":

@@ -72,7 +72,7 @@ class Terms:
     def __init__(self) -> None:
         self.terms: list[Term] = []
         self._known: dict[object, int] = {}
-        self._keys: dict[int, tuple] = {}
+        self._keys: dict[int, tuple[Any, ...]] = {}
         self._numbers: dict[str, float] = {}
 
     def number(self, value: float) -> float:
@@ -90,7 +90,7 @@ class Terms:
             self.terms.append(self._describe(kind, data))
         return index
 
-    def _describe(self, kind: str, data) -> Term:
+    def _describe(self, kind: str, data: Any) -> Term:
         terms = self.terms
         if kind == "num":
             finite = math.isfinite(data)
@@ -125,7 +125,7 @@ class Terms:
                 positive = all(terms[t].nonnegative for t in values)
         return Term(kind, data, total, positive, any(terms[t].has_params for t in children), children)
 
-    def key(self, t: int) -> tuple:
+    def key(self, t: int) -> tuple[Any, ...]:
         """What terms are ordered by, parameters alike: (rank, size, name, digest of structure)."""
         terms, keys = self.terms, self._keys
         stack = [t]
@@ -150,7 +150,7 @@ class Terms:
         return keys[t]
 
     @staticmethod
-    def mark(kind: str, data, keys: list[tuple]) -> str:
+    def mark(kind: str, data: Any, keys: list[tuple[Any, ...]]) -> str:
         """A digest of a term with children: equal for equal structure over children of equal keys."""
         names = [key[3] or f"{key[0]}:{key[2]}" for key in keys]
         if kind == "sum":

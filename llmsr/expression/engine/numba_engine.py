@@ -24,7 +24,7 @@ from llmsr.expression.engine.interpreter import (
     run,
 )
 from llmsr.expression.engine.sums import FIELDS, expired, gradient, gradient_of, gram, gram_of
-from llmsr.expression.engine.tape import FEATURE, REGISTER, UNIFORM, Tape
+from llmsr.expression.engine.tape import FEATURE, REGISTER, UNIFORM, Instruction, Place, Tape
 from llmsr.expression.operations import CALL, COPY, OPS, POWER, TRIG
 
 __all__ = ["NAME", "Program", "bind", "expired", "first_use", "gradient", "gram", "jit"]
@@ -64,8 +64,11 @@ _OPCODES = {name: row.opcode for name, row in OPS.items()} | {"copy": COPY, "sin
 _CLOCK = clock_address()
 
 
-# what an address in a program's code is counted from; plain numbers are counted from 0 in steps of 1
-_PLAIN, _SLOT, _REGISTER, _FEATURE = 0, 1, 2, 3
+# What a number in a program's code is counted from: 0 for plain numbers, else the first feature, slot or
+# register, in this order.
+_PLAIN = 0
+_SPACE = {FEATURE: 1, UNIFORM: 2, REGISTER: 3}
+_Powers = tuple[tuple[int, tuple[Place, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class _Code:
 
     numbers: np.ndarray
     spaces: np.ndarray
-    powers: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    powers: _Powers
 
     def addresses(self, bases: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """The code with addresses for places: `bases` and `steps` in bytes for every kind of place."""
@@ -89,60 +92,53 @@ def _code_of(tape: Tape) -> _Code:
     """The code of a tape, worked out once."""
     if NAME not in tape.kept:
         tape.kept[NAME] = _assembled(tape)
-    return tape.kept[NAME]
+    code: _Code = tape.kept[NAME]
+    return code
 
 
 def _assembled(tape: Tape) -> _Code:
     numbers: list[int] = []
     spaces: list[int] = []
-    powers = []
-    lines = [(i, True) for i in tape.uniform_program] + [(i, False) for i in tape.row_program]
-    for instruction, uniform in lines:
-        op, args = instruction.op, instruction.args
-        opcode = _OPCODES[op]
-        if opcode == CALL and len(args) == 2:
-            opcode = CALL_TWO
-        if opcode >= COPY and len(args) == 1:
-            args = args * 2  # the loops of one argument read no other one
-        home = _SLOT if uniform else _REGISTER
-        line = [opcode, *_ADDRESSES.get(op, (0, 0)), instruction.dst]
-        space = [_PLAIN, _PLAIN, _PLAIN, home]
-        for kind, index in args:
-            if kind == REGISTER:
-                line += (index, 0, 8)
-                space += (_REGISTER, _PLAIN, _PLAIN)
-            elif kind == FEATURE:
-                line += (index, 8, 8)
-                space += (_FEATURE, _PLAIN, _PLAIN)
-            else:
-                line += (index, 0, 8 if uniform else 0)
-                space += (_SLOT, _PLAIN, _PLAIN)
-        if opcode == TRIG:
-            line[1:3] = _ADDRESSES["sin"]
-            line += (instruction.second if op == "sincos" else instruction.dst, *_ADDRESSES["cos"])
-            space += (home, _PLAIN, _PLAIN)
-            if op != "sincos":  # the other one's place is none
-                unused = 7 if op == "sin" else 3
-                line[unused], space[unused] = 0, _PLAIN
-        if op == "pow":
-            if not uniform:
-                powers.append((len(numbers) // WIDTH, args))
-            line += (0, 8, 8, *_ADDRESSES["exp"], *_ADDRESSES["log"])
-        numbers += line
-        numbers += _PADDING[len(line) :]
-        spaces += space
-        spaces += _PADDING[len(space) :]
-    shape = (len(lines), WIDTH)
+    instructions = (*tape.uniform_program, *tape.row_program)
+    for i, instruction in enumerate(instructions):
+        uniform = i < len(tape.uniform_program)
+        line, space = _line(instruction, uniform)
+        numbers += line + _PADDING[len(line) :]
+        spaces += space + _PADDING[len(space) :]
+    first = len(tape.uniform_program)
     return _Code(
-        np.array(numbers, dtype=np.int64).reshape(shape),
-        np.array(spaces, dtype=np.int64).reshape(shape),
-        tuple(powers),
+        np.array(numbers, dtype=np.int64).reshape(-1, WIDTH),
+        np.array(spaces, dtype=np.int64).reshape(-1, WIDTH),
+        tuple((first + i, row.args) for i, row in enumerate(tape.row_program) if row.op == "pow"),
     )
 
 
-def _set_powers(
-    code: np.ndarray, powers: tuple[tuple[int, tuple[tuple[int, int], ...]], ...], features: np.ndarray
-) -> list[np.ndarray]:
+def _line(instruction: Instruction, uniform: bool) -> tuple[list[int], list[int]]:
+    """The numbers of an instruction's row and what they are counted from, without the zeros at its end."""
+    op, dst, args, second = instruction
+    opcode = _OPCODES[op]
+    if opcode == CALL and len(args) == 2:
+        opcode = CALL_TWO
+    if opcode >= COPY and len(args) == 1:
+        args = args * 2  # the loops of one operand read no other one
+    home = _SPACE[UNIFORM if uniform else REGISTER]
+    line, space = [opcode, *_ADDRESSES.get(op, (0, 0)), dst], [_PLAIN, _PLAIN, _PLAIN, home]
+    for kind, index in args:
+        line += (index, 8 if kind == FEATURE else 0, 0 if kind == UNIFORM and not uniform else 8)
+        space += (_SPACE[kind], _PLAIN, _PLAIN)
+    if opcode == TRIG:
+        line[1:3] = _ADDRESSES["sin"]
+        line += (second if op == "sincos" else dst, *_ADDRESSES["cos"])
+        space += (home, _PLAIN, _PLAIN)
+        if op != "sincos":  # the other one's place is none
+            unused = 7 if op == "sin" else 3
+            line[unused], space[unused] = 0, _PLAIN
+    if opcode == POWER:
+        line += (0, 8, 8, *_ADDRESSES["exp"], *_ADDRESSES["log"])
+    return line, space
+
+
+def _set_powers(code: np.ndarray, powers: _Powers, features: np.ndarray) -> list[np.ndarray]:
     """Tells the code's powers how they are best computed; returns the logarithms that they then read."""
     logs: dict[int, np.ndarray] = {}
     for line, ((kind, base), (exponent_kind, _)) in powers:
@@ -159,8 +155,8 @@ def _set_powers(
 
 
 def _with_finite_partials(
-    features: np.ndarray, partials: tuple[tuple[int, int], ...]
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    features: np.ndarray, partials: tuple[Place, ...]
+) -> tuple[np.ndarray, list[Place]]:
     """The features, more of them where need be, and places of the derivatives that hold no inf or nan.
 
     A derivative that is a feature may be undefined in rows that a mask keeps out of the value, such as that
@@ -191,15 +187,13 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     slots = registers + 8 * n_scratch
     first_slot = (slots - memory.ctypes.data) // 8
     memory[first_slot : first_slot + len(tape.constants)] = tape.constants
-    bases = np.array([0, slots, registers, features.ctypes.data])
-    steps = np.array([1, 8, 8 * width, 8 * rows])
+    bases = np.array([0, features.ctypes.data, slots, registers])
+    steps = np.array([1, 8 * rows, 8, 8 * width])
     assembled = _code_of(tape)
     code = assembled.addresses(bases, steps)
     logs = _set_powers(code, assembled.powers, features)
     partials = [
-        (bases[_FEATURE] + steps[_FEATURE] * index, 8)
-        if kind == FEATURE
-        else (bases[_REGISTER] + steps[_REGISTER] * index, 0)
+        (bases[_SPACE[kind]] + steps[_SPACE[kind]] * index, 8 if kind == FEATURE else 0)
         for kind, index in derivatives
     ]
     # derivatives that are features come first in the sums

@@ -117,17 +117,18 @@ def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
 
 def _lowered(derivatives: Derivatives) -> tuple[tuple[Node, ...], list[int]]:
     """The nodes that are needed, spelled as is best for engines, and the places of derivatives and value."""
-    nodes, outputs = pruned(derivatives.nodes, [*derivatives.partials, derivatives.root])
+    nodes: Sequence[Node] = derivatives.nodes
+    outputs = [*derivatives.partials, derivatives.root]
     rules = [OPS[node.op].lowered if node.args else None for node in nodes]
-    if not any(rules):
-        return nodes, outputs
-    graph = Graph(max_nodes=4 * len(nodes))
-    made: list[int] = []
-    for node, rule in zip(nodes, rules, strict=True):
-        args = [made[a] for a in node.args]
-        spelled = rule(*[Symbol(graph, a) for a in args]) if rule else None
-        made.append(spelled.index if spelled else graph.intern(node._replace(args=tuple(args))))
-    return pruned(graph.nodes, [made[output] for output in outputs])
+    if any(rules):
+        graph = Graph(max_nodes=4 * len(nodes))
+        made: list[int] = []
+        for node, rule in zip(nodes, rules, strict=True):
+            args = [made[a] for a in node.args]
+            spelled = rule(*[Symbol(graph, a) for a in args]) if rule else None
+            made.append(spelled.index if spelled else graph.intern(node._replace(args=tuple(args))))
+        nodes, outputs = graph.nodes, [made[output] for output in outputs]
+    return pruned(nodes, outputs)
 
 
 def _kinds(nodes: Sequence[Node]) -> list[int]:

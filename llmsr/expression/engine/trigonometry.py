@@ -1,5 +1,6 @@
 """Sine and cosine of a row of numbers in one pass, in a form that the compiler turns into vectors."""
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
 from llmsr.expression.engine.compiling import jit_contracting
@@ -24,38 +25,17 @@ def sine_and_cosine(x, sines, cosines):
         high = first - second
         y = high - (turns * 2.02226624879595063154e-21 - ((first - high) - second))
         z = y * y
-        s = y + y * z * (
-            -1.66666666666666324348e-01
-            + z
-            * (
-                8.33333333332248946124e-03
-                + z
-                * (
-                    -1.98412698298579493134e-04
-                    + z
-                    * (
-                        2.75573137070700676789e-06
-                        + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)
-                    )
-                )
-            )
-        )
-        tail = z * (
-            4.16666666666666019037e-02
-            + z
-            * (
-                -1.38888888888741095749e-03
-                + z
-                * (
-                    2.48015872894767294178e-05
-                    + z
-                    * (
-                        -2.75573143513906633035e-07
-                        + z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11)
-                    )
-                )
-            )
-        )
+        # minimax polynomials on [-pi/4, pi/4] by Horner's rule, highest power first
+        s = -2.50507602534068634195e-08 + z * 1.58969099521155010221e-10
+        s = 2.75573137070700676789e-06 + z * s
+        s = -1.98412698298579493134e-04 + z * s
+        s = 8.33333333332248946124e-03 + z * s
+        s = y + y * z * (-1.66666666666666324348e-01 + z * s)
+        tail = 2.08757232129817482790e-09 + z * -1.13596475577881948265e-11
+        tail = -2.75573143513906633035e-07 + z * tail
+        tail = 2.48015872894767294178e-05 + z * tail
+        tail = -1.38888888888741095749e-03 + z * tail
+        tail = z * (4.16666666666666019037e-02 + z * tail)
         half = 0.5 * z
         w = 1.0 - half
         c = w + (((1.0 - w) - half) + z * tail)

@@ -32,7 +32,15 @@ def number_text(value: float, digits: int | None) -> str:
 
 
 class _Text(Infix):
-    def __init__(self, expression, names, temporary, limit, prefix: str, digits: int | None) -> None:
+    def __init__(
+        self,
+        expression: Expression,
+        names: Sequence[str],
+        temporary: str,
+        limit: int | None,
+        prefix: str,
+        digits: int | None,
+    ) -> None:
         super().__init__(expression, names, temporary, limit)
         self.prefix = prefix
         self.digits = digits
