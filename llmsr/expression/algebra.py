@@ -259,7 +259,7 @@ class Algebra(Terms):
             if inner.kind == "num" and op == "where":
                 return args[1] if inner.data != 0 else args[2]
             if inner.kind == "fn" and inner.data[0] == "not":
-                (within,) = inner.data[1]
+                within: int = inner.data[1][0]
                 if op == "where":
                     return self.function("where", within, args[2], args[1])
                 if terms[within].kind == "fn" and OPS[terms[within].data[0]].boolean:

@@ -130,7 +130,7 @@ class _Order:
                 [self.keys[a] for a in args if self.table.terms[a].has_params] if op in COMMUTATIVE else []
             )
         else:
-            pairs = {"sum": lambda d: d[1], "prod": lambda d: d}.get(term.kind, lambda d: ())(term.data)
+            pairs = term.data[1] if term.kind == "sum" else term.data if term.kind == "prod" else ()
             found = [(self.keys[u], x) for u, x in pairs if self.table.terms[u].has_params]
         return len(set(found)) < len(found)
 

@@ -4,7 +4,6 @@ Compiled code holds addresses as int64. Nothing here is checked when it runs: wh
 memory behind it alive and in its shape.
 """
 
-# mypy: disable-error-code="no-untyped-def, untyped-decorator, call-arg, no-untyped-call, no-any-return"
 from __future__ import annotations
 
 import ctypes

@@ -80,8 +80,8 @@ def _keeping() -> Iterator[bool]:
         settings.CACHE_DIR = told  # type: ignore[attr-defined]
 
 
-def _decorator(**options: Any) -> Callable[[Callable], Any]:
-    def compiled(function: Callable) -> Any:
+def _decorator(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    def compiled(function: Callable[..., Any]) -> Any:
         with _keeping() as kept:
             return numba.njit(cache=kept, nogil=True, error_model="numpy", **options)(function)
 
@@ -93,10 +93,10 @@ jit_contracting = _decorator(fastmath={"contract"})
 jit_reassociating = _decorator(fastmath={"reassoc", "contract"})
 
 
-def callback(signature: str) -> Callable[[Callable], Any]:
+def callback(signature: str) -> Callable[[Callable[..., Any]], Any]:
     """A decorator for functions that are called through their `address`."""
 
-    def compiled(function: Callable) -> Any:
+    def compiled(function: Callable[..., Any]) -> Any:
         with _keeping() as kept:
             return numba.cfunc(signature, cache=kept, error_model="numpy")(function)
 

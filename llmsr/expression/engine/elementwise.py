@@ -4,7 +4,6 @@ numpy has no loops over float64 for conditions, and calling its loops for sums a
 a fit.
 """
 
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
 import math

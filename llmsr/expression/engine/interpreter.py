@@ -6,7 +6,6 @@ An instruction row is `[opcode, loop, data, dst, base0, step0, stride0, base1, .
 then loop and data of exp and log.
 """
 
-# mypy: disable-error-code="call-arg, no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
 import math

@@ -85,7 +85,8 @@ class _Code:
 
     def addresses(self, bases: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """The code with addresses for places: `bases` and `steps` in bytes for every kind of place."""
-        return bases[self.spaces] + steps[self.spaces] * self.numbers
+        found: np.ndarray = bases[self.spaces] + steps[self.spaces] * self.numbers
+        return found
 
 
 def _code_of(tape: Tape) -> _Code:

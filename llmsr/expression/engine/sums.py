@@ -4,7 +4,6 @@ Compiled callers see a program as a vector of addresses and reach `gram` and `gr
 that the compiler cannot look into is not copied into every caller, which keeps compilation short.
 """
 
-# mypy: disable-error-code="call-arg, var-annotated, no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
 import time

@@ -1,6 +1,5 @@
 """Sine and cosine of a row of numbers in one pass, in a form that the compiler turns into vectors."""
 
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
 from llmsr.expression.engine.compiling import jit_contracting

@@ -189,12 +189,13 @@ def callable_for(
     else:
         raise ValueError(f"dialect must be 'numpy' or 'torch', not {dialect!r}")
     exec(compile(text, f"<equation in {dialect}>", "exec"), namespace)
-    function = namespace["equation"]
+    function: Callable[..., Any] = namespace["equation"]
     if dialect == "torch":
         return function
 
     def equation(*args: Any, **named: Any) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return function(*args, **named)
+            values: np.ndarray = function(*args, **named)
+        return values
 
     return equation
