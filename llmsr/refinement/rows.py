@@ -92,8 +92,8 @@ class NumberedGraph(Graph):
         self.start[index] = value
         return self.param(index)
 
-    def _intern(self, node: Node) -> int:
-        index = super()._intern(node)
+    def intern(self, node: Node) -> int:
+        index = super().intern(node)
         if index == len(self.values):
             self.values.append(_value(node, self.values, self.rows.inputs, self.start))
             self.sizes.append(1 + sum(self.sizes[a] for a in node.args))
