@@ -127,9 +127,10 @@ def load(state: Duty) -> Duty:
     import llmsr.fitting.metrics  # noqa: F401
 
     if state.as_written:
-        from llmsr.fitting.reference import prepare
+        from llmsr.fitting.tensors import load_torch
 
-        prepare(state.problem.spec)
+        if state.problem.spec.dialect == "torch":
+            load_torch()
     else:
         from llmsr.fitting.search import warm_up
 

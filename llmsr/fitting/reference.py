@@ -14,7 +14,6 @@ import threading
 import time
 import traceback
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import CodeType
@@ -27,6 +26,7 @@ from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing.source import callable_for
 from llmsr.fitting.repeated import RepeatedEquation
 from llmsr.fitting.result import Fit
+from llmsr.fitting.tensors import as_numbers, as_tensors, load_torch
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, without_markers
 
@@ -41,11 +41,10 @@ class _Late(BaseException):
 def fit_reference(expression: Expression, problem: Problem, deadline: float = 10.0) -> Fit:
     """The fit that the spec's own `evaluate` finds on the train split; `score` is what it returned.
 
-    `loss` is the mean squared error on train at the captured parameters: where `evaluate` is the standard
-    least squares exactly minus the score. The parameters are the result of the spec's call of scipy's
-    `minimize` where it makes one (of several, the one whose minimum is minus the score, else the last), else
-    those of the call of the equation on all rows that had the least squared error, else (it trains on
-    batches) of the last call.
+    `params` are the result of its call of scipy's `minimize` (of several, the one whose minimum is minus the
+    score, else the last), or else those of the call of the equation on all rows with the least squared error,
+    or else (it trains on batches) of the last call; 1 where the equation does not use them. `loss` is the
+    mean squared error on train there: exactly minus the score where `evaluate` is plain least squares.
 
     The deadline, in seconds, is checked at every call of the equation: past it the best parameters so far are
     returned with `deadline_reached`, a reason and no score, or status "timeout" where there are none. Code
@@ -53,40 +52,25 @@ def fit_reference(expression: Expression, problem: Problem, deadline: float = 10
     """
     began, cpu_began = time.perf_counter(), time.thread_time()
     spec = problem.spec
-    prepare(spec)
+    if spec.dialect == "torch":
+        load_torch()
     watch = _Watch(expression, problem)
-    score, failure = watch.run(deadline, as_tensors=spec.dialect == "torch")
+    score, failure = watch.run(deadline, in_torch=spec.dialect == "torch")
     if failure and watch.calls <= 1 and spec.dialect == "torch":
         # the spec may make its tensors itself, in a way that takes arrays alone
         second = _Watch(expression, problem)
-        score, other_failure = second.run(deadline, as_tensors=False)
+        score, other_failure = second.run(deadline, in_torch=False)
         if not other_failure:
             watch, failure = second, ""
-    params, loss = np.empty(0), None
-    status, reason = ("error", failure) if failure else ("ok", "")
-    if not failure and not watch.late and score is None:
-        status, reason = "nonfinite", f"{spec.evaluate_name} found no finite score"
-    elif not failure:
-        params = watch.params(score)
-        if watch.late:
-            reason = f"{spec.evaluate_name} did not end within {deadline:g} s; --fit_timeout gives it longer"
-        elif not len(params):
-            status, reason = "error", f"{spec.evaluate_name} never called {spec.function_name}"
-        if not len(params) and watch.late:
-            status = "timeout"
-        elif status == "ok":
-            loss = watch.loss(params) if score is None or spec.own_search else -score
-            if not np.isfinite(loss):
-                status, reason, loss = "nonfinite", "the equation is not finite on every train row", None
-    padded = [1.0] * spec.max_params  # where the equation does not use a parameter
-    for index in expression.params:
-        if index < len(params):
-            padded[index] = float(params[index])
+    status, reason, params, loss = _outcome(watch, score, failure, deadline)
+    padded = np.ones(spec.max_params)
+    if len(params):
+        padded[watch.used] = params[watch.used]
     return Fit(
         status=status,
         reason=reason,
         mode="reference",
-        params=tuple(padded),
+        params=tuple(padded.tolist()),
         loss=loss,
         evaluations=watch.calls,
         seconds=time.perf_counter() - began,
@@ -97,21 +81,26 @@ def fit_reference(expression: Expression, problem: Problem, deadline: float = 10
     )
 
 
-@lru_cache(maxsize=1)
-def _load_torch() -> None:
-    """Import torch with what it loads at an optimiser's first step, which takes as long again."""
-    import torch
-
-    one = torch.nn.Parameter(torch.ones(1))
-    one.sum().backward()
-    torch.optim.Adam([one]).step()
-
-
-def prepare(spec: Spec) -> None:
-    """Load what the spec computes in, so that no deadline runs meanwhile."""
-    if spec.dialect == "torch":
-        with contextlib.suppress(ImportError):  # the spec's own import tells it with its line
-            _load_torch()
+def _outcome(
+    watch: _Watch, score: float | None, failure: str, deadline: float
+) -> tuple[str, str, np.ndarray, float | None]:
+    """Status, reason, parameters and loss of a run that returned this score or failed."""
+    spec, none = watch.problem.spec, np.empty(0)
+    if failure:
+        return "error", failure, none, None
+    if score is None and not watch.late:
+        return "nonfinite", f"{spec.evaluate_name} found no finite score", none, None
+    params, late = watch.params(score), ""
+    if watch.late:
+        late = f"{spec.evaluate_name} did not end within {deadline:g} s; --fit_timeout gives it longer"
+    if not len(params) and late:
+        return "timeout", late, none, None
+    if not len(params):
+        return "error", f"{spec.evaluate_name} never called {spec.function_name}", none, None
+    loss = watch.loss(params) if score is None or spec.own_search else -score
+    if not np.isfinite(loss):
+        return "nonfinite", "the equation is not finite on every train row", params, None
+    return "ok", late, params, loss
 
 
 class _Watch:
@@ -130,7 +119,7 @@ class _Watch:
         self.used = np.array(expression.params, dtype=np.intp)
         self.enough = max(expression.params, default=-1) + 1
 
-    def run(self, seconds: float, as_tensors: bool) -> tuple[float | None, str]:
+    def run(self, seconds: float, in_torch: bool) -> tuple[float | None, str]:
         """What the spec's `evaluate` returns, None where it is no finite number, and why it failed if so."""
         spec, train = self.problem.spec, self.problem.train
         data = {"inputs": train.inputs.copy(), "outputs": train.target.copy()}
@@ -139,7 +128,7 @@ class _Watch:
                 namespace: dict[str, Any] = {"__name__": "spec", _HOOK: self.equation}
                 exec(_compiled(spec.text, spec.path, spec.function_name), namespace)
                 self.deadline = time.perf_counter() + seconds  # imports are nobody's fault
-                if as_tensors:
+                if in_torch:
                     data = {name: sys.modules["torch"].from_numpy(array) for name, array in data.items()}
                 return _score(namespace[spec.evaluate_name](data), spec)
         except _Late:
@@ -160,7 +149,7 @@ class _Watch:
         if named or len(args) != len(self.names):
             raise TypeError(f"the equation takes ({', '.join(self.names)})")
         self.calls += 1
-        tensors = _tensors(args)
+        tensors = as_tensors(args)
         if tensors is not None:
             value = self._function("torch")(*tensors)
             self._note(tensors[-1], value.detach().cpu().numpy())
@@ -181,11 +170,11 @@ class _Watch:
             residual = np.reshape(value, -1) - self.target
             self._keep(float(np.dot(residual, residual)), params)
         else:
-            self.last = _numbers(params)
+            self.last = as_numbers(params)
 
     def _keep(self, squares: float, params: Any) -> None:
         if squares < self.least:
-            self.least, self.best = squares, _numbers(params)
+            self.least, self.best = squares, as_numbers(params)
 
     @contextlib.contextmanager
     def minimize(self) -> Iterator[None]:
@@ -211,20 +200,17 @@ class _Watch:
         scipy differentiates by moving one parameter at a time: moving one that the equation does not use
         asks for a loss that is already known. The answer is the same bits, so BFGS takes the same way.
         """
-        known: OrderedDict[bytes, Any] = OrderedDict()
-        size = self.problem.spec.max_params + 2
+        point: list[Any] = []
 
-        def loss(x: np.ndarray, *args: Any) -> Any:
-            key = x[self.used].tobytes()
-            value = known.get(key)
-            if value is None:
-                value = known[key] = fun(x, *args)
-                if len(known) > size:
-                    known.popitem(last=False)
-                self._keep(float(value), x)
-            else:
-                known.move_to_end(key)
+        @lru_cache(maxsize=self.problem.spec.max_params + 2)
+        def at(used: bytes) -> Any:
+            value = fun(*point)
+            self._keep(float(value), point[0])
             return value
+
+        def loss(*x_and_args: Any) -> Any:
+            point[:] = x_and_args
+            return at(point[0][self.used].tobytes())
 
         return loss
 
@@ -243,34 +229,6 @@ class _Watch:
         train = self.problem.train
         with np.errstate(all="ignore"):
             return float(np.mean((evaluate(self.expression, train.inputs, params) - train.target) ** 2))
-
-
-def _tensors(args: tuple[Any, ...]) -> list[Any] | None:
-    """The equation's arguments as torch takes them, None where no tensor is among them.
-
-    Parameters may be a tensor, an array, or any sequence of tensors and numbers, such as a ParameterList;
-    gradients flow through all that were tensors.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    *columns, params = args
-    whole = isinstance(params, torch.Tensor | np.ndarray)
-    parts = [params] if whole else list(params)
-    if not any(isinstance(part, torch.Tensor) for part in (*columns, *parts)):
-        return None
-    made = [part if isinstance(part, torch.Tensor) else torch.as_tensor(part, dtype=torch.float64)
-            for part in (*columns, *parts)]  # fmt: skip
-    return made if whole else [*made[: len(columns)], made[len(columns) :]]
-
-
-def _numbers(params: Any) -> np.ndarray:
-    """A copy of parameters that may be an array, a tensor or a sequence of numbers or tensors."""
-    if hasattr(params, "detach"):
-        params = params.detach().cpu()
-    elif not isinstance(params, np.ndarray):
-        params = [float(p) for p in params]
-    return np.array(params, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
