@@ -139,8 +139,7 @@ def _check_cells(table: RawTable, asked: NewProblem) -> None:
     texts = [column for column in table.columns if column.texts]
     if texts:
         raise UserError(f"{path}: {_text_fault(texts, asked.target)}")
-    complete = sum(table.found.values())
-    missing = table.rows - complete
+    missing, complete = table.missing, table.rows - table.missing
     if missing and not asked.drop_missing:
         where = ", ".join(f"{c.name}: {c.missing}" for c in table.columns if c.missing)
         raise UserError(
@@ -164,7 +163,7 @@ def _check_cells(table: RawTable, asked: NewProblem) -> None:
 
 def _text_fault(texts: Sequence[Column], target: str) -> str:
     first = texts[0]
-    where = f"column {first.name!r} is not numeric (line {first.first_line} has {first.first_text!r})"
+    where = first.text_fault
     if re.fullmatch(r"-?\d+,\d+", first.first_text):
         return f"{where}; write decimal points instead of commas"
     if first.name == target:
@@ -188,9 +187,8 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
         raise UserError(f"{table.path}: every input column is the same in every row")
     positions = [table.names.index(name) for name in (*labels, asked.target)]
     quantities = _quantities([*labels, asked.target], asked, notices)
-    complete = sum(table.found.values())
-    if complete < table.rows:
-        notices.append(f"left out, with a missing value: {table.rows - complete} of {table.rows} rows")
+    if table.missing:
+        notices.append(f"left out, with a missing value: {table.missing} of {table.rows} rows")
     for group, rows in table.groups.items():
         if len(rows) < table.found[group]:
             notices.append(
