@@ -338,7 +338,7 @@ class Arrays:
         for cell in a.cells.ravel().tolist():
             if cell < 0 or self.graph.nodes[cell].op != "const":
                 return None
-            values.append(float(self.graph.nodes[cell].value))  # type: ignore[arg-type]
+            values.append(float(self.graph.nodes[cell].value))
         return values
 
     def constant(self, a: Array) -> Number | None:

@@ -10,7 +10,19 @@ import numpy as np
 from llmsr.expression.reader.arrays import EXACT, KINDS, mixes_rows
 from llmsr.expression.reader.indexing import expand, whole
 from llmsr.expression.reader.operators import Operators
-from llmsr.expression.reader.values import UNSET, Array, DType, Native, Refused, RowCount, Store, describe
+from llmsr.expression.reader.values import (
+    CONTEXT,
+    UNSET,
+    Array,
+    DType,
+    Module,
+    Native,
+    Refused,
+    RowCount,
+    Store,
+    Table,
+    describe,
+)
 
 KIND_NAMES = {
     "float": "f", "float64": "f", "double": "f", "f8": "f", "d": "f", "int": "i", "int64": "i", "bool": "b",
@@ -220,3 +232,75 @@ def each_row(on: Operators, function: Any, arrays: list[Array], kind: str | None
     if value.rows is not None or value.ndim:
         raise Refused("a vectorized function whose value is not one number per row")
     return on.arrays.full([RowCount(columns[0].selection)], value if kind is None else cast(on, value, kind))
+
+
+# ---- what arrays are, and what surrounds them
+
+
+def shape(on: Operators, a: Any) -> tuple[int | RowCount, ...]:
+    return on.shape(on.array(a))
+
+
+def ndim(on: Operators, a: Any) -> int:
+    return on.array(a).ndim
+
+
+def size(on: Operators, a: Any) -> int | RowCount:
+    return on.size(on.array(a))
+
+
+def isscalar(on: Operators, element: Any) -> bool:
+    return element.scalar if isinstance(element, Array) else isinstance(element, (bool, int, float, str))
+
+
+def real(on: Operators, val: Any) -> Array:
+    """The real part: the array itself, since there are no other numbers."""
+    return asarray(on, val)
+
+
+def fill(on: Operators, a: Array, value: Any) -> None:
+    on.set_part(a, Ellipsis, on.array(value))
+
+
+def round_(on: Operators, a: Any, decimals: Any = 0) -> Array:
+    return on.arrays.rounded(on.array(a), whole(on.arrays, decimals))
+
+
+def errstate(on: Operators, **kwargs: Any) -> Any:
+    if any(v not in ("ignore", "warn", None) for v in kwargs.values()):
+        raise Refused("np.errstate that raises")
+    return CONTEXT
+
+
+def nothing(on: Operators, *args: Any, **kwargs: Any) -> Any:
+    """Calls without effect on an equation: warnings."""
+    if any(v in ("error", "raise", "call") for v in (*args, *kwargs.values()) if isinstance(v, str)):
+        raise Refused("warnings turned into errors")
+    return CONTEXT
+
+
+def seed(on: Operators, seed: Any = None) -> None:
+    """Nothing, since nothing is drawn."""
+    if seed is not None and not 0 <= whole(on.arrays, seed) < 2**32:
+        raise Refused("a seed that is not between 0 and 2**32")
+
+
+def seterr(on: Operators, **kwargs: Any) -> Table:
+    """np.seterr, whose result is only good for another call of it."""
+    nothing(on, **kwargs)
+    return Table((name, "warn") for name in ("divide", "over", "under", "invalid"))
+
+
+def scalar_float(on: Operators, x: Any = 0.0) -> Array:
+    """np.float64: a number, or a copy of an array."""
+    return cast(on, on.array(x), "f")
+
+
+def finfo(on: Operators, dtype: Any) -> Module:
+    if kind_of(on, dtype, "f") != "f":
+        raise Refused("np.finfo of a type other than float64")
+    return Module("numpy.finfo")
+
+
+def astype(on: Operators, a: Any, dtype: Any, copy: Any = True) -> Array:
+    return cast(on, on.array(a), kind_of(on, dtype, "f"))

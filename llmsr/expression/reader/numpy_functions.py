@@ -8,9 +8,9 @@ from typing import Any
 from llmsr.expression.operations import OPS
 from llmsr.expression.reader.arrays import mixes_rows
 from llmsr.expression.reader.indexing import Combine, expand, matmul, read, reduce, total, transpose, whole
-from llmsr.expression.reader.making import array, asarray, cast, into, kind_of, lifted, shape_of
+from llmsr.expression.reader.making import array, asarray, cast, into, lifted, shape_of
 from llmsr.expression.reader.operators import Operators
-from llmsr.expression.reader.values import CONTEXT, Array, Items, Module, Refused, RowCount, Table
+from llmsr.expression.reader.values import Array, Items, Refused, RowCount
 
 MAX_POINTS = 32
 """Of a table of constants: more is a table of answers and no equation."""
@@ -125,10 +125,10 @@ def reshape(on: Operators, a: Any, *shape: Any) -> Array:
             raise mixes_rows("a reshape to the number of rows")
         on.arrays.check_shape([max(n, 0) for n in sizes])
         try:
-            cells = a.cells.reshape([int(n) for n in sizes])  # type: ignore[arg-type]
+            cells = a.cells.reshape([int(n) for n in sizes])
         except ValueError:
             raise Refused(f"a reshape of {a.shape_text()} that does not fit") from None
-        out = a.view(cells, None)
+        out: Array = a.view(cells, None)
         if a.ndim > 1:
             out.store.locked = "an array is changed after a reshape that may or may not copy"
         return out
@@ -139,7 +139,8 @@ def reshape(on: Operators, a: Any, *shape: Any) -> Array:
     if a.cells is not (a.store.owner or a).cells:
         a.store.locked = "an array is changed after a reshape that may or may not copy"
     on.arrays.check_shape([1] * len(sizes))
-    return a.view(a.cells.reshape((1,) * len(sizes)), at[0] - len(sizes))
+    column: Array = a.view(a.cells.reshape((1,) * len(sizes)), at[0] - len(sizes))
+    return column
 
 
 def squeeze(on: Operators, a: Any, axis: Any = None) -> Array:
@@ -168,26 +169,6 @@ def broadcast_to(on: Operators, array: Any, shape: Any) -> Array:
     out = on.arrays.full(shape_of(on, shape), on.array(array))
     out.store.locked = "the result of np.broadcast_to is changed in place"
     return out
-
-
-def shape(on: Operators, a: Any) -> tuple[int | RowCount, ...]:
-    return on.shape(on.array(a))
-
-
-def ndim(on: Operators, a: Any) -> int:
-    return on.array(a).ndim
-
-
-def size(on: Operators, a: Any) -> int | RowCount:
-    return on.size(on.array(a))
-
-
-def isscalar(on: Operators, element: Any) -> bool:
-    return element.scalar if isinstance(element, Array) else isinstance(element, (bool, int, float, str))
-
-
-def astype(on: Operators, a: Any, dtype: Any, copy: Any = True) -> Array:
-    return cast(on, on.array(a), kind_of(on, dtype, "f"))
 
 
 # ---- reductions and products
@@ -382,55 +363,3 @@ def counts(on: Operators, cell: int) -> bool:
         elif node.op not in OPS or not OPS[node.op].boolean:
             return False
     return not waiting
-
-
-# ---- numbers
-
-
-def round_(on: Operators, a: Any, decimals: Any = 0) -> Array:
-    return on.arrays.rounded(on.array(a), whole(on.arrays, decimals))
-
-
-def real(on: Operators, val: Any) -> Array:
-    """The real part: the array itself, since there are no other numbers."""
-    return asarray(on, val)
-
-
-def fill(on: Operators, a: Array, value: Any) -> None:
-    on.set_part(a, Ellipsis, on.array(value))
-
-
-def errstate(on: Operators, **kwargs: Any) -> Any:
-    if any(v not in ("ignore", "warn", None) for v in kwargs.values()):
-        raise Refused("np.errstate that raises")
-    return CONTEXT
-
-
-def nothing(on: Operators, *args: Any, **kwargs: Any) -> Any:
-    """Calls without effect on an equation: warnings."""
-    if any(v in ("error", "raise", "call") for v in (*args, *kwargs.values()) if isinstance(v, str)):
-        raise Refused("warnings turned into errors")
-    return CONTEXT
-
-
-def seed(on: Operators, seed: Any = None) -> None:
-    """Nothing, since nothing is drawn."""
-    if seed is not None and not 0 <= whole(on.arrays, seed) < 2**32:
-        raise Refused("a seed that is not between 0 and 2**32")
-
-
-def seterr(on: Operators, **kwargs: Any) -> Table:
-    """np.seterr, whose result is only good for another call of it."""
-    nothing(on, **kwargs)
-    return Table((name, "warn") for name in ("divide", "over", "under", "invalid"))
-
-
-def scalar_float(on: Operators, x: Any = 0.0) -> Array:
-    """np.float64: a number, or a copy of an array."""
-    return cast(on, on.array(x), "f")
-
-
-def finfo(on: Operators, dtype: Any) -> Module:
-    if kind_of(on, dtype, "f") != "f":
-        raise Refused("np.finfo of a type other than float64")
-    return Module("numpy.finfo")

@@ -119,35 +119,6 @@ def extreme(name: str, symbol: str) -> Callable[..., Any]:
     return function
 
 
-def from_math(name: str, arity: int, cellwise: Native) -> Native:
-    """math's function: Python's own on numbers known now, the function of every cell on arrays."""
-    plainly = getattr(math, name)
-
-    def call(on: Operators, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if len(args) != arity or kwargs:
-            raise Refused(f"math.{name} takes {arity} argument{'s' * (arity > 1)}")
-        if all(isinstance(a, NUMBERS) for a in args):
-            try:
-                return checked(plainly(*args), on.limits)
-            except (ArithmeticError, ValueError) as error:
-                raise Refused(f"math.{name} of a constant fails: {error}") from None
-        on.kindly(f"math.{name} of data")
-        arrays = [number(on, a, f"math.{name}") for a in args]
-        if name in ("floor", "ceil", "trunc") and arrays[0].ndim == 0:
-            raise Refused(f"math.{name} of a parameter gives a Python integer (use np.{name})")
-        return cellwise.call(on, [on.arrays.copy(a, "f") if a.kind != "f" else a for a in arrays], {})
-
-    return Native(f"math.{name}", call)
-
-
-def math_log(natural: Native) -> Callable[..., Any]:
-    def log(on: Operators, x: Any, base: Any = None, /) -> Any:
-        top = natural.call(on, [x], {})
-        return top if base is None else on.binary("/", top, natural.call(on, [base], {}))
-
-    return log
-
-
 def factorial(on: Operators, x: Any, exact: Any = False, /) -> Any:
     n = whole(on.arrays, x)
     if not 0 <= n <= 18:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llmsr.expression.reader.functions import BUILTINS, CELLWISE
+from llmsr.expression.reader.cellwise import CELLWISE
+from llmsr.expression.reader.functions import BUILTINS
 from llmsr.expression.reader.syntax import names_of_arguments, statements_of
 from llmsr.expression.reader.values import Limits, Refused
 

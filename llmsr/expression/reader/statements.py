@@ -5,8 +5,18 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from llmsr.expression.reader.branches import Journal, arrays_in, holds, join, join_stores
-from llmsr.expression.reader.calls import BREAK, CONTINUE, NEXT, RETURN, Calling
+from llmsr.expression.reader.calls import (
+    BREAK,
+    CONTINUE,
+    NEXT,
+    RETURN,
+    Calling,
+    Journal,
+    arrays_in,
+    holds,
+    join,
+    join_stores,
+)
 from llmsr.expression.reader.functions import HINTS, MODULES, UNUSED
 from llmsr.expression.reader.indexing import position, write
 from llmsr.expression.reader.making import vectorize

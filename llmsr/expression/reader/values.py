@@ -161,7 +161,7 @@ class Unbound:
     why: str
 
 
-class Items(list):
+class Items(list[Any]):
     """A list of the body; `depth` is the number of undecided branches around its creation."""
 
     __slots__ = ("depth",)
@@ -171,7 +171,7 @@ class Items(list):
         self.depth = depth
 
 
-class Table(dict):
+class Table(dict[Any, Any]):
     """A dictionary of the body; `depth` as in `Items`."""
 
     __slots__ = ("depth",)
