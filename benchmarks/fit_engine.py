@@ -33,8 +33,11 @@ from llmsr.expression import Refusal, parse  # noqa: E402
 from llmsr.expression.derive import derivatives  # noqa: E402
 from llmsr.expression.engine import chosen as engine  # noqa: E402
 from llmsr.expression.engine.tape import compile_tape  # noqa: E402
-from llmsr.fitting import Fit, fit  # noqa: E402
-from llmsr.fitting.search import warm_up  # noqa: E402
+from llmsr.fitting import (  # noqa: E402
+    Fit,
+    fit,
+    warm_up,
+)
 from llmsr.problem.loading import Problem, Split, load_problem  # noqa: E402
 from llmsr.proposers.grammar import random_body  # noqa: E402
 

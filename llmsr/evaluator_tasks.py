@@ -132,7 +132,7 @@ def load(state: Duty) -> Duty:
         if state.problem.spec.dialect == "torch":
             load_torch()
     else:
-        from llmsr.fitting.search import warm_up
+        from llmsr.fitting import warm_up
 
         warm_up()
     return state

@@ -316,5 +316,5 @@ def _environment() -> dict[str, str]:
 
 def _warm_up() -> None:
     """Let one process compile what all cells will use."""
-    program = "from llmsr.fitting.search import warm_up; warm_up()"
+    program = "from llmsr.fitting import warm_up; warm_up()"
     subprocess.run([sys.executable, "-c", program], env=_environment(), check=False)

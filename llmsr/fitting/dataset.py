@@ -43,7 +43,7 @@ class Dataset:
     @cached_property
     def variance(self) -> np.float64:
         """The target's variance, ddof 0."""
-        return np.var(self.full.target)
+        return np.float64(np.var(self.full.target))
 
     def part(self, rows: int) -> Dataset:
         """A data set of so many strided rows."""
@@ -73,6 +73,7 @@ def _arranged(full: View) -> Dataset:
     return Dataset(full, _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS), power)
 
 
+# by the split's id, since what holds arrays has no hash; the reference tells whether it is still that split
 _known: dict[int, tuple[weakref.ref[Split], Dataset]] = {}
 _lock = threading.Lock()
 
@@ -84,7 +85,7 @@ def dataset_of(split: Split) -> Dataset:
         entry = _known.get(key)
         if entry is not None and entry[0]() is split:
             return entry[1]
-    made = lay_out(split)
+    made = lay_out(split)  # without the lock: two threads that do the same work do no harm
     with _lock:
         for stale in [k for k, (ref, _) in _known.items() if ref() is None]:
             del _known[stale]

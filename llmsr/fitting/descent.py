@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt steps on the Gram matrix, with the linear parameters projected out.
+"""Levenberg-Marquardt on the Gram matrix, the linear parameters projected out: one descent or many.
 
 The functions are written so that numba can compile them; where the numpy engine is in use they run as they
 stand. The projection is Kaufman's: a damped Gauss-Newton step on all parameters in which the linear ones
@@ -6,6 +6,8 @@ carry no damping moves the others exactly as the projected problem would. After 
 parameters are solved anew from the Gram matrix that the step has already paid for.
 """
 
+# numba finds the types of what it compiles from the calls, so that none are written here
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, no-any-return"
 from __future__ import annotations
 
 import numpy as np
@@ -30,10 +32,9 @@ def solve(matrix, right, lower, out):
     """Solves `matrix @ out = right` by Cholesky for a matrix scaled to a diagonal of about one.
 
     Unknowns whose pivot vanishes to rounding (columns that repeat others) are set to zero. `lower` is
-    scratch of the matrix's shape. Returns the smallest pivot that was used.
+    scratch of the matrix's shape.
     """
     n = len(right)
-    least = np.inf
     for i in range(n):
         for j in range(i + 1):
             total = matrix[i, j]
@@ -43,7 +44,6 @@ def solve(matrix, right, lower, out):
                 lower[i, j] = total / lower[j, j] if lower[j, j] < np.inf else 0.0
             elif total > _PIVOT:
                 lower[i, i] = np.sqrt(total)
-                least = min(least, total)
             else:
                 for t in range(i):
                     lower[i, t] = 0.0
@@ -58,20 +58,20 @@ def solve(matrix, right, lower, out):
         for t in range(i + 1, n):
             total -= lower[t, i] * out[t]
         out[i] = total / lower[i, i] if lower[i, i] < np.inf else 0.0
-    return least
 
 
 @jit
-def damped_step(g, free, damping, scale, lower, step):
-    """The step that minimises the Gram matrix's quadratic model with `damping` on parameters that are not
-    free.
+def damped_step(g, active, free, damping, scale, lower, step):
+    """The step of the `active` parameters that minimises the Gram matrix's quadratic model.
 
-    Writes `step`, returns (the loss that the model promises to remove, the smallest pivot).
+    Those that are not `free` carry the damping, in units of `scale`. Writes `step`, 0 where it is not active;
+    returns the loss that the model promises to remove.
     """
     k = len(step)
-    size = np.empty(k)
+    size = np.zeros(k)
     for i in range(k):
-        size[i] = np.sqrt(g[i, i]) if g[i, i] > 0.0 else 0.0
+        if active[i] and g[i, i] > 0.0:
+            size[i] = np.sqrt(g[i, i])
     matrix = np.zeros((k, k))
     right = np.zeros(k)
     for i in range(k):
@@ -84,7 +84,7 @@ def damped_step(g, free, damping, scale, lower, step):
         if not free[i]:
             ratio = scale[i] / size[i]
             matrix[i, i] += damping * ratio * ratio
-    least = solve(matrix, right, lower, step)
+    solve(matrix, right, lower, step)
     for i in range(k):
         step[i] = step[i] / size[i] if size[i] > 0.0 else 0.0
     removed = 0.0
@@ -93,36 +93,7 @@ def damped_step(g, free, damping, scale, lower, step):
         for j in range(k):
             inner += g[i, j] * step[j]
         removed += step[i] * (2.0 * g[k, i] - inner)
-    return removed, least
-
-
-@jit
-def linear_step(g, linear, lower, step):
-    """The exact solution for the linear parameters alone; as `damped_step`."""
-    k = len(step)
-    count = 0
-    for i in range(k):
-        if linear[i]:
-            count += 1
-    part = np.zeros((count + 1, count + 1))
-    index = np.empty(count + 1, np.int64)
-    count = 0
-    for i in range(k):
-        if linear[i]:
-            index[count] = i
-            count += 1
-    index[count] = k
-    for i in range(count + 1):
-        for j in range(count + 1):
-            part[i, j] = g[index[i], index[j]]
-    short = np.zeros(count)
-    everything = np.ones(count, np.bool_)
-    removed, least = damped_step(part, everything, 0.0, np.zeros(count), lower, short)
-    for i in range(k):
-        step[i] = 0.0
-    for i in range(count):
-        step[index[i]] = short[i]
-    return removed, least
+    return removed
 
 
 @jit
@@ -146,6 +117,7 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
     k = len(theta)
     if not gram(program, theta, g):
         return INFINITE
+    everything = np.ones(k, np.bool_)
     n_linear = 0
     for i in range(k):
         if linear[i]:
@@ -158,7 +130,7 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
     g_trial = np.empty((k + 1, k + 1))
     g_refined = np.empty((k + 1, k + 1))
     if n_linear > 0:
-        promised, _least = linear_step(g, linear, lower, step)
+        promised = damped_step(g, linear, linear, 0.0, scale, lower, step)
         inside = promised > 1e-3 * g[k, k] and moved(theta, step, low, high, trial)
         if inside and gram(program, trial, g_trial) and g_trial[k, k] < g[k, k]:
             copy(trial, theta)
@@ -176,14 +148,14 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
             return LATE
         for i in range(k):
             scale[i] = max(scale[i], np.sqrt(g[i, i]))
-        promise, _least = damped_step(g, linear, damping, scale, lower, step)
+        promise = damped_step(g, everything, linear, damping, scale, lower, step)
         if turn >= 2 and damping < 1.0 and loss - 10.0 * promise > rival:
             return STALLED
         if not promise > 1e-30 * loss or (damping < 1e-2 and promise < tolerance * loss):
             return CONVERGED
         better = moved(theta, step, low, high, trial) and gram(program, trial, g_trial)
         if better and n_linear > 0 and n_linear < k:
-            promised, _least = linear_step(g_trial, linear, lower, step)
+            promised = damped_step(g_trial, linear, linear, 0.0, scale, lower, step)
             if promised > 0.05 * g_trial[k, k] and g_trial[k, k] - promised < loss:
                 inside = moved(trial, step, low, high, refined)
                 if inside and gram(program, refined, g_refined) and g_refined[k, k] < g_trial[k, k]:
@@ -208,3 +180,49 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
             if damping > 1e9:
                 return STALLED
     return CAPPED
+
+
+@jit
+def descend_all(program, thetas, linear, low, high, floor, tolerance, iterations, squares):
+    """Descends from every row of `thetas` (starts, params) in place, each in its own box `low`, `high`.
+
+    `squares` (starts,) receives the sums of squares; infinity where a start has none or was not reached in
+    time.
+    """
+    k = thetas.shape[1]
+    g = np.empty((k + 1, k + 1))
+    for i in range(len(thetas)):
+        squares[i] = np.inf
+        if not expired(program):
+            g[k, k] = np.inf
+            descend(program, thetas[i], linear, low[i], high[i], floor, np.inf, tolerance, iterations, g)
+            squares[i] = g[k, k]
+
+
+@jit
+def perturb(program, theta, squares, candidates, linear, low, high, floor, tolerance, iterations):
+    """Moves one parameter at a time to each of its `candidates` (params, any number) and descends from there.
+
+    Candidates that are not finite are skipped.
+    Whatever lowers the sum of squares, `squares` at the start, is kept in `theta`. Returns the sum of
+    squares reached.
+    """
+    k = len(theta)
+    g = np.empty((k + 1, k + 1))
+    trial = np.empty(k)
+    for i in range(k):
+        if linear[i]:
+            continue
+        for j in range(candidates.shape[1]):
+            if squares <= floor or expired(program):
+                return squares
+            if not np.isfinite(candidates[i, j]) or candidates[i, j] == theta[i]:
+                continue
+            copy(theta, trial)
+            trial[i] = candidates[i, j]
+            g[k, k] = np.inf
+            descend(program, trial, linear, low, high, floor, squares, tolerance, iterations, g)
+            if g[k, k] < squares:
+                squares = g[k, k]
+                copy(trial, theta)
+    return squares

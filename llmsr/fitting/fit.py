@@ -1,34 +1,27 @@
-"""The fit of one expression to a problem's train split: a registry of modes over one tape."""
+"""The fit of one expression to a problem's train split, in one of three modes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsr.expression.canonical import Canonical, canonicalize
-from llmsr.expression.graph import Expression, evaluate
+from llmsr.expression.graph import Expression, Graph, evaluate
 from llmsr.expression.reader.parse import Refusal
 from llmsr.fitting.result import Fit
 from llmsr.problem.bodies import read_body
-from llmsr.problem.loading import Problem
+from llmsr.problem.loading import Problem, Split
 
 if TYPE_CHECKING:
     from llmsr.fitting.dataset import Dataset
 
-_ROWS_AT_ONCE = 65536
-
-
-def _searches() -> dict[str, Callable]:
-    from llmsr.fitting.search import search_best, search_bfgs
-
-    return {"best": search_best, "bfgs": search_bfgs}
-
-
 MODES = ("best", "bfgs", "reference")
+_ROWS_AT_ONCE = 65536
 
 
 def fit(
@@ -54,17 +47,19 @@ def fit(
         from llmsr.fitting.reference import fit_reference
 
         return fit_reference(expression, problem, deadline)
-    from llmsr.expression.engine import chosen as engine
     from llmsr.fitting.dataset import dataset_of
-    from llmsr.fitting.search import Search, warm_up
+    from llmsr.fitting.multistart import Search, search_best
 
-    warm_up()
+    engine = warm_up()
     began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
     form = canonicalize(expression) if equation is expression else Canonical(expression, expression.params)
     data = dataset_of(problem.splits["train"])
     with np.errstate(all="ignore"):
         search = Search(form.expression, data, limit, rival * data.full.rows)
-        _searches()[mode](search)
+        if mode == "best":
+            search_best(search)
+        else:
+            search.bfgs()
     chosen = search.choose()
     params = np.ones(max(problem.spec.max_params, max(expression.params, default=-1) + 1))
     loss = np.nan
@@ -75,7 +70,7 @@ def fit(
         same = form.expression.nodes == expression.nodes
         if not same and not _same_values(expression, params, form.expression, chosen.theta, data):
             loss = plain_loss(expression, params, data)
-    late = bool(search.full.counters[1])
+    late = search.full.was_late
     status, reason = "ok", ""
     if not np.isfinite(loss):
         status, reason = "nonfinite", "the equation is not finite on every train row for any parameters tried"
@@ -91,9 +86,31 @@ def fit(
         seconds=time.perf_counter() - began,
         cpu_seconds=time.thread_time() - cpu_began,
         deadline_reached=late,
-        engine=engine.NAME,
+        engine=engine,
         screened=search.screened,
     )
+
+
+@lru_cache(maxsize=1)
+def warm_up() -> str:
+    """Compiles the engine, or loads it from its on-disk cache, by a fit of nothing; returns its name.
+
+    Seconds on a machine that never ran it, a fraction of a second afterwards. Call it once per worker, so
+    that no fit's deadline pays for it.
+    """
+    from llmsr.expression.engine import chosen as engine
+    from llmsr.fitting.dataset import lay_out
+    from llmsr.fitting.multistart import Search, search_best
+
+    graph = Graph()
+    x = graph.column(0)
+    inner = graph.add("add", graph.add("mul", graph.param(1), x), graph.param(2))
+    root = graph.add("mul", graph.param(0), graph.add("exp", inner))
+    columns = np.linspace(-1.0, 1.0, 300)[None, :]
+    data = lay_out(Split(columns.T.copy(), np.abs(columns[0])))
+    with engine.first_use(), np.errstate(all="ignore"):
+        search_best(Search(graph.expression(root, ("x",)), data, np.inf))
+    return engine.NAME
 
 
 def _same_values(

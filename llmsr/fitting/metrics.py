@@ -65,4 +65,6 @@ def within_tolerance_all(prediction: np.ndarray, target: np.ndarray, tau: float)
 
 def _within(prediction: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.abs(prediction - target) <= tau * np.abs(target)  # a comparison with nan is False
+        return np.asarray(
+            np.abs(prediction - target) <= tau * np.abs(target)
+        )  # a comparison with nan is False

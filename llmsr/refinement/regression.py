@@ -103,7 +103,7 @@ class _Subsets:
     def _losses(self, squares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """The penalised losses of sums of squares that subsets of so many nodes leave."""
         power = self.at.rows.power
-        return np.log10(np.maximum(squares, FLOOR * power) / power) + PARSIMONY * sizes
+        return np.asarray(np.log10(np.maximum(squares, FLOOR * power) / power) + PARSIMONY * sizes)
 
     def _additions(self, kept: tuple[int, ...]) -> Iterator[tuple[float, tuple[int, ...]]]:
         """(loss, subset) of the kept terms alone, with the best term more, with each of the best pairs."""

@@ -121,6 +121,7 @@ class Unshared(Expression):
         if op == "neg" or first is None:
             return first
         if op == "div":
+            # a quotient is a sum of quotients; a sum below it is one factor
             below = tuple((a, -power) for a, power in self.factors(args[1]))
             return [product + below for product in first]
         second = self.addends(most, args[1])
@@ -141,7 +142,7 @@ class Unshared(Expression):
 
     def edited(self, edits: Mapping[int, Edit]) -> Expression:
         """The equation with the parts of `edits` replaced; what an edit does not use is gone."""
-        editor = Editor(self)
+        editor = Editor(self)  # builds anew, so that what an edit makes constant is folded
         made: list[int] = []
         for i, node in enumerate(self.nodes):
             made.append(edits[i](editor) if i in edits else editor.copied(node, made))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsr.workers.base import TaskError, WorkerFailure
+from llmsr.workers.base import TaskError, ThisProcess, WorkerFailure
 from llmsr.workers.pool import WorkerPool
 
 # what the workers run; they import this file by its name
@@ -204,3 +204,14 @@ def test_workers_die_with_a_killed_parent():
     parent.kill()
     parent.wait()
     assert wait_until(lambda: not any(map(alive, pids)))
+
+
+def test_a_pool_in_this_process_has_a_state_too():
+    with ThisProcess(1, make_state, (40,)) as pool:
+        assert pool.submit(add, 2, deadline=30).result(timeout=30) == 42
+        assert pool.submit(process_id, deadline=30).result(timeout=30) == os.getpid()
+        with pytest.raises(TaskError, match="ValueError: told to"):
+            pool.submit(fail, deadline=30).result(timeout=30)
+        pool.renew(100)
+        assert pool.submit(add, 2, deadline=30).result(timeout=30) == 102
+    assert not any(thread.is_alive() for thread in pool._threads)

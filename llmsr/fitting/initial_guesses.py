@@ -1,20 +1,22 @@
-"""A fixed bank of starting points, scaled by the data: where centres, widths, frequencies and exponents may
-lie.
+"""Initial guesses, scaled by the data: where centres, widths, frequencies and exponents may lie.
 
 A parameter's role is read from the first operation that joins it to something that varies over rows: added to
 it, it is a centre or an offset and starts at quantiles; multiplying it, a rate or a frequency, and starts at
 reciprocals of its range; compared with it, a threshold; as an exponent, a small number. Inner parameters are
 set first, so that ranges are those of the expression as it stands. Every start takes one candidate per
 parameter, spread by a generator with a fixed seed, and carries the others along for a search over the grid.
-The bank depends on the expression and the data alone.
+The guesses depend on the expression and the data alone.
 """
 
+# the kernels of operations and numpy's element-wise functions are typed Any
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +47,7 @@ class _Pending:
 
 
 @dataclass(frozen=True)
-class Bank:
+class Guesses:
     """Starting points, shape (count, params); per start and parameter `CANDIDATES` numbers that it may also
     take, shape (count, params, CANDIDATES); and a box, both shapes (count, params), that sensible values
     stay in.
@@ -60,7 +62,7 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class Starts:
+class InitialGuesses:
     """Where searches for the constants of one expression may start.
 
     `linear` are the parameters that need no start; `columns` has shape (columns, rows), a few dozen rows are
@@ -71,9 +73,9 @@ class Starts:
     linear: tuple[int, ...]
     columns: np.ndarray
 
-    def bank(self, count: int) -> Bank:
-        """`count` starting points."""
-        return _Walk(self, count).bank()
+    def spread(self, count: int) -> Guesses:
+        """`count` starting points, spread over all candidates."""
+        return _Walk(self, count).guesses()
 
     def around(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """What every parameter may be where the others are `theta`: shape (params, CANDIDATES).
@@ -84,7 +86,7 @@ class Starts:
         params = self.expression.params
         walk = _Walk(self, 1)
         walk.fixed = dict(zip(params, theta, strict=True))
-        candidates = walk.bank().candidates[0]
+        candidates = walk.guesses().candidates[0]
         if not walk.frequencies:
             return candidates, None
         dense = np.full((len(theta), len(_DENSE_PERIODS)), np.nan)
@@ -108,7 +110,7 @@ class Starts:
 
 
 class _Walk:
-    def __init__(self, about: Starts, count: int) -> None:
+    def __init__(self, about: InitialGuesses, count: int) -> None:
         self.expression, self.columns, self.count = about.expression, about.columns, count
         linear = about.linear
         self.fixed: dict[int, float] = {}
@@ -119,7 +121,7 @@ class _Walk:
         self.linear = frozenset(linear)
         self.trig, self.positive = about.contexts
 
-    def bank(self) -> Bank:
+    def guesses(self) -> Guesses:
         nodes = self.expression.nodes
         values: list[np.ndarray | _Pending] = []
         with np.errstate(all="ignore"):
@@ -142,9 +144,9 @@ class _Walk:
         free = np.array([p in self.linear for p in params])
         low = np.where(free, -np.inf, low - margin)
         high = np.where(free, np.inf, high + margin)
-        return Bank(starts, candidates, low, high)
+        return Guesses(starts, candidates, low, high)
 
-    def _value(self, i: int, node: Node, values: list) -> np.ndarray | _Pending:
+    def _value(self, i: int, node: Node, values: list[Any]) -> np.ndarray | _Pending:
         if node.op == "const":
             return np.full((1, 1), float(node.value))  # type: ignore[arg-type]
         if node.op == "column":
@@ -163,7 +165,7 @@ class _Walk:
                 values[a] = self._resolved(a, values)
         return OPS[node.op].kernel(*(values[a] for a in node.args))
 
-    def _resolved(self, index: int, values: list) -> np.ndarray:
+    def _resolved(self, index: int, values: list[Any]) -> np.ndarray:
         """The value of a node whose parameter has been chosen in the meantime."""
         node = self.expression.nodes[index]
         if node.op == "param":
@@ -173,7 +175,7 @@ class _Walk:
         ]
         return OPS[node.op].kernel(*args)
 
-    def _wrapped(self, node: Node, values: list) -> _Pending | None:
+    def _wrapped(self, node: Node, values: list[Any]) -> _Pending | None:
         """The node as a pending function of one parameter, where it is one that can be inverted."""
         args = [values[a] for a in node.args]
         pending = [a for a in args if isinstance(a, _Pending)]
@@ -225,7 +227,7 @@ class _Walk:
         pick, each = _choices(rank, self.count, size)
         self.chosen[pending.param] = grid[each if len(grid) > 1 else 0, pick][:, None]
 
-    def _wanted(self, i: int, node: Node, slot: int, values: list) -> np.ndarray:
+    def _wanted(self, i: int, node: Node, slot: int, values: list[Any]) -> np.ndarray:
         """What the pending argument `slot` of a node may be, as `_assign` takes it."""
         if len(node.args) == 1:
             return _PLAIN
