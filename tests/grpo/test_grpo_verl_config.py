@@ -33,6 +33,7 @@ needs_verl = pytest.mark.skipif(
 
 # keys that VERL reads although its own default configuration does not name them
 BEYOND_DEFAULTS = {
+    "actor_rollout_ref.actor.optim.override_optimizer_config.fused",
     *(f"actor_rollout_ref.rollout.engine_kwargs.vllm.{name}" for name in (
         "generation_config", "kv_cache_memory_bytes", "distributed_executor_backend",
         "compilation_config.mode", "compilation_config.cudagraph_mode",
