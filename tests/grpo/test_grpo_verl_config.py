@@ -257,6 +257,7 @@ def test_verl_knows_every_key_and_accepts_the_file_as_it_is(tmp_path, variant):
     done = subprocess.run(
         [*command(tmp_path, ["trainer.total_epochs=99"]), "--cfg", "job", "--resolve"],
         capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        env=child_environment(plan, tmp_path / "metrics.jsonl"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     resolved = yaml.safe_load(done.stdout)
