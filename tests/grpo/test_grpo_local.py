@@ -217,7 +217,7 @@ def test_a_dry_run_writes_all_files_and_needs_no_gpu(problem, tmp_path):
     )  # fmt: skip
     for name in ("grpo_config.yaml", "llmsr_train.parquet", "llmsr_val.parquet", "llmsr_reward.py"):
         assert (tmp_path / name).is_file()
-    assert "python -m verl.trainer.main_ppo --config-path" in done.stdout
+    assert "python -m llmsr.grpo.verl.main --config-path" in done.stdout
     assert done.stdout.count("trainer.val_before_train=False") == 1
     assert "4 prompts x 12 answers = 48 answers per step" in done.stdout
     assert "GiB" in done.stdout
