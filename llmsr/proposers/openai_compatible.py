@@ -34,6 +34,7 @@ OPTIONAL = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
 EXTRA = ("chat_template_kwargs", "continue_final_message", "add_generation_prompt", "add_special_tokens")
 CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
 # whatever goes on behind this begins with a plus; a new answer begins with a fence or a word
+NOT_UNDERSTOOD = (400, 422)  # what servers answer to an argument that they do not know
 PROBE_QUESTION = "Write a Python function that returns the sum of a and b."
 PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
 
@@ -152,8 +153,9 @@ class OpenAICompatible:
                     told = choice_text(json.loads(answer.http_response.text)["choices"][0], "chat") or ""
                     self._continues = told.removeprefix(PROBE_BEGUN).lstrip().startswith("+")
                 except self._openai.APIStatusError as error:
-                    if error.response.status_code in TRANSIENT_STATUS or error.response.status_code >= 500:
-                        return False  # asked again with the next prompt
+                    if error.response.status_code not in NOT_UNDERSTOOD:
+                        # a fault of the service is one of the request that the trial is part of
+                        self._refused(error.response, "chat", body)
                     self._continues = False
                 except (self._openai.APIError, UnicodeError, ValueError, LookupError, TypeError):
                     return False

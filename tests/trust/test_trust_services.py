@@ -92,7 +92,7 @@ def test_faults_that_pass_cost_no_sample(server, tmp_path, capfd):
 def test_faults_that_stay_end_the_run_after_five_prompts_and_keep_what_there_is(
     server, tmp_path, capfd, fault
 ):
-    server.plan("ok")
+    server.plan("ok", "ok")  # a trial of whether answers can be begun, then a prompt
     server.always = fault
     more = ["--parallel_prompts", "1"]
     code, told = run(server, tmp_path / "run", capfd, "--budget", "40", *more)

@@ -182,13 +182,20 @@ class Calling(Evaluating):
             return self.call_version(function, args, kwargs)
         arguments = self.bind(function, args, kwargs)
         frame = Frame(function.local_names, function.outer, arguments)
-        if isinstance(function.body, list):
-            return self.within(frame, function.body)
+        self.frozen_line += function.elsewhere
+        value = self.evaluated(frame, function.body)
+        self.frozen_line -= function.elsewhere
+        return value
+
+    def evaluated(self, frame: Frame, body: list[ast.stmt] | ast.expr) -> Any:
+        """What a function's body comes to in its frame."""
+        if isinstance(body, list):
+            return self.within(frame, body)
         if len(self.frames) > self.limits.calls:
             raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
         caller, self.frame = self.frame, frame
         self.frames.append(frame)
-        value = self.value(function.body)
+        value = self.value(body)
         self.frames.pop()
         self.frame = caller
         return value
@@ -208,12 +215,10 @@ class Calling(Evaluating):
                 defaults=[],
             )
             local_names = names_set_in(body) | frozenset(self.signature)
-            closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0])
+            closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0], True)
             self.versions[version.name] = closure
         self.active.add(version.name)
-        self.frozen_line += 1
         value = self.call(closure, args, kwargs)
-        self.frozen_line -= 1
         self.active.remove(version.name)
         return value
 

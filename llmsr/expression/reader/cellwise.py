@@ -35,7 +35,14 @@ for _node in ast.parse(files(__package__).joinpath("prelude.py").read_text(encod
         _defaults = [ast.literal_eval(default) for default in _node.args.defaults]
         _keyword_defaults = [d and ast.literal_eval(d) for d in _node.args.kw_defaults]
         PRELUDE.names[_node.name] = Closure(
-            _node.name, _node.args, _node.body, _names, tuple(_defaults), tuple(_keyword_defaults), PRELUDE
+            _node.name,
+            _node.args,
+            _node.body,
+            _names,
+            tuple(_defaults),
+            tuple(_keyword_defaults),
+            PRELUDE,
+            True,
         )
 
 
@@ -52,10 +59,7 @@ def prelude(name: str, arrays: bool = True) -> Native:
         if arrays:
             args = [lifted(on, *pair) for pair in zip(given, args, strict=False)] + args[len(given) :]
             kwargs = {name: lifted(on, name, value) for name, value in kwargs.items()}
-        on.frozen_line += 1  # what is refused inside is the fault of the line that calls
-        value = on.apply(closure, args, kwargs)
-        on.frozen_line -= 1
-        return value
+        return on.apply(closure, args, kwargs)
 
     return Native(name, call)
 

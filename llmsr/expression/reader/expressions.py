@@ -235,7 +235,8 @@ class Evaluating(Operators):
     def closure(self, name: str, arguments: ast.arguments, body: Any, local_names: frozenset[str]) -> Closure:
         defaults = tuple(self.several(arguments.defaults))
         keyword_defaults = tuple(None if d is None else self.value(d) for d in arguments.kw_defaults)
-        return Closure(name, arguments, body, local_names, defaults, keyword_defaults, self.frame)
+        elsewhere = bool(self.frozen_line)
+        return Closure(name, arguments, body, local_names, defaults, keyword_defaults, self.frame, elsewhere)
 
     # -- comprehensions
 

@@ -217,7 +217,11 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Closure:
-    """A lambda or nested function of the body, or an earlier version of the equation."""
+    """A lambda or nested function of the body, an earlier version of the equation, or one of the prelude's.
+
+    `elsewhere` tells that its text is not the body's: what is refused inside is then the fault of the line
+    that calls.
+    """
 
     name: str
     arguments: ast.arguments
@@ -226,6 +230,7 @@ class Closure:
     defaults: tuple[Any, ...]
     keyword_defaults: tuple[Any, ...]
     outer: Frame | None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
