@@ -16,7 +16,7 @@ from llmsr.cli.shared import whole_output
 from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.problem.column_names import position_of
-from llmsr.problem.table import separator_of
+from llmsr.problem.table import is_number, separator_of
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
 from llmsr.report.outputs import outputs_of
@@ -84,7 +84,7 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
         raise UserError(f"{path}: the file is empty; give a header row and the data.")
     columns = equation.expression.columns
     first = [cell.strip() for cell in first]
-    headless = all(_is_number(cell) for cell in first)
+    headless = all(is_number(cell) for cell in first)
     positions = list(range(len(columns))) if headless else _positions(first, columns, path)
     if max(positions) >= len(first):
         raise UserError(
@@ -160,15 +160,7 @@ def _inputs(line: Line, positions: Sequence[int], width: int, path: Path) -> lis
     try:
         return [float(cells[p]) for p in positions]
     except ValueError:
-        bad = next(cells[p] for p in positions if not _is_number(cells[p]))
+        bad = next(cells[p] for p in positions if not is_number(cells[p]))
         raise UserError(
             f"{path}: line {number} has {bad.strip()[:40]!r} where a number should be; correct it."
         ) from None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -112,7 +112,7 @@ def read_header(path: str | Path) -> tuple[list[str], str]:
         raise UserError(f"{path}: the columns are separated by spaces; separate them by commas.")
     if len(names) == 1:
         raise UserError(f"{path}: only one column ({names[0][:60]}); give the inputs and, last, the target.")
-    if all(_is_number(name) for name in names):
+    if all(is_number(name) for name in names):
         told = line.strip()[:60]
         raise UserError(
             f"{path}: no header row (line 1 is {told}), only numbers; add a line with the columns' names."
@@ -262,7 +262,8 @@ def _opened(path: str | Path) -> Iterator[IO[str]]:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table is written as a number."""
     try:
         float(cell)
     except ValueError:

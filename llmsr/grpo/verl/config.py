@@ -238,19 +238,24 @@ def _engine_arguments(plan: Plan) -> dict[str, Any]:
     return arguments
 
 
-def _ray_init(plan: Plan, metrics_path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def run_variables(plan: Plan, metrics_path: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """What every process of a run must find in its environment: this package, the run, the metrics file."""
     package_parent = str(Path(__file__).resolve().parents[3])
     paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "LLMSR_RUN_DIR": str(plan.run_dir),
+        "VERL_FILE_LOGGER_PATH": str(metrics_path),
+    }
+
+
+def _ray_init(plan: Plan, metrics_path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     variables = {
         name: value
         for name, value in environment.items()
         if value and (name in PASSED_NAMES or name.startswith(PASSED_PREFIXES))
     }
-    variables |= {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "LLMSR_RUN_DIR": str(plan.run_dir),
-        "VERL_FILE_LOGGER_PATH": str(metrics_path),
-    }
+    variables |= run_variables(plan, metrics_path, environment)
     runtime = {"runtime_env": {"env_vars": variables}}
     if environment.get("RAY_ADDRESS"):
         return runtime  # a running cluster knows its own size, and Ray refuses to be told

@@ -23,7 +23,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes, free_disk
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
-from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command
+from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command, run_variables
 from llmsr.grpo.verl.metrics import read_verl_metrics
 
 POLL_SECONDS = 1.0
@@ -211,9 +211,6 @@ class EngineWatch:
 
 def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
     """This shell's environment, with what VERL's processes need beside it."""
-    environment = dict(os.environ)
-    package_parent = str(Path(__file__).resolve().parents[3])
-    paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     quiet = {
         "HYDRA_FULL_ERROR": "1",
         "PYTHONUNBUFFERED": "1",
@@ -221,13 +218,7 @@ def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "true",
     }
-    return {
-        **quiet,
-        **environment,
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "LLMSR_RUN_DIR": str(plan.run_dir),
-        "VERL_FILE_LOGGER_PATH": str(metrics_path),
-    }
+    return {**quiet, **os.environ, **run_variables(plan, metrics_path, os.environ)}
 
 
 def explain_failure(plan: Plan, log: Path, code: int) -> str:
