@@ -31,8 +31,8 @@ from llmsr.expression.canonical import canonical_hash
 from llmsr.problem.spec import load_spec, parse_spec
 from llmsr.prompt import Version, build_prompt
 from llmsr.proposers.grammar import mutate, random_body
-from llmsr.proposers.grammar.bodies import read_body
-from llmsr.proposers.grammar.tree import body_text, count_params, key
+from llmsr.proposers.grammar.proposer import read_body
+from llmsr.proposers.grammar.trees import body_text, count_params, key
 
 PROBLEMS = ("oscillator1", "oscillator2", "bactgrow", "stressstrain")
 LAWS = {
@@ -116,10 +116,11 @@ def test_a_body_reads_back_as_the_same_tree() -> None:
 
 def _spec_text(words) -> str:
     docstring = f'    """{words.docstring}"""\n' if words.docstring else ""
+    stated = "" if "NPARAMS" in words.preface else "\n\nMAX_NPARAMS = 10\n"  # a spec has to say it somewhere
     return (
         f"{words.preface}\n\n\n@evaluate.run\ndef evaluate(data: dict) -> float:\n    return 0.0\n\n\n"
         f"@equation.evolve\n{words.header}\n{docstring}"
-        f"    return {words.params_name}[0] * {words.columns[0]}\n"
+        f"    return {words.params_name}[0] * {words.columns[0]}\n{stated}"
     )
 
 

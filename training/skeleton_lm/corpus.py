@@ -17,19 +17,39 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from held_out import law_in
+from styles import Style, styled_body
 from words import Words, random_words
 
 from llmsr.prompt import Version, build_prompt
-from llmsr.proposers.grammar import edits, forms
-from llmsr.proposers.grammar.bodies import drawn_tree
-from llmsr.proposers.grammar.inputs import Inputs
-from llmsr.proposers.grammar.tree import Style, Tree, body_text, key, mul
+from llmsr.proposers.grammar import edits
+from llmsr.proposers.grammar.forms import Inputs, read_rules
+from llmsr.proposers.grammar.proposer import drawn_tree
+from llmsr.proposers.grammar.trees import P, Tree, count_params, key, made, variables
 
 # loss weights of a body, as whole numbers: 0 context only, 1 an earlier version, 2 the last one
 CONTEXT, EARLIER, LAST = 0, 1, 2
 MOST_VERSIONS = 5
 DOCUMENTS_PER_SPEC = 4
 _MARK = "return 0  # body"
+
+# the forms that textbooks use for a sort of quantity
+KINDS = read_rules("""
+position(x): 10 monomial(x) | 4 wave(x) | 3 exponential(x) | 2 kink(x) | 2 step(x) | 2 bump(x)
+velocity(x): 10 monomial(x) | 4 kink(x) | 3 step(x) | 2 free_power(x) | 1 exponential(x) | 1 wave(x)
+angle(x): 12 wave(x) | 4 monomial(x) | 1 step(x)
+time(x): 8 wave(x) | 8 exponential(x) | 3 monomial(x) | 3 step(x) | 1 free_power(x)
+temperature(x): 4 arrhenius(x) | 6 bump(x) | 5 step(x) | 6 shape(x) | 5 exponential(x) | 4 free_power(x) |
+  4 monomial(x)
+concentration(x): 11 saturation(x) | 5 inhibition(x) | 6 monomial(x) | 2 exponential(x) | 2 free_power(x)
+acidity(x): 10 bump(x) | 4 shape(x) | 2 step(x) | 1 inhibition(x) | 1 exponential(x) | 1 monomial(x)
+population(x): 10 monomial(x) | 5 shape(x) | 5 saturation(x) | 2 free_power(x) | 1 inhibition(x)
+light(x): 8 saturation(x) | 4 step(x) | 3 exponential(x) | 2 monomial(x) | 2 bump(x)
+strain(x): 7 free_power(x) | 4 exponential(x) | 4 monomial(x) | 4 shape(x) | 3 saturation(x) | 3 kink(x) |
+  2 step(x)
+size(x): 8 free_power(x) | 9 monomial(x) | 3 inhibition(x) | 2 logarithm(x) | 1 exponential(x)
+rate(x): 5 free_power(x) | 4 logarithm(x) | 5 monomial(x) | 3 saturation(x) | 2 shape(x)
+signal(x): 6 step(x) | 5 monomial(x) | 3 exponential(x) | 2 kink(x) | 2 wave(x)
+""")
 
 
 def heads(words: Words) -> list[str]:
@@ -42,10 +62,16 @@ def _seed(rng: Random, inputs: Inputs) -> Tree:
     """The kind of equation that a spec starts from."""
     draw = rng.random()
     if draw < 0.8:
-        return forms.linear(rng, inputs.count)
+        return _linear(rng, inputs.count, 0.9)
     if draw < 0.9:
-        return mul(("p", 0), ("v", rng.randrange(inputs.count)))
-    return forms.linear(rng, rng.randint(1, inputs.count), 0.5)
+        return made("*", P, ("v", rng.randrange(inputs.count)))
+    return _linear(rng, rng.randint(1, inputs.count), 0.5)
+
+
+def _linear(rng: Random, columns: int, constant: float) -> Tree:
+    """The plainest equation: a coefficient for every variable, with a constant in that share of draws."""
+    terms = [made("*", P, ("v", i)) for i in range(columns)]
+    return made("+", *terms, *([P] if rng.random() < constant else []))
 
 
 def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
@@ -53,7 +79,7 @@ def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
     count = rng.choices((1, 2, 3, 4, 5), (8, 30, 44, 14, 4))[0]
     target = drawn_tree(rng, inputs, words.max_params)
     # a step of a search is rarely a one-term equation
-    if edits.count_params(target) < 3 and rng.random() < 0.6:
+    if count_params(target) < 3 and rng.random() < 0.6:
         target = drawn_tree(rng, inputs, words.max_params)
     chain = [(target, LAST)]
     known = {key(target)}
@@ -69,7 +95,7 @@ def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
             start = current if rng.random() < 0.6 else target
             steps = rng.choices((1, 2, 3, 4), (50, 30, 14, 6))[0]
             tree = edits.damage(rng, start, inputs, words.max_params, steps)
-        if key(tree) in known or not edits.variables(tree):
+        if key(tree) in known or not variables(tree):
             continue
         known.add(key(tree))
         chain.append((tree, weight))
@@ -102,7 +128,7 @@ def _walk(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
             start = chain[-2][0] if len(chain) > 1 and rng.random() < 0.3 else last
             steps = rng.choices((1, 2, 3), (58, 30, 12))[0]
             tree = edits.vary(rng, start, inputs, most, steps)
-        if key(tree) not in known and edits.variables(tree):
+        if key(tree) not in known and variables(tree):
             known.add(key(tree))
             chain.append((tree, EARLIER))
     return [*chain[:-1], (chain[-1][0], LAST)]
@@ -122,7 +148,8 @@ def documents(rng: Random) -> Iterator[tuple[list[str], list[str], list[int]]]:
     """Without end: the texts before each body, the bodies, and the loss weights of the bodies."""
     while True:
         words = random_words(rng)
-        inputs = Inputs(len(words.columns), words.signed, words.kinds, words.product)
+        kinds = tuple(KINDS.get(kind) for kind in words.kinds)
+        inputs = Inputs(len(words.columns), words.signed, kinds, words.product)
         before = heads(words)
         for _ in range(DOCUMENTS_PER_SPEC):
             chain = (_walk if rng.random() < 0.4 else _chain)(rng, words, inputs)
@@ -131,12 +158,8 @@ def documents(rng: Random) -> Iterator[tuple[list[str], list[str], list[int]]]:
             style = _style(rng, words)
             plain = changed(style, named=False, result="", comments=False)
             bodies = [
-                body_text(
-                    tree,
-                    words.columns,
-                    style=style if rng.random() < 0.8 else plain,
-                    params_name=words.params_name,
-                    rng=rng,
+                styled_body(
+                    tree, words.columns, words.params_name, style if rng.random() < 0.8 else plain, rng
                 )
                 for tree, _ in chain
             ]

@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import cache
 from itertools import permutations
 
-from llmsr.proposers.grammar.bodies import read_body
-from llmsr.proposers.grammar.tree import Tree, children, nodes, rebuild, variables
+from llmsr.proposers.grammar.proposer import read_body
+from llmsr.proposers.grammar.trees import PAIRS, Tree, children, rebuild, subtrees, variables
 
 _HARDENING = "(params[1] - params[2] * strain**params[3])"
 _PLAIN = "params[4] * temp**params[5]"
@@ -78,15 +78,15 @@ def factors(tree: Tree) -> dict:
             times = int(tree[2][1])
             return {base: e if e == "free" else e * times for base, e in factors(tree[1]).items()}
         return dict.fromkeys(factors(_without_offset(tree[1])), "free")
-    if kind == "f":
-        name = "wave" if tree[1] in ("sin", "cos") else tree[1]
-        return {("f", name, _key(_without_offset(tree[2]))): 1}
-    if kind == "g":
-        return {("g", tree[1], frozenset(_key(part) for part in tree[2:])): 1}
-    if kind == "if":
-        return {("if", frozenset(_key(part) for part in tree[4:])): 1}
-    terms = frozenset(key for key in map(_key, tree[1]) if key)
-    return {("+", terms): 1} if terms else {}
+    if kind == "+":
+        terms = frozenset(key for key in map(_key, tree[1:]) if key)
+        return {("+", terms): 1} if terms else {}
+    if kind in ("<", ">"):
+        return {("if", frozenset(_key(part) for part in tree[3:])): 1}
+    if kind in PAIRS:
+        return {(kind, frozenset(_key(part) for part in tree[1:])): 1}
+    name = "wave" if kind in ("sin", "cos") else kind
+    return {(name, _key(_without_offset(tree[1]))): 1}
 
 
 def _key(tree: Tree) -> frozenset:
@@ -96,7 +96,7 @@ def _key(tree: Tree) -> frozenset:
 def _without_offset(tree: Tree) -> Tree:
     """The tree without its additive constants and scales, where that leaves a single term."""
     if tree[0] == "+":
-        rest = [part for part in tree[1] if variables(part)]
+        rest = [part for part in tree[1:] if variables(part)]
         return _without_offset(rest[0]) if len(rest) == 1 else tree
     if tree[0] == "neg":
         return _without_offset(tree[1])
@@ -110,17 +110,17 @@ def terms(tree: Tree) -> list[Tree]:
     """The terms of the tree when products of sums are multiplied out, as far as that stays small."""
     kind = tree[0]
     if kind == "+":
-        return [term for part in tree[1] for term in terms(part)]
+        return [term for part in tree[1:] for term in terms(part)]
     if kind == "neg":
         return terms(tree[1])
     if kind == "*":
         products: list[tuple[Tree, ...]] = [()]
-        for part in tree[1]:
+        for part in tree[1:]:
             options = terms(part)
             if len(products) * len(options) > _MOST_TERMS:
                 return [tree]
             products = [(*product, option) for product in products for option in options]
-        return [("*", product) for product in products]
+        return [("*", *product) for product in products]
     if kind == "/":
         return [("/", term, tree[2]) for term in terms(tree[1])]
     return [tree]
@@ -143,7 +143,7 @@ def _laws(columns: int) -> list[tuple[str, bool, frozenset]]:
             for order in permutations(range(columns), len(roles)):
                 renamed = _renamed(tree, order)
                 if renamed[0] == "+":
-                    found.append((name, True, frozenset(map(_key, renamed[1]))))
+                    found.append((name, True, frozenset(map(_key, renamed[1:]))))
                 else:
                     found.append((name, False, _key(renamed)))
     return found
@@ -151,16 +151,14 @@ def _laws(columns: int) -> list[tuple[str, bool, frozenset]]:
 
 def law_in(tree: Tree, columns: int) -> str | None:
     """The name of the law that the tree says, or None."""
-    names = {node[1] for _, node in nodes(tree) if node[0] in "fg"} | {
-        node[0] for _, node in nodes(tree) if node[0] == "if"
-    }
+    names = {node[0] for node in subtrees(tree)}
     wave = "sin" in names or "cos" in names
-    bound = "minimum" in names or "if" in names
+    bound = bool({"minimum", "<", ">"} & names)
     if not (wave or bound):
         return None
     expanded = terms(tree)
     keys = {_key(term) for term in expanded}
-    plain = [_key(term) for term in (tree[1] if tree[0] == "+" else (tree,))]
+    plain = [_key(term) for term in (tree[1:] if tree[0] == "+" else (tree,))]
     if not bound and len(keys) < 4 and not {"tanh", "abs", "exp"} <= names:
         return None
     for name, is_sum, law in _laws(columns):

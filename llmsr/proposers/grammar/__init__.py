@@ -6,6 +6,6 @@ docstring and learns nothing: the baseline that a language model has to beat. Th
 training text of skeleton-lm.
 """
 
-from llmsr.proposers.grammar.bodies import mutate, random_body
+from llmsr.proposers.grammar.proposer import mutate, random_body
 
 __all__ = ["mutate", "random_body"]

@@ -1,20 +1,147 @@
-"""The search's baseline without a language model: bodies drawn and changed at random by the grammar."""
+"""Bodies from the grammar, drawn afresh or made by changing given ones; and the proposer of both."""
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from llmsr.prompt import Prompt
-from llmsr.proposers.grammar.bodies import mutate, random_body
+from llmsr.proposers.grammar import edits
+from llmsr.proposers.grammar.forms import Inputs, random_tree
+from llmsr.proposers.grammar.trees import (
+    LEAVES,
+    PAIRS,
+    Tree,
+    Unreadable,
+    body_text,
+    rebuild,
+    size,
+    subtrees,
+    tree_of,
+)
 from llmsr.proposers.proposer import Completion
 
 FRESH = 0.1  # share of bodies that owe nothing to the equations shown
+_MAX_TEXT = 4000
+_COMBINED = 0.3  # share of changes that join two equations
+_BETTER = 0.65  # share of edits that start from the better one of two
+_OPERATORS = ("+", "*", "/", "^", "neg", "<", ">")
 
 _HEADER = re.compile(r"^def (\w+)_v(\d+)\((.*?)\)[^\n]*:\n", re.MULTILINE | re.DOTALL)
 _DOCSTRING = re.compile(r'\s*""".*?"""\n', re.DOTALL)
 _MAX_PARAMS = re.compile(r"^MAX_NPARAMS\s*=\s*(\d+)", re.MULTILINE)
+
+
+def drawn_tree(rng: Random, inputs: Inputs, max_params: int) -> Tree:
+    """A tree of the grammar that keeps within `max_params` free constants."""
+    while True:
+        tree = edits.tidy(random_tree(rng, inputs))
+        tree = tree and edits.limit_params(rng, tree, max_params)
+        if tree is not None:
+            return tree
+
+
+def _inputs(columns: Sequence[str], signed: Iterable[str]) -> Inputs:
+    return Inputs(len(columns), frozenset(columns.index(name) for name in signed))
+
+
+def random_body(
+    rng: Random,
+    columns: Sequence[str],
+    max_params: int,
+    *,
+    signed: Iterable[str] = (),
+    module: str = "np",
+    params_name: str = "params",
+) -> str:
+    """A function body drawn from the grammar, indented by four spaces.
+
+    `columns` are the names of the input arguments; the body uses at least one of them and only
+    `params[0]` to `params[max_params - 1]`, numbered as they appear. Columns named in `signed` can be
+    negative and meet no root, logarithm, free power or denominator as they are. `module` is the prefix of the
+    functions.
+    """
+    tree = drawn_tree(rng, _inputs(columns, signed), max_params)
+    return body_text(tree, columns, module, params_name)
+
+
+def mutate(
+    rng: Random,
+    body: str,
+    columns: Sequence[str],
+    max_params: int,
+    *,
+    other: str | None = None,
+    signed: Iterable[str] = (),
+    module: str = "np",
+    params_name: str = "params",
+) -> str:
+    """A changed body: one to three random edits, or a combination with `other`; indented by four spaces.
+
+    With an `other`, the edits start from `body` in two cases of three: give the better one first.
+
+    A body that `read_body` cannot read counts as absent; without any readable body a fresh one is drawn.
+    """
+    inputs = _inputs(columns, signed)
+    trees = [read_body(text, columns, params_name) for text in (body, other) if text]
+    known = [tree for tree in trees if tree is not None]
+    tree: Tree | None = None
+    if not known:
+        tree = drawn_tree(rng, inputs, max_params)
+    elif len(known) == 2 and rng.random() < _COMBINED:
+        tree = edits.combine(rng, known[0], known[1], max_params)
+    if tree is None:
+        start = known[0] if len(known) == 1 or rng.random() < _BETTER else known[1]
+        steps = rng.choices((1, 2, 3), (60, 28, 12))[0]
+        tree = edits.vary(rng, start, inputs, max_params, steps)
+    return body_text(tree, columns, module, params_name)
+
+
+def read_body(body: str, columns: Sequence[str], params_name: str = "params") -> Tree | None:
+    """The tree of a body in the grammar's own manner: assignments to names, then one return; None for others.
+
+    The text is never executed.
+    """
+    lines = body.strip("\n").splitlines()
+    if not lines or len(body) > _MAX_TEXT:
+        return None
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    try:
+        names: dict[str, Tree] = {name: ("v", i) for i, name in enumerate(columns)}
+        for statement in ast.parse("\n".join(line[margin:] for line in lines)).body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name), *_], value=value):
+                    names[name] = tree_of(value, names, params_name)
+                case ast.Expr(value=ast.Constant()):
+                    continue
+                case ast.Return(value=ast.expr() as value):
+                    return _as_drawn(tree_of(value, names, params_name))
+                case _:
+                    return None
+    except (Unreadable, SyntaxError, RecursionError, ValueError, MemoryError):
+        return None
+    return None
+
+
+def _as_drawn(tree: Tree) -> Tree | None:
+    """The tree as the grammar would have it: in order, with tags on shared constants only."""
+    found = subtrees(tree)
+    tags = [node[1] for node in found if node[0] == "p"]
+    for node in found:
+        known = node[0] in (*LEAVES, *_OPERATORS) or len(node) == (3 if node[0] in PAIRS else 2)
+        if not known:
+            return None
+
+    def untagged(tree: Tree) -> Tree:
+        if tree[0] == "p":
+            return tree if tags.count(tree[1]) > 1 else ("p", 0)
+        return rebuild(tree, [untagged(child) for child in tree[1:]]) if tree[0] not in "vc" else tree
+
+    tidied = edits.tidy(untagged(tree))
+    return tidied if tidied is None or size(tidied) <= 3 * edits.MAX_NODES else None
 
 
 class GrammarProposer:
