@@ -17,7 +17,7 @@ class ModelShape:
     """Sizes of a decoder; `embedding` counts its input and output embeddings, which may be one.
 
     `layer_width` is the feed-forward width that a token passes in a layer, `cache_width` that of its keys and
-    values. `packs` tells that packed passes (`llmsr.grpo.verl.packing`) give its probabilities.
+    values. `packs` tells that packed passes (`llmsr.grpo.packing`) give its probabilities.
     """
 
     parameters: float

@@ -11,7 +11,16 @@ from typing import Any
 
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
-from llmsr.grpo.gpu_memory import FEWEST_TOKENS, GIB, USUAL_GPU, MemoryPlan, Work, describe, plan_memory
+from llmsr.grpo.gpu_memory import (
+    CPU_TOKENS,
+    FEWEST_TOKENS,
+    GIB,
+    USUAL_GPU,
+    MemoryPlan,
+    Work,
+    describe,
+    plan_memory,
+)
 from llmsr.grpo.model_shape import ModelShape, read_shape
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 from llmsr.proposers.known_names import EMBEDDED as EMBEDDED
@@ -72,7 +81,9 @@ class Plan:
     @property
     def tokens_per_pass(self) -> int:
         """Tokens of a training pass per GPU at most."""
-        return self.memory.tokens_per_pass if self.memory is not None else FEWEST_TOKENS
+        if self.memory is not None:
+            return self.memory.tokens_per_pass
+        return FEWEST_TOKENS if self.trainer == "verl" else CPU_TOKENS
 
     @property
     def n_gpus(self) -> int:
@@ -99,7 +110,8 @@ def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None) ->
         notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
     settled = _settled(config, chosen, parameters, tiny)
     answers_per_step = settled.batch_size * settled.rollout_n
-    memory = _memory(settled, shape, gpu_bytes) if shape is not None and trainer == "verl" else None
+    on_gpu = trainer == "verl" or (cuda and config.device not in ("cpu", "mps"))
+    memory = _memory(settled, shape, gpu_bytes) if shape is not None and on_gpu else None
     steps_per_epoch = (settled.prompts or 0) // settled.batch_size
     steps = settled.epochs * steps_per_epoch
     if config.budget is not None:

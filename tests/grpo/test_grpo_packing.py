@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from llmsr.grpo.verl.packing import ATTENTION, AnswerLogProbs, pack, packed_tokens, read_answers, split_passes
+from llmsr.grpo.packing import ATTENTION, AnswerLogProbs, pack, packed_tokens, read_answers, split_passes
 
 SIZES = {
     "vocab_size": 97,
@@ -19,8 +19,8 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
-PROMPTS = [[5, 6, 7, 8], [9, 10], [5, 6, 7, 8], [5, 6, 7, 8], [9, 10]]
-ANSWERS = [[11, 12, 13], [14], [11, 20], [21, 22, 23, 24, 25], [30, 31]]
+PROMPTS = [[5, 6, 7, 8], [9, 10], [5, 6, 7, 8], [5, 6, 7, 8], [9, 10], [5, 6, 9], [5, 6, 7]]
+ANSWERS = [[11, 12, 13], [14], [11, 20], [21, 22, 23, 24, 25], [30, 31], [7, 8, 7], [32, 33]]
 
 
 def models(config):
@@ -43,7 +43,7 @@ def apart(model, temperature):
 
 
 def together(model, temperature):
-    row = pack(PROMPTS, ANSWERS)
+    row = pack(PROMPTS, ANSWERS).to("cpu")
     out = read_answers(model, row.tokens[None], row.positions[None], row, temperature)
     return out.log_probs, out.entropy
 
@@ -75,8 +75,9 @@ def test_checkpointed_layers_read_the_same_pack():
 
 def test_each_prompt_stands_once():
     row = pack(PROMPTS, ANSWERS)
-    assert len(row.tokens) == 4 + 2 + sum(len(a) - 1 for a in ANSWERS)
-    assert packed_tokens(PROMPTS, ANSWERS) == 4 + 2 + sum(map(len, ANSWERS))
+    # [5, 6, 7, 8], [9, 10] and what [5, 6, 9] adds; [5, 6, 7] adds nothing
+    assert len(row.tokens) == 4 + 2 + 1 + sum(len(a) - 1 for a in ANSWERS)
+    assert packed_tokens(PROMPTS, ANSWERS) == 4 + 2 + 3 + 3 + sum(map(len, ANSWERS))
     assert row.labels.tolist() == [token for answer in ANSWERS for token in answer]
 
 
@@ -92,7 +93,7 @@ def test_logits_in_chunks_are_the_whole(monkeypatch):
     labels = torch.randint(0, 11, (7,))
     found = {}
     for rows in (100, 2):
-        monkeypatch.setattr("llmsr.grpo.verl.packing.CHUNK_ROWS", rows)
+        monkeypatch.setattr("llmsr.grpo.packing.CHUNK_ROWS", rows)
         leaves = hidden.clone().requires_grad_(), weights.clone().requires_grad_()
         chosen, entropy = AnswerLogProbs.apply(*leaves, labels, 1.0, 3.0)
         (chosen.sum() + entropy.square().sum()).backward()

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from llmsr.grpo.local.packed import Preface, row_logits
+from llmsr.grpo import packing
+from llmsr.grpo.local.slots import SlotSampler
 from llmsr.proposers.sampling import Prompt, Sampler
-from llmsr.proposers.shared_prefix import plug_in
+from llmsr.proposers.shared_prefix import serves
 
 
 @dataclass(frozen=True)
@@ -33,36 +34,42 @@ class Answer:
     finished: bool
 
 
-def draw_answers(
-    model: Any,
-    prompts: Sequence[Asked],
-    n: int,
-    seeds: Sequence[int],
-    *,
-    temperature: float,
-    max_tokens: int,
-    end_tokens: frozenset[int],
-    is_over: Callable[[list[int]], bool] | None = None,
-) -> list[Answer]:
-    """n answers to each prompt, those of one prompt together; `seeds[i]` decides over prompt i."""
-    # a new sampler at each call: the one before read its prefaces with other weights
-    sampler = Sampler(
-        model,
-        temperature=temperature,
-        top_p=1.0,
-        max_tokens=max_tokens,
-        end_tokens=end_tokens,
-        is_over=is_over or (lambda tokens: False),
-    )
-    asked = [
-        Prompt(prompt.tokens, n, seed, prompt.preface) for prompt, seed in zip(prompts, seeds, strict=True)
-    ]
-    answers: list[Answer] = []
-    for number, samples in enumerate(sampler.sample(asked)):
-        for one in samples:
-            tokens = one.tokens if one.end is None else [*one.tokens, one.end]
-            answers.append(Answer(tokens, number, one.reason == "stop"))
-    return answers
+class Policy:
+    """Draws answers from `model` and tells how probable they are, at one temperature."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        temperature: float,
+        max_tokens: int,
+        end_tokens: frozenset[int],
+        is_over: Callable[[list[int]], bool] | None = None,
+    ) -> None:
+        self.model = model
+        self.temperature = temperature
+        self._sampling = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "end_tokens": end_tokens,
+            "is_over": is_over or (lambda tokens: False),
+        }
+        self._slots: SlotSampler | None = None
+        if model.device.type == "cuda" and serves(model.config):
+            self._slots = SlotSampler(model, **self._sampling)
+
+    def draw(self, prompts: Sequence[Asked], n: int, seeds: Sequence[int]) -> list[Answer]:
+        """n answers to each prompt, those of one prompt together; `seeds[i]` decides over prompt i."""
+        asked = [Prompt(p.tokens, n, seed, p.preface) for p, seed in zip(prompts, seeds, strict=True)]
+        self.model.eval()
+        # elsewhere a new sampler at each call: the one before read its prefaces with other weights
+        sampler = self._slots or Sampler(self.model, top_p=1.0, **self._sampling)
+        answers: list[Answer] = []
+        for number, samples in enumerate(sampler.sample(asked)):
+            for one in samples:
+                tokens = one.tokens if one.end is None else [*one.tokens, one.end]
+                answers.append(Answer(tokens, number, one.reason == "stop"))
+        return answers
 
 
 @dataclass(frozen=True)
@@ -75,52 +82,42 @@ class Logged:
 
 
 def log_probabilities(
-    model: Any,
-    prompts: Sequence[list[int]],
-    answers: Sequence[Answer],
-    n: int,
-    temperature: float,
-    preface: Preface | None = None,
+    model: Any, prompts: Sequence[list[int]], answers: Sequence[Answer], temperature: float
 ) -> Logged:
-    """Log-probability and entropy of every token of n answers to each prompt, those of one together.
+    """Log-probability and entropy of every token of answers, each to the prompt of the same index.
 
     Only log-probabilities have a gradient.
-    `preface` must hold the first tokens of each of these prompts.
     """
-    device = model.device
-    if plug_in(model):
-        groups = [[a.tokens for a in answers[i * n : (i + 1) * n]] for i in range(len(prompts))]
-        logits = row_logits(model, prompts, groups, preface or Preface(model, []))
+    tokens = [answer.tokens for answer in answers]
+    if serves(model.config):
+        if model.config._attn_implementation != packing.ATTENTION:
+            model.set_attn_implementation(packing.ATTENTION)
+        packed = packing.pack(prompts, tokens).to(model.device)
+        read = packing.read_answers(model, packed.tokens[None], packed.positions[None], packed, temperature)
+        chosen, entropy = read.log_probs, read.entropy
     else:
-        logits = _logits_apart(model, prompts, answers, n)
-    logged = (logits.float() / temperature).log_softmax(-1)
-    with torch.no_grad():
-        entropy = -(logged.exp() * logged).sum(-1)
-    chosen = torch.tensor([token for answer in answers for token in answer.tokens], device=device)
-    counts = torch.tensor([len(answer.tokens) for answer in answers], device=device)
-    return Logged(
-        logged.gather(-1, chosen[:, None])[:, 0],
-        entropy,
-        torch.arange(len(answers), device=device).repeat_interleave(counts),
-    )
+        hidden = _hidden_apart(model, prompts, tokens)
+        weights = model.get_output_embeddings().weight
+        labels = torch.tensor([token for answer in tokens for token in answer], device=model.device)
+        cap = getattr(model.config, "final_logit_softcapping", None)
+        chosen, entropy = packing.AnswerLogProbs.apply(hidden, weights, labels, temperature, cap)
+    counts = torch.tensor([len(answer) for answer in tokens], device=model.device)
+    which = torch.arange(len(answers), device=model.device).repeat_interleave(counts)
+    return Logged(chosen, entropy, which)
 
 
-def _logits_apart(
-    model: Any, prompts: Sequence[list[int]], answers: Sequence[Answer], n: int
-) -> torch.Tensor:
-    """The logits before every token of the answers, by a row per answer, for models of other attention."""
-    rows = [[*prompts[i // n], *answer.tokens[:-1]] for i, answer in enumerate(answers)]
-    ids = _padded(rows, model.device)
-    seen = torch.arange(ids.shape[1], device=model.device)[None] < ids.new_tensor(
-        [[len(row)] for row in rows]
-    )
-    logits = model(ids, attention_mask=seen.long(), use_cache=False).logits
-    first = [len(prompts[i // n]) - 1 for i in range(len(answers))]
-    read = [(i, first[i] + k) for i, answer in enumerate(answers) for k in range(len(answer.tokens))]
-    which, where = torch.tensor(read, device=model.device).T
-    return logits[which, where]
-
-
-def _padded(rows: Sequence[list[int]], device: Any, filling: int = 0) -> torch.Tensor:
+def _hidden_apart(model: Any, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> torch.Tensor:
+    """The last hidden states before every token of the answers, by a row per answer."""
+    rows = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
     width = max(1, *(len(row) for row in rows))
-    return torch.tensor([row + [filling] * (width - len(row)) for row in rows], device=device)
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=model.device)
+    lengths = torch.tensor([[len(row)] for row in rows], device=model.device)
+    seen = torch.arange(width, device=model.device)[None] < lengths
+    hidden = model.get_decoder()(ids, attention_mask=seen.long(), use_cache=False).last_hidden_state
+    read = [
+        (i, len(prompt) - 1 + k)
+        for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        for k in range(len(answer))
+    ]
+    which, where = torch.tensor(read, device=model.device).T
+    return hidden[which, where]

@@ -1,4 +1,4 @@
-"""GRPO in one process, on a CPU or one small GPU: the loop that VERL runs on clusters, on a page.
+"""GRPO in one process, on a CPU or one GPU: the loop that VERL runs on clusters, on a page.
 
 A step: prompts in their seeded order, a group of answers to each, rewards, advantages within the group,
 and one AdamW update of the clipped-free policy gradient (each answer is used once, by the policy that
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,16 +25,16 @@ from llmsr.files import write_file
 from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
 from llmsr.grpo.export import last_step, saved_steps
-from llmsr.grpo.local.packed import Preface
-from llmsr.grpo.local.policy import Answer, Asked, draw_answers, log_probabilities
+from llmsr.grpo.local.policy import Answer, Asked, Policy, log_probabilities
+from llmsr.grpo.local.weights import TrainedWeights
 from llmsr.grpo.memory import LiveMemory
+from llmsr.grpo.packing import packed_tokens, split_passes
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, Score
 from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once
-GRADIENT_CLIP = 1.0
 
 
 class LocalTrainer:
@@ -59,8 +60,16 @@ class LocalTrainer:
         self.template = ChatTemplate(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)
         stops = row_chat(self.rows[0]).stops if self.rows else ()
-        self.is_over = stop_test(self.tokenizer, stops) if stops and not plan.tiny else None
-        self.optimizer = self._new_optimizer()
+        self.policy = Policy(
+            self.model,
+            temperature=config.temperature,
+            max_tokens=config.max_response_length,
+            end_tokens=self.end_tokens,
+            is_over=stop_test(self.tokenizer, stops) if stops and not plan.tiny else None,
+        )
+        self.weights = TrainedWeights(self.model, config.learning_rate)
+        if config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.memory = self._memory() if config.memory != "none" else None
         self.step = self._resume() if config.resume else 0
 
@@ -131,11 +140,7 @@ class LocalTrainer:
         answers: list[Answer] = []
         for first in range(0, len(prompts), together):
             part = slice(first, first + together)
-            drawn = draw_answers(
-                self.model, prompts[part], n, seeds[part],
-                temperature=config.temperature, max_tokens=config.max_response_length,
-                end_tokens=self.end_tokens, is_over=self.is_over,
-            )  # fmt: skip
+            drawn = self.policy.draw(prompts[part], n, seeds[part])
             answers += [Answer(a.tokens, a.prompt + first, a.finished) for a in drawn]
         return prompts, answers
 
@@ -165,46 +170,36 @@ class LocalTrainer:
         weight = 1 / padded if config.advantage in SUMMED else 1 / max(total, 1)
         advantages = advantages.to(self.model.device)
         sums = torch.zeros(2, device=self.model.device)
-        beginnings: dict[tuple[int, ...], list[int]] = {}
-        for number, prompt in enumerate(prompts):
-            beginnings.setdefault(tuple(prompt.tokens[: prompt.preface]), []).append(number)
-        self.optimizer.zero_grad(set_to_none=True)
-        for beginning, numbers in beginnings.items():
-            preface = Preface(self.model, beginning)
-            with torch.no_grad():
-                base = Preface(self.reference, beginning) if self.reference else None
-            for number in numbers:
-                sums += self._gradients(prompts, answers, advantages, [number], weight, (preface, base))
-            preface.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        asked, written = [prompts[a.prompt].tokens for a in answers], [a.tokens for a in answers]
+        passes = math.ceil(packed_tokens(asked, written) / self.plan.tokens_per_pass)
+        self.model.train()
+        for part in split_passes(asked, written, passes):
+            sums += self._gradients(
+                [asked[i] for i in part], [answers[i] for i in part], advantages[part], weight
+            )
+            self.weights.collect()
+        norm = self.weights.step()
         entropy, divergence = (sums / max(total, 1)).tolist()
         kl = {"kl": divergence} if self.reference else {}
-        return {"entropy": entropy, **kl, "gradient": float(norm)}
+        return {"entropy": entropy, **kl, "gradient": norm}
 
     def _gradients(
         self,
-        prompts: Sequence[Asked],
+        prompts: Sequence[list[int]],
         answers: Sequence[Answer],
         advantages: torch.Tensor,
-        part: Sequence[int],
         weight: float,
-        prefaces: tuple[Preface, Preface | None],
     ) -> torch.Tensor:
-        """Add the gradients of some prompts' answers; their (entropy, divergence) summed over tokens."""
-        config, n = self.plan.config, self.plan.config.rollout_n
-        places = [i * n + k for i in part for k in range(n)]
-        asked, chosen = [prompts[i].tokens for i in part], [answers[place] for place in places]
-        if not any(answer.tokens for answer in chosen):
+        """Add the gradients of some answers; their (entropy, divergence) summed over tokens."""
+        config = self.plan.config
+        if not any(answer.tokens for answer in answers):
             return torch.zeros(2, device=self.model.device)
-        told = log_probabilities(self.model, asked, chosen, n, config.temperature, prefaces[0])
-        gain = advantages[torch.tensor(places, device=advantages.device)][told.answers]
-        objective = gain * torch.exp(told.chosen - told.chosen.detach())
+        told = log_probabilities(self.model, prompts, answers, config.temperature)
+        objective = advantages[told.answers] * torch.exp(told.chosen - told.chosen.detach())
         divergence = torch.zeros_like(told.chosen)
         if self.reference is not None:
             with torch.no_grad():
-                base = log_probabilities(self.reference, asked, chosen, n, config.temperature, prefaces[1])
+                base = log_probabilities(self.reference, prompts, answers, config.temperature)
             gap = base.chosen - told.chosen
             divergence = torch.exp(gap) - gap - 1
             objective = objective - config.kl_coef * divergence
@@ -224,9 +219,7 @@ class LocalTrainer:
         try:
             self.model.save_pretrained(actor / "huggingface")
             self.tokenizer.save_pretrained(actor / "huggingface")
-            torch.save(
-                {"step": self.step, "optimizer": self.optimizer.state_dict()}, actor / "local_state.pt"
-            )
+            torch.save({"step": self.step, **self.weights.state()}, actor / "local_state.pt")
             write_file(self.plan.checkpoints / "latest_checkpointed_iteration.txt", str(self.step))
         except OSError as error:
             raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from None
@@ -240,14 +233,12 @@ class LocalTrainer:
         from llmsr.proposers.transformers_model import load_model
 
         config = self.plan.config
+        # a GPU computes in bfloat16, see `TrainedWeights`; CPUs are as quick in float32
+        dtype = "auto" if torch.cuda.is_available() and config.device != "cpu" else "float32"
         settings = ProposerConfig(
-            device=config.device, dtype="float32", trust_remote_code=config.trust_remote_code
+            device=config.device, dtype=dtype, trust_remote_code=config.trust_remote_code
         )
         return load_model(settings, self.plan.model_path)
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        rate = self.plan.config.learning_rate
-        return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.01)
 
     def _memory(self) -> LiveMemory:
         config = self.plan.config
@@ -267,12 +258,12 @@ class LocalTrainer:
 
         saved = AutoModelForCausalLM.from_pretrained(
             actor / "huggingface",
-            dtype=torch.float32,
+            dtype=self.model.dtype,
             trust_remote_code=self.plan.config.trust_remote_code,
         )
         self.model.load_state_dict(saved.state_dict())
         state = torch.load(actor / "local_state.pt", weights_only=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.load(state)
         return int(state["step"])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-import llmsr.grpo.verl.packing as packing
+from llmsr.grpo import packing
 
 # Processes that draw or score answers import this module too. They hold no engine, and importing VERL's
 # would cost each of them seconds.
