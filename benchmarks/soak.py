@@ -60,7 +60,7 @@ def main() -> int:
     from llmsr.evaluator import Evaluator
     from llmsr.problem.loading import load_problem
     from llmsr.proposers.replay import Replay
-    from llmsr.report.outputs import Outputs
+    from llmsr.report.runs import Outputs
     from llmsr.search.search import Search
     from llmsr.search.settings import SearchSettings
     from llmsr.search.totals import write_sample_file

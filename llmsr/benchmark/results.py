@@ -27,7 +27,7 @@ from llmsr.benchmark.statistics import (
     spread,
     value_ratio,
 )
-from llmsr.report.terminal import format_table
+from llmsr.report.display import format_table
 
 COLUMN = {name: place for place, name in enumerate((*COSTS, *SPLITS))}  # of a row of `improvements`
 

@@ -13,9 +13,10 @@ from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Arm, Plan
 from llmsr.benchmark.results import Results, arm_records, claim, course, memory_ratio, tests, trained
 from llmsr.benchmark.statistics import CEILING, Spread
 from llmsr.files import write_file
-from llmsr.report import markup
 from llmsr.report.chart import Series, chart
-from llmsr.report.markup import escape
+from llmsr.report.markup import render
+
+Section = tuple[str, list[tuple[str, str, str]], tuple[list[str], list[list[str]]]]
 
 NOTES = (
     "NMSE: mean squared error over the variance of the target, of the equation with the least training "
@@ -293,60 +294,54 @@ def _share(value: float | None) -> str:
 
 def write_pages(results: Results, output: Path) -> list[Path]:
     """Write tables, figures and the summary page into a benchmark's directory; their paths."""
+    sections = [
+        _problem_section(results, problem)
+        for problem in results.plan.problems
+        if any(results.of(problem, arm.name) for arm in results.plan.arms)
+    ]
     files = {
         "summary.md": summary_markdown(results) + "\n",
         "results.csv": results_csv(results),
         "runs.csv": runs_csv(results),
         "curves.csv": curves_csv(results),
         "results.json": results_json(results),
-        "index.html": summary_page(results),
+        "index.html": _summary_page(results, sections),
     }
-    for problem in results.plan.problems:
-        if any(results.of(problem, arm.name) for arm in results.plan.arms):
-            files[f"figures/{problem.replace('/', '-')}.html"] = markup.page(
-                problem, problem_section(results, problem)
-            )
+    for section in sections:
+        page = render("benchmark.html", title=section[0], lead="", problems=[section], tables=[], notes=[])
+        files[f"figures/{section[0].replace('/', '-')}.html"] = page
     for name, text in files.items():
         write_file(output / name, text)
     return [output / name for name in files]
 
 
-def summary_page(results: Results) -> str:
+def _summary_page(results: Results, sections: Sequence[Section]) -> str:
     """The whole comparison on one page."""
-    plan = results.plan
-    lead = f'<p class="lead">{escape(state(results))}</p>'
-    parts = [f'<header><p class="kicker">benchmark</p><h1>{escape(plan.title)}</h1>{lead}</header>']
-    parts += [
-        problem_section(results, p) for p in plan.problems if any(results.of(p, a.name) for a in plan.arms)
-    ]
-    head, rows = test_table(results)
-    if rows:
-        parts.append(markup.section("Paired tests", _table(head, rows), hint=TEST_NOTE))
-    head, rows = claim_table(results)
-    if rows:
-        lines = "".join(f"<p>{escape(line)}</p>" for line in memory_lines(results))
-        parts.append(
-            markup.section(claim_title(results), _table(head, rows), lines, hint=claim_note(results))
-        )
-    if results.failures:
-        failed = _table(["run", "reason"], [[place, reason] for place, reason in results.failures])
-        parts.append(markup.section("Failed runs", failed))
-    parts.append("<footer>" + " ".join(map(escape, NOTES)) + "</footer>")
-    return markup.page(plan.title, "".join(parts))
+    failed = ["run", "reason"], [[place, reason] for place, reason in results.failures]
+    return render(
+        "benchmark.html",
+        title=results.plan.title,
+        lead=state(results),
+        problems=sections,
+        tables=[
+            ("Paired tests", TEST_NOTE, test_table(results), ()),
+            (claim_title(results), claim_note(results), claim_table(results), memory_lines(results)),
+            ("Failed runs", "", failed, ()),
+        ],
+        notes=NOTES,
+    )
 
 
-def problem_section(results: Results, problem: str) -> str:
-    """One problem's figure, a line per arm, and its table."""
+def _problem_section(results: Results, problem: str) -> Section:
+    """One problem's figures, a line per arm, and its table."""
     figures = []
     for title, arms in _drawn_together(results.plan):
         for unit, label in AXES.items():
             for split in SPLITS if unit == "samples" else SPLITS[:1]:
-                drawing = _curves(results, problem, arms, unit, split)
-                if drawing:
-                    heading = f"{title}: NMSE {split} over {label}"
-                    figures.append(markup.figure(heading, drawing, "median of the seeds"))
+                if drawing := _curves(results, problem, arms, unit, split):
+                    figures.append((f"{title}: NMSE {split} over {label}", drawing, "median of the seeds"))
     records = [r for r in arm_records(results) if r["problem"] == problem]
-    return markup.section(problem, markup.grid(*figures), _table(*problem_table(records)))
+    return problem, figures, problem_table(records)
 
 
 def _drawn_together(plan: Plan) -> list[tuple[str, list[Arm]]]:
@@ -383,9 +378,3 @@ def _places(low: float, high: float, whole: bool) -> list[float]:
     ratio = (high / low) ** (1 / (PLACES - 1)) if high > low else 1.0
     found = [low * ratio**i for i in range(PLACES - 1)] + [high]
     return list(dict.fromkeys(float(round(x)) if whole else x for x in found))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return markup.table(
-        [(name, "" if i == 0 else "n") for i, name in enumerate(head)], [[escape(c) for c in r] for r in rows]
-    )

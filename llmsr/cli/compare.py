@@ -9,9 +9,8 @@ from pathlib import Path
 from llmsr.cli.shared import print_json
 from llmsr.config import Parser
 from llmsr.files import write_file
-from llmsr.report.comparison import compare, comparison_page
-from llmsr.report.recorded_runs import as_table, format_runs
-from llmsr.report.terminal import line_width
+from llmsr.report.comparison import as_table, compare, comparison_page, format_runs
+from llmsr.report.display import line_width
 
 
 def parser() -> Parser:
@@ -34,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     if given.output:
         write_file(Path(given.output), comparison_page(compared))
         print(f"written to {given.output}", file=sys.stderr)
-    table = as_table([(one.row, one.run.settings) for one in compared])
+    table = as_table(compared)
     if given.json:
         print_json(table.to_dict("records"))
     else:

@@ -19,8 +19,7 @@ from llmsr.problem.column_names import position_of
 from llmsr.problem.table import is_number, separator_of
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
-from llmsr.report.outputs import outputs_of
-from llmsr.report.recorded_runs import read_run
+from llmsr.report.runs import read_run
 
 BLOCK_ROWS = 50_000  # that are in memory at once
 
@@ -57,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         )
     if given.problem is not None and given.problem not in runs:
         raise UserError(f"{given.directory} has no problem {given.problem!r}; it has {', '.join(runs)}")
-    outputs, _ = outputs_of(runs[given.problem or next(iter(runs))], rule=given.select)
+    outputs = runs[given.problem or next(iter(runs))].outputs(rule=given.select)
     equation = outputs.picked_front().pick
     if equation is None:
         raise UserError(f"{given.directory} has no valid equation yet; let the run go on")

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from llmsr.cli.shared import print_json, run_and_settings, run_parser
 from llmsr.config import Parser
-from llmsr.report.outputs import outputs_of, write_run
-from llmsr.report.recorded_runs import read_run
-from llmsr.report.terminal import format_result
+from llmsr.report.display import format_result
+from llmsr.report.runs import read_run, write_run
 
 
 def parser() -> Parser:
@@ -19,7 +18,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     directory, settings = run_and_settings(parser(), argv)
-    runs = [outputs_of(run, rule=settings.select, within=settings.within) for run in read_run(directory)]
+    runs = [run.outputs(rule=settings.select, within=settings.within) for run in read_run(directory)]
     whole = write_run(directory, runs)
     print(f"written to {directory}: report.html and the equations", file=sys.stderr)
     if settings.json:

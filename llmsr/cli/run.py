@@ -27,9 +27,8 @@ from llmsr.files import silence
 from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerConfig
-from llmsr.report.dashboards import Dashboards
-from llmsr.report.outputs import Outputs
-from llmsr.report.terminal import SearchProgress, format_result
+from llmsr.report.display import Dashboards, SearchProgress, format_result
+from llmsr.report.runs import Outputs
 from llmsr.run_directory import (
     RunLock,
     changed_settings,
@@ -109,14 +108,15 @@ def _search(
         if run.sample_files:
             observers.append(lambda sample, totals: write_sample_file(run_dir, problem.spec, sample))
         engine = Search(problem, proposer, evaluator, archive, search, observers, earlier)
+        outputs.totals = engine.totals  # prompts that failed are counted there alone
         try:
             engine.run()
         except KeyboardInterrupt:
             interrupted = True
         except UserError:
-            outputs.finish(engine.totals, complete=False)
+            outputs.finish(complete=False)
             raise
-    return outputs.finish(engine.totals, complete=not interrupted), interrupted
+    return outputs.finish(complete=not interrupted), interrupted
 
 
 def _print(result: str, run_dir: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from llmsr.cli.shared import print_json
 from llmsr.config import Parser
+from llmsr.report.comparison import format_runs, runs_table
+from llmsr.report.display import line_width
 from llmsr.report.markup import plain
-from llmsr.report.recorded_runs import format_runs, runs_table
-from llmsr.report.terminal import line_width
 
 
 def parser() -> Parser:

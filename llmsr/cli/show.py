@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from llmsr.cli.shared import print_json, run_and_settings, run_parser
 from llmsr.config import Parser
-from llmsr.report.outputs import outputs_of
-from llmsr.report.recorded_runs import read_run
-from llmsr.report.terminal import format_result
+from llmsr.report.display import format_result
+from llmsr.report.runs import read_run
 
 
 def parser() -> Parser:
@@ -20,8 +19,7 @@ def main(argv: Sequence[str]) -> int:
     directory, settings = run_and_settings(parser(), argv)
     results = []
     for run in read_run(directory):
-        outputs, totals = outputs_of(run, rule=settings.select, within=settings.within)
-        results.append(outputs.result(totals))
+        results.append(run.outputs(rule=settings.select, within=settings.within).result())
     if settings.json:
         print_json(results[0] if len(results) == 1 else results)
     else:

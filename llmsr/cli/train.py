@@ -13,7 +13,7 @@ from llmsr.grpo.run_choice import stored_settings
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.proposers.proposer import ProposerConfig
-from llmsr.report.terminal import format_curve, format_result
+from llmsr.report.display import format_curve, format_result
 from llmsr.search.settings import RunSettings, SearchSettings
 
 EXAMPLES = """examples:

@@ -18,7 +18,7 @@ from llmsr.files import write_file
 from llmsr.problem.column_names import identifiers
 from llmsr.problem.loading import Problem, variance_fault
 from llmsr.proposers.proposer import Proposer, ProposerConfig
-from llmsr.report.outputs import Outputs
+from llmsr.report.runs import Outputs
 from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
 from llmsr.search.search import Observer, Search
@@ -55,7 +55,7 @@ def search_table(
         evaluator = stack.enter_context(lent_evaluator(problem, fitter, fit_timeout, workers))
         proposer = own_proposer or stack.enter_context(lent_proposer(proposer_config))
         if progress:
-            from llmsr.report.terminal import SearchProgress
+            from llmsr.report.display import SearchProgress
 
             observers.append(stack.enter_context(SearchProgress(settings.budget)))
         if directory is not None:
@@ -70,9 +70,9 @@ def search_table(
         begun = [Sample(0, "", seed) for seed in search.seeds]
         for sample in begun if outputs else []:
             outputs.front.add(sample)  # type: ignore[union-attr]
-        totals = search.run()
+        search.run()
         if outputs is not None:
-            outputs.finish(totals)
+            outputs.finish()
     return begun, record.samples
 
 

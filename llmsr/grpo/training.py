@@ -37,14 +37,21 @@ from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
-from llmsr.report.dashboards import Dashboards
-from llmsr.report.outputs import EVERY_SECONDS, Outputs, outputs_of, write_run, write_several
-from llmsr.report.recorded_runs import TRAINING, by_problem, read_run, read_settings
-from llmsr.report.recorded_runs import VALIDATION as WATCHED
+from llmsr.report.display import Dashboards
+from llmsr.report.runs import (
+    EVERY_SECONDS,
+    TRAINING,
+    Outputs,
+    by_problem,
+    read_run,
+    read_settings,
+    write_run,
+    write_several,
+)
 from llmsr.run_directory import RunLock
+from llmsr.sample import VALIDATION as WATCHED
 from llmsr.sample import Sample
 from llmsr.search.settings import DASHBOARDS
-from llmsr.search.totals import Totals
 
 # what a trainer tells of a finished step; the same metrics come back with what the archive adds
 OnStep = Callable[[StepMetrics], StepMetrics]
@@ -243,8 +250,8 @@ class Findings:
     def __init__(self, run_dir: Path, every_seconds: float = EVERY_SECONDS) -> None:
         self.run_dir = run_dir
         _, settings = read_settings(run_dir)
-        self._found: dict[str, tuple[Outputs, Totals]] = {
-            run.problem_name: outputs_of(run, every_seconds=every_seconds)
+        self._found: dict[str, Outputs] = {
+            run.problem_name: run.outputs(every_seconds=every_seconds)
             for run in by_problem(run_dir, TRAINING, settings, [])
         }
 
@@ -261,19 +268,16 @@ class Findings:
     def _take(self, samples: Iterable[Sample]) -> None:
         for sample in samples:
             name = sample.problem if sample.problem in self._found else next(iter(self._found))
-            if sample.proposer != WATCHED:
-                outputs, totals = self._found[name]
-                outputs.add(sample)
-                totals.add(sample)
-        refreshed = [outputs.refresh(totals) for outputs, totals in self._found.values()]
+            if sample.kind != WATCHED:
+                self._found[name].add(sample)
+        runs = list(self._found.values())
+        refreshed = [outputs.refresh() for outputs in runs]
         if len(refreshed) > 1 and any(refreshed):
-            runs = list(self._found.values())
-            results = [outputs.result(totals, finished=False) for outputs, totals in runs]
-            write_several(self.run_dir, [outputs for outputs, _ in runs], results)
+            write_several(self.run_dir, runs, [outputs.result(complete=False) for outputs in runs])
 
     def finish(self, complete: bool) -> dict[str, Any]:
         """Write all files from the whole archive and hand back what `result.json` says.
 
         Read anew, since processes write side by side: so it is the same as what `llmsr report` writes.
         """
-        return write_run(self.run_dir, [outputs_of(run) for run in read_run(self.run_dir)], complete)
+        return write_run(self.run_dir, [run.outputs() for run in read_run(self.run_dir)], complete)

@@ -1,157 +1,258 @@
-"""Pages over several runs, side by side, and over the several problems of one training."""
+"""Several runs side by side: their table, and pages over runs and over the problems of one training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmsr.report import markup
+from llmsr.errors import UserError
 from llmsr.report.chart import Series, chart
-from llmsr.report.front import SPLITS, PickedFront
-from llmsr.report.history import History, history_of
-from llmsr.report.markup import escape, scientific
-from llmsr.report.progress_curves import best_so_far
-from llmsr.report.recorded_runs import Recorded, differing, read_run, row_of
-from llmsr.report.run_page import counted, equation_markup
+from llmsr.report.display import format_table
+from llmsr.report.equation import Equation
+from llmsr.report.front import SPLITS, Front, pick
+from llmsr.report.history import History
+from llmsr.report.markup import is_secret, render, scientific
+from llmsr.report.pages import TONES, Figure, Points, best_so_far, by_step, pairs
+from llmsr.report.runs import SEARCH, TRAINING, Recorded, find_runs, read_run
+from llmsr.sample import Sample
 
-TONES = 6
-NMSE_HEAD = (("NMSE train", "n"), ("test_id", "n"), ("test_ood", "n"))
+if TYPE_CHECKING:
+    import pandas as pd
+
+OF_TRAINING = ("learning_rate", "batch_size", "rollout_n", "epochs")  # shown whether they differ or not
+# settings that say where a run is or that have a column already
+NOT_COMPARED = {"problem_name", "spec_path", "data_dir", "log_path", "output_dir", "run_id", "resume", "json",
+                "seed", "search", "model_path", "api_model", "proposer", "trainer", "steps"}  # fmt: skip
+ALIASES = {"train": "nmse_train", "id": "nmse_test_id", "ood": "nmse_test_ood"}  # short names of columns
+SHOWN = ("run", "problem", "mode", "seed", "samples", "valid", "distinct", "nmse_train", "nmse_test_id",
+         "nmse_test_ood", "complexity", "reward_last", "seconds", "equation")  # fmt: skip
+IN_JSON = ("model", "tokens", "reward_first", "sample")  # and not in a terminal's table
+HEADS = {"nmse_train": "NMSE train", "nmse_test_id": "test_id", "nmse_test_ood": "test_ood",
+         "complexity": "size", "reward_last": "reward"}  # fmt: skip
+FIGURES = ("seed", "samples", "valid", "distinct", "nmse_train", "nmse_test_id", "nmse_test_ood",
+           "complexity", "tokens", "seconds")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A run with its line of figures and how it went; `tone` is its colour."""
+    """A run and how it went; `name` is what it is called beside others, `tone` its colour."""
 
     run: Recorded
-    row: Mapping[str, Any]
+    name: str
     history: History
     tone: int = 1
 
-    @property
-    def name(self) -> str:
-        return self.row["run"]
+    @classmethod
+    def of(cls, run: Recorded, name: str) -> Compared:
+        """The run under this name."""
+        return cls(run, name, History(run.samples))
+
+    @cached_property
+    def row(self) -> dict[str, Any]:
+        """The run's line in a table: what it was, what it cost, and its pick's errors and equation.
+
+        `seconds` is 0 where the records do not tell. The pick is the one that `show` shows; `equation` has
+        its constants as short there, or with four digits where the problem's data cannot be read any more.
+        """
+        settings, history = self.run.settings, self.history
+        answers = history.answers
+        rewards = history.steps().reward.dropna().tolist()
+        model = str(settings.get("model_path") or settings.get("api_model") or settings.get("proposer") or "")
+        if not settings.get("model_path") and history.proposer not in ("", "policy"):
+            model = history.proposer
+        chosen, equation = _pick(self.run)
+        evaluation = chosen.evaluation if chosen else None
+        return {
+            "run": self.name,
+            "problem": self.run.problem_name,
+            "mode": TRAINING if self.run.mode == TRAINING else str(settings.get("search") or SEARCH),
+            "model": Path(model).name if len(model) > 30 else model,
+            "seed": settings.get("seed"),
+            "samples": history.samples,
+            "valid": int(answers.valid.sum()),
+            "distinct": int(answers.new.sum()),
+            "tokens": history.tokens,
+            "seconds": history.seconds,
+            "reward_first": rewards[0] if rewards else None,
+            "reward_last": rewards[-1] if rewards else None,
+            "sample": chosen.number if chosen else None,
+            "complexity": evaluation.complexity if evaluation else None,
+            **{f"nmse_{split}": evaluation.nmse.get(split) if evaluation else None for split in SPLITS},
+            "equation": equation,
+        }
+
+
+def _pick(run: Recorded) -> tuple[Sample | None, str]:
+    """The sample that `show` picks and its equation; None where no sample is valid."""
+    front = Front()
+    for sample in run.samples:
+        front.add(sample)
+    if not front.members:
+        return None, ""
+    try:
+        problem = run.problem()
+        chosen = front.members[pick(front.members, rows=len(problem.train))]
+        return chosen, Equation.of(chosen, problem).text()
+    except UserError:
+        # the archive alone still tells errors and a line; of many rows the rule looks closest to the lowest
+        chosen = front.members[pick(front.members, rows=10**9)]
+        return chosen, chosen.evaluation.expression
 
 
 def compare(directories: Sequence[str | Path]) -> list[Compared]:
     """The runs in these directories, in their order, once per problem; equal names become whole paths."""
-    found = []
-    for directory in directories:
-        name = Path(directory).name or str(directory)
-        for run in read_run(directory):
-            found.append(Compared(run, row_of(run, name), history_of(run.samples)))
-    names = [(c.name, c.row["problem"]) for c in found]
-    return [
-        replace(c, row={**c.row, "run": str(c.run.directory)}) if names.count(name) > 1 else c
-        for c, name in zip(found, names, strict=True)
+    found = [
+        Compared.of(run, Path(directory).name or str(directory))
+        for directory in directories
+        for run in read_run(directory)
     ]
+    names = [(one.name, one.run.problem_name) for one in found]
+    return [
+        replace(one, name=str(one.run.directory)) if names.count(name) > 1 else one
+        for one, name in zip(found, names, strict=True)
+    ]
+
+
+# ---- the table
+
+
+def runs_table(directory: str | Path, sort: str = "run") -> tuple[pd.DataFrame, list[str]]:
+    """(DataFrame of all runs below a directory, a sentence for each one that cannot be read).
+
+    Its rows are those of `Compared.row`, then the settings in which the runs differ. `sort` names a column,
+    or `train`, `id` or `ood` for an error; ascending, and within each problem unless it is `run`.
+    """
+    base = Path(directory)
+    runs, faults = [], []
+    for path in find_runs(base):
+        name = str(path.relative_to(base)) if path != base else path.name or str(path)
+        try:
+            runs += [Compared.of(run, name) for run in read_run(path)]
+        except UserError as error:
+            faults.append(str(error))
+    table = as_table(runs)
+    column = ALIASES.get(sort, sort)
+    if runs and column not in table:
+        raise UserError(f"--sort {sort}: there is no such column; there are {', '.join(table.columns)}")
+    if runs and column != "run":
+        # numbers, then words, then nothing: a column may hold all of them
+        keys = [
+            (problem, cell is None, isinstance(cell, str), 0 if cell is None else cell)
+            for problem, cell in zip(table["problem"], table[column], strict=True)
+        ]
+        table = table.iloc[sorted(range(len(keys)), key=keys.__getitem__)]
+    return table, faults
+
+
+def as_table(runs: Iterable[Compared]) -> pd.DataFrame:
+    """The rows of runs with those of their settings in which they differ, as a DataFrame."""
+    import pandas as pd
+
+    found = [(one.row, one.run.settings) for one in runs]
+    shown = [name for name in differing([own for _, own in found]) if name not in NOT_COMPARED]
+    if any(row["mode"] == TRAINING for row, _ in found):
+        shown = [*OF_TRAINING, *(name for name in shown if name not in OF_TRAINING)]
+    # objects: a whole number stays one in a column that other rows leave empty
+    return pd.DataFrame([row | {name: own.get(name) for name in shown} for row, own in found], dtype=object)
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of settings in which runs that have them differ, in the order in which they are met."""
+    # a setting that only some runs have (searches and trainings share few) does not differ for that
+    names = dict.fromkeys(name for one in settings for name in one if not is_secret(name))
+    return [name for name in names if len({str(one[name]) for one in settings if name in one}) > 1]
+
+
+def format_runs(table: pd.DataFrame, width: int | None = None) -> str:
+    """The table of runs for a terminal; columns that are empty throughout stay out, the equation is last."""
+    records = table.to_dict("records")
+    names = [name for name in SHOWN if any(record.get(name) is not None for record in records)]
+    names[-1:-1] = [name for name in table.columns if name not in SHOWN and name not in IN_JSON]
+    rows = [[_cell(name, record) for name in names] for record in records]
+    return format_table([HEADS.get(name, name) for name in names], rows, width=width, words=("equation",))
+
+
+def _cell(name: str, row: Mapping[str, Any]) -> str:
+    value = row[name]
+    if value is None or (name == "seconds" and not value):
+        return "-"
+    if name in ("valid", "distinct"):
+        return f"{value / row['samples']:.0%}" if row["samples"] else "-"
+    if name == "reward_last":
+        return f"{row['reward_first']:.2f} to {value:.2f}"
+    if name == "seconds":
+        return f"{value:.0f}"
+    if name.startswith("nmse_"):
+        return f"{value:.2e}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---- the pages
 
 
 def comparison_page(compared: Sequence[Compared]) -> str:
     """The whole page as text: one section per problem, a colour per run."""
-    problems = list(dict.fromkeys(c.row["problem"] for c in compared))
-    parts = [markup.header("comparison", f"{len(compared)} runs", ", ".join(problems))]
-    for problem in problems:
-        runs = [c for c in compared if c.row["problem"] == problem]
-        runs = [replace(c, tone=i % TONES + 1) for i, c in enumerate(runs)]
-        parts.append(markup.section(problem, _figures_table(runs), "<br>", markup.grid(*_curves(runs))))
-    parts.append(_settings(compared))
-    return markup.page("Comparison of runs", "".join(parts))
+    problems = []
+    for problem in dict.fromkeys(one.run.problem_name for one in compared):
+        runs = [one for one in compared if one.run.problem_name == problem]
+        runs = [replace(one, tone=i % TONES + 1) for i, one in enumerate(runs)]
+        rows = [(one.name, one.tone, row["mode"], _figures(row)) for one in runs if (row := one.row)]
+        problems.append((problem, rows, _drawings(runs)))
+    settings = [one.run.settings for one in compared]
+    differ = [[name, *(one.get(name, "–") for one in settings)] for name in differing(settings)]
+    return render(
+        "comparison.html",
+        problems=problems,
+        heads=[HEADS.get(name, name) if name != "complexity" else name for name in FIGURES],
+        names=[one.name for one in compared],
+        settings=differ,
+    )
 
 
-def _figures_table(runs: Sequence[Compared]) -> str:
-    head = [("run", ""), ("mode", ""), *((n, "n") for n in ("seed", "samples", "valid", "distinct")),
-            *NMSE_HEAD, *((n, "n") for n in ("complexity", "tokens", "seconds"))]  # fmt: skip
-    lines = []
-    for c in runs:
-        row = {name: "–" if value is None else value for name, value in c.row.items()}
-        lines.append([
-            f'<span class="key"><i class="swatch tone{c.tone}"></i>{escape(c.name)}</span>',
-            escape(row["mode"]), str(row["seed"]),
-            *(f"{row[name]:,}" for name in ("samples", "valid", "distinct")),
-            *(scientific(c.row[f"nmse_{split}"]) for split in SPLITS),
-            str(row["complexity"]), f"{row['tokens']:,}", f"{row['seconds']:.0f}" if row["seconds"] else "–",
-        ])  # fmt: skip
-    return markup.table(head, lines)
+def _figures(row: Mapping[str, Any]) -> list[Any]:
+    """The numbers of a run's line on the page, in the order of `FIGURES`."""
+    cells = []
+    for name in FIGURES:
+        value = row[name]
+        if name.startswith("nmse_"):
+            cells.append(scientific(value))
+        elif value is None or (name == "seconds" and not value):
+            cells.append("–")
+        else:
+            cells.append(f"{value:,.0f}" if name not in ("seed", "complexity") else str(value))
+    return cells
 
 
-def _curves(runs: Sequence[Compared]) -> list[str]:
+def _drawings(runs: Sequence[Compared]) -> list[Figure]:
     """The figures of one problem: best errors over each axis, new equations, rewards."""
-    figures = []
+    figures: list[Figure] = []
     wanted = [("train", over) for over in ("samples", "seconds", "tokens")]
     for split, over in [*wanted, ("test_id", "samples"), ("test_ood", "samples")]:
-        if any(split in b.nmse for c in runs for b in c.history.best):
-            title = "training rows" if split == "train" else split
-            figures.append(
-                markup.figure(f"NMSE of the best over {over}", _best_curves(runs, over, split), title)
+        series, last = [], 0.0
+        for one in runs:
+            end = float(getattr(one.history, over))
+            points = best_so_far(one.history.best(), over, end, split) if end else []
+            tips = [f"{one.name}\n{over} {x:.0f}\nNMSE {y:.3g}" for x, y in points]
+            series.append(Series(one.name, points, one.tone, "step", tips))
+            last = max(last, end)
+        if split == "train" or any(one.points for one in series):
+            drawing = chart(
+                series, over, f"NMSE, {split}", log_y=True, whole_x=over != "seconds", x_range=(0.0, last)
             )
-    figures.append(markup.figure("New equations", _new_curves(runs), "so far"))
-    rewards = [Series(c.name, c.history.rewards(), c.tone) for c in runs if c.history.steps]
-    if rewards:
-        drawing = chart(rewards, "step", "reward", whole_x=True)
-        figures.append(markup.figure("Mean reward of each step", drawing))
+            small = "training rows" if split == "train" else split
+            figures.append((f"NMSE of the best over {over}", drawing, small))
+    known = [Series(one.name, _known(one.history), one.tone) for one in runs]
+    figures.append(("New equations", chart(known, "samples", "distinct equations", whole_x=True), "so far"))
+    rewards = [by_step(one.name, one.history, one.tone, "reward") for one in runs]
+    if any(one.points for one in rewards):
+        figures.append(("Mean reward of each step", chart(rewards, "step", "reward", whole_x=True), ""))
     return figures
 
 
-def _best_curves(runs: Sequence[Compared], over: str, split: str) -> str:
-    series = []
-    for c in runs:
-        end = getattr(c.history, over)
-        points = best_so_far(c.history.best, over, end, split) if end else []
-        tips = [f"{c.name}\n{over} {x:.0f}\nNMSE {y:.3g}" for x, y in points]
-        series.append(Series(c.name, points, c.tone, "step", tips))
-    end = max(getattr(c.history, over) for c in runs)
-    return chart(series, over, f"NMSE, {split}", log_y=True, whole_x=over != "seconds", x_range=(0.0, end))
-
-
-def _new_curves(runs: Sequence[Compared]) -> str:
-    series = []
-    for c in runs:
-        points, known, before = [(0.0, 0.0)], 0.0, 0
-        for samples, _, share in c.history.shares(60):
-            known += share * (samples - before)
-            before = samples
-            points.append((float(samples), known))
-        series.append(Series(c.name, points, c.tone))
-    return chart(series, "samples", "distinct equations", whole_x=True)
-
-
-def _settings(compared: Sequence[Compared]) -> str:
-    """The settings in which the runs differ."""
-    blank = dict.fromkeys((name for c in compared for name in c.run.settings), "–")
-    settings = [blank | dict(c.run.settings) for c in compared]
-    rows = [[escape(name), *(escape(one[name]) for one in settings)] for name in differing(settings)]
-    if not rows:
-        return markup.section("Settings", "<p>The runs have equal settings.</p>")
-    head = [("setting", ""), *((c.name, "") for c in compared)]
-    return markup.section("Settings that differ", markup.table(head, rows))
-
-
-def problems_page(problems: Sequence[tuple[PickedFront, History, str, str]], whole: Mapping[str, Any]) -> str:
-    """The page of a training over several problems.
-
-    `problems` has each one's front, history, name and the address of its own page; `whole` is what
-    `result.json` says of all.
-    """
-    names = ", ".join(name for _, _, name, _ in problems)
-    rows, rewards, shares = [], [], []
-    for tone, (front, history, name, address) in enumerate(problems, start=1):
-        link = f'<a href="{escape(address)}">{escape(name)}</a>'
-        best = front.pick
-        nmse = [scientific(best.nmse.get(split) if best else None) for split in SPLITS]
-        rows.append([link, equation_markup(best) if best else "none yet", *nmse])
-        rewards.append(Series(name, history.rewards(), tone))
-        valid = [(float(n), s.valid / s.samples) for n, s in sorted(history.steps.items())]
-        shares.append(Series(name, valid, tone))
-    drawings = [
-        markup.figure("Reward", chart(rewards, "step", "mean reward", whole_x=True)),
-        markup.figure("Valid answers", chart(shares, "step", "share", whole_x=True, y_range=(0.0, 1.0))),
-    ]
-    head = (("problem", ""), ("best equation", "wide"), *NMSE_HEAD)
-    parts = [
-        markup.header("training with GRPO on several problems", names, counted(whole)),
-        markup.section("Best equations", markup.table(head, rows)),
-        markup.section("Training", markup.grid(*drawings)),
-    ]
-    return markup.page(f"{names}: equations found", "".join(parts))
+def _known(history: History) -> Points:
+    """(samples, distinct equations so far)"""
+    answers = history.answers
+    return [(0.0, 0.0), *pairs(answers.samples, answers.new.cumsum())]

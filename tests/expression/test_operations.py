@@ -114,7 +114,7 @@ from llmsr.expression.engine.tape import compile_tape
 from llmsr.expression.graph import Graph, evaluate
 from llmsr.expression.printing import callable_for, to_latex, to_sympy, to_text
 from llmsr.expression.printing.symbolic import lambdify
-from llmsr.report.mathml import to_mathml
+from llmsr.expression.printing.mathml import to_mathml
 
 def equation(turned):
     graph = Graph()

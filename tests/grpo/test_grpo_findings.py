@@ -94,7 +94,7 @@ def test_a_refinement_counts_for_the_best_of_its_step_and_is_no_answer(tmp_path,
 
 
 def test_files_are_refreshed_while_other_processes_write(tmp_path, evaluations, monkeypatch):
-    monkeypatch.setattr("llmsr.report.outputs.COST_SHARE", 1e9)
+    monkeypatch.setattr("llmsr.report.runs.COST_SHARE", 1e9)
     spec, data, found = evaluations
     run = begin(tmp_path, spec, data)
     findings, tail = Findings(run, every_seconds=0.0), ArchiveTail(run)

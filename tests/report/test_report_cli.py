@@ -16,8 +16,8 @@ from report_cases import write_text
 
 from llmsr.cli import main
 from llmsr.cli.run import main as run
-from llmsr.report.recorded_runs import read_run
-from llmsr.report.terminal import format_front
+from llmsr.report.display import format_front
+from llmsr.report.runs import read_run
 
 ROOT = Path(__file__).parents[2]
 FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html")

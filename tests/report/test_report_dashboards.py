@@ -10,7 +10,7 @@ from report_cases import fake_sample
 from llmsr.cli import main
 from llmsr.cli.run import main as run
 from llmsr.errors import UserError
-from llmsr.report.dashboards import Dashboards, figures
+from llmsr.report.display import Dashboards, figures
 from llmsr.report.front import NMSE_FLOOR
 from llmsr.sample import Evaluation, Sample
 from llmsr.search.settings import read_dashboards

@@ -13,12 +13,10 @@ from random import Random
 import pytest
 from report_cases import make_problem, make_sample
 
+from llmsr.expression.printing.mathml import to_mathml
 from llmsr.report.chart import Series, chart
 from llmsr.report.comparison import Compared, comparison_page
-from llmsr.report.history import history_of
-from llmsr.report.mathml import to_mathml
-from llmsr.report.outputs import Outputs
-from llmsr.report.recorded_runs import Recorded, row_of
+from llmsr.report.runs import Outputs, Recorded
 from llmsr.sample import Evaluation, Sample
 from llmsr.search.totals import Totals
 
@@ -68,11 +66,9 @@ def written(directory, count=300, training=False, note=""):
     problem = make_problem(note=note)
     settings = {"problem_name": "mine", "search": HOSTILE, "api_key": "sk-very-secret", "seed": 0}
     outputs = Outputs(directory, problem, settings, mode="grpo" if training else "search")
-    totals = Totals()
     for sample in samples(problem, count, training):
         outputs.add(sample)
-        totals.add(sample)
-    outputs.finish(totals)
+    outputs.finish()
     return (directory / "report.html").read_text(encoding="utf-8")
 
 
@@ -139,11 +135,10 @@ def test_a_training_run_shows_reward_and_validity(tmp_path):
 
 
 def test_a_run_without_a_valid_sample_has_a_page_too(tmp_path):
-    outputs, totals = Outputs(tmp_path, make_problem(), {}), Totals()
+    outputs = Outputs(tmp_path, make_problem(), {})
     sample = Sample(1, "", Evaluation(status="syntax", reason="no"))
     outputs.add(sample)
-    totals.add(sample)
-    assert outputs.finish(totals)["pick"] is None
+    assert outputs.finish()["pick"] is None
     assert "No valid equation yet" in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "best_equation.py").exists()
 
@@ -172,12 +167,11 @@ def test_refreshes_are_rare_and_come_with_new_members(tmp_path):
 
 
 def test_a_fault_of_the_report_does_not_end_the_run(tmp_path, monkeypatch, capsys):
-    outputs, totals = Outputs(tmp_path, make_problem(), {}), Totals()
+    outputs = Outputs(tmp_path, make_problem(), {})
     sample = make_sample(outputs.problem, *BODIES[0])
     outputs.add(sample)
-    totals.add(sample)
-    monkeypatch.setattr("llmsr.report.run_page.report_page", lambda *args: 1 / 0)
-    assert outputs.finish(totals)["best"]["sample"] == 1
+    monkeypatch.setattr("llmsr.report.pages.report_page", lambda *args: 1 / 0)
+    assert outputs.finish()["best"]["sample"] == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert json.loads((tmp_path / "result.json").read_text())["best"]["sample"] == 1
 
@@ -190,7 +184,7 @@ def test_charts_take_any_numbers(log):
         assert "nan" not in drawing
         assert "inf" not in drawing.replace("info", "")
     drawing = chart(
-        [Series("<b>", [(1, 1), (2, 2)], 1, "marks", ["<i>", '"']), Series("c", [(1, 2)])], "<x>", "&"
+        [Series("<b>", [(1, 1), (2, 2)], 1, "mark", ["<i>", '"']), Series("c", [(1, 2)])], "<x>", "&"
     )
     assert Reader(drawing).faults == []
     assert "<b>" not in drawing
@@ -274,7 +268,7 @@ def test_a_browser_shows_it_quickly_and_nothing_sticks_out(tmp_path, kind, width
             )
             for i, name in enumerate(("a", "a-longer-name-of-a-run"))
         ]
-        compared = [Compared(run, row_of(run, run.directory.name), history_of(run.samples)) for run in runs]
+        compared = [Compared.of(run, run.directory.name) for run in runs]
         (tmp_path / "report.html").write_text(comparison_page(compared), encoding="utf-8")
     found, console = seen(tmp_path, width)
     assert found["wide"] <= width

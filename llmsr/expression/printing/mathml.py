@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 from llmsr.expression.graph import Expression
 from llmsr.expression.printing.infix import INLINE_LIMIT, rendered
 from llmsr.expression.printing.typeset import GREEK, Typeset, name_and_index
-from llmsr.report.markup import escape
 
 PLUS, MINUS = '<mo form="infix">+</mo>', '<mo form="infix">−</mo>'
 _MARKUP_FACTOR = 12  # characters of markup per character of LaTeX-like text, about
