@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
@@ -83,7 +84,8 @@ class Pack:
     def to(self, device: Any) -> Pack:
         """The same pack on a device, ready to be attended to."""
         tensors: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if torch.is_tensor(x)}
-        lay_out = _kernel if torch.device(device).type == "cuda" else _blocks
+        has_kernel = torch.device(device).type == "cuda" and find_spec("torch.nn.attention.varlen")
+        lay_out = _kernel if has_kernel else _blocks
         return replace(self, **tensors, attention=lay_out(self.segments, device))
 
 

@@ -173,6 +173,7 @@ class LocalTrainer:
         asked, written = [prompts[a.prompt].tokens for a in answers], [a.tokens for a in answers]
         passes = math.ceil(packed_tokens(asked, written) / self.plan.tokens_per_pass)
         self.model.train()
+        self.weights.clear()
         for part in split_passes(asked, written, passes):
             sums += self._gradients(
                 [asked[i] for i in part], [answers[i] for i in part], advantages[part], weight

@@ -24,6 +24,12 @@ class TrainedWeights:
         fused = model.device.type == "cuda"
         self._optimizer = torch.optim.AdamW(self._masters, lr=learning_rate, weight_decay=0.01, fused=fused)
 
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for weights in (self._masters, self._used):
+            for p in weights:
+                p.grad = None
+
     def collect(self) -> None:
         """Take over the gradients of a pass."""
         if self._masters is self._used:
@@ -43,7 +49,6 @@ class TrainedWeights:
         if torch.isfinite(norm):
             self._optimizer.step()
             self._round()
-        self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
     def state(self) -> dict[str, Any]:
