@@ -38,9 +38,9 @@ TRAITS = {
 }
 SELECTION = "commutative lattice"
 
-# Branches of the compiled interpreter, for what numpy has no loop over float64 for, or a slower one. Those
-# from COPY on are loops of `engine.elementwise`.
-CALL, TRIG, WHERE, POWER, COPY, NEG, ADD, SUB, MUL, DIV, LT, LE, EQ, NE, AND, OR = range(16)
+# Branches of the compiled interpreter, for what numpy has no loop over float64 for, or a slower one: those from
+# COPY on are the loops of one operand in `engine.kernels`, those from ADD on its loops of two.
+CALL, TRIG, WHERE, POWER, COPY, NEG, EXP, LOG, TANH, ADD, SUB, MUL, DIV, LT, LE, EQ, NE, AND, OR = range(19)
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,15 @@ _ROWS = (
         torch="torch.copysign(torch.abs({0}) ** (1.0 / 3.0), {0})",
         sympy=lambda sp, a: sp.sign(a) * sp.Abs(a) ** sp.Rational(1, 3),
     ),
-    Operation("exp", np.exp, lambda d, y, x: d * y, "nonnegative", notation="exponential e"),
+    Operation(
+        "exp", np.exp, lambda d, y, x: d * y, "nonnegative", opcode=EXP, notation="exponential e"
+    ),
     Operation(
         "exp2", np.exp2, lambda d, y, x: d * (_LN2 * y), "nonnegative",
         sympy=lambda sp, a: 2**a, notation="exponential 2",
     ),
     Operation("expm1", np.expm1, lambda d, y, x: d * exp(x), sympy=lambda sp, a: sp.exp(a) - 1),
-    Operation("log", np.log, lambda d, y, x: d / x, domain=POSITIVE),
+    Operation("log", np.log, lambda d, y, x: d / x, domain=POSITIVE, opcode=LOG),
     Operation(
         "log2", np.log2, lambda d, y, x: d * (1.0 / _LN2) / x, domain=POSITIVE, word="log_2",
         sympy=lambda sp, a: sp.log(a) / sp.log(2),
@@ -193,7 +195,7 @@ _ROWS = (
     Operation("arctan", np.arctan, lambda d, y, x: d / (1.0 + x**2), "odd", sympy="atan"),
     Operation("sinh", np.sinh, lambda d, y, x: d * cosh(x), "odd"),
     Operation("cosh", np.cosh, lambda d, y, x: d * sinh(x), "even nonnegative"),
-    Operation("tanh", np.tanh, lambda d, y, x: d * (1.0 - y**2), "odd"),
+    Operation("tanh", np.tanh, lambda d, y, x: d * (1.0 - y**2), "odd", opcode=TANH),
     Operation("arcsinh", np.arcsinh, lambda d, y, x: d / hypot(1.0, x), "odd", sympy="asinh"),
     Operation(
         "arccosh", np.arccosh, lambda d, y, x: d / sqrt(x**2 - 1.0), "", (1.0, math.inf), sympy="acosh"

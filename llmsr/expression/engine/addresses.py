@@ -68,9 +68,9 @@ def clock_address() -> int:
 # are not copied into each of their callers, which keeps compilation short.
 def _foreign(result: str, *arguments: str):
     """What an intrinsic gives that calls the function at its first argument with the others, all int64."""
-    kinds = {"void": ir.VoidType(), "int": ir.IntType(64), "float": ir.DoubleType(), "int32": ir.IntType(32)}
+    kinds = {"void": ir.VoidType(), "int": ir.IntType(64), "int32": ir.IntType(32)}
     kinds["pointer"] = ir.IntType(8).as_pointer()
-    returned = {"void": types.void, "int": types.int64, "float": types.float64}[result]
+    returned = types.void if result == "void" else types.int64
     signature = returned(*[types.int64] * (len(arguments) + 1))
 
     def codegen(context, builder, signature, values):
@@ -100,18 +100,8 @@ def call_clock(typingctx, function, kind, timespec):
 
 
 @intrinsic
-def call_run(typingctx, function, code, size, row, width, spare, loops):
-    return _foreign("void", *["int"] * 6)
-
-
-@intrinsic
-def call_gram(typingctx, function, program, theta, k, out):
-    return _foreign("int", *["int"] * 4)
-
-
-@intrinsic
-def call_gradient(typingctx, function, program, theta, k, out):
-    return _foreign("float", *["int"] * 4)
+def call_gram(typingctx, function, program, theta, k, first, out):
+    return _foreign("int", *["int"] * 5)
 
 
 # Trick 4: arrays over memory that an address names, so that one table of integers is a whole program.
@@ -125,8 +115,7 @@ def _pointer_to(kind: types.Type):
 
 
 @intrinsic
-def pointer(typingctx, address):
-    """The address as a pointer to float64."""
+def _number_pointer(typingctx, address):
     return _pointer_to(types.float64)
 
 
@@ -136,12 +125,30 @@ def _integer_pointer(typingctx, address):
 
 
 @jit
-def numbers(address, size):
-    """The float64 array of shape (size,) at an address."""
-    return carray(pointer(address), (size,))
+def numbers(address, shape):
+    """The float64 array of a shape (a tuple) at an address."""
+    return carray(_number_pointer(address), shape)
 
 
 @jit
 def integers(address, size):
     """The int64 array of shape (size,) at an address."""
     return carray(_integer_pointer(address), (size,))
+
+
+# Trick 5: the bits of a number, to read and write exponents of two without leaving vector instructions.
+def _reinterpreted(given: types.Type, wanted: types.Type):
+    def codegen(context, builder, signature, values):
+        return builder.bitcast(values[0], context.get_value_type(wanted))
+
+    return wanted(given), codegen
+
+
+@intrinsic
+def as_bits(typingctx, number):
+    return _reinterpreted(types.float64, types.uint64)
+
+
+@intrinsic
+def as_number(typingctx, bits):
+    return _reinterpreted(types.uint64, types.float64)
