@@ -33,6 +33,7 @@ from llmsr.expression import Refusal, parse  # noqa: E402
 from llmsr.expression.derive import derivatives  # noqa: E402
 from llmsr.expression.engine import chosen as engine  # noqa: E402
 from llmsr.expression.engine.tape import compile_tape  # noqa: E402
+from llmsr.expression.operations import OPS  # noqa: E402
 from llmsr.fitting import (  # noqa: E402
     Fit,
     fit,
@@ -195,13 +196,15 @@ def per_call(work: Callable[[], object], repeat: int = 200) -> float:
 
 
 def own_seconds(op: str, sample: np.ndarray) -> float:
-    """Seconds per number of one function: numpy's kernel, or the engine's own sine with cosine."""
+    """Seconds per number of one function: numpy's kernel, or the compiled engine's own."""
     out, other = np.empty_like(sample), np.empty_like(sample)
-    if op == "sin" and engine.NAME == "numba":
-        from llmsr.expression.engine.trigonometry import sine_and_cosine
+    if engine.NAME != "numba":
+        return _loop_seconds(lambda: getattr(np, op)(sample, out=out)) / len(sample)
+    from llmsr.expression.engine.kernels import sine_and_cosine, unary
 
+    if op == "sin":
         return _loop_seconds(lambda: sine_and_cosine(sample, out, other)) / len(sample)
-    return _loop_seconds(lambda: getattr(np, op)(sample, out=out)) / len(sample)
+    return _loop_seconds(lambda: unary(OPS[op].opcode, sample, out)) / len(sample)
 
 
 def _loop_seconds(work: Callable[[], object]) -> float:
@@ -216,7 +219,8 @@ def show_inner(problems: dict[str, Problem]) -> None:
     rows = []
     sample = np.random.default_rng(0).uniform(0.5, 1.5, 512)
     unit = {op: own_seconds(op, sample) for op in ("sin", "exp", "tanh")}
-    unit |= {"cos": unit["sin"], "sincos": unit["sin"]}
+    # where the sine is, its derivative needs the cosine, which comes with it
+    unit["cos"] = 0.0
     for name in TRUTHS:
         problem = problems[name]
         tape = compile_tape(derivatives(parse(truth(name), problem.spec.columns)))
@@ -228,30 +232,31 @@ def show_inner(problems: dict[str, Problem]) -> None:
         mine = per_call(lambda p=program, t=theta, o=g: engine.gram(p.handle, t, o))
         plain = numpy_engine.bind(tape, features, problem.train.target)
         numpy_seconds = per_call(lambda p=plain, t=theta, o=g: numpy_engine.gram(p, t, o))
-        hard = [i.op for i in tape.row_program if i.op in unit]
+        computed = [node.op for node in tape.nodes if node.args]
+        hard = [op for op in computed if op in unit]
         floor = count * sum(unit[op] for op in hard)
         stream = np.empty_like(features)
         traffic = per_call(lambda s=stream, f=features: np.copyto(s, f))
         rows.append(
             [
                 name,
-                str(len(tape.row_program)),
+                str(len(computed)),
                 str(len(hard)),
                 *(f"{1e6 * s:.0f}" for s in (mine, numpy_seconds, floor, traffic)),
-                f"{1e9 * mine / count / len(tape.row_program):.2f}",
+                f"{1e9 * mine / count / len(computed):.2f}",
             ]
         )
     table(
         "One loss and Jacobian on all rows, microseconds",
         [
             "problem",
-            "row instructions",
+            "operations",
             "transcendental",
             engine.NAME,
             "numpy engine",
             "its transcendentals alone",
             "copying its inputs",
-            "ns per instruction and row",
+            "ns per operation and row",
         ],
         rows,
     )

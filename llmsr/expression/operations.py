@@ -38,8 +38,8 @@ TRAITS = {
 }
 SELECTION = "commutative lattice"
 
-# Branches of the compiled interpreter, for what numpy has no loop over float64 for, or a slower one: those from
-# COPY on are the loops of one operand in `engine.kernels`, those from ADD on its loops of two.
+# Branches of the compiled interpreter, for what numpy has no loop over float64 for, or a slower one: those
+# from COPY on are the loops of one operand in `engine.kernels`, those from ADD on its loops of two.
 CALL, TRIG, WHERE, POWER, COPY, NEG, EXP, LOG, TANH, ADD, SUB, MUL, DIV, LT, LE, EQ, NE, AND, OR = range(19)
 
 

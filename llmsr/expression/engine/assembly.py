@@ -1,7 +1,7 @@
 """A tape's instructions as a table of integers, before it is known where its data and results lie.
 
-Uniforms are results that depend on parameters alone: they have slots and are computed once per evaluation. The
-rest is computed block by block in registers that stay in the processor's cache.
+Uniforms are results that depend on parameters alone: they have slots and are computed once per evaluation.
+The rest is computed block by block in registers that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OPCODES = {name: row.opcode for name, row in OPS.items()} | {"copy": COPY}
 
 @dataclass(frozen=True)
 class Code:
-    """Instructions, those of uniforms first, shape (instructions, WIDTH, 2): what each integer is, the integer.
+    """Instructions, those of uniforms first: shape (instructions, WIDTH, 2), each integer after its kind.
 
     The first `constants` are kept in the first slots, the parameters in the slots after them.
     """
@@ -78,11 +78,12 @@ def assembled(tape: Tape) -> Code:
             places[i] = (UNIFORM, len(constants) + int(node.value))  # type: ignore[arg-type]
     slots = _Places(UNIFORM, len(constants) + tape.n_params)
     registers = _Places(REGISTER, len(outputs))
-    uniform = _program(tape, [i for i, node in enumerate(nodes) if node.args and not varies[i]], places, slots)
+    inner = [i for i, node in enumerate(nodes) if node.args]
+    uniform = _program(tape, [i for i in inner if not varies[i]], places, slots)
     for register, output in enumerate(outputs):
         if varies[output] and nodes[output].args:
             registers.wanted.setdefault(output, (REGISTER, register))
-    rows = _program(tape, [i for i, node in enumerate(nodes) if node.args and varies[i]], places, registers)
+    rows = _program(tape, [i for i in inner if varies[i]], places, registers)
     for register, output in enumerate(outputs):
         # a value that is also a derivative is copied: residuals overwrite the value's register
         if places[output] != (REGISTER, register):
@@ -98,7 +99,7 @@ def assembled(tape: Tape) -> Code:
 
 @dataclass
 class _Places:
-    """Slots or registers in use: some results have theirs in `wanted`, others take a free one or a new one."""
+    """Slots or registers in use: results have theirs in `wanted`, else take a free one or a new one."""
 
     kind: int
     count: int

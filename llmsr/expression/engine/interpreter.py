@@ -1,8 +1,8 @@
 """The compiled interpreter of instruction tables.
 
 An instruction is a row of WIDTH integers `[opcode, loop, data, dst, base0, step0, stride0, base1, ...]`:
-addresses in bytes, `step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per element
-inside a block (0 for a uniform). `loop` and `data` are the inner loop of numpy or scipy that computes it.
+addresses in bytes, `step` bytes per row of the data (8 for a feature, 0 elsewhere), `stride` bytes per
+element inside a block (0 for a uniform). `loop` and `data` are numpy's or scipy's inner loop for it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _TRIG_LIMIT = 5.0e5  # beyond it the reduction by three parts of pi/2 loses digi
 _LN2, _LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # the first has zeros at its end
 _MANTISSA_BITS, _BIAS = np.uint64(52), np.uint64(1023)
 _MANTISSA, _ONE = np.uint64(2**52 - 1), np.uint64(1023 << 52)
-_WHOLE = np.uint64((1023 + 52) << 52)  # the bits of 2**52: whole numbers put into its last bits can be read off
+_WHOLE = np.uint64((1023 + 52) << 52)  # the bits of 2**52, whose last ones hold a whole number
 
 
 def _at(operand, i):

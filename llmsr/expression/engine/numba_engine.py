@@ -1,4 +1,4 @@
-"""The compiled engine: a program is a table that an interpreter executes, so nothing is compiled per equation.
+"""The compiled engine: a program is a table that an interpreter executes; nothing is compiled per equation.
 
 The interpreter itself is compiled by numba at first use and kept on disk, see `compiling`.
 """

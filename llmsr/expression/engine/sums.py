@@ -106,7 +106,8 @@ def gram(program, theta, out):
     `program` is a handle; `theta` and `out` are contiguous. Derivatives that are not finite count as zero.
     Returns False, with infinity in the last entry, where a value is not finite.
     """
-    return call_gram(program[GRAM], program.ctypes.data, theta.ctypes.data, len(theta), 0, out.ctypes.data) != 0
+    k = len(theta)
+    return call_gram(program[GRAM], program.ctypes.data, theta.ctypes.data, k, 0, out.ctypes.data) != 0
 
 
 @jit

@@ -1,7 +1,7 @@
 """A tape: the value and the derivatives of an expression, cut by how often each part has to be computed.
 
-*Features* are results that depend on columns alone: they are computed once per data set. The rest of the graph
-reads them as its columns and is computed at every evaluation.
+*Features* are results that depend on columns alone: they are computed once per data set. The rest of the
+graph reads them as its columns and is computed at every evaluation.
 """
 
 from __future__ import annotations
@@ -74,10 +74,8 @@ def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
     features = sorted(i for i in read.union(outputs) if below[i] == _COLUMN)
     if len(features) > max_features:
         features = [i for i, node in enumerate(nodes) if node.op == "column"]
-    rest = [
-        node if node.op != "param" else node._replace(value=derivatives.params.index(node.value))  # type: ignore[arg-type]
-        for node in nodes
-    ]
+    position = {param: i for i, param in enumerate(derivatives.params)}
+    rest = [n._replace(value=position[int(n.value or 0)]) if n.op == "param" else n for n in nodes]
     for row, i in enumerate(features):
         rest[i] = Node("column", (), row)
     rest_nodes, rest_outputs = pruned(rest, outputs)
