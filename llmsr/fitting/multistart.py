@@ -14,7 +14,6 @@ from llmsr.fitting.initial_guesses import InitialGuesses
 from llmsr.fitting.residuals import FLOOR, Candidate, Residuals
 
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
-ENOUGH = 1e-3  # NMSE below which BFGS gained nothing on 1,268 skeletons; above it 54 gained over 0.1%
 GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tried
 HUGE = 1e4
 MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth more chains of perturbations
@@ -282,10 +281,9 @@ def search_best(search: Search) -> None:
         search.evaluate(ends[0].theta if ends else search.ones)
     if search.late or search.solved or search.hopeless:
         return
-    if search.best is None or search.best.squares > ENOUGH * search.data.power:
-        for end in search.subset.descend_all([search.bfgs()]):
-            if search.promising(end, polished):
-                search.polish(end.theta, 40)
+    for end in search.subset.descend_all([search.bfgs()]):
+        if search.promising(end, polished):
+            search.polish(end.theta, 40)
     search.narrow()
     best = search.best
     if best is None or search.solved or search.late:

@@ -54,12 +54,12 @@ class Residuals:
     @property
     def was_late(self) -> bool:
         """Whether the deadline was seen to have passed."""
-        return self._program.was_late
+        return bool(self._program.was_late)
 
     @property
     def evaluations(self) -> int:
         """The passes over the rows so far."""
-        return self._program.evaluations
+        return int(self._program.evaluations)
 
     def gram(self, theta: np.ndarray) -> np.ndarray:
         """The Gram matrix of [Jacobian, residual], shape (params + 1, params + 1)."""
