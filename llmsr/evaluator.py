@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from llmsr.completion.answer import MAX_TEXT
+from llmsr.completion import MAX_TEXT
 from llmsr.evaluator_tasks import Duty, Skeleton, fit_skeleton, load, on_problem, read
 from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation

@@ -48,7 +48,7 @@ class Skeleton:
 
 def read(state: Duty, completion: str, versions: Mapping[str, str]) -> Skeleton | Evaluation:
     """The skeleton that a completion holds, or the failure that it is."""
-    from llmsr.completion.answer import NoBody, read_completion
+    from llmsr.completion import NoBody, read_completion
     from llmsr.expression import Refusal
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.graph import complexity
@@ -122,7 +122,7 @@ def on_problem(state: Duty, task: Callable[..., Any], *args: Any) -> Any:
 
 def load(state: Duty) -> Duty:
     """Import and compile in the worker, before its first deadline runs, all that a task needs."""
-    import llmsr.completion.answer
+    import llmsr.completion
     import llmsr.expression.printing.latex
     import llmsr.fitting.metrics  # noqa: F401
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from llmsr.completion.answer import NoBody, read_completion  # noqa: E402
+from llmsr.completion import NoBody, read_completion  # noqa: E402
 from llmsr.expression import Expression, Refusal, evaluate, parse  # noqa: E402
 from llmsr.expression.canonical import canonicalize  # noqa: E402
 from llmsr.expression.graph import complexity  # noqa: E402

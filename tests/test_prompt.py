@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmsr.cli import main
-from llmsr.completion.answer import read_completion
+from llmsr.completion import read_completion
 from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
 from llmsr.problem.loading import Problem, Split, load_problem

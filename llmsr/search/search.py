@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmsr.completion.answer import MAX_TEXT
+from llmsr.completion import MAX_TEXT
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.interruption import uninterrupted

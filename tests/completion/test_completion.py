@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsr.completion.answer import MAX_TEXT, Body, NoBody, read_completion
+from llmsr.completion import MAX_TEXT, Body, NoBody, read_completion
 
 BODY = "a = params[0] * x\nreturn a + params[1] * v\n"
 INDENTED = textwrap.indent(BODY, "    ")

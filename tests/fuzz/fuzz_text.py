@@ -20,7 +20,7 @@ COLUMNS = ("x", "v")
 
 def check_text(text: str) -> str:
     """What became of a text: "ok" or the kind of its failure; AssertionError for a broken promise."""
-    from llmsr.completion.answer import NoBody, read_completion
+    from llmsr.completion import NoBody, read_completion
     from llmsr.expression import Refusal, parse
     from llmsr.expression.canonical import canonicalize
     from llmsr.expression.graph import complexity
@@ -64,7 +64,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["llmsr", "ast"]):
-        import llmsr.completion.answer
+        import llmsr.completion
         import llmsr.expression.canonical
         import llmsr.expression.graph
         import llmsr.expression.printing.latex

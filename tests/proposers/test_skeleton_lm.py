@@ -25,7 +25,7 @@ import corpus
 import held_out
 from words import random_words
 
-from llmsr.completion.answer import NoBody, read_completion
+from llmsr.completion import NoBody, read_completion
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.expression.canonical import canonical_hash
 from llmsr.problem.spec import load_spec, parse_spec

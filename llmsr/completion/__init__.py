@@ -1,1 +1,0 @@
-"""From what a model answers to the text of one function body."""
