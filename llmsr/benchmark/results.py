@@ -6,10 +6,10 @@ few kilobytes per run makes the same tables and figures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
@@ -18,18 +18,20 @@ from llmsr.benchmark.runner import DONE, FAILED, CellDirectory, read_json
 from llmsr.benchmark.statistics import (
     Comparison,
     Cost,
+    Interval,
     Ratio,
     Spread,
     compare_arms,
     cost_ratio,
     median_cost,
     nmse_spread,
-    spread,
     value_ratio,
 )
-from llmsr.report.display import format_table
 
 COLUMN = {name: place for place, name in enumerate((*COSTS, *SPLITS))}  # of a row of `improvements`
+# what has a median in a record
+MEDIANS = ("samples", "tokens", "fits", "refinement_fits", "cpu_seconds", "gpu_seconds", "seconds",
+           "peak_host_bytes", "peak_gpu_bytes")  # fmt: skip
 
 # CPU seconds of all processes together: those of a start, and those of a sample, means over the problems
 # of docs/comparison.md, on shared cores
@@ -51,10 +53,22 @@ class Results:
     def of(self, problem: str, arm: str) -> list[Measures]:
         return self.runs.get((problem, arm), [])
 
-    def paired(self, problem: str, arm: str, other: str) -> list[tuple[Measures, Measures]]:
-        """The runs of two arms with equal seeds."""
-        theirs = {m["seed"]: m for m in self.of(problem, other)}
-        return [(m, theirs[m["seed"]]) for m in self.of(problem, arm) if m["seed"] in theirs]
+    def pairs(self, problem: str, arm: Arm) -> list[tuple[Measures, Measures]]:
+        """The runs of an arm beside its baseline's of equal seeds."""
+        theirs = {m["seed"]: m for m in self.of(problem, arm.against)}
+        return [(m, theirs[m["seed"]]) for m in self.of(problem, arm.name) if m["seed"] in theirs]
+
+    @property
+    def problems(self) -> list[str]:
+        """The problems with a finished run."""
+        begun = {problem for problem, _ in self.runs}
+        return [problem for problem in self.plan.problems if problem in begun]
+
+    @property
+    def trained(self) -> list[Arm]:
+        """The arms that train and have finished a run."""
+        begun = {arm for _, arm in self.runs}
+        return [arm for arm in self.plan.arms if arm.kind == GRPO and arm.name in begun]
 
 
 def read_results(plan: Plan, output: Path) -> Results:
@@ -75,48 +89,45 @@ def read_results(plan: Plan, output: Path) -> Results:
 
 def arm_records(results: Results) -> list[dict[str, Any]]:
     """One flat record per problem and arm with at least one finished run, ready for CSV."""
-    records = []
-    for problem in results.plan.problems:
-        for arm in results.plan.arms:
-            runs = results.of(problem, arm.name)
-            if runs:
-                records.append({"problem": problem, "arm": arm.name, "kind": arm.kind} | _record(runs))
-    return records
+    return [
+        {"problem": problem, "arm": arm.name, "kind": arm.kind} | _record(runs)
+        for problem in results.plan.problems
+        for arm in results.plan.arms
+        if (runs := results.of(problem, arm.name))
+    ]
 
 
 def _record(runs: Sequence[Measures]) -> dict[str, Any]:
+    finals = [m["final"] for m in runs]
+    known = [final for final in finals if final]
     record: dict[str, Any] = {"runs": len(runs)}
-    for name in ("samples", "tokens", "fits", "refinement_fits", "cpu_seconds", "gpu_seconds", "seconds",
-                 "peak_host_bytes", "peak_gpu_bytes"):  # fmt: skip
-        values = [float(m[name]) for m in runs if m[name] is not None]
-        found = spread(values)
-        record[f"{name}_median"] = found.median if found else None
+    record |= {f"{name}_median": _median(m[name] for m in runs) for name in MEDIANS}
     record["wall_shared"] = any(m["jobs"] > 1 for m in runs)
     for name in ("valid", "distinct"):
-        shares = [m[name] / m["samples"] for m in runs if m["samples"]]
-        found = spread(shares)
-        record[f"{name}_share_median"] = found.median if found else None
-    for split in SPLITS:
-        if split in runs[0]["splits"]:
-            record |= _flat(f"nmse_{split}", nmse_spread([_final_nmse(m, split) for m in runs]))
-            for kind in ("share_within", "all_within"):
-                means = [m["final"]["accuracy_0.1"][split][kind] if m["final"] else 0.0 for m in runs]
-                record[f"accuracy_0.1_{kind}_{split}_mean"] = sum(means) / len(means)
-    known = [m for m in runs if m["final"] and m["final"]["match"] is not None]
-    record["matches"] = sum(m["final"]["match"] for m in known) if known else None
-    sizes = spread([float(m["final"]["complexity"] or 0) for m in runs if m["final"]])
-    record["complexity_median"] = sizes.median if sizes else None
-    for threshold in THRESHOLDS:
-        key = f"{threshold:g}"
-        record[f"reached_{key}"] = sum(m["reached"][key] is not None for m in runs)
+        record[f"{name}_share_median"] = _median(m[name] / m["samples"] for m in runs if m["samples"])
+    for split in (split for split in SPLITS if split in runs[0]["splits"]):
+        found = nmse_spread([_final_nmse(m, split) for m in runs])
+        if found is not None:
+            record |= _flat(f"nmse_{split}", found)
+        for kind in ("share_within", "all_within"):
+            shares = [final["accuracy_0.1"][split][kind] if final else 0.0 for final in finals]
+            record[f"accuracy_0.1_{kind}_{split}_mean"] = fmean(shares)
+    told = [final["match"] for final in known if final["match"] is not None]
+    record["matches"] = sum(told) if told else None
+    record["complexity_median"] = _median(final["complexity"] or 0 for final in known)
+    for threshold in (f"{t:g}" for t in THRESHOLDS):
+        record[f"reached_{threshold}"] = sum(m["reached"][threshold] is not None for m in runs)
         for unit in ("samples", "cpu_seconds"):
-            record[f"{unit}_to_{key}_median"] = median_cost(costs(runs, key, unit))
+            record[f"{unit}_to_{threshold}_median"] = median_cost(costs(runs, threshold, unit))
     return record
 
 
-def _flat(name: str, found: Any) -> dict[str, Any]:
-    if found is None:
-        return {}
+def _median(values: Iterable[float | None]) -> float | None:
+    found = [float(value) for value in values if value is not None]
+    return median(found) if found else None
+
+
+def _flat(name: str, found: Spread) -> dict[str, Any]:
     low, high = found.interval or (None, None)
     return {f"{name}_median": found.median, f"{name}_min": found.low, f"{name}_max": found.high,
             f"{name}_ci_low": low, f"{name}_ci_high": high}  # fmt: skip
@@ -126,7 +137,7 @@ def _final_nmse(measures: Measures, split: str) -> float | None:
     return measures["final"]["nmse"].get(split) if measures["final"] else None
 
 
-def costs(runs: Sequence[Measures], threshold: str, unit: str) -> list[Cost]:
+def costs(runs: Iterable[Measures], threshold: str, unit: str) -> list[Cost]:
     """What each run spent to a threshold, or in all; without the unit (a peer's samples) there is none."""
     found = []
     for measures in runs:
@@ -139,48 +150,35 @@ def costs(runs: Sequence[Measures], threshold: str, unit: str) -> list[Cost]:
 
 def tests(results: Results) -> dict[str, dict[str, Comparison]]:
     """Per split, every arm against its baseline over all seeds and problems that both have finished."""
-    plan = results.plan
-    found = {}
-    for split in SPLITS:
-        pairs = {}
-        for arm in plan.arms:
-            if arm.name == arm.against:
-                continue
-            pairs[arm.name] = [
+    return {
+        split: compare_arms({
+            arm.name: [
                 (_final_nmse(ours, split), _final_nmse(theirs, split))
-                for problem in plan.problems
-                for ours, theirs in results.paired(problem, arm.name, arm.against)
+                for problem in results.plan.problems
+                for ours, theirs in results.pairs(problem, arm)
                 if split in ours["splits"]
             ]
-        found[split] = compare_arms(pairs)
-    return found
+            for arm in results.plan.arms
+            if arm.name != arm.against
+        })
+        for split in SPLITS
+    }  # fmt: skip
 
 
 def ratios(results: Results, arm: Arm, unit: str, threshold: str) -> Ratio | None:
     """How many times less than its baseline an arm spends until a threshold, over the problems."""
     ours, theirs = {}, {}
     for problem in results.plan.problems:
-        pairs = results.paired(problem, arm.name, arm.against)
-        if pairs:
-            ours[problem] = costs([a for a, _ in pairs], threshold, unit)
-            theirs[problem] = costs([b for _, b in pairs], threshold, unit)
+        pairs = results.pairs(problem, arm)
+        ours[problem] = costs((a for a, _ in pairs), threshold, unit)
+        theirs[problem] = costs((b for _, b in pairs), threshold, unit)
     return cost_ratio({p: c for p, c in ours.items() if c}, theirs)
 
 
-def memory_ratio(results: Results, arm: Arm, name: str = "peak_host_bytes") -> tuple[float, Any] | None:
+def memory_ratio(results: Results, arm: Arm, name: str = "peak_host_bytes") -> tuple[float, Interval] | None:
     """Peak memory of an arm over its baseline's, in pairs of equal problem and seed."""
-    pairs = [
-        (float(a[name] or 0), float(b[name] or 0))
-        for problem in results.plan.problems
-        for a, b in results.paired(problem, arm.name, arm.against)
-    ]
-    return value_ratio([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
-
-
-def trained(results: Results) -> list[Arm]:
-    """The arms that train and have finished a run."""
-    arms, problems = results.plan.arms, results.plan.problems
-    return [arm for arm in arms if arm.kind == GRPO and any(results.of(p, arm.name) for p in problems)]
+    pairs = [pair for problem in results.plan.problems for pair in results.pairs(problem, arm)]
+    return value_ratio(*([float(pair[side][name] or 0) for pair in pairs] for side in (0, 1)))
 
 
 def claim(results: Results) -> list[dict[str, Any]]:
@@ -192,14 +190,14 @@ def claim(results: Results) -> list[dict[str, Any]]:
     """
     found = []
     least = float(results.plan.claim.partition("-")[0] or 1)
-    for arm in trained(results):
+    for arm in results.trained:
         for threshold in THRESHOLDS:
             for unit in ("samples", "cpu_seconds", "gpu_seconds"):
                 ratio = ratios(results, arm, unit, f"{threshold:g}")
                 if ratio is None and unit == "gpu_seconds":
                     continue
                 told = {"arm": arm.name, "against": arm.against, "threshold": threshold, "unit": unit}
-                found.append(told | {"verdict": verdict(ratio, least)} | (asdict(ratio) if ratio else {}))
+                found.append(told | {"verdict": verdict(ratio, least)} | (ratio._asdict() if ratio else {}))
     return found
 
 
@@ -224,53 +222,25 @@ def course(runs: Sequence[Measures], unit: str, split: str, places: Sequence[flo
     x, y = COLUMN[unit], COLUMN[split]
     found = []
     for place in places:
-        values: list[float | None] = []
-        for measures in runs:
-            rows = [row for row in measures["improvements"] if row[x] is not None and row[x] <= place]
-            values.append(rows[-1][y] if rows else None)
-        found.append(nmse_spread(values, interval=False))
+        rows = [[row[y] for row in m["improvements"] if row[x] is not None and row[x] <= place] for m in runs]
+        found.append(nmse_spread([row[-1] if row else None for row in rows], interval=False))
     return found
 
 
-def estimate(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) -> str:
-    """The matrix of a plan with what these cells of it have yet to spend, as a table and a sentence."""
-    measured = _measured(plan, output)
-    rows, total, left = [], 0.0, 0
+def estimate(plan: Plan, cells: Sequence[Cell], output: Path) -> list[tuple[Arm, int, int, float, bool]]:
+    """Per arm: its runs, how many of these cells are to do, CPU seconds of a run, and if that was measured.
+
+    Measured is the median of the arm's finished runs of the same budget.
+    """
+    found = []
     for arm in plan.arms:
-        runs = sum(c.arm is arm for c in plan.cells)
-        waiting = [c for c in cells if c.arm is arm and _state(c, output) != DONE]
-        per_run = measured.get(arm.name)
-        known = per_run is not None
-        if per_run is None:
-            per_run = _assumed(arm)
-        total += per_run * len(waiting)
-        left += len(waiting)
-        what = " ".join(f"{k}={v}" for k, v in arm.flags.items())
-        budget = str(arm.budget) if arm.kind != PEER else "-"
-        rows.append([arm.name, arm.kind, budget, str(runs), str(len(waiting)), f"{per_run:,.0f}",
-                     "measured" if known else "assumed", what[:90]])  # fmt: skip
-    head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "", "flags"]
-    problems = ", ".join(plan.problems)
-    return (
-        f"{len(plan.problems)} problems ({problems}) x {len(plan.arms)} arms x {len(plan.seeds)} seeds\n\n"
-        f"{format_table(head, rows)}\n\n"
-        f"{left} runs to do, about {total:,.0f} CPU seconds ({total / 3600:.1f} core hours); "
-        f"with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many cores are free"
-    )
-
-
-def _state(cell: Cell, output: Path) -> str | None:
-    return CellDirectory(cell, output / cell.place).state().get("status")
-
-
-def _measured(plan: Plan, output: Path) -> dict[str, float]:
-    """CPU seconds of a run of each arm, the median of its finished cells."""
-    found: dict[str, list[float]] = {}
-    for cell in plan.cells:
-        measures = read_json(output / cell.place / "measures.json")
-        if measures is not None and measures["budget"] == cell.arm.budget:
-            found.setdefault(cell.arm.name, []).append(measures["cpu_seconds"])
-    return {name: median(values) for name, values in found.items()}
+        own = [cell for cell in plan.cells if cell.arm is arm]
+        states = {cell: CellDirectory(cell, output / cell.place) for cell in own}
+        waiting = sum(c.arm is arm and states[c].state().get("status") != DONE for c in cells)
+        measures = [read_json(directory.measures) for directory in states.values()]
+        spent = _median(m["cpu_seconds"] for m in measures if m is not None and m["budget"] == arm.budget)
+        found.append((arm, len(own), waiting, _assumed(arm) if spent is None else spent, spent is not None))
+    return found
 
 
 def _assumed(arm: Arm) -> float:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -24,27 +23,27 @@ CEILING = 1e10  # an NMSE that is not finite, or larger
 LEAST_COST = 1e-9  # a mean cost of 0 in ratios
 ROUNDING = 1e-10  # NMSE below which tests see no difference
 
+Interval = tuple[float, float] | None  # of the bootstrap; None for fewer than two runs
+Pairs = Sequence[tuple[float | None, float | None]]  # the NMSE of an arm and of its baseline
 
-@dataclass(frozen=True)
-class Spread:
-    """A median with its range and its bootstrap interval, None for fewer than two values."""
+
+class Spread(NamedTuple):
+    """A median with its range and its bootstrap interval."""
 
     median: float
     low: float
     high: float
-    interval: tuple[float, float] | None
+    interval: Interval
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What one run spent until it reached a threshold, or in all where `reached` is False."""
 
     spent: float
     reached: bool
 
 
-@dataclass(frozen=True)
-class Ratio:
+class Ratio(NamedTuple):
     """How many times less an arm spends than the baseline until a threshold; above 1 it is quicker.
 
     The ratio of restricted means (see `restricted_means`), as geometric mean over `problems` of them;
@@ -53,14 +52,13 @@ class Ratio:
     """
 
     ratio: float
-    interval: tuple[float, float] | None
+    interval: Interval
     problems: int
     reached: tuple[int, int]
     runs: int
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """An arm against the baseline over paired runs: Wilcoxon's signed-rank test on log10 NMSE.
 
     `difference` is the median of arm minus baseline in decades (below 0: the arm is better), `p` the test's
@@ -78,28 +76,22 @@ class Comparison:
 def log_nmse(value: float | None, least: float = LEAST) -> float:
     """log10 of an NMSE between `least` and CEILING; None (a prediction that is not finite) is the ceiling."""
     if value is None or math.isnan(value):
-        return math.log10(CEILING)
+        value = CEILING
     return math.log10(min(max(value, least), CEILING))
 
 
-def spread(values: Sequence[float], interval: bool = False) -> Spread | None:
-    """The spread of finite values, with its bootstrap interval on demand; None where there is none."""
+def nmse_spread(values: Sequence[float | None], interval: bool = True) -> Spread | None:
+    """The spread of NMSE taken in logarithms, as NMSE; None without any, CEILING stands for a failure."""
     if not values:
         return None
-    data = np.asarray(values, dtype=float)
-    found = None
-    if interval and len(data) > 1:
-        found = _bootstrap((data,), np.median)
-    return Spread(float(np.median(data)), float(data.min()), float(data.max()), found)
-
-
-def nmse_spread(values: Sequence[float | None], interval: bool = True) -> Spread | None:
-    """The spread of NMSE taken in logarithms, as NMSE; CEILING stands for a failure."""
-    found = spread([log_nmse(value) for value in values], interval)
-    if found is None:
-        return None
-    ends = found.interval and (10 ** found.interval[0], 10 ** found.interval[1])
-    return Spread(10**found.median, 10**found.low, 10**found.high, ends)
+    logs = np.array([log_nmse(value) for value in values])
+    ends = _bootstrap((logs,), np.median) if interval else None
+    return Spread(
+        10 ** float(np.median(logs)),
+        10 ** float(logs.min()),
+        10 ** float(logs.max()),
+        ends and (10 ** ends[0], 10 ** ends[1]),
+    )
 
 
 def median_cost(costs: Sequence[Cost]) -> float | None:
@@ -122,26 +114,18 @@ def restricted_means(ours: Sequence[Cost], theirs: Sequence[Cost]) -> tuple[floa
     the least that a run that did not arrive has spent, else the most that one that did. None where no run of
     either arm arrives within it.
     """
-    means = _restricted_means(_columns(ours), _columns(theirs))
-    return None if np.isnan(means[0]) else (float(means[0]), float(means[1]))
+    means = _restricted_means(np.array(ours), np.array(theirs))
+    return None if np.isnan(means).any() else (float(means[0]), float(means[1]))
 
 
-_Columns = tuple[np.ndarray, np.ndarray]  # spent and reached, runs along the last axis
-
-
-def _columns(costs: Sequence[Cost]) -> _Columns:
-    return np.array([c.spent for c in costs]), np.array([c.reached for c in costs], dtype=bool)
-
-
-def _restricted_means(ours: _Columns, theirs: _Columns) -> tuple[np.ndarray, np.ndarray]:
-    """As above over the last axis; nan where nobody arrives."""
-    spent = np.concatenate([ours[0], theirs[0]], axis=-1)
-    reached = np.concatenate([ours[1], theirs[1]], axis=-1)
-    censored = np.where(reached, np.inf, spent).min(axis=-1, keepdims=True)
+def _restricted_means(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """As above for arrays (..., runs, 2) of costs; shape (2, ...), nan where nobody arrives."""
+    spent, reached = np.moveaxis(np.concatenate([ours, theirs], axis=-2), -1, 0)
+    censored = np.where(reached > 0, np.inf, spent).min(axis=-1, keepdims=True)
     horizon = np.where(np.isfinite(censored), censored, spent.max(axis=-1, keepdims=True))
-    arrives = (reached & (spent <= horizon)).any(axis=-1) & (horizon[..., 0] > 0)
-    means = [np.minimum(columns[0], horizon).mean(axis=-1) for columns in (ours, theirs)]
-    return tuple(np.where(arrives, np.maximum(mean, LEAST_COST), np.nan) for mean in means)  # type: ignore[return-value]
+    arrives = ((reached > 0) & (spent <= horizon)).any(axis=-1) & (horizon[..., 0] > 0)
+    means = [np.minimum(costs[..., 0], horizon).mean(axis=-1) for costs in (ours, theirs)]
+    return np.where(arrives, np.maximum(means, LEAST_COST), np.nan)
 
 
 def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequence[Cost]]) -> Ratio | None:
@@ -151,7 +135,7 @@ def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequenc
     in the order of their seeds; a seed is resampled for both together. None where no problem is left.
     """
     pairs = [
-        (arm[name], baseline[name])
+        (np.array(arm[name]), np.array(baseline[name]))
         for name in arm
         if baseline.get(name) and len(arm[name]) == len(baseline[name])
         and restricted_means(arm[name], baseline[name]) is not None
@@ -159,38 +143,35 @@ def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequenc
     if not pairs:
         return None
 
-    columns = [(_columns(ours), _columns(theirs)) for ours, theirs in pairs]
-
     def statistic(*seeds: np.ndarray, axis: int = -1) -> np.ndarray:
         logs = []
-        for (ours, theirs), chosen in zip(columns, seeds, strict=True):
+        for (ours, theirs), chosen in zip(pairs, seeds, strict=True):
             index = chosen.astype(int)
-            means = _restricted_means((ours[0][index], ours[1][index]), (theirs[0][index], theirs[1][index]))
+            means = _restricted_means(ours[index], theirs[index])
             logs.append(np.log(means[1] / means[0]))
         return np.exp(np.nanmean(logs, axis=0))
 
     everyone = tuple(np.arange(len(ours)) for ours, _ in pairs)
-    interval = _bootstrap(everyone, statistic) if min(map(len, everyone)) > 1 else None
-    reached = (sum(c.reached for ours, _ in pairs for c in ours), sum(c.reached for _, t in pairs for c in t))
-    return Ratio(float(statistic(*everyone)), interval, len(pairs), reached, sum(map(len, everyone)))
+    arrived = [sum(int(side[:, 1].sum()) for side in sides) for sides in zip(*pairs, strict=True)]
+    return Ratio(
+        float(statistic(*everyone)),
+        _bootstrap(everyone, statistic),
+        len(pairs),
+        (arrived[0], arrived[1]),
+        sum(map(len, everyone)),
+    )
 
 
-def value_ratio(
-    arm: Sequence[float], baseline: Sequence[float]
-) -> tuple[float, tuple[float, float] | None] | None:
+def value_ratio(arm: Sequence[float], baseline: Sequence[float]) -> tuple[float, Interval] | None:
     """The geometric mean of arm over baseline in paired positive values, with its bootstrap interval."""
-    pairs = [(a, b) for a, b in zip(arm, baseline, strict=True) if a > 0 and b > 0]
-    if not pairs:
+    logs = np.array([math.log(a / b) for a, b in zip(arm, baseline, strict=True) if a > 0 and b > 0])
+    if not len(logs):
         return None
-    logs = np.array([math.log(a / b) for a, b in pairs])
-    interval = _bootstrap((logs,), _geometric_mean) if len(logs) > 1 else None
-    return float(np.exp(np.mean(logs))), interval
+    return float(np.exp(logs.mean())), _bootstrap((logs,), lambda x, axis: np.exp(np.mean(x, axis=axis)))
 
 
-def compare_arms(
-    arms: Mapping[str, Sequence[tuple[float | None, float | None]]],
-) -> dict[str, Comparison]:
-    """Each arm's test from its pairs (its NMSE, the baseline's) over seeds and problems."""
+def compare_arms(arms: Mapping[str, Pairs]) -> dict[str, Comparison]:
+    """Each arm's test from its pairs over seeds and problems."""
     differences = {
         name: np.array([log_nmse(a, ROUNDING) - log_nmse(b, ROUNDING) for a, b in pairs])
         for name, pairs in arms.items()
@@ -224,25 +205,20 @@ def signed_rank(differences: np.ndarray) -> float:
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down correction (1979): family-wise error over all names."""
-    corrected: dict[str, float] = {}
-    highest = 0.0
-    for place, name in enumerate(sorted(p, key=lambda key: p[key])):
-        highest = max(highest, min(1.0, (len(p) - place) * p[name]))
-        corrected[name] = highest
-    return corrected
+    order = sorted(p, key=lambda name: p[name])
+    raised = [min(1.0, (len(p) - place) * p[name]) for place, name in enumerate(order)]
+    return dict(zip(order, np.maximum.accumulate(raised).tolist(), strict=True))
 
 
-def _geometric_mean(logs: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.exp(np.mean(logs, axis=axis))
-
-
-def _bootstrap(data: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> tuple[float, float]:
+def _bootstrap(data: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> Interval:
     """The percentile interval of a statistic of one or several independently resampled samples.
 
-    Resamples in which it is nan, which tell nothing of it, are left out.
+    Resamples in which it is nan, which tell nothing of it, are left out. None for a sample of one.
     """
+    if min(map(len, data)) < 2:
+        return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about these
+        warnings.simplefilter("ignore", RuntimeWarning)  # about resamples that are all nan
         drawn = stats.bootstrap(
             data, statistic, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
             method="percentile", random_state=np.random.default_rng(SEED),

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
-from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Arm, Plan
-from llmsr.benchmark.results import Results, arm_records, claim, course, memory_ratio, tests, trained
-from llmsr.benchmark.statistics import CEILING, Spread
+from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Arm, Cell, Plan
+from llmsr.benchmark.results import Results, arm_records, claim, course, estimate, memory_ratio, tests
+from llmsr.benchmark.statistics import CEILING
 from llmsr.files import write_file
 from llmsr.report.chart import Series, chart
+from llmsr.report.display import format_table
 from llmsr.report.markup import render
-
-Section = tuple[str, list[tuple[str, str, str]], tuple[list[str], list[list[str]]]]
 
 NOTES = (
     "NMSE: mean squared error over the variance of the target, of the equation with the least training "
@@ -36,6 +34,12 @@ TEST_NOTE = (
     "taken as equal; p after Holm's correction over the arms. Difference: median in decades, "
     "below 0 is better."
 )
+CLAIM_NOTE = (
+    "Ratio: the baseline's restricted mean cost to the threshold over the arm's, geometric mean over "
+    "problems, 95% bootstrap interval over seeds; above 1 the arm is quicker. Runs that did not "
+    "get there are censored. Supported: the interval lies at {least} or above; refuted: below {least}, "
+    "and the baseline got there as often as the arm (else the ratio is a lower bound); open: all else."
+)
 TONES = 6  # lines of one drawing
 PLACES = 60  # of a curve, evenly spaced in the logarithm
 AXES = {
@@ -45,122 +49,176 @@ AXES = {
     "gpu_seconds": "GPU seconds",
 }
 KINDS = {SEARCH: "searches", GRPO: "training", PEER: "other programs"}
+OF_A_RUN = ("problem", "arm", "seed", "samples", "valid", "distinct", "tokens", "fits", "cpu_seconds",
+            "gpu_seconds", "seconds", "jobs", "peak_host_bytes", "peak_gpu_bytes")  # fmt: skip
+
+
+class Table(NamedTuple):
+    """A table of text: the names of its columns, and its rows."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+class Part(NamedTuple):
+    """A table under a heading, with what its columns mean and sentences that belong to it."""
+
+    heading: str
+    note: str
+    table: Table
+    lines: list[str]
+
+
+def write_pages(results: Results, output: Path) -> list[Path]:
+    """Write tables, figures and the summary page into a benchmark's directory; their paths."""
+    parts = _parts(results)
+    sections = [
+        (problem, _figures(results, problem), problem_table(_of(results, problem)))
+        for problem in results.problems
+    ]
+    failed = Table(["run", "reason"], [list(failure) for failure in results.failures])
+    files = {
+        "summary.md": summary_markdown(results) + "\n",
+        "results.csv": _csv(arm_records(results)),
+        "runs.csv": _csv(run_records(results)),
+        "curves.csv": _csv(curve_records(results)),
+        "results.json": results_json(results),
+        "index.html": render(
+            "benchmark.html", title=results.plan.title, lead=state(results), problems=sections, notes=NOTES,
+            parts=[*parts, Part("Failed runs", "", failed, [])],
+        ),
+    }  # fmt: skip
+    for section in sections:
+        page = render("benchmark.html", title=section[0], lead="", problems=[section], notes=[], parts=[])
+        files[f"figures/{section[0].replace('/', '-')}.html"] = page
+    for name, text in files.items():
+        write_file(output / name, text)
+    return [output / name for name in files]
+
+
+# ---- texts
 
 
 def summary_markdown(results: Results) -> str:
     """Everything that the tables say, as one Markdown document."""
-    parts = [f"# {results.plan.title}", "", state(results), ""]
-    for problem in results.plan.problems:
-        records = [r for r in arm_records(results) if r["problem"] == problem]
-        if records:
-            parts += [f"## {problem}", "", *markdown_table(*problem_table(records)), ""]
-            notes = {m["note"]: None for arm in results.plan.arms for m in results.of(problem, arm.name)}
-            parts += [line for note in notes if note for line in (note, "")]
-    parts += [*(f"- {note}" for note in NOTES), ""]
-    head, rows = test_table(results)
-    if rows:
-        parts += ["## Paired tests", "", *markdown_table(head, rows), "", TEST_NOTE, ""]
-    head, rows = claim_table(results)
-    if rows:
-        parts += [f"## {claim_title(results)}", "", *markdown_table(head, rows), "", claim_note(results), ""]
-        parts += [*(f"- {line}" for line in memory_lines(results)), ""]
+    lines = [f"# {results.plan.title}", "", state(results), ""]
+    for problem in results.problems:
+        lines += [f"## {problem}", "", *_markdown(problem_table(_of(results, problem))), ""]
+        notes = {m["note"]: None for arm in results.plan.arms for m in results.of(problem, arm.name)}
+        lines += [line for note in notes if note for line in (note, "")]
+    lines += [*(f"- {note}" for note in NOTES), ""]
+    for heading, note, table, more in _parts(results):
+        if table.rows:
+            lines += [f"## {heading}", "", *_markdown(table), "", note, ""]
+            lines += [*(f"- {line}" for line in more), ""] if heading != "Paired tests" else []
     if results.failures:
-        parts += ["## Failed runs", "", *(f"- {place}: {reason}" for place, reason in results.failures), ""]
-    return "\n".join(parts)
+        lines += ["## Failed runs", "", *(f"- {place}: {reason}" for place, reason in results.failures), ""]
+    return "\n".join(lines)
 
 
-def claim_note(results: Results) -> str:
-    """What the columns of the claim's table mean."""
-    least = results.plan.claim.partition("-")[0] or "1"
-    return (
-        "Ratio: the baseline's restricted mean cost to the threshold over the arm's, geometric mean over "
-        "problems, 95% bootstrap interval over seeds; above 1 the arm is quicker. Runs that did not "
-        f"get there are censored. Supported: the interval lies at {least} or above; refuted: below {least}, "
-        "and the baseline got there as often as the arm (else the ratio is a lower bound); open: all else."
-    )
-
-
-def claim_title(results: Results) -> str:
-    claim = results.plan.claim
-    told = f"{claim.replace('-', ' to ')} times faster" if claim else "faster"
-    return f"Is training {told} than {results.plan.baseline}?"
+def _parts(results: Results) -> list[Part]:
+    """The paired tests, and how much quicker training is."""
+    said = results.plan.claim
+    told = f"{said.replace('-', ' to ')} times faster" if said else "faster"
+    note = CLAIM_NOTE.format(least=said.partition("-")[0] or "1")
+    title = f"Is training {told} than {results.plan.baseline}?"
+    return [
+        Part("Paired tests", TEST_NOTE, test_table(results), []),
+        Part(title, note, claim_table(results), memory_lines(results)),
+    ]
 
 
 def state(results: Results) -> str:
     """How far the benchmark has come, in a sentence."""
-    done = sum(map(len, results.runs.values()))
-    plan = results.plan
+    done, plan = sum(map(len, results.runs.values())), results.plan
     return (
         f"{len(plan.problems)} problems, {len(plan.arms)} arms, {len(plan.seeds)} seeds: {done} runs "
-        f"finished, "
-        f"{len(results.failures)} failed, {results.missing} to do. Baseline: {plan.baseline}."
+        f"finished, {len(results.failures)} failed, {results.missing} to do. Baseline: {plan.baseline}."
     )
 
 
-def problem_table(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of one problem's table, an arm a row."""
+def estimate_text(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) -> str:
+    """The matrix of a plan with what these cells of it have yet to spend, as a table and a sentence."""
+    found = estimate(plan, cells, output)
+    rows = [
+        [arm.name, arm.kind, str(arm.budget) if arm.kind != PEER else "-", str(runs), str(waiting),
+         f"{seconds:,.0f}", "measured" if known else "assumed",
+         " ".join(f"{k}={v}" for k, v in arm.flags.items())[:90]]
+        for arm, runs, waiting, seconds, known in found
+    ]  # fmt: skip
+    total = sum(waiting * seconds for _, _, waiting, seconds, _ in found)
+    head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "", "flags"]
+    return (
+        f"{len(plan.problems)} problems ({', '.join(plan.problems)}) x {len(plan.arms)} arms x "
+        f"{len(plan.seeds)} seeds\n\n{format_table(head, rows)}\n\n"
+        f"{sum(waiting for _, _, waiting, _, _ in found)} runs to do, about {total:,.0f} CPU seconds "
+        f"({total / 3600:.1f} core hours); "
+        f"with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many cores are free"
+    )
+
+
+# ---- tables
+
+
+def _of(results: Results, problem: str) -> list[dict[str, Any]]:
+    return [record for record in arm_records(results) if record["problem"] == problem]
+
+
+def problem_table(records: Sequence[dict[str, Any]]) -> Table:
+    """One problem's table, an arm a row."""
     splits = [s for s in SPLITS if any(f"nmse_{s}_median" in r for r in records)]
     names = {"train": "train", "test_id": "ID", "test_ood": "OOD"}
+    shared = any(r["wall_shared"] for r in records)
     head = ["arm", "runs", "samples", "valid", "distinct", *(f"NMSE {names[s]}" for s in splits),
-            *(f"samples to {t:g}" for t in THRESHOLDS), "match", "size", "fits", "CPU s", "GPU s", "wall s",
-            "memory MB", "GPU MB"]  # fmt: skip
+            *(f"samples to {t:g}" for t in THRESHOLDS), "match", "size", "fits", "CPU s", "GPU s",
+            "wall s (* shared machine)" if shared else "wall s", "memory MB", "GPU MB"]  # fmt: skip
     rows = []
     for r in records:
-        peer = r["kind"] == PEER
+        peer, gpu_bytes = r["kind"] == PEER, r["peak_gpu_bytes_median"]
+        shares = [r[f"{name}_share_median"] for name in ("valid", "distinct")]
         rows.append([
             r["arm"], str(r["runs"]), "–" if peer else _count(r["samples_median"]),
-            *("–" if peer else _share(r[f"{name}_share_median"]) for name in ("valid", "distinct")),
+            *("–" if peer or share is None else f"{share:.0%}" for share in shares),
             *(_nmse(r, split) for split in splits),
             *("–" if peer else _to_threshold(r, f"{t:g}") for t in THRESHOLDS),
             "–" if r["matches"] is None else f"{r['matches']}/{r['runs']}",
-            _count(r["complexity_median"]), _count(r["fits_median"]), _count(r["cpu_seconds_median"]),
-            _count(r["gpu_seconds_median"]),
+            *(_count(r[f"{name}_median"]) for name in ("complexity", "fits", "cpu_seconds", "gpu_seconds")),
             _count(r["seconds_median"]) + (" *" if r["wall_shared"] else ""),
-            _count(r["peak_host_bytes_median"] / 1e6), _mega(r["peak_gpu_bytes_median"]),
+            _count(r["peak_host_bytes_median"] / 1e6),
+            _count(None if gpu_bytes is None else gpu_bytes / 1e6),
         ])  # fmt: skip
-    if any(r["wall_shared"] for r in records):
-        head[head.index("wall s")] = "wall s (* shared machine)"
-    return head, rows
+    return Table(head, rows)
 
 
-def test_table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the paired tests, an arm a row."""
+def test_table(results: Results) -> Table:
+    """The paired tests, an arm a row."""
     found = tests(results)
-    arms = [arm for arm in results.plan.arms if any(arm.name in of_split for of_split in found.values())]
     head = ["arm", "against", "pairs"]
     for split in SPLITS:
         head += [f"{split}: decades", "better/worse", "p (Holm)"]
     rows = []
-    for arm in arms:
-        name = arm.name
-        row = [name, arm.against, str(max(of[name].pairs for of in found.values() if name in of))]
-        for split in SPLITS:
-            one = found[split].get(name)
-            row += ["–"] * 3 if one is None else [
-                f"{one.difference:+.2f}", f"{one.better}/{one.worse}", f"{one.p_holm:.3g}"
-            ]  # fmt: skip
-        rows.append(row)
-    return head, rows
+    for arm in results.plan.arms:
+        ones = [found[split].get(arm.name) for split in SPLITS]
+        if any(ones):
+            row = [arm.name, arm.against, str(max(one.pairs for one in ones if one))]
+            for one in ones:
+                row += (
+                    [f"{one.difference:+.2f}", f"{one.better}/{one.worse}", f"{one.p_holm:.3g}"]
+                    if one
+                    else ["–"] * 3
+                )
+            rows.append(row)
+    return Table(head, rows)
 
 
-def claim_table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the claim's ratios, one per trained arm, threshold and unit."""
-    head = [
-        "arm",
-        "against",
-        "NMSE",
-        "counted in",
-        "times quicker",
-        "95% interval",
-        "got there (arm, baseline)",
-        "problems",
-        f"{results.plan.claim} times" if results.plan.claim else "quicker",
-    ]
+def claim_table(results: Results) -> Table:
+    """The claim's ratios, a row per trained arm, threshold and unit."""
+    said = results.plan.claim
+    head = ["arm", "against", "NMSE", "counted in", "times quicker", "95% interval",
+            "got there (arm, baseline)", "problems", f"{said} times" if said else "quicker"]  # fmt: skip
     rows = []
     for entry in claim(results):
-        ratio = entry.get("ratio")
-        interval = entry.get("interval")
-        reached = entry.get("reached")
+        ratio, interval, reached = (entry.get(name) for name in ("ratio", "interval", "reached"))
         rows.append([
             entry["arm"], entry["against"], f"{entry['threshold']:g}", entry["unit"].replace("_", " "),
             f"{ratio:.2f}" if ratio is not None else "–",
@@ -168,108 +226,32 @@ def claim_table(results: Results) -> tuple[list[str], list[list[str]]]:
             f"{reached[0]}, {reached[1]} of {entry['runs']}" if reached else "none",
             str(entry.get("problems", 0)), entry["verdict"],
         ])  # fmt: skip
-    return head, rows
+    return Table(head, rows)
 
 
 def memory_lines(results: Results) -> list[str]:
     """A sentence per trained arm on its peak memory against its baseline's."""
     lines = []
-    for arm in trained(results):
+    for arm in results.trained:
         for what, key in (("host", "peak_host_bytes"), ("GPU", "peak_gpu_bytes")):
-            found = memory_ratio(results, arm, key)
-            if found is not None:
+            if found := memory_ratio(results, arm, key):
                 ratio, interval = found
                 more = f" (95% interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-                lines.append(
-                    f"{arm.name}: peak {what} memory is {ratio:.2f} times that of {arm.against}{more}."
-                )
+                told = f"{ratio:.2f} times that of {arm.against}{more}"
+                lines.append(f"{arm.name}: peak {what} memory is {told}.")
     return lines
 
 
-def results_json(results: Results) -> str:
-    """Records, tests, ratios and failures as JSON."""
-    content = {
-        "title": results.plan.title,
-        "baseline": results.plan.baseline,
-        "missing": results.missing,
-        "arms": arm_records(results),
-        "tests": {split: {n: asdict(c) for n, c in of.items()} for split, of in tests(results).items()},
-        "claim": claim(results),
-        "failures": [{"cell": place, "reason": reason} for place, reason in results.failures],
-    }
-    return json.dumps(content, indent=1) + "\n"
-
-
-def results_csv(results: Results) -> str:
-    """One line per problem and arm."""
-    return _csv(arm_records(results))
-
-
-def runs_csv(results: Results) -> str:
-    """One line per finished run."""
-    plain = ["problem", "arm", "seed", "samples", "valid", "distinct", "tokens", "fits", "cpu_seconds",
-             "gpu_seconds", "seconds", "jobs", "peak_host_bytes", "peak_gpu_bytes"]  # fmt: skip
-    records = []
-    for m in (m for runs in results.runs.values() for m in runs):
-        final = m["final"] or {"nmse": {}}
-        record = {name: m[name] for name in plain}
-        record |= {f"nmse_{split}": final["nmse"].get(split) for split in SPLITS}
-        record |= {f"samples_to_{t:g}": (m["reached"][f"{t:g}"] or {}).get("samples") for t in THRESHOLDS}
-        records.append(record | {key: final.get(key) for key in ("complexity", "match", "equation")})
-    return _csv(records)
-
-
-def curves_csv(results: Results) -> str:
-    """The best-so-far NMSE of each problem, arm and split at budgets of 1, 2, 5, 10, ... of every unit."""
-    records = []
-    for problem in results.plan.problems:
-        for arm in results.plan.arms:
-            runs = results.of(problem, arm.name)
-            for unit in COSTS:
-                end = max((m[unit] or 0 for m in runs), default=0)
-                places = budgets(end)
-                for split in SPLITS:
-                    for place, found in zip(places, course(runs, unit, split, places), strict=True):
-                        if found is not None:
-                            where = {"problem": problem, "arm": arm.name, "unit": unit, "budget": place}
-                            records.append(where | {"split": split, "runs": len(runs)} | _nmse_cells(found))
-    return _csv(records)
-
-
-def _nmse_cells(found: Spread) -> dict[str, float]:
-    values = {"median": found.median, "min": found.low, "max": found.high}
-    return {f"nmse_{name}": float(f"{value:.4g}") for name, value in values.items()}
-
-
-def budgets(end: float) -> list[float]:
-    """1, 2, 5, 10, 20, 50, ... up to `end`, and `end` itself."""
-    steps = [float(m * 10**e) for e in range(9) for m in (1, 2, 5) if m * 10**e < end]
-    return [*steps, float(end)] if end > 0 else []
-
-
-def _csv(records: Sequence[dict[str, Any]]) -> str:
-    import pandas as pd
-
-    return pd.DataFrame(records, dtype=object).to_csv(index=False, lineterminator="\n")
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-
-
-def short(value: float) -> str:
-    """An NMSE in few characters; `fails` for one that is not finite."""
-    return "fails" if value >= 0.99 * CEILING else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
-
-
 def _nmse(record: dict[str, Any], split: str) -> str:
-    median = record.get(f"nmse_{split}_median")
-    if median is None:
+    found = [record.get(f"nmse_{split}_{name}") for name in ("median", "min", "max")]
+    if found[0] is None:
         return "–"
-    low, high = record[f"nmse_{split}_min"], record[f"nmse_{split}_max"]
-    return f"{short(median)} [{short(low)}, {short(high)}]"
+    median, low, high = ("fails" if v >= 0.99 * CEILING else _exponent(v) for v in found if v is not None)
+    return f"{median} [{low}, {high}]"
+
+
+def _exponent(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
 def _to_threshold(record: dict[str, Any], threshold: str) -> str:
@@ -279,69 +261,87 @@ def _to_threshold(record: dict[str, Any], threshold: str) -> str:
 
 
 def _count(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _mega(value: float | None) -> str:
-    return _count(None if value is None else value / 1e6)
+def _markdown(table: Table) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = ["| " + " | ".join(table.head) + " |", "|" + " --- |" * len(table.head)]
+    return lines + ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in table.rows]
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+# ---- data
 
 
-def write_pages(results: Results, output: Path) -> list[Path]:
-    """Write tables, figures and the summary page into a benchmark's directory; their paths."""
-    sections = [
-        _problem_section(results, problem)
-        for problem in results.plan.problems
-        if any(results.of(problem, arm.name) for arm in results.plan.arms)
-    ]
-    files = {
-        "summary.md": summary_markdown(results) + "\n",
-        "results.csv": results_csv(results),
-        "runs.csv": runs_csv(results),
-        "curves.csv": curves_csv(results),
-        "results.json": results_json(results),
-        "index.html": _summary_page(results, sections),
+def results_json(results: Results) -> str:
+    """Records, tests, ratios and failures as JSON."""
+    content = {
+        "title": results.plan.title,
+        "baseline": results.plan.baseline,
+        "missing": results.missing,
+        "arms": arm_records(results),
+        "tests": {split: {n: c._asdict() for n, c in of.items()} for split, of in tests(results).items()},
+        "claim": claim(results),
+        "failures": [{"cell": place, "reason": reason} for place, reason in results.failures],
     }
-    for section in sections:
-        page = render("benchmark.html", title=section[0], lead="", problems=[section], tables=[], notes=[])
-        files[f"figures/{section[0].replace('/', '-')}.html"] = page
-    for name, text in files.items():
-        write_file(output / name, text)
-    return [output / name for name in files]
+    return json.dumps(content, indent=1) + "\n"
 
 
-def _summary_page(results: Results, sections: Sequence[Section]) -> str:
-    """The whole comparison on one page."""
-    failed = ["run", "reason"], [[place, reason] for place, reason in results.failures]
-    return render(
-        "benchmark.html",
-        title=results.plan.title,
-        lead=state(results),
-        problems=sections,
-        tables=[
-            ("Paired tests", TEST_NOTE, test_table(results), ()),
-            (claim_title(results), claim_note(results), claim_table(results), memory_lines(results)),
-            ("Failed runs", "", failed, ()),
-        ],
-        notes=NOTES,
-    )
+def run_records(results: Results) -> list[dict[str, Any]]:
+    """One record per finished run."""
+    records = []
+    for m in (m for runs in results.runs.values() for m in runs):
+        final = m["final"] or {"nmse": {}}
+        record = {name: m[name] for name in OF_A_RUN}
+        record |= {f"nmse_{split}": final["nmse"].get(split) for split in SPLITS}
+        record |= {f"samples_to_{t:g}": (m["reached"][f"{t:g}"] or {}).get("samples") for t in THRESHOLDS}
+        records.append(record | {key: final.get(key) for key in ("complexity", "match", "equation")})
+    return records
 
 
-def _problem_section(results: Results, problem: str) -> Section:
-    """One problem's figures, a line per arm, and its table."""
+def curve_records(results: Results) -> list[dict[str, Any]]:
+    """The best-so-far NMSE of each problem, arm and split at budgets of 1, 2, 5, 10, ... of every unit."""
+    records = []
+    for (problem, arm), runs in results.runs.items():
+        for unit in COSTS:
+            end = _end(runs, unit)
+            places = [float(m * 10**e) for e in range(9) for m in (1, 2, 5) if m * 10**e < end]
+            places += [float(end)] * (end > 0)
+            for split in SPLITS:
+                for place, found in zip(places, course(runs, unit, split, places), strict=True):
+                    if found is not None:
+                        nmse = {"median": found.median, "min": found.low, "max": found.high}
+                        records.append(
+                            {"problem": problem, "arm": arm, "unit": unit, "budget": place, "split": split,
+                             "runs": len(runs)}
+                            | {f"nmse_{name}": float(f"{value:.4g}") for name, value in nmse.items()}
+                        )  # fmt: skip
+    return records
+
+
+def _end(runs: Sequence[dict[str, Any]], unit: str) -> float:
+    return max((m[unit] or 0 for m in runs), default=0)
+
+
+def _csv(records: Sequence[dict[str, Any]]) -> str:
+    import pandas as pd
+
+    # objects: a whole number stays one in a column that other records leave empty
+    return pd.DataFrame(records, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+# ---- figures
+
+
+def _figures(results: Results, problem: str) -> list[tuple[str, str, str]]:
+    """One problem's figures, a line per arm: over each cost for the training rows, over samples for all."""
     figures = []
     for title, arms in _drawn_together(results.plan):
         for unit, label in AXES.items():
             for split in SPLITS if unit == "samples" else SPLITS[:1]:
                 if drawing := _curves(results, problem, arms, unit, split):
                     figures.append((f"{title}: NMSE {split} over {label}", drawing, "median of the seeds"))
-    records = [r for r in arm_records(results) if r["problem"] == problem]
-    return problem, figures, problem_table(records)
+    return figures
 
 
 def _drawn_together(plan: Plan) -> list[tuple[str, list[Arm]]]:
@@ -360,7 +360,7 @@ def _curves(results: Results, problem: str, arms: Sequence[Arm], unit: str, spli
     series = []
     for tone, arm in enumerate(arms, start=1):
         runs = results.of(problem, arm.name)
-        end = max((m[unit] or 0 for m in runs), default=0)
+        end = _end(runs, unit)
         if not end or (arm.kind == PEER and unit in ("samples", "tokens")):
             continue
         places = _places(min(1.0, end), end, unit in ("samples", "tokens"))

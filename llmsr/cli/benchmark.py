@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
-from llmsr.benchmark.results import estimate, read_results
+from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
-from llmsr.benchmark.tables import summary_markdown, write_pages
+from llmsr.benchmark.tables import estimate_text, summary_markdown, write_pages
 from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.files import write_file
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
     cells = plan.named(given.only)
     if given.dry_run:
-        print(estimate(plan, cells, output, given.jobs))
+        print(estimate_text(plan, cells, output, given.jobs))
         return 0
     complete = True
     if not given.report:
