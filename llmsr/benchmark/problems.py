@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from llmsr.config import read_yaml
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, evaluate, parse
 from llmsr.files import write_file
@@ -35,6 +35,7 @@ from llmsr.problem.in_memory import Labels, table_problem
 from llmsr.problem.loading import Problem, load_problem, locate, nmse
 from llmsr.problem.spec_writing import Quantity, spec_text
 
+LAWS = "specs/laws.yaml"
 FOLDER = "bench"
 ROWS = {"train": 2000, "test_id": 1000, "test_ood": 1000}
 SEED = 20_240_901
@@ -55,6 +56,11 @@ class Law:
     body: str
     constants: tuple[float, ...]
     synthetic: bool = False
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Law:
+        """The law that an entry of the file tells."""
+        return cls(entry["body"].strip(), tuple(entry["constants"]), entry.get("synthetic", False))
 
     def expression(self, columns: Sequence[str]) -> Expression:
         """The law over these columns, its parameters free."""
@@ -84,35 +90,23 @@ class BenchProblem:
     columns: tuple[Column, ...]
     law: Law
 
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> BenchProblem:
+        """The problem that an entry of the file tells."""
+        columns = tuple(Column(column, *told) for column, told in entry["columns"].items())
+        return cls(entry["task"], tuple(entry["target"]), columns, Law.of(entry))
+
 
 @cache
 def laws() -> Mapping[str, Law]:
     """The known laws of problems that have data of their own, by the problem's name."""
-    return {name: _law(entry) for name, entry in _laws_file()["problems"].items()}
+    return {name: Law.of(entry) for name, entry in read_yaml(locate(LAWS))["problems"].items()}
 
 
 @cache
 def bench() -> Mapping[str, BenchProblem]:
     """The classic equations by name."""
-    return {
-        name: BenchProblem(
-            entry["task"],
-            tuple(entry["target"]),
-            tuple(Column(column, *told) for column, told in entry["columns"].items()),
-            _law(entry),
-        )
-        for name, entry in _laws_file()["bench"].items()
-    }
-
-
-def _laws_file() -> dict[str, Any]:
-    text = locate(Path("specs") / "laws.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
-
-
-def _law(entry: Mapping[str, Any]) -> Law:
-    return Law(entry["body"].strip(), tuple(entry["constants"]), entry.get("synthetic", False))
+    return {name: BenchProblem.of(entry) for name, entry in read_yaml(locate(LAWS))["bench"].items()}
 
 
 def location(name: str) -> dict[str, str]:
@@ -120,7 +114,7 @@ def location(name: str) -> dict[str, str]:
     folder, slash, base = name.rpartition("/")
     if not slash:
         return {"problem_name": name}
-    spec = f"specs/{folder}/specification_{_without_noise(base)}_numpy.txt"
+    spec = f"specs/{folder}/specification_{_parts(base)[0]}_numpy.txt"
     return {"problem_name": base, "spec_path": spec, "data_dir": f"data/{folder}"}
 
 
@@ -136,7 +130,7 @@ def provide(name: str) -> None:
     folder, _, base = name.rpartition("/")
     if folder != FOLDER:
         return
-    if _without_noise(base) not in bench():
+    if _parts(base)[0] not in bench():
         raise UserError(f"no problem {name!r}; specs/{FOLDER} has {', '.join(bench())}")
     if not (Path("data") / FOLDER / base / "train.csv").is_file():
         write_data(base, Path("data") / FOLDER)
@@ -146,7 +140,7 @@ def law_of(problem: Problem, name: str) -> Law | None:
     """The law behind a problem's data, None where none is known."""
     folder, _, base = name.rpartition("/")
     if folder == FOLDER:
-        return bench()[_without_noise(base)].law
+        return bench()[_parts(base)[0]].law
     law = laws().get(name)
     return law if law is not None and law.synthetic == problem.synthetic else None
 
@@ -157,14 +151,18 @@ def draw(name: str) -> dict[str, np.ndarray]:
     Training and test_id rows are uniform over the columns' ranges; those of test_ood over the wider
     ranges, every one outside the training range in at least one column.
     """
-    base = _without_noise(name)
-    problem, level = bench()[base], _noise(name)
+    base, level = _parts(name)
+    problem = bench()[base]
     generator = np.random.default_rng([SEED, *base.encode()])
     skeleton = problem.law.expression([column.name for column in problem.columns])
+    inside = np.array([column.inside for column in problem.columns]).T
+    outside = np.array([column.outside for column in problem.columns]).T
     splits = {}
     for split, rows in ROWS.items():
-        drawn = _outside if split == "test_ood" else _inside
-        inputs = drawn(problem, rows, generator)
+        if split == "test_ood":
+            inputs = _outside(*inside, *outside, rows, generator)
+        else:
+            inputs = generator.uniform(*inside, (rows, len(problem.columns)))
         target = evaluate(skeleton, inputs, np.array(problem.law.constants))
         if level and split == "train":
             noise = np.random.default_rng([SEED, 1, *base.encode()]).standard_normal(rows)
@@ -175,12 +173,13 @@ def draw(name: str) -> dict[str, np.ndarray]:
 
 def write_data(name: str, data_dir: Path) -> None:
     """Write <data_dir>/<name>/{train,test_id,test_ood}.csv; where `train` is, the others are too."""
-    problem = bench()[_without_noise(name)]
-    header = ",".join([*(column.name for column in problem.columns), problem.target[0]])
-    splits = draw(name)
-    for split in ("test_ood", "test_id", "train"):
-        lines = [header, *(",".join(map(repr, map(float, row))) for row in splits[split])]
-        write_file(data_dir / name / f"{split}.csv", "\n".join(lines) + "\n")
+    import pandas as pd
+
+    problem = bench()[_parts(name)[0]]
+    header = [*(column.name for column in problem.columns), problem.target[0]]
+    for split, rows in reversed(draw(name).items()):
+        text = pd.DataFrame(rows, columns=header).to_csv(index=False, lineterminator="\n")
+        write_file(data_dir / name / f"{split}.csv", text)
 
 
 def bench_spec(name: str) -> str:
@@ -229,14 +228,15 @@ def boxes(problem: Problem) -> dict[str, np.ndarray]:
     return found
 
 
-def _inside(problem: BenchProblem, rows: int, generator: np.random.Generator) -> np.ndarray:
-    low, high = np.array([column.inside for column in problem.columns]).T
-    return generator.uniform(low, high, (rows, len(low)))
-
-
-def _outside(problem: BenchProblem, rows: int, generator: np.random.Generator) -> np.ndarray:
-    low, high = np.array([column.inside for column in problem.columns]).T
-    wide_low, wide_high = np.array([column.outside for column in problem.columns]).T
+def _outside(
+    low: np.ndarray,
+    high: np.ndarray,
+    wide_low: np.ndarray,
+    wide_high: np.ndarray,
+    rows: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Rows uniform in the wide box, those inside the narrow one left out."""
     found = np.empty((0, len(low)))
     while len(found) < rows:
         drawn = generator.uniform(wide_low, wide_high, (4 * rows, len(low)))
@@ -244,11 +244,7 @@ def _outside(problem: BenchProblem, rows: int, generator: np.random.Generator) -
     return found[:rows]
 
 
-def _without_noise(name: str) -> str:
+def _parts(name: str) -> tuple[str, float]:
+    """An equation's name without its noise, and the noise."""
     found = _NOISE.fullmatch(name)
-    return found["base"] if found else name
-
-
-def _noise(name: str) -> float:
-    found = _NOISE.fullmatch(name)
-    return float(found["level"]) if found else 0.0
+    return (found["base"], float(found["level"])) if found else (name, 0.0)
