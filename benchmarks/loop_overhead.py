@@ -31,8 +31,8 @@ from llmsr.proposers.grammar import random_body  # noqa: E402
 from llmsr.proposers.replay import Replay  # noqa: E402
 from llmsr.sample import Sample  # noqa: E402
 from llmsr.search.search import Search  # noqa: E402
-from llmsr.search.settings import SearchSettings  # noqa: E402
 from llmsr.search.totals import write_sample_file  # noqa: E402
+from llmsr.settings import SearchSettings  # noqa: E402
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from llmsr.problem.spec import load_spec  # noqa: E402
 from llmsr.prompt import Version, build_prompt  # noqa: E402
 from llmsr.proposers.choice import make_proposer  # noqa: E402
-from llmsr.proposers.proposer import ProposerConfig  # noqa: E402
+from llmsr.settings import ProposerConfig  # noqa: E402
 
 ROUNDS = 3
 VERSIONS = [

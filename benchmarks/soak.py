@@ -62,8 +62,8 @@ def main() -> int:
     from llmsr.proposers.replay import Replay
     from llmsr.report.runs import Outputs
     from llmsr.search.search import Search
-    from llmsr.search.settings import SearchSettings
     from llmsr.search.totals import write_sample_file
+    from llmsr.settings import SearchSettings
 
     problem = load_problem("oscillator1", None, str(ROOT / "data"))
     marks: list[tuple[float, float, float]] = []

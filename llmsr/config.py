@@ -18,14 +18,15 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from llmsr.errors import UserError
 
 Settings = TypeVar("Settings")
+MAX_WORKERS = 1024
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,9 +54,49 @@ def flags_of(*classes: type) -> set[str]:
     return {f"--{item.name}" for cls in classes for item in fields(cls)}
 
 
-def option(default: Any, help: str, *, choices: Iterable[Any] | None = None) -> Any:
-    """A dataclass field with a default, a help text with its unit, and the values that it may take."""
-    return field(default=default, metadata={"help": help, "choices": tuple(choices) if choices else None})
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Iterable[Any] = (),
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A dataclass field with a default, a help text with its unit, and the values that it may take.
+
+    `Checked` refuses numbers that are not `above` one, below the `least` or beyond the `most`, nan and inf.
+    """
+    bounds = {"above": above, "least": least, "most": most}
+    return field(default=default, metadata={"help": help, "choices": tuple(choices), **bounds})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Settings that are a `UserError` where a number is out of its field's bounds; None is in all."""
+
+    flag = "--"  # what stands before a setting's name where users write it
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            fault = _out_of_bounds(getattr(self, item.name), item.metadata)
+            if fault:
+                raise UserError(f"{self.flag}{item.name} {fault}, got {getattr(self, item.name)}")
+
+
+def _out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str:
+    """What a number must be and is not; empty where it is in bounds."""
+    above, least, most = (bounds.get(name) for name in ("above", "least", "most"))
+    if value is None or (above is None and least is None):
+        return ""
+    inside = value > above if least is None else value >= least
+    if inside and value <= (math.inf if most is None else most) and value != math.inf:
+        return ""
+    if most is not None:
+        return f"must be {f'above {above}' if least is None else f'at least {least}'} and at most {most}"
+    if least is None:
+        return "must be a positive number" if above == 0 else f"must be above {above}"
+    return f"must be at least {least}" if least else "must be a finite number of at least 0"
 
 
 def parse_bool(text: str) -> bool:
@@ -68,16 +109,39 @@ def parse_bool(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
 
 
-def check_positive(name: str, value: float) -> None:
-    """`UserError` unless the value is a finite number above 0; neither nan nor inf is."""
-    if not 0 < value < math.inf:
-        raise UserError(f"{name} must be a positive number, got {value}")
+def parse_workers(text: int | str) -> int | str:
+    """The number of processes that `--workers` asks for (0: one per core), or "ray"; else a UserError."""
+    told = str(text).strip().lower()
+    if told == "ray":
+        return told
+    if not (told.isascii() and told.isdigit() and int(told) <= MAX_WORKERS):
+        raise UserError(
+            f"--workers must be a number from 0 (one per core) to {MAX_WORKERS}, or ray; got {text!r}"
+        )
+    return int(told)
 
 
-def check_not_negative(name: str, value: float) -> None:
-    """`UserError` unless the value is a finite number of at least 0; neither nan nor inf is."""
-    if not 0 <= value < math.inf:
-        raise UserError(f"{name} must be a finite number of at least 0, got {value}")
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a comma list that are not empty."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def names_or_none(setting: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The known names in a comma list, each once; none for `none`, which stands alone, and for no text."""
+    names = tuple(dict.fromkeys(listed(text)))
+    if "none" in names and len(names) > 1:
+        raise UserError(f"--{setting} none stands alone; leave it out to name others")
+    check_names(setting, names, ("none", *known))
+    return () if names == ("none",) else names
+
+
+def check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """`UserError` for a name that is not known, with the nearest one that is."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"--{setting} knows {', '.join(known)}; not {name!r}{hint}")
 
 
 def _value_type(hint: Any) -> type:

@@ -6,7 +6,6 @@ kinds that are asked for. LLM-SR's prompts have none of them, which is the defau
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import evaluate
 from llmsr.problem.bodies import read_body
@@ -165,19 +163,6 @@ CONTEXTS: dict[str, Callable[[Known], list[str]]] = {
     "rows": rows,
     "refusals": refusals,
 }
-
-
-def read_context(text: str) -> tuple[str, ...]:
-    """The kinds that a comma list names, in the order in which prompts show them; `none` is no kind."""
-    wanted = [part.strip() for part in text.split(",") if part.strip()]
-    for name in wanted:
-        if name not in CONTEXTS and name != "none":
-            near = difflib.get_close_matches(name, CONTEXTS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(('none', *CONTEXTS))}"
-            raise UserError(f"unknown context {name!r}; {hint}")
-    if "none" in wanted and len(wanted) > 1:
-        raise UserError("context none stands alone; leave it out to name others")
-    return tuple(name for name in CONTEXTS if name in wanted)
 
 
 def notes(kinds: Sequence[str], known: Known) -> tuple[str, ...]:

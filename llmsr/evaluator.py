@@ -22,11 +22,12 @@ from dataclasses import replace
 from typing import Any
 
 from llmsr.completion import MAX_TEXT
+from llmsr.config import parse_workers
 from llmsr.evaluator_tasks import Duty, Skeleton, fit_skeleton, load, on_problem, read
 from llmsr.problem.loading import Problem
 from llmsr.sample import Evaluation
 from llmsr.workers.base import Pool, ThisProcess, WorkerFailure
-from llmsr.workers.pool import WorkerPool, parse_workers
+from llmsr.workers.pool import WorkerPool
 
 READ_SECONDS = 10.0  # reading is bounded by design; this is for what we did not foresee
 GRACE_SECONDS = 5.0  # between a fit's own deadline and the worker's death

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from llmsr.config import check_positive, option
-from llmsr.context import CONTEXTS, MOST_COLUMNS, Known, meaning, notes, read_context, version_nmse
+from llmsr.context import MOST_COLUMNS, Known, meaning, notes, version_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
+from llmsr.settings import BEGINNINGS, FREE_STOPS, PromptSettings
 
 INSTRUCTION = "Complete the last function: an equation that fits the data better than the earlier versions."
 ROLE = "You are a physicist who finds equations from data."
@@ -27,70 +27,12 @@ EARLIER = "Earlier equations and their "
 REQUEST = "Write one equation of another structure with a smaller error."
 FREE_ANSWER = " Answer with one Python code block that holds the function and nothing else."
 
-FREE_STOPS = ("\n```\n",)  # behind a code block, never at the fence that opens one
-
 STOPS = ("\ndef ", "\nclass ", "\n```", "\nif __name__")
 """Texts that end a raw completion: whatever begins at the margin is no longer the body."""
 
-# how far an answer is begun: (what the model writes behind the header, the texts that end it)
-BEGINNINGS = {
-    "return": ("    return", ("\n",)),
-    "header": ("", ("\n```", "\ndef ", "\n\n")),
-}
-ANSWER_TOKENS = {"return": 128, "header": 256, "none": 512}
 LONGEST_TASK = 1200  # characters; a longer description would crowd out the equations
 
 Message = dict[str, str]
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """what a model is asked, in search and training alike"""
-
-    context: str = option(
-        "none",
-        "what prompts tell beside the columns' meanings and earlier equations with their errors: none, or a "
-        "comma list of " + ", ".join(CONTEXTS),
-    )
-    begin_answer: str = option(
-        "return",
-        "how far a chat model's answer is begun for it; return: one line behind `return`; header: a body of "
-        "several lines, for larger models; none: not at all",
-        choices=(*BEGINNINGS, "none"),
-    )
-    thinking: str = option(
-        "off",
-        "on: a reasoning model thinks before it answers, and what stands behind its thoughts counts",
-        choices=("off", "on"),
-    )
-    thinking_tokens: int = option(
-        4096, "tokens that thinking may take on top of an answer's, with --thinking on"
-    )
-
-    def __post_init__(self) -> None:
-        read_context(self.context)
-        check_positive("--thinking_tokens", self.thinking_tokens)
-
-    @property
-    def answer_tokens(self) -> int:
-        """Tokens that hardly any answer of this form exceeds, thoughts included."""
-        return ANSWER_TOKENS[self.begin_answer] + (self.thinking_tokens if self.thinks else 0)
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """The texts that end an answer of a chat model."""
-        if self.thinks:
-            return ()  # a stop would cut thoughts that hold code
-        return BEGINNINGS[self.begin_answer][1] if self.begin_answer in BEGINNINGS else FREE_STOPS
-
-    @property
-    def thinks(self) -> bool:
-        return self.thinking == "on"
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of context that prompts tell."""
-        return read_context(self.context)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ TRACING = ROOT / "scripts" / "tracing"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "settings", "files", "interruption"),
+    ("config", "files", "interruption"),
+    ("settings",),
     ("expression", "workers"),
     ("completion", "problem"),
     ("fitting", "sample"),
@@ -176,9 +177,8 @@ def one_sample(folder: Path, mark: Mark) -> None:
     from llmsr.evaluator import Evaluator
     from llmsr.problem.loading import load_problem
     from llmsr.proposers.choice import make_proposer
-    from llmsr.proposers.proposer import ProposerConfig
     from llmsr.search.search import Search
-    from llmsr.search.settings import SearchSettings
+    from llmsr.settings import ProposerConfig, SearchSettings
 
     problem = load_problem("oscillator1")
     settings = SearchSettings(budget=1, samples_per_prompt=1, refine="off")
@@ -197,8 +197,8 @@ def one_answer(folder: Path, mark: Mark) -> None:
     from llmsr.grpo.plan import make_plan
     from llmsr.grpo.reward_function import compute_score_of
     from llmsr.grpo.run_record import write_run_files
-    from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem
+    from llmsr.settings import GrpoConfig
 
     config = GrpoConfig(output_dir=str(folder), batch_size=2, rollout_n=2, workers=1)
     plan = make_plan(config, cuda=False)

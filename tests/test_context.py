@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from llmsr.context import CONTEXTS, WIDEST, Known, notes, read_context
+from llmsr.context import CONTEXTS, WIDEST, Known, notes
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import Problem, Split
@@ -14,7 +14,7 @@ from llmsr.problem.spec_writing import Quantity, spec_text
 from llmsr.prompt import Version, build_prompt
 from llmsr.proposers.proposer import Completion
 from llmsr.search.search import Search
-from llmsr.search.settings import SearchSettings
+from llmsr.settings import SearchSettings
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,8 @@ def test_a_note_is_one_short_printable_line(problem):
 
 
 def test_context_is_read_in_a_fixed_order_and_unknown_words_are_named():
-    assert read_context("refusals, scores") == ("scores", "refusals")
-    assert read_context("none") == read_context("") == ()
+    assert SearchSettings(context="refusals, scores").kinds == ("scores", "refusals")
+    assert SearchSettings(context="none").kinds == SearchSettings(context="").kinds == ()
     with pytest.raises(UserError, match="did you mean residuals"):
         SearchSettings(context="residual")
     with pytest.raises(UserError, match="stands alone"):

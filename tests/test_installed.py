@@ -124,7 +124,7 @@ import importlib.util as u
 find = u.find_spec
 u.find_spec = lambda name: None if name == {missing!r} else find(name)
 from llmsr.proposers.choice import chosen_proposer
-from llmsr.proposers.proposer import ProposerConfig
+from llmsr.settings import ProposerConfig
 print(chosen_proposer(ProposerConfig()), chosen_proposer(ProposerConfig(model_path="m")))
 """
     done = python(code)

@@ -22,12 +22,12 @@ from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
 from llmsr.prompt import Prompt
 from llmsr.proposers.choice import make_proposer
-from llmsr.proposers.proposer import ProposerConfig, ProposerFailure
+from llmsr.proposers.proposer import ProposerFailure
 from llmsr.reward import reward
 from llmsr.sample import Evaluation
 from llmsr.search.islands import Islands
 from llmsr.search.population import Member
-from llmsr.search.settings import RunSettings, SearchSettings
+from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 ROOT = Path(__file__).parent.parent
 

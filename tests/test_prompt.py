@@ -11,8 +11,9 @@ from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
 from llmsr.problem.loading import Problem, Split, load_problem
 from llmsr.problem.spec import parse_spec
-from llmsr.prompt import PromptSettings, Version, cut_at_stops, make_prompt, preface_end
+from llmsr.prompt import Version, cut_at_stops, make_prompt, preface_end
 from llmsr.search.population import Member
+from llmsr.settings import PromptSettings
 
 WORSE = Version("return params[0] * x", -0.02, 1, (1.0,) * 10, 0.2)
 BETTER = Version("a = x**3\nreturn params[0] * a", -0.001, 2, (3.0,) * 10, 0.01)

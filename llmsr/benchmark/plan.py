@@ -24,8 +24,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llmsr.config import check_not_negative, check_positive, option, read_yaml, resolve
+from llmsr.config import Checked, option, read_yaml, resolve
 from llmsr.errors import UserError
+from llmsr.settings import ProblemSettings
 
 SEARCH, GRPO, PEER = "search", "grpo", "peer"
 OWN_KEYS = ("title", "budget", "timeout", "against")
@@ -38,14 +39,16 @@ PEERS = ("gplearn", "pyoperon", "pysr")  # run by benchmarks/peers.py
 
 
 @dataclass(frozen=True)
-class BenchmarkSettings:
+class BenchmarkSettings(Checked):
     """benchmark"""
+
+    flag = ""  # they stand in a file
 
     problems: str = option("oscillator1", "names with commas; bench/NAME is one of specs/bench")
     seeds: str = option("5", "how many seeds, counted from 0, or a list with commas")
-    budget: int = option(1000, "LLM samples of every run, unless its arm says otherwise")
+    budget: int = option(1000, "LLM samples of every run, unless its arm says otherwise", least=1)
     baseline: str = option("islands", "the arm that the others are tested against, unless they name one")
-    timeout: float = option(0.0, "seconds after which a run is ended and counts as failed; 0: never")
+    timeout: float = option(0.0, "seconds after which a run is ended and counts as failed; 0: never", least=0)
     keep: str = option(
         "archive",
         "what stays of a finished run beside its measures; archive: all but checkpoints",
@@ -55,30 +58,20 @@ class BenchmarkSettings:
     claim: str = option("", "how many times quicker training is said to be, such as 3-5")
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise UserError(f"budget must be at least 1, got {self.budget}")
-        check_not_negative("timeout", self.timeout)
+        super().__post_init__()
         if self.claim and not re.fullmatch(r"\d+-\d+", self.claim):
             raise UserError(f"claim must be two whole numbers such as 3-5, got {self.claim!r}")
 
 
 @dataclass(frozen=True)
-class PeerSettings:
+class PeerSettings(ProblemSettings):
     """another program"""
 
-    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
-    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
-    data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
     log_path: str = option("logs/peer", "the run's directory")
     seed: int = option(0, "seed of the program's own random draws")
     peer: str = option("gplearn", "which program", choices=PEERS)
-    cpu_seconds: float = option(300.0, "CPU seconds that it may take")
-    population_size: int = option(1000, "individuals of a generation")
-
-    def __post_init__(self) -> None:
-        check_positive("cpu_seconds", self.cpu_seconds)
-        if self.population_size < 10:
-            raise UserError(f"population_size must be at least 10, got {self.population_size}")
+    cpu_seconds: float = option(300.0, "CPU seconds that it may take", above=0)
+    population_size: int = option(1000, "individuals of a generation", least=10)
 
 
 @dataclass(frozen=True)

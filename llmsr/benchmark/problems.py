@@ -155,14 +155,15 @@ def draw(name: str) -> dict[str, np.ndarray]:
     problem = bench()[base]
     generator = np.random.default_rng([SEED, *base.encode()])
     skeleton = problem.law.expression([column.name for column in problem.columns])
-    inside = np.array([column.inside for column in problem.columns]).T
-    outside = np.array([column.outside for column in problem.columns]).T
+    inside, outside = (
+        np.array([getattr(column, side) for column in problem.columns]).T for side in ("inside", "outside")
+    )
     splits = {}
     for split, rows in ROWS.items():
         if split == "test_ood":
-            inputs = _outside(*inside, *outside, rows, generator)
+            inputs = _between(inside, outside, rows, generator)
         else:
-            inputs = generator.uniform(*inside, (rows, len(problem.columns)))
+            inputs = generator.uniform(inside[0], inside[1], (rows, len(problem.columns)))
         target = evaluate(skeleton, inputs, np.array(problem.law.constants))
         if level and split == "train":
             noise = np.random.default_rng([SEED, 1, *base.encode()]).standard_normal(rows)
@@ -228,15 +229,11 @@ def boxes(problem: Problem) -> dict[str, np.ndarray]:
     return found
 
 
-def _outside(
-    low: np.ndarray,
-    high: np.ndarray,
-    wide_low: np.ndarray,
-    wide_high: np.ndarray,
-    rows: int,
-    generator: np.random.Generator,
+def _between(
+    inside: np.ndarray, outside: np.ndarray, rows: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Rows uniform in the wide box, those inside the narrow one left out."""
+    """Rows uniform in the outer box and not in the inner one; both are arrays (low and high, columns)."""
+    (low, high), (wide_low, wide_high) = inside, outside
     found = np.empty((0, len(low)))
     while len(found) < rows:
         drawn = generator.uniform(wide_low, wide_high, (4 * rows, len(low)))

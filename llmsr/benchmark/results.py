@@ -234,10 +234,12 @@ def estimate(plan: Plan, cells: Sequence[Cell], output: Path) -> list[tuple[Arm,
     """
     found = []
     for arm in plan.arms:
-        own = [cell for cell in plan.cells if cell.arm is arm]
-        states = {cell: CellDirectory(cell, output / cell.place) for cell in own}
-        waiting = sum(c.arm is arm and states[c].state().get("status") != DONE for c in cells)
-        measures = [read_json(directory.measures) for directory in states.values()]
+        own, asked = (
+            [CellDirectory(cell, output / cell.place) for cell in some if cell.arm is arm]
+            for some in (plan.cells, cells)
+        )
+        waiting = sum(directory.state().get("status") != DONE for directory in asked)
+        measures = [read_json(directory.measures) for directory in own]
         spent = _median(m["cpu_seconds"] for m in measures if m is not None and m["budget"] == arm.budget)
         found.append((arm, len(own), waiting, _assumed(arm) if spent is None else spent, spent is not None))
     return found

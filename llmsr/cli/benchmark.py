@@ -15,10 +15,8 @@ from llmsr.benchmark.tables import estimate_text, summary_markdown, write_pages
 from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.grpo.settings import GrpoConfig
-from llmsr.proposers.proposer import ProposerConfig
 from llmsr.run_directory import RunLock
-from llmsr.search.settings import RunSettings, SearchSettings
+from llmsr.settings import GrpoConfig, ProposerConfig, RunSettings, SearchSettings
 
 SETTINGS = {SEARCH: (RunSettings, SearchSettings, ProposerConfig), GRPO: (GrpoConfig,)}
 USAGE = """examples:

@@ -13,9 +13,10 @@ from llmsr.archive import read_archive
 from llmsr.config import Parser, add_options, option, resolve
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import Problem, load_problem
-from llmsr.prompt import Chat, Prompt, PromptSettings, make_prompt
+from llmsr.prompt import Chat, Prompt, make_prompt
 from llmsr.search.population import Member
 from llmsr.search.search import member_of
+from llmsr.settings import ProblemSettings, PromptSettings
 
 EXAMPLES = """examples:
   python -m llmsr prompt --problem_name bactgrow                        to the embedded model
@@ -26,12 +27,9 @@ SHOWN = 2
 
 
 @dataclass(frozen=True)
-class PromptChoice:
+class PromptChoice(ProblemSettings):
     """which prompt"""
 
-    problem_name: str = option("oscillator1", "the problem's name: its folder below data_dir")
-    spec_path: str | None = option(None, "spec file (default: specs/specification_<problem>_numpy.txt)")
-    data_dir: str = option("data", "folder that holds <problem>/train.csv")
     log_path: str | None = option(
         None, "a run whose two best equations are shown (default: the spec's own equation)"
     )

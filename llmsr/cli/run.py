@@ -26,7 +26,6 @@ from llmsr.evaluator import Evaluator
 from llmsr.files import silence
 from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import make_proposer
-from llmsr.proposers.proposer import ProposerConfig
 from llmsr.report.display import Dashboards, SearchProgress, format_result
 from llmsr.report.runs import Outputs
 from llmsr.run_directory import (
@@ -39,8 +38,8 @@ from llmsr.run_directory import (
 )
 from llmsr.sample import Sample, is_llm_sample
 from llmsr.search.search import Search
-from llmsr.search.settings import RunSettings, SearchSettings, read_dashboards
 from llmsr.search.totals import SearchArchive, write_sample_file
+from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 EXAMPLES = """examples:
   python main.py                                             the embedded model on oscillator1, offline
@@ -103,7 +102,7 @@ def _search(
         settings = without_secrets(as_mapping(run, search, proposer_config))
         outputs = Outputs(run_dir, problem, settings)
         observers: list[Any] = [stack.enter_context(SearchProgress(search.budget)), outputs]
-        if dashboards := read_dashboards(run.logger):
+        if dashboards := run.dashboards:
             observers.append(stack.enter_context(Dashboards(dashboards, run_dir, settings)))
         if run.sample_files:
             observers.append(lambda sample, totals: write_sample_file(run_dir, problem.spec, sample))
@@ -133,7 +132,7 @@ def _print(result: str, run_dir: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of a search."""
-    from llmsr.grpo.settings import GrpoConfig
+    from llmsr.settings import GrpoConfig
 
     parser = Parser(
         prog="main.py",

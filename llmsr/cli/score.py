@@ -25,7 +25,7 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import output_fault, silence
 from llmsr.sample import Evaluation
-from llmsr.search.settings import FitSettings
+from llmsr.settings import FitSettings
 
 IN_FLIGHT = 64  # lines read ahead of the oldest one without a result
 MAX_LINE = 2**26  # characters; a longer line is passed over up to its end

@@ -12,27 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from llmsr.config import Parser, add_options, option, resolve
+from llmsr.config import Checked, Parser, add_options, option, resolve
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.report.front import RULES
-from llmsr.search.settings import FitSettings
+from llmsr.settings import FitSettings
 
 SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
 
 
 @dataclass(frozen=True)
-class ShownSettings:
+class ShownSettings(Checked):
     """what is picked and printed"""
 
     select: str = option("best", SELECTION, choices=RULES)
-    within: float = option(0.5, "with --select simplest: how far above the lowest loss, as a share of it")
+    within: float = option(
+        0.5, "with --select simplest: how far above the lowest loss, as a share of it", least=0
+    )
     json: bool = option(False, "print JSON")
-
-    def __post_init__(self) -> None:
-        if not self.within >= 0:
-            raise UserError(f"--within must not be negative, it is {self.within}")
 
 
 def run_parser(verb: str, about: str) -> Parser:

@@ -21,12 +21,12 @@ from llmsr.fitting import MODES
 from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_problem
 from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import chosen_proposer
-from llmsr.proposers.proposer import Proposer, ProposerConfig
+from llmsr.proposers.proposer import Proposer
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, Front, PickedFront
 from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample, is_llm_sample
-from llmsr.search.settings import SearchSettings
+from llmsr.settings import ProposerConfig, SearchSettings
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
 # results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.

@@ -17,13 +17,13 @@ from llmsr.estimator.warm import lent_evaluator, lent_proposer
 from llmsr.files import write_file
 from llmsr.problem.column_names import identifiers
 from llmsr.problem.loading import Problem, variance_fault
-from llmsr.proposers.proposer import Proposer, ProposerConfig
+from llmsr.proposers.proposer import Proposer
 from llmsr.report.runs import Outputs
 from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
 from llmsr.search.search import Observer, Search
-from llmsr.search.settings import SearchSettings
 from llmsr.search.totals import SearchArchive
+from llmsr.settings import ProposerConfig, SearchSettings
 
 PROPOSER_PARTS = ("name", "parallel_prompts", "propose")
 

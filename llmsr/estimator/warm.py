@@ -18,7 +18,8 @@ from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Prompt
 from llmsr.proposers.choice import chosen_proposer, make_proposer
-from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerConfig
+from llmsr.proposers.proposer import BatchProposer, Completion, Proposer
+from llmsr.settings import ProposerConfig
 
 LOCAL = ("skeleton-lm", "transformers")  # proposers that are a model in this process
 MODELS = 2  # local models that stay loaded

@@ -27,7 +27,6 @@ import numpy as np
 
 from llmsr.reward import COPY, ranked
 
-ADVANTAGES = ("grpo", "drgrpo", "entropic", "best_of_group", "rank", "max_at_k")
 SUMMED = ("drgrpo", "max_at_k")
 EPSILON = 1e-6
 NOISE = 1e-6  # closer rewards are equal: one equation written in two ways is fitted a little apart

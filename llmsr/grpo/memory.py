@@ -34,8 +34,8 @@ from llmsr.refinement.refiner import best_refinement
 from llmsr.sample import POLICY, REFINE, Sample
 from llmsr.search.population import Draw, Member, Population
 from llmsr.search.search import make_population, member_of
-from llmsr.search.settings import SearchSettings
 from llmsr.search.totals import score_of
+from llmsr.settings import SearchSettings
 
 MAX_BODY = 400  # characters of an equation in the pool; longer ones leave the model no room
 SEEDS_FILE = "memory_seeds.json"

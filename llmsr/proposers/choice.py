@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 
-from llmsr.config import check_not_negative, check_positive
 from llmsr.errors import UserError
 from llmsr.proposers.known_names import EMBEDDED, KnownNames, knows_few_names
-from llmsr.proposers.proposer import PROPOSERS, Proposer, ProposerConfig
+from llmsr.proposers.proposer import Proposer
+from llmsr.settings import ProposerConfig
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ def chosen_proposer(config: ProposerConfig) -> str:
 
 def make_proposer(config: ProposerConfig) -> Proposer:
     """The proposer that the configuration asks for, ready to use; UserError if it cannot be had."""
-    _check(config)
     name = chosen_proposer(config)
     if name == "replay":
         from llmsr.proposers.replay import Replay
@@ -72,20 +71,3 @@ def _needed(value: str | None, proposer: str, flag: str) -> str:
     if not value:
         raise UserError(f"--proposer {proposer} needs {flag}")
     return value
-
-
-def _check(config: ProposerConfig) -> None:
-    if config.proposer not in PROPOSERS:
-        raise UserError(f"unknown proposer {config.proposer!r}: choose one of {', '.join(PROPOSERS)}")
-    if not 0 < config.gpu_memory_utilization <= 1:
-        raise UserError(
-            f"--gpu_memory_utilization must be above 0 and at most 1, it is {config.gpu_memory_utilization}"
-        )
-    for flag in ("temperature", "retries"):
-        check_not_negative(f"--{flag}", getattr(config, flag))
-    if not 0 < config.top_p <= 1:
-        raise UserError(f"--top_p must lie above 0 and not above 1, it is {config.top_p}")
-    for flag in ("max_tokens", "timeout"):
-        check_positive(f"--{flag}", getattr(config, flag))
-    if config.parallel_prompts is not None and config.parallel_prompts < 1:
-        raise UserError(f"--parallel_prompts must be at least 1, it is {config.parallel_prompts}")

@@ -12,8 +12,9 @@ from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.prompt import Prompt, cut_at_stops
-from llmsr.proposers.proposer import Completion, ProposerConfig, estimated_tokens, scrubbed
+from llmsr.proposers.proposer import Completion, estimated_tokens, scrubbed
 from llmsr.proposers.retry import Transient, retry_after_seconds, with_retries
+from llmsr.settings import ProposerConfig
 
 
 class LocalEngine:

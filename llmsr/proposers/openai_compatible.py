@@ -18,8 +18,9 @@ from llmsr.errors import UserError
 from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.proposers.openai_answers import choice_text, error_message, error_text, token_counts
-from llmsr.proposers.proposer import Completion, ProposerConfig, scrubbed
+from llmsr.proposers.proposer import Completion, scrubbed
 from llmsr.proposers.retry import Transient, retry_after_seconds, with_retries
+from llmsr.settings import ProposerConfig
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from llmsr.config import option
 from llmsr.prompt import Prompt
-
-PROPOSERS = ("auto", "skeleton-lm", "grammar", "openai", "transformers", "vllm", "local-engine", "replay")
 
 
 @dataclass(frozen=True)
@@ -68,47 +65,6 @@ class BatchProposer(Proposer, Protocol):
     def propose_many(
         self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]
     ) -> list[list[Completion]]: ...
-
-
-@dataclass(frozen=True)
-class ProposerConfig:
-    """Where completions come from."""
-
-    proposer: str = option(
-        "auto",
-        "source of completions; auto: replay with --replay_path, openai with --use_api or --api_base, "
-        "local-engine with --port, transformers with --model_path, otherwise the embedded skeleton-lm",
-        choices=PROPOSERS,
-    )
-    use_api: bool = option(False, "ask a hosted model (proposer openai)")
-    model_path: str | None = option(None, "model as a hub id or a local directory (transformers, vllm)")
-    api_base: str | None = option(
-        None, "URL of an OpenAI-compatible server, for example http://127.0.0.1:8000/v1"
-    )
-    api_model: str | None = option(None, "model name to ask the server for; not needed if it serves just one")
-    api_mode: str = option(
-        "auto",
-        "how to ask: chat, completion (the bare prompt), or auto, which is chat where the model has a chat "
-        "template",
-        choices=("auto", "chat", "completion"),
-    )
-    port: int | None = option(None, "port of LLM-SR's local engine at 127.0.0.1")
-    replay_path: str | None = option(None, 'JSONL file of completions to replay, lines {"completion": ...}')
-    temperature: float = option(1.0, "sampling temperature; 0 is greedy")
-    top_p: float = option(0.98, "share of probability that is sampled from, 0 to 1")
-    max_tokens: int = option(512, "tokens per completion at most")
-    timeout: float = option(120.0, "seconds to wait for an answer of a server")
-    retries: int = option(5, "times that a failed request is sent again before its prompt counts as failed")
-    parallel_prompts: int | None = option(
-        None, "prompts in flight at once; default 8 for servers, 1 in this process"
-    )
-    device: str = option("auto", "where a local model runs: auto, cpu, cuda, cuda:1, mps")
-    dtype: str = option("auto", "numbers of a local model: auto, float32, bfloat16, float16")
-    gpu_memory_utilization: float = option(0.9, "share of a GPU's memory that a started vllm may take")
-    vllm_args: str = option("", 'more arguments for `vllm serve`, for example "--max-model-len 4096"')
-    trust_remote_code: bool = option(
-        False, "run Python code that comes with a model; only for models you trust"
-    )
 
 
 def estimated_tokens(text: str) -> int:

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from llmsr.errors import UserError
 from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
-from llmsr.proposers.proposer import Completion, ProposerConfig, ProposerFailure, scrubbed
+from llmsr.proposers.proposer import Completion, ProposerFailure, scrubbed
+from llmsr.settings import ProposerConfig
 
 BATCH_PROMPTS = 8
 HUB_SECONDS = 5.0

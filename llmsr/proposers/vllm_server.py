@@ -25,7 +25,8 @@ from llmsr.errors import UserError
 from llmsr.prompt import Prompt
 from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.proposers.openai_compatible import OpenAICompatible
-from llmsr.proposers.proposer import Completion, ProposerConfig, scrubbed
+from llmsr.proposers.proposer import Completion, scrubbed
+from llmsr.settings import ProposerConfig
 
 START_SECONDS = 900.0  # a large model is read from disk and compiled for before it answers
 STOP_SECONDS = 20.0

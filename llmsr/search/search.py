@@ -39,8 +39,8 @@ from llmsr.search.population import (
 )
 from llmsr.search.puct import Puct
 from llmsr.search.refining import Refining
-from llmsr.search.settings import SearchSettings
 from llmsr.search.totals import Totals
+from llmsr.settings import SearchSettings
 
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
 RECENT_REFUSALS = 40

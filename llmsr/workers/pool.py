@@ -22,13 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from llmsr.errors import UserError
 from llmsr.workers.base import END_SECONDS, START_SECONDS, Pool, Setup, Task, Worker, WorkerFailure
 
 TRANSFER_SECONDS = 60.0  # without a byte moving between the processes, while one is being sent a message
 SECRET = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
 """Names of environment variables that a fit has no use for."""
-MAX_WORKERS = 1024
 LONGEST_WAIT = 2_000_000.0  # seconds; poll counts milliseconds in 32 bits
 
 
@@ -44,18 +42,6 @@ def single_thread_environment() -> dict[str, str]:
     paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     return environment
-
-
-def parse_workers(text: int | str) -> int | str:
-    """The number of processes that `--workers` asks for (0: one per core), or "ray"; else a UserError."""
-    told = str(text).strip().lower()
-    if told == "ray":
-        return told
-    if not (told.isascii() and told.isdigit() and int(told) <= MAX_WORKERS):
-        raise UserError(
-            f"--workers must be a number from 0 (one per core) to {MAX_WORKERS}, or ray; got {text!r}"
-        )
-    return int(told)
 
 
 class WorkerPool(Pool):

@@ -28,9 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.memory import build_pool
 from llmsr.problem.loading import Problem, load_problem
-from llmsr.prompt import Chat, Prompt, PromptSettings, cut_at_stops, make_prompt, version_bodies
+from llmsr.prompt import Chat, Prompt, cut_at_stops, make_prompt, version_bodies
 from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.search.population import Member
+from llmsr.settings import PromptSettings
 
 POOL = 40
 
@@ -93,10 +94,10 @@ def by_vllm(model: str) -> tuple[Draw, ChatTemplate]:
 def by_transformers(model: str) -> tuple[Draw, ChatTemplate]:
     """Answers of a model in this process, on a CPU."""
     from llmsr.proposers.chat_template import end_tokens, stop_test
-    from llmsr.proposers.proposer import ProposerConfig
     from llmsr.proposers.sampling import Prompt as Tokens
     from llmsr.proposers.sampling import Sampler
     from llmsr.proposers.transformers_model import load_model
+    from llmsr.settings import ProposerConfig
 
     tokenizer, loaded = load_model(ProposerConfig(device="cpu"), model)
     template = ChatTemplate(tokenizer)

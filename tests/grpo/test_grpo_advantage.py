@@ -8,15 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsr.grpo.advantage import (
-    ADVANTAGES,
-    FEWEST_VALID,
-    HIGHEST_WEIGHT,
-    batch_advantages,
-    entropic,
-    group_advantages,
-)
+from llmsr.grpo.advantage import FEWEST_VALID, HIGHEST_WEIGHT, batch_advantages, entropic, group_advantages
 from llmsr.reward import FAILURES, LOWEST
+from llmsr.settings import ADVANTAGES
 
 GROUP = np.array([0.1, 0.2, 0.25, 0.3, 0.9, -0.8])
 

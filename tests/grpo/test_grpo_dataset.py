@@ -12,9 +12,9 @@ from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
 from llmsr.grpo.memory import build_pool, memory_seeds
 from llmsr.problem.loading import load_problem
-from llmsr.prompt import INSTRUCTION, PromptSettings
+from llmsr.prompt import INSTRUCTION
 from llmsr.search.search import make_population
-from llmsr.search.settings import SearchSettings
+from llmsr.settings import PromptSettings, SearchSettings
 
 N_TRAIN, N_VALIDATION = 40, 8
 BARE = PromptForm(chat=False)

@@ -97,7 +97,7 @@ def test_what_was_trained_from_the_embedded_model_is_known_by_its_vocabulary(tmp
 
 def test_a_checkpoint_of_the_embedded_model_is_asked_like_it(tmp_path):
     from llmsr.proposers.choice import make_proposer
-    from llmsr.proposers.proposer import ProposerConfig
+    from llmsr.settings import ProposerConfig
 
     folder = shutil.copytree(EMBEDDED, tmp_path / "final")
     proposer = make_proposer(ProposerConfig(model_path=str(folder), device="cpu"))

@@ -15,10 +15,11 @@ from llmsr.prompt import STOPS, Chat, Prompt, cut_at_stops, preface_end
 from llmsr.proposers import sampling
 from llmsr.proposers.chat_template import ChatTemplate, stop_test
 from llmsr.proposers.choice import make_proposer
-from llmsr.proposers.proposer import ProposerConfig, ProposerFailure
+from llmsr.proposers.proposer import ProposerFailure
 from llmsr.proposers.sampling import Sampler
 from llmsr.proposers.shared_prefix import ARCHITECTURES, SharedPrefixCache, serves
 from llmsr.proposers.transformers_model import TransformersModel
+from llmsr.settings import ProposerConfig
 
 VOCABULARY = 260
 END = 256

@@ -20,12 +20,8 @@ from fake_server import BODY, MODEL, FakeServer
 from llmsr.errors import UserError
 from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.choice import chosen_proposer, make_proposer
-from llmsr.proposers.proposer import (
-    Completion,
-    ProposerConfig,
-    ProposerFailure,
-    scrubbed,
-)
+from llmsr.proposers.proposer import Completion, ProposerFailure, scrubbed
+from llmsr.settings import ProposerConfig
 
 KEY = "sk-verysecret0123456789"
 
@@ -689,7 +685,7 @@ def test_vllm_ends_when_its_parent_is_killed(vllm, tmp_path):
     code = textwrap.dedent("""
         import os, time
         from llmsr.proposers.choice import make_proposer
-        from llmsr.proposers.proposer import ProposerConfig
+        from llmsr.settings import ProposerConfig
         proposer = make_proposer(ProposerConfig(proposer="vllm", model_path="some/model"))
         print(proposer._process.pid, flush=True)
         time.sleep(600)

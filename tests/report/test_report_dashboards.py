@@ -13,8 +13,8 @@ from llmsr.errors import UserError
 from llmsr.report.display import Dashboards, figures
 from llmsr.report.front import NMSE_FLOOR
 from llmsr.sample import Evaluation, Sample
-from llmsr.search.settings import read_dashboards
 from llmsr.search.totals import Totals
+from llmsr.settings import RunSettings
 
 
 def search(tmp_path, *flags):
@@ -42,10 +42,10 @@ def test_figures_are_of_the_sample_the_best_and_all():
 
 
 def test_lists_of_names_are_read_and_checked():
-    assert read_dashboards("none") == read_dashboards("") == ()
-    assert read_dashboards("wandb, tensorboard,wandb") == ("wandb", "tensorboard")
+    assert RunSettings(logger="none").dashboards == RunSettings(logger="").dashboards == ()
+    assert RunSettings(logger="wandb, tensorboard,wandb").dashboards == ("wandb", "tensorboard")
     with pytest.raises(UserError, match="not 'tensorbord'"):
-        read_dashboards("tensorbord")
+        RunSettings(logger="tensorbord")
 
 
 @pytest.mark.parametrize(("name", "package"), [("tensorboard", "tensorboard"), ("wandb", "wandb")])

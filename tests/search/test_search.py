@@ -24,8 +24,8 @@ from llmsr.sample import is_llm_sample
 from llmsr.search.islands import Islands
 from llmsr.search.population import BestOfN, Member, SequentialBestOfN
 from llmsr.search.search import Search
-from llmsr.search.settings import SearchSettings
 from llmsr.search.totals import SearchArchive
+from llmsr.settings import SearchSettings
 
 ROOT = Path(__file__).parents[2]
 

@@ -26,7 +26,7 @@ from llmsr.proposers.replay import Replay  # noqa: E402
 from llmsr.run_directory import RunLock, without_secrets  # noqa: E402
 from llmsr.sample import is_llm_sample  # noqa: E402
 from llmsr.search.search import Search  # noqa: E402
-from llmsr.search.settings import SearchSettings  # noqa: E402
+from llmsr.settings import SearchSettings  # noqa: E402
 
 BUDGET = 40
 

@@ -5,11 +5,11 @@ import builtins
 import pytest
 
 from llmsr.cli.score import ScoreSettings
+from llmsr.config import parse_workers
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
-from llmsr.search.settings import RunSettings
-from llmsr.workers.pool import parse_workers
+from llmsr.settings import RunSettings
 
 
 @pytest.mark.parametrize(("text", "found"), [("0", 0), ("2", 2), (3, 3), ("ray", "ray"), (" RAY ", "ray")])

@@ -230,8 +230,8 @@ class LocalTrainer:
 
     def _base(self) -> tuple[Any, Any]:
         """The tokenizer and the model that training begins from."""
-        from llmsr.proposers.proposer import ProposerConfig
         from llmsr.proposers.transformers_model import load_model
+        from llmsr.settings import ProposerConfig
 
         config = self.plan.config
         # a GPU computes in bfloat16, see `TrainedWeights`; CPUs are as quick in float32
