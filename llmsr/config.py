@@ -54,21 +54,14 @@ def flags_of(*classes: type) -> set[str]:
     return {f"--{item.name}" for cls in classes for item in fields(cls)}
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    choices: Iterable[Any] = (),
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-) -> Any:
+def option(default: Any, help: str, *, choices: Iterable[Any] = (), **more: Any) -> Any:
     """A dataclass field with a default, a help text with its unit, and the values that it may take.
 
-    `Checked` refuses numbers that are not `above` one, below the `least` or beyond the `most`, nan and inf.
+    `above`, `least` and `most` are the bounds of a number, see `Checked`. MISSING as default makes a flag
+    that must be given; `metavar` stands for its value, a `switch` takes none, `many` takes several, and
+    what is `positional` is no flag but an argument in its place.
     """
-    bounds = {"above": above, "least": least, "most": most}
-    return field(default=default, metadata={"help": help, "choices": tuple(choices), **bounds})
+    return field(default=default, metadata={"help": help, "choices": tuple(choices), **more})
 
 
 @dataclass(frozen=True)
@@ -152,26 +145,34 @@ def _value_type(hint: Any) -> type:
 
 
 def add_options(parser: argparse.ArgumentParser, *classes: type) -> None:
-    """Add one flag per field; flags that are not given stay out of the parsed namespace."""
+    """Add one flag or argument per field; those that are not given stay out of the parsed namespace."""
     for cls in classes:
         hints = typing.get_type_hints(cls)
         group = parser.add_argument_group((cls.__doc__ or cls.__name__).splitlines()[0].rstrip("."))
         for item in fields(cls):
-            kind = _value_type(hints[item.name])
-            default = "" if item.default in (None, MISSING) else f" (default: {item.default})"
+            told, kind = item.metadata, _value_type(hints[item.name])
+            bare = item.default in (None, MISSING, "") or told.get("many") or told.get("switch")
             keywords: dict[str, Any] = {
-                "dest": item.name,
                 "default": argparse.SUPPRESS,
-                "help": (item.metadata.get("help", "") + default).replace("%", "%%"),
-                "metavar": kind.__name__.upper(),
+                "help": (told["help"] + ("" if bare else f" (default: {item.default})")).replace("%", "%%"),
             }
+            if told.get("switch"):
+                group.add_argument(f"--{item.name}", action="store_true", **keywords)
+                continue
+            choices = told.get("choices")
+            named = "{" + ",".join(map(str, choices)) + "}" if choices else kind.__name__.upper()
+            keywords |= {"metavar": told.get("metavar") or named, "type": kind}
             if kind is bool:
                 keywords |= {"type": parse_bool, "nargs": "?", "const": True}
-            else:
-                keywords |= {"type": kind}
-            if item.metadata.get("choices"):
-                keywords["metavar"] = "{" + ",".join(map(str, item.metadata["choices"])) + "}"
-            group.add_argument(f"--{item.name}", **keywords)
+            needed, many = item.default is MISSING, told.get("many")
+            if many:
+                keywords["nargs"] = "+"
+            if not told.get("positional"):
+                group.add_argument(f"--{item.name}", required=needed, **keywords)
+                continue
+            if not needed:
+                keywords["nargs"] = "*" if many else "?"
+            group.add_argument(item.name, **keywords)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -193,6 +194,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def _convert(cls: type, name: str, hint: Any, value: Any, choices: tuple | None, source: str) -> Any:
     kind = _value_type(hint)
+    if isinstance(value, list):
+        return tuple(value)
     if value is None:
         if type(None) not in typing.get_args(hint):
             raise UserError(f"{source}{name} has no value; give it one or leave it out")

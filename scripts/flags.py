@@ -6,14 +6,13 @@ python scripts/flags.py > docs/flags.md
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from llmsr.cli import VERBS
+from llmsr.cli import VERBS, command
 
 HEAD = """# Flags
 
@@ -25,8 +24,8 @@ and alone means `true`.
 
 
 OF_BENCHMARK = (
-    ("make", "write the data of classic equations", "llmsr.cli.benchmark", "make_parser"),
-    ("measure", "measure one finished cell anew", "llmsr.cli.benchmark", "measure_parser"),
+    ("make", "write the data of classic equations", "llmsr.cli.benchmark:MAKE"),
+    ("measure", "measure one finished cell anew", "llmsr.cli.benchmark:MEASURE"),
 )
 
 
@@ -45,9 +44,9 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _section(command: str, about: str, module: str, maker: str = "parser") -> str:
-    parser = getattr(importlib.import_module(module), maker)()
-    lines = [f"## `{command}`", "", f"{about[0].upper()}{about[1:]}.", ""]
+def _section(words: str, about: str, place: str) -> str:
+    parser = command(place).parser()
+    lines = [f"## `{words}`", "", f"{about[0].upper()}{about[1:]}.", ""]
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if a.help is not argparse.SUPPRESS and a.dest != "help"]
         if not actions:

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from llmsr.config import parse_bool
 from llmsr.errors import UserError
@@ -25,20 +25,27 @@ from llmsr.files import output_fault, silence
 # what a disk or a standard output says that takes no more
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-# verb: (module with `main(argv) -> int`, one line of help)
+# verb: (what has its `parser` and `main`: a module, or an object in one; one line of help)
 VERBS = {
     "run": ("llmsr.cli.run", "search for equations (also: python main.py)"),
     "train": ("llmsr.cli.train", "train the model by GRPO (also: python main.py --use_rl)"),
-    "new": ("llmsr.cli.new", "make a problem from your own CSV file"),
-    "score": ("llmsr.cli.score", "fit and score given function bodies, one JSON line each"),
-    "show": ("llmsr.cli.show", "print the front and the best equation of a run"),
-    "report": ("llmsr.cli.report", "write a run's report.html and equation files anew"),
-    "runs": ("llmsr.cli.runs", "a table over all runs below a directory"),
-    "compare": ("llmsr.cli.compare", "figures and curves of several runs"),
+    "new": ("llmsr.cli.new:NEW", "make a problem from your own CSV file"),
+    "score": ("llmsr.cli.score:SCORE", "fit and score given function bodies, one JSON line each"),
+    "show": ("llmsr.cli.runs:SHOW", "print the front and the best equation of a run"),
+    "report": ("llmsr.cli.runs:REPORT", "write a run's report.html and equation files anew"),
+    "runs": ("llmsr.cli.runs:RUNS", "a table over all runs below a directory"),
+    "compare": ("llmsr.cli.runs:COMPARE", "figures and curves of several runs"),
     "benchmark": ("llmsr.cli.benchmark", "arms x problems x seeds: runs, tables, figures"),
-    "prompt": ("llmsr.cli.prompt", "print the prompt that a search or a training sends"),
-    "predict": ("llmsr.cli.predict", "what a run's equation says for the rows of a CSV file"),
+    "prompt": ("llmsr.cli.prompt:PROMPT", "print the prompt that a search or a training sends"),
+    "predict": ("llmsr.cli.predict:PREDICT", "what a run's equation says for the rows of a CSV file"),
 }
+
+
+def command(name: str) -> Any:
+    """What has the `parser` and the `main` of a verb, from its entry in VERBS."""
+    module, _, verb = name.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, verb) if verb else found
 
 
 def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
@@ -62,7 +69,7 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
         if asks_for_verbs:
             print(_overview(), flush=True)
             return 0
-        code = importlib.import_module(VERBS[verb][0]).main(arguments)
+        code = command(VERBS[verb][0]).main(arguments)
         sys.stdout.flush()  # here, where a standard output that takes no more is told
         return code
     except UserError as error:

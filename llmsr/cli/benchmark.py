@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
+from llmsr.benchmark.problems import FOLDER, bench, provide
 from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
 from llmsr.benchmark.tables import estimate_text, summary_markdown, write_pages
-from llmsr.config import Parser
+from llmsr.cli.shared import Verb
+from llmsr.config import Checked, Parser, option
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.run_directory import RunLock
@@ -31,14 +33,25 @@ after 3000 seconds and goes on when it is repeated, the fourth writes tables and
 fifth makes the data of a classic equation. docs/benchmark.md says what is measured and how."""
 
 
-def main(argv: Sequence[str]) -> int:
-    words = list(argv)
-    verbs = {"measure": _measure, "make": _make}
-    if words and words[0] in verbs:
-        return verbs[words[0]](words[1:])
-    given = parser().parse_args(words)
-    if given.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, it is {given.jobs}")
+@dataclass(frozen=True)
+class BenchmarkChoice(Checked):
+    """what to run"""
+
+    config: str = option(MISSING, "arms, problems, seeds, budget", metavar="FILE")
+    output_dir: str = option("logs/benchmark", "where runs, tables and pages go", metavar="DIR")
+    only: tuple[str, ...] = option(
+        ("*",), "runs to make now, such as '*/llmsr/seed[34]'", metavar="NAME", many=True
+    )
+    jobs: int = option(1, "runs side by side", least=1)
+    seconds: float | None = option(None, "after these, nothing begins and runs are interrupted")
+    retry_failed: bool = option(False, "go on with failed runs too", switch=True)
+    dry_run: bool = option(False, "show the matrix and an estimate, and stop", switch=True)
+    report: bool = option(False, "write tables and pages of what is there, and stop", switch=True)
+    json: bool = option(False, "print the results as JSON", switch=True)
+
+
+def benchmark(given: BenchmarkChoice) -> int:
+    """Run what is not finished of a benchmark, and say what it comes to."""
     plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
     cells = plan.named(given.only)
     if given.dry_run:
@@ -51,34 +64,7 @@ def main(argv: Sequence[str]) -> int:
     return _report(plan, output, given.json, complete)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of this verb's flags."""
-    parser = Parser(
-        prog="llmsr benchmark", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", required=True, help="arms, problems, seeds, budget")
-    parser.add_argument(
-        "--output_dir", metavar="DIR", default="logs/benchmark", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only",
-        metavar="NAME",
-        nargs="+",
-        default=["*"],
-        help="runs to make now, such as '*/llmsr/seed[34]'",
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
-    parser.add_argument("--seconds", type=float, help="after these, nothing begins and runs are interrupted")
-    parser.add_argument("--retry_failed", action="store_true", help="go on with failed runs too")
-    parser.add_argument("--dry_run", action="store_true", help="show the matrix and an estimate, and stop")
-    parser.add_argument(
-        "--report", action="store_true", help="write tables and pages of what is there, and stop"
-    )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    return parser
-
-
-def _run(plan: Plan, cells: Sequence[Cell], output: Path, given: argparse.Namespace) -> bool:
+def _run(plan: Plan, cells: Sequence[Cell], output: Path, given: BenchmarkChoice) -> bool:
     write_file(output / "benchmark.yaml", Path(given.config).read_text(encoding="utf-8"))
     runner = Runner(cells, output, plan.keep, given.jobs, given.seconds, given.retry_failed)
     try:
@@ -104,24 +90,39 @@ def _report(plan: Plan, output: Path, as_json: bool, complete: bool) -> int:
     return 0 if results.runs else 1
 
 
-def _measure(words: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class Measured:
+    """which run"""
+
+    directory: str = option(
+        MISSING, "such as DIR/cells/oscillator1/islands/seed0", metavar="CELL", positional=True
+    )
+
+
+def measure_cell(given: Measured) -> int:
+    """Measure a finished run anew."""
     from llmsr.benchmark.measures import measure
 
-    print(json.dumps(measure(Path(measure_parser().parse_args(words).directory)), indent=1))
+    print(json.dumps(measure(Path(given.directory)), indent=1))
     return 0
 
 
-def measure_parser() -> argparse.ArgumentParser:
-    """The parser of `benchmark measure`."""
-    parser = Parser(prog="llmsr benchmark measure", description="Measure one finished cell anew.")
-    parser.add_argument("directory", metavar="CELL", help="such as DIR/cells/oscillator1/islands/seed0")
-    return parser
+@dataclass(frozen=True)
+class Made:
+    """which equations"""
+
+    problems: tuple[str, ...] = option(
+        (),
+        "what to write (default: all, without noise)",
+        metavar=f"{FOLDER}/NAME",
+        positional=True,
+        many=True,
+    )
 
 
-def _make(words: Sequence[str]) -> int:
-    from llmsr.benchmark.problems import FOLDER, bench, provide
-
-    for name in make_parser().parse_args(words).problems or [f"{FOLDER}/{name}" for name in bench()]:
+def make_data(given: Made) -> int:
+    """Write the data of classic equations."""
+    for name in given.problems or [f"{FOLDER}/{name}" for name in bench()]:
         if not name.startswith(f"{FOLDER}/"):
             raise UserError(f"{name} is no classic equation; write {FOLDER}/NAME")
         provide(name)
@@ -129,16 +130,18 @@ def _make(words: Sequence[str]) -> int:
     return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of `benchmark make`."""
-    from llmsr.benchmark.problems import FOLDER, bench
+ABOUT_MAKE = f"""Write data/{FOLDER}/NAME for classic equations, those of specs/{FOLDER}.
+NAME-noise0.05 has noise of 5% of the target's standard deviation on its training rows."""
+MEASURE = Verb("benchmark measure", "Measure one finished cell anew.", (Measured,), measure_cell, "CELL")
+MAKE = Verb("benchmark make", ABOUT_MAKE, (Made,), make_data, f"[{FOLDER}/NAME ...]")
+BENCHMARK = Verb("benchmark", USAGE, (BenchmarkChoice,), benchmark, "--config FILE [--flag value ...]")
 
-    parser = Parser(
-        prog="llmsr benchmark make",
-        description=f"Write data/{FOLDER}/NAME for classic equations: {', '.join(bench())}. "
-        "NAME-noise0.05 has noise of 5% of the target's standard deviation on its training rows.",
-    )
-    parser.add_argument(
-        "problems", metavar=f"{FOLDER}/NAME", nargs="*", help="what to write (default: all, without noise)"
-    )
-    return parser
+
+def parser() -> Parser:
+    """The flags of `benchmark`."""
+    return BENCHMARK.parser()
+
+
+def main(argv: Sequence[str]) -> int:
+    verb = {"measure": MEASURE, "make": MAKE}.get(argv[0] if argv else "")
+    return verb.main(argv[1:]) if verb else BENCHMARK.main(argv)

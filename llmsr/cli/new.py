@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from llmsr.cli.shared import print_json
-from llmsr.config import Parser, add_options, option, read_yaml, resolve
+from llmsr.cli.shared import Verb, print_json
+from llmsr.config import listed, option, read_yaml
 from llmsr.errors import UserError
 from llmsr.problem.new_problem import Made, NewProblem, make_problem
 
@@ -52,17 +50,8 @@ class NewSettings:
     json: bool = option(False, "print what was made as JSON")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of `new`."""
-    parser = Parser(
-        prog="llmsr new", description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, NewSettings)
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    (given,) = resolve(NewSettings, given=vars(parser().parse_args(argv)))
+def new(given: NewSettings) -> int:
+    """Make the problem and say what was made."""
     made = make_problem(_asked(given))
     if given.json:
         print_json(_described(made))
@@ -81,16 +70,12 @@ def _asked(given: NewSettings) -> NewProblem:
         **same
         | {
             "description": given.description or told,
-            "inputs": _listed(given.inputs),
-            "ignore": _listed(given.ignore),
+            "inputs": listed(given.inputs),
+            "ignore": listed(given.ignore),
             "units": units | _pairs(given.units, "--units"),
             "meanings": meanings | _pairs(given.meanings, "--meanings"),
         }
     )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _pairs(text: str, flag: str) -> dict[str, str]:
@@ -156,3 +141,6 @@ def _told(made: Made, given: NewSettings) -> str:
     if given.spec_dir != "specs":
         command += f" --spec_path {shlex.quote(str(made.spec_path))}"
     return "\n".join([*lines, f"next: {command}"])
+
+
+NEW = Verb("new", EXAMPLE, (NewSettings,), new)

@@ -7,16 +7,17 @@ import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from llmsr.cli.shared import whole_output
-from llmsr.config import Parser
+from llmsr.cli.shared import Verb, whole_output
+from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.problem.column_names import position_of
-from llmsr.problem.table import is_number, separator_of
+from llmsr.problem.table import is_number, opened, separator_of
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
 from llmsr.report.runs import read_run
@@ -26,29 +27,19 @@ BLOCK_ROWS = 50_000  # that are in memory at once
 Line = tuple[int, list[str]]  # the number of a line in its file, and its cells
 
 
-def parser() -> Parser:
-    """The flags of `predict`."""
-    parser = Parser(
-        prog="llmsr predict",
-        description="Add the equation's prediction to the rows of a CSV file; columns are matched by name, "
-        "or by order where no name matches.",
-    )
-    parser.add_argument("directory", metavar="DIR", help="the run's directory")
-    parser.add_argument(
-        "--csv", metavar="FILE", required=True, help="rows to predict for; input columns are enough"
-    )
-    parser.add_argument(
-        "--output", metavar="FILE", default="-", help="where to write (default: standard output)"
-    )
-    parser.add_argument(
-        "--select", choices=tuple(RULES), default="best", help="which equation of the front (default: best)"
-    )
-    parser.add_argument("--problem", metavar="NAME", help="which problem, where the run has several")
-    return parser
+@dataclass(frozen=True)
+class PredictSettings:
+    """which equation, and of what"""
+
+    directory: str = option(MISSING, "the run's directory", metavar="DIR", positional=True)
+    csv: str = option(MISSING, "rows to predict for; input columns are enough", metavar="FILE")
+    output: str = option("-", "where to write; - is standard output", metavar="FILE")
+    select: str = option("best", "which equation of the front", choices=RULES)
+    problem: str | None = option(None, "which problem, where the run has several", metavar="NAME")
 
 
-def main(argv: Sequence[str]) -> int:
-    given = parser().parse_args(argv)
+def predict(given: PredictSettings) -> int:
+    """Write the rows with the equation's prediction behind them."""
     runs = {run.problem_name: run for run in read_run(given.directory)}
     if given.problem is None and len(runs) > 1:
         raise UserError(
@@ -56,8 +47,8 @@ def main(argv: Sequence[str]) -> int:
         )
     if given.problem is not None and given.problem not in runs:
         raise UserError(f"{given.directory} has no problem {given.problem!r}; it has {', '.join(runs)}")
-    outputs = runs[given.problem or next(iter(runs))].outputs(rule=given.select)
-    equation = outputs.picked_front().pick
+    run = runs[given.problem or next(iter(runs))]
+    equation = run.outputs(rule=given.select).picked_front().pick
     if equation is None:
         raise UserError(f"{given.directory} has no valid equation yet; let the run go on")
     with whole_output(given.output) as output:
@@ -66,6 +57,16 @@ def main(argv: Sequence[str]) -> int:
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
     return 0
+
+
+PREDICT = Verb(
+    "predict",
+    "Add the equation's prediction to the rows of a CSV file; columns are matched by name, or by order\n"
+    "where no name matches.",
+    (PredictSettings,),
+    predict,
+    "DIR --csv FILE [--flag value ...]",
+)
 
 
 def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[int, int]:
@@ -115,25 +116,16 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
 
 def _lines(path: Path) -> Iterator[Line]:
     """The separator, as a line of its own, then all lines that are not empty; `UserError` as they come."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head: list[str] = []
-            while not head or head[-1].isspace():
-                head.append(file.readline())
-            separator = separator_of(head[-1])
-            yield 0, [separator]
-            reader = csv.reader(itertools.chain(head, file), delimiter=separator)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save the table as CSV in UTF-8.") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: no valid CSV ({error}).") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    with opened(path, newline="") as file:
+        head: list[str] = []
+        while not head or head[-1].isspace():
+            head.append(file.readline())
+        separator = separator_of(head[-1])
+        yield 0, [separator]
+        reader = csv.reader(itertools.chain(head, file), delimiter=separator)
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
 
 
 def _positions(header: Sequence[str], columns: Sequence[str], path: Path) -> list[int]:

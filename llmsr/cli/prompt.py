@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llmsr.archive import read_archive
-from llmsr.config import Parser, add_options, option, resolve
+from llmsr.cli.shared import Verb
+from llmsr.config import option
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.prompt import Chat, Prompt, make_prompt
@@ -48,24 +47,12 @@ class PromptChoice(ProblemSettings):
     json: bool = option(False, "print messages, begun text and stops as JSON")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of `prompt`."""
-    parser = Parser(
-        prog="llmsr prompt",
-        usage="python -m llmsr prompt [--flag value ...]",
-        description=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, PromptChoice, PromptSettings)
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    choice, settings = resolve(PromptChoice, PromptSettings, given=vars(parser().parse_args(argv)))
+def prompt(choice: PromptChoice, settings: PromptSettings) -> int:
+    """Print the prompt as its model reads it."""
     problem = load_problem(choice.problem_name, choice.spec_path, choice.data_dir)
     members = _shown(problem, choice.log_path)
-    prompt = make_prompt(problem, [member.version() for member in members], settings)
-    chat, text, tokens = _as_read(prompt, choice)
+    made = make_prompt(problem, [member.version() for member in members], settings)
+    chat, text, tokens = _as_read(made, choice)
     print(json.dumps(asdict(chat), indent=2) if choice.json else text)
     if not choice.json:
         counted = "" if tokens is None else f"{tokens} tokens; "
@@ -102,3 +89,6 @@ def _as_read(prompt: Prompt, choice: PromptChoice) -> tuple[Chat, str, int | Non
     template = ChatTemplate(tokenizer, {"auto": "auto", "chat": "model", "text": "plain"}[choice.form])
     chat = template.fitting(prompt.form(not template.plain))
     return chat, template.text(chat), template.count(chat)
+
+
+PROMPT = Verb("prompt", EXAMPLES, (PromptChoice, PromptSettings), prompt)

@@ -50,23 +50,9 @@ EXAMPLES = """examples:
   python main.py --use_rl --problem_name oscillator1         train the model instead (see --use_rl --help)
 """
 
-# what may differ where a run is resumed
-FREE_ON_RESUME = frozenset(
-    {
-        "budget",
-        "api_base",
-        "port",
-        "workers",
-        "resume",
-        "log_path",
-        "json",
-        "device",
-        "gpu_memory_utilization",
-        "timeout",
-        "retries",
-        "logger",
-    }
-)
+# what may differ where a run is resumed: how long it goes on, where it is and what it runs on
+FREE_ON_RESUME = {"budget", "api_base", "port", "workers", "resume", "log_path", "json", "device",
+                  "gpu_memory_utilization", "timeout", "retries", "logger"}  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     with RunLock(run_dir):
         settings = without_secrets(as_mapping(run, search, proposer))
         earlier = _earlier_samples(settings, run.resume, run_dir, problem)
-        result, interrupted = _search(run, search, proposer, run_dir, problem, earlier)
+        result, interrupted = _search(run, search, proposer, settings, run_dir, problem, earlier)
     _print(json.dumps(result, indent=2) if run.json else format_result(result), run_dir)
     with contextlib.suppress(OSError):
         print(f"everything is in {run_dir}", file=sys.stderr)
@@ -89,6 +75,7 @@ def _search(
     run: RunSettings,
     search: SearchSettings,
     proposer_config: ProposerConfig,
+    settings: dict[str, Any],
     run_dir: Path,
     problem: Problem,
     earlier: list[Sample],
@@ -99,7 +86,6 @@ def _search(
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
         archive = stack.enter_context(SearchArchive(run_dir))
-        settings = without_secrets(as_mapping(run, search, proposer_config))
         outputs = Outputs(run_dir, problem, settings)
         observers: list[Any] = [stack.enter_context(SearchProgress(search.budget)), outputs]
         if dashboards := run.dashboards:

@@ -1,40 +1,79 @@
-"""`python -m llmsr runs DIR`: a table over all runs below a directory."""
+"""The verbs about runs: `show`, `report`, `runs` and `compare`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+from pathlib import Path
 
-from llmsr.cli.shared import print_json
-from llmsr.config import Parser
-from llmsr.report.comparison import format_runs, runs_table
-from llmsr.report.display import line_width
+from llmsr.cli.shared import Verb, print_json
+from llmsr.config import Checked, option
+from llmsr.files import write_file
+from llmsr.report.comparison import as_table, compare, comparison_page, format_runs, runs_table
+from llmsr.report.display import format_result, line_width
+from llmsr.report.front import RULES
 from llmsr.report.markup import plain
+from llmsr.report.runs import Outputs, read_run, write_run
+
+SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
+OF_RUNS = """A table over all runs below DIR, one line per run and problem: settings in which they
+differ, costs, and errors, size and equation of the one that `show` picks."""
 
 
-def parser() -> Parser:
-    """The flags of `runs`."""
-    parser = Parser(
-        prog="llmsr runs",
-        description="A table over all runs below DIR, one line per run and problem: settings in which they "
-        "differ, costs, and errors, size and equation of the one that `show` picks.",
+@dataclass(frozen=True)
+class ShownSettings(Checked):
+    """what is picked and printed"""
+
+    directory: str = option(
+        MISSING, "the run's directory (--log_path or --output_dir)", metavar="DIR", positional=True
     )
-    parser.add_argument(
-        "directory", metavar="DIR", nargs="?", default="logs", help="where runs are (default: logs)"
+    select: str = option("best", SELECTION, choices=RULES)
+    within: float = option(
+        0.5, "with --select simplest: how far above the lowest loss, as a share of it", least=0
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--sort",
+    json: bool = option(False, "print JSON")
+
+    def outputs(self) -> list[Outputs]:
+        """What the run found, once per problem."""
+        return [run.outputs(rule=self.select, within=self.within) for run in read_run(self.directory)]
+
+
+def show(shown: ShownSettings) -> int:
+    """Print what `result.json` says; nothing is written."""
+    results = [outputs.result() for outputs in shown.outputs()]
+    if shown.json:
+        print_json(results[0] if len(results) == 1 else results)
+    else:
+        print("\n\n".join(map(format_result, results)))
+    return 0
+
+
+def report(shown: ShownSettings) -> int:
+    """Write the run's files anew from its archive, and print what they say."""
+    whole = write_run(Path(shown.directory), shown.outputs())
+    print(f"written to {shown.directory}: report.html and the equations", file=sys.stderr)
+    if shown.json:
+        print_json(whole)
+    else:
+        print("\n\n".join(map(format_result, whole.get("problems") or [whole])))
+    return 0
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """which runs"""
+
+    directory: str = option("logs", "where runs are", metavar="DIR", positional=True)
+    json: bool = option(False, "print JSON", switch=True)
+    sort: str = option(
+        "run",
+        "order of the lines: any column of --json, such as learning_rate, or train, id, ood for an error",
         metavar="COLUMN",
-        default="run",
-        help="order of the lines: any column of --json, such as learning_rate, or train, id, ood for an "
-        "error (default: run)",
     )
-    return parser
 
 
-def main(argv: Sequence[str]) -> int:
-    given = parser().parse_args(argv)
+def runs(given: TableSettings) -> int:
+    """Print the table of all runs below a directory."""
     table, faults = runs_table(given.directory, given.sort)
     for fault in faults:
         print(f"llmsr: left out: {plain(fault)}", file=sys.stderr)
@@ -43,3 +82,55 @@ def main(argv: Sequence[str]) -> int:
     elif len(table):
         print(format_runs(table, line_width()))
     return 0 if len(table) else 2
+
+
+@dataclass(frozen=True)
+class ComparedSettings:
+    """which runs"""
+
+    directories: tuple[str, ...] = option(
+        MISSING, "directories of runs", metavar="DIR", positional=True, many=True
+    )
+    output: str | None = option(
+        None, "write a page of curves and figures, such as compare.html", metavar="FILE"
+    )
+    json: bool = option(False, "print JSON", switch=True)
+
+
+def compare_runs(given: ComparedSettings) -> int:
+    """Print the figures of runs, and write their page where that is asked for."""
+    compared = compare(given.directories)
+    if given.output:
+        write_file(Path(given.output), comparison_page(compared))
+        print(f"written to {given.output}", file=sys.stderr)
+    table = as_table(compared)
+    if given.json:
+        print_json(table.to_dict("records"))
+    else:
+        print(format_runs(table, line_width()))
+    return 0
+
+
+OF_RUN = "DIR [--flag value ...]"
+SHOW = Verb(
+    "show",
+    "Print the front and the best equation of a run; nothing is written.",
+    (ShownSettings,),
+    show,
+    OF_RUN,
+)
+REPORT = Verb(
+    "report",
+    "Write result.json, equations.csv, best_equation.* and report.html anew.",
+    (ShownSettings,),
+    report,
+    OF_RUN,
+)
+RUNS = Verb("runs", OF_RUNS, (TableSettings,), runs, "[DIR] [--flag value ...]")
+COMPARE = Verb(
+    "compare",
+    "Figures of several runs; with --output also a page with their curves.",
+    (ComparedSettings,),
+    compare_runs,
+    "DIR ... [--flag value ...]",
+)

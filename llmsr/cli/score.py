@@ -6,7 +6,6 @@ failure and a null for the id where that cannot be told. Only blank lines are pa
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -14,13 +13,13 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from llmsr.cli.shared import read_problem
-from llmsr.config import Parser, add_options, option, resolve
+from llmsr.cli.shared import Verb, read_problem
+from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import output_fault, silence
@@ -45,20 +44,8 @@ class ScoreSettings(FitSettings):
     output: str = option("-", "one JSON line per input line; - is standard output")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of `score`."""
-    parser = Parser(
-        prog="llmsr score",
-        usage="python -m llmsr score [--flag value ...]",
-        description=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, ScoreSettings)
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    (settings,) = resolve(ScoreSettings, given=vars(parser().parse_args(argv)))
+def score(settings: ScoreSettings) -> int:
+    """Answer every input line with one of the output."""
     _check_apart(settings)
     problem = read_problem(settings)
     with contextlib.ExitStack() as stack:
@@ -171,3 +158,6 @@ def _opened(path: str, mode: str, standard: IO[str]) -> contextlib.AbstractConte
     except OSError as error:
         verb = "read" if mode == "r" else "write"
         raise UserError(f"cannot {verb} {path}: {error.strerror}") from None
+
+
+SCORE = Verb("score", EXAMPLES, (ScoreSettings,), score)

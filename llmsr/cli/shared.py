@@ -1,4 +1,4 @@
-"""What verbs share: the run and the equation of it that are meant, and where results go."""
+"""What verbs share: how they are described and read, the problem that is meant, and where results go."""
 
 from __future__ import annotations
 
@@ -7,45 +7,44 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
-from llmsr.config import Checked, Parser, add_options, option, resolve
+from llmsr.config import Parser, add_options, resolve
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
 from llmsr.problem.loading import Problem, load_problem
-from llmsr.report.front import RULES
 from llmsr.settings import FitSettings
-
-SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
 
 
 @dataclass(frozen=True)
-class ShownSettings(Checked):
-    """what is picked and printed"""
+class Verb:
+    """A verb of the command line: `run` gets an instance of each of the `settings` and returns the exit code.
 
-    select: str = option("best", SELECTION, choices=RULES)
-    within: float = option(
-        0.5, "with --select simplest: how far above the lowest loss, as a share of it", least=0
-    )
-    json: bool = option(False, "print JSON")
+    `about` is what `--help` says; `usage` follows the verb's name there.
+    """
 
+    name: str
+    about: str
+    settings: tuple[type, ...]
+    run: Callable[..., int]
+    usage: str = "[--flag value ...]"
 
-def run_parser(verb: str, about: str) -> Parser:
-    """The parser of a verb about one run and what is picked of it."""
-    parser = Parser(prog=f"llmsr {verb}", description=about)
-    parser.add_argument("directory", metavar="DIR", help="the run's directory (--log_path or --output_dir)")
-    add_options(parser, ShownSettings)
-    return parser
+    def parser(self) -> Parser:
+        """The flags of the verb."""
+        parser = Parser(
+            prog=f"llmsr {self.name}",
+            usage=f"python -m llmsr {self.name} {self.usage}",
+            description=self.about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_options(parser, *self.settings)
+        return parser
 
-
-def run_and_settings(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[Path, ShownSettings]:
-    """The run's directory and what was asked of it, from the flags of `run_parser`."""
-    values = vars(parser.parse_args(argv))
-    directory = Path(values.pop("directory"))
-    return directory, resolve(ShownSettings, given=values)[0]
+    def main(self, argv: Sequence[str]) -> int:
+        """Run the verb with these words and return its exit code."""
+        return self.run(*resolve(*self.settings, given=vars(self.parser().parse_args(argv))))
 
 
 def read_problem(settings: FitSettings) -> Problem:

@@ -97,7 +97,7 @@ def read_table(path: str | Path) -> tuple[tuple[str, ...], np.ndarray]:
 
 def read_header(path: str | Path) -> tuple[list[str], str]:
     """The column names and the separator of a CSV file; UserError where it has none that can be used."""
-    with _opened(path) as file:
+    with opened(path) as file:
         line = file.readline()
         if not line.strip():
             empty = not file.read().strip()
@@ -148,7 +148,7 @@ def read_raw(
     table = RawTable(Path(path), [Column(names[i]) for i in chosen])
     generator = np.random.default_rng(seed)
     samples: dict[str, _Sample] = {}
-    with _opened(path) as file, contextlib.suppress(pd.errors.EmptyDataError):
+    with opened(path) as file, contextlib.suppress(pd.errors.EmptyDataError):
         file.readline()
         blocks = pd.read_csv(
             file,
@@ -235,7 +235,7 @@ def _numbers(block: Any, table: RawTable) -> np.ndarray:
 
 def _place(table: RawTable, row: int) -> tuple[int, list[str]]:
     """The line of the file on which a row ends, as an editor counts, blank lines too; and its cells."""
-    with _opened(table.path) as file:
+    with opened(table.path) as file:
         reader = csv.reader(file, delimiter=separator_of(file.readline()))
         filled = (
             (reader.line_num + 1, cells) for cells in reader if len(cells) > 1 or "".join(cells).strip()
@@ -244,12 +244,12 @@ def _place(table: RawTable, row: int) -> tuple[int, list[str]]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[IO[str]]:
-    """The open file; whatever is wrong with its text is told in one sentence."""
+def opened(path: str | Path, newline: str | None = None) -> Iterator[IO[str]]:
+    """The open file; whatever is wrong with reading its text is a `UserError` of one sentence."""
     import pandas as pd
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig", newline=newline) as file:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a CSV file.") from None
