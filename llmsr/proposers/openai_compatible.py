@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -10,16 +9,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
-from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from llmsr.errors import UserError
 from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.chat_template import ChatTemplate
-from llmsr.proposers.openai_answers import choice_text, error_message, error_text, token_counts
-from llmsr.proposers.proposer import Completion, scrubbed
-from llmsr.proposers.retry import Transient, retry_after_seconds, with_retries
+from llmsr.proposers.proposer import Completion, estimated_tokens
+from llmsr.proposers.service import Refusal, Service, Transient, error_message
 from llmsr.settings import ProposerConfig
 
 log = logging.getLogger(__name__)
@@ -29,14 +25,11 @@ OPENAI_HOST = "api.openai.com"
 OPENAI_MODEL = "gpt-3.5-turbo"  # LLM-SR's default
 START_TIMEOUT_SECONDS = 10.0
 SINGLE_REQUESTS = 8  # in flight for one prompt, where the server gives one completion per request
-TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 OPTIONAL = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
-# fields that OpenAI's own protocol does not have
-EXTRA = ("chat_template_kwargs", "continue_final_message", "add_generation_prompt", "add_special_tokens")
 CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
-# whatever goes on behind this begins with a plus; a new answer begins with a fence or a word
 NOT_UNDERSTOOD = (400, 422)  # what servers answer to an argument that they do not know
 PROBE_QUESTION = "Write a Python function that returns the sum of a and b."
+# whatever goes on behind this begins with a plus; a new answer begins with a fence or a word
 PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
 
 
@@ -56,30 +49,34 @@ class OpenAICompatible:
         self, config: ProposerConfig, *, send_key: bool = True, template: ChatTemplate | None = None
     ) -> None:
         self.config = config
-        self.base = (config.api_base or OPENAI_BASE).rstrip("/")
-        self._key = (os.environ.get("API_KEY") or os.environ.get("OPENAI_API_KEY") or "") if send_key else ""
-        self.shown_base = scrubbed(self.base, (self._key,))
-        self._openai = _openai_library()
-        self._client = self._make_client()
-        self._closing = threading.Event()
+        key = (os.environ.get("API_KEY") or os.environ.get("OPENAI_API_KEY") or "") if send_key else ""
+        self._service = Service(
+            config.api_base or OPENAI_BASE,
+            "server",
+            "--api_base",
+            timeout=config.timeout,
+            retries=config.retries,
+            key=key,
+        )
+        self._is_openai = self._service.host == OPENAI_HOST
+        if self._is_openai and not key:
+            raise UserError(
+                f"{self._service.shown} needs a key: set API_KEY or OPENAI_API_KEY, or give --api_base"
+            )
+        self._served = self._served_models()
+        self.model = config.api_model or self._only_model()
+        self.name = f"openai:{self.model}"
+        self.parallel_prompts = config.parallel_prompts or 8
         self._singles = ThreadPoolExecutor(SINGLE_REQUESTS, thread_name_prefix="completions")
-        self._served: list[str] = []
-        self.model = config.api_model or ""
-        self._meet_server()
-        self._mode_is_open = config.api_mode == "auto"
-        self._mode = "chat" if self._mode_is_open else config.api_mode
         self._template = template
-        if template is not None:
-            self._mode, self._mode_is_open = "completion", False
+        self._mode_is_open = config.api_mode == "auto" and template is None
+        self._mode = "chat" if self._mode_is_open else config.api_mode if template is None else "completion"
+        # what is found out about the server on the way
         self._continues: bool | None = None
         self._probing = threading.Lock()
         self._left_out: set[str] = set()
         self._token_limit = "max_tokens"
         self._one_by_one = False
-        self.name = f"openai:{self.model}"
-        self.parallel_prompts = config.parallel_prompts or 8
-
-    # ---- the proposer
 
     def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions, from one request where the server can."""
@@ -95,9 +92,31 @@ class OpenAICompatible:
         return completions + [c for i in missing for c in self._ask(prompt, 1, seed + i)]
 
     def close(self) -> None:
-        self._closing.set()
         self._singles.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        self._service.close()
+
+    # ---- the start
+
+    def _served_models(self) -> list[str]:
+        """The names of the models that are served; none where the server does not list them."""
+        try:
+            served = self._service.request("/models", timeout=min(START_TIMEOUT_SECONDS, self.config.timeout))
+        except Refusal:
+            return []
+        except Transient as fault:
+            log.warning("%s: no list of models (%s)", self._service.shown, fault)
+            return []
+        entries = served.get("data") if isinstance(served, dict) else None
+        entries = entries if isinstance(entries, list) else []
+        return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+    def _only_model(self) -> str:
+        if self._is_openai:
+            return OPENAI_MODEL
+        if len(self._served) == 1:
+            return self._served[0]
+        choice = f": it serves {', '.join(self._served[:5])}" if self._served else ""
+        raise UserError(f"say which model of {self._service.shown} to ask, with --api_model{choice}")
 
     # ---- requests
 
@@ -105,43 +124,25 @@ class OpenAICompatible:
         """Up to n completions of one request; none if the server turned out to take one at a time."""
         while True:
             try:
-                return with_retries(
-                    partial(self._request, self._mode, prompt, n, seed),
-                    retries=self.config.retries,
-                    seed=seed,
-                    closing=self._closing,
-                    service=self.shown_base,
-                )
-            except _Adapted as adapted:
-                if adapted.one_by_one and n > 1:
+                return self._service.retried(lambda: self._request(self._mode, prompt, n, seed), seed)
+            except _Adapted:
+                if n > 1 and self._one_by_one:
                     return []
 
     def _request(self, mode: str, prompt: Prompt, n: int, seed: int) -> list[Completion]:
-        """One request, one answer; Transient for faults that may pass, _Adapted after giving something up."""
-        chat = self._form(mode, prompt)
+        """One request, one answer; _Adapted after giving something up."""
+        if self._template is not None:
+            chat = prompt.form(not self._template.plain)
+        else:
+            chat = prompt.form(mode == "chat")
+            chat = chat.free() if chat.begun and not self._continues_answers() else chat
         body = self._body(mode, chat, n, seed)
-        endpoint = self._client.chat.completions if mode == "chat" else self._client.completions
         started = time.monotonic()
         try:
-            text = endpoint.with_raw_response.create(**body).http_response.text
-        except self._openai.APIStatusError as error:
-            self._refused(error.response, mode, body)
-            raise AssertionError("unreachable") from None
-        except self._openai.APITimeoutError:
-            raise Transient("timeout", f"no answer within {self.config.timeout:g} s") from None
-        except self._openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            raise Transient("connection", f"the connection failed: {self._scrub(str(cause))}") from None
-        except (UnicodeError, ValueError) as error:
-            raise Transient("answer", f"the answer cannot be read: {self._scrub(str(error))}") from None
-        return self._completions(text, mode, chat, n, time.monotonic() - started)
-
-    def _form(self, mode: str, prompt: Prompt) -> Chat:
-        """What the server is asked: as a chat begun or free, or as a text."""
-        if self._template is not None:
-            return prompt.form(not self._template.plain)
-        chat = prompt.form(mode == "chat")
-        return chat.free() if chat.begun and not self._continues_answers() else chat
+            answer = self._service.request(_path(mode), body)
+        except Refusal as refusal:
+            raise self._refused(refusal, mode, body) from None
+        return _completions(answer, mode, chat, n, time.monotonic() - started)
 
     def _continues_answers(self) -> bool:
         """Whether the server goes on with an answer that is begun; found out by asking once."""
@@ -150,15 +151,15 @@ class OpenAICompatible:
                 chat = Chat(({"role": "user", "content": PROBE_QUESTION},), PROBE_BEGUN)
                 body = self._body("chat", chat, 1, 0) | {"temperature": 0.0, self._token_limit: 8}
                 try:
-                    answer = self._client.chat.completions.with_raw_response.create(**body)
-                    told = choice_text(json.loads(answer.http_response.text)["choices"][0], "chat") or ""
+                    answer = self._service.request(_path("chat"), body)
+                    told = _choice_text(answer["choices"][0], "chat") or ""
                     self._continues = told.removeprefix(PROBE_BEGUN).lstrip().startswith("+")
-                except self._openai.APIStatusError as error:
-                    if error.response.status_code not in NOT_UNDERSTOOD:
-                        # a fault of the service is one of the request that the trial is part of
-                        self._refused(error.response, "chat", body)
+                except Refusal as refusal:
+                    if refusal.status not in NOT_UNDERSTOOD:
+                        # the request that the trial is part of would fare no better
+                        raise self._refused(refusal, "chat", body) from None
                     self._continues = False
-                except (self._openai.APIError, UnicodeError, ValueError, LookupError, TypeError):
+                except (LookupError, TypeError):
                     return False
                 if not self._continues:
                     self._warn("answers that begin by themselves, since the server begins anew")
@@ -173,7 +174,7 @@ class OpenAICompatible:
             if chat.begun:
                 body["messages"].append({"role": "assistant", "content": chat.begun})
                 body |= CONTINUING
-            if urlsplit(self.base).hostname != OPENAI_HOST:
+            if not self._is_openai:
                 body["chat_template_kwargs"] = {"enable_thinking": bool(chat.thinking)}
         elif self._template is not None:
             body |= {"prompt": self._template.encode(chat)[0], "add_special_tokens": False}
@@ -183,108 +184,48 @@ class OpenAICompatible:
             body["stop"] = list(chat.stops)
         if n > 1:
             body["n"] = n
-        body = {name: value for name, value in body.items() if name not in self._left_out}
-        extra = {name: body.pop(name) for name in EXTRA if name in body}
-        if extra:
-            body["extra_body"] = extra
         if self._token_limit == "max_completion_tokens" and mode == "completion":
             body["max_tokens"] = body.pop("max_completion_tokens")
-        return body
-
-    def _completions(self, text: str, mode: str, chat: Chat, n: int, seconds: float) -> list[Completion]:
-        """The completions of an answer's JSON, checked piece by piece; Transient for anything else."""
-        try:
-            answer = json.loads(text)
-        except (ValueError, RecursionError):
-            raise Transient("answer", f"the answer is not JSON: {self._scrub(text[:80])!r}") from None
-        choices = answer.get("choices") if isinstance(answer, dict) else None
-        if not isinstance(choices, list) or not choices:
-            error = answer.get("error") if isinstance(answer, dict) else None
-            why = f": {self._scrub(error_message(error))}" if error else ""
-            raise Transient("answer", f"the answer holds no choices{why}")
-        texts = [choice_text(choice, mode) for choice in choices[:n]]
-        if any(text is None for text in texts):
-            raise Transient("answer", "the answer holds a choice without text")
-        # some servers give the begun text back
-        read = [cut_at_stops((text or "").removeprefix(chat.begun), chat.stops) for text in texts]
-        counts, estimated = token_counts(answer.get("usage"), read)
-        return [
-            Completion(
-                chat.begun + text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated
-            )
-            for text, tokens, choice in zip(read, counts, choices, strict=False)
-        ]
+        return {name: value for name, value in body.items() if name not in self._left_out}
 
     # ---- refusals
 
-    def _refused(self, response: Any, mode: str, body: dict[str, Any]) -> None:
-        """Raise what an answer of status 300 and above means."""
-        status = response.status_code
-        message = self._scrub(error_text(response))
-        self._not_a_service(response)
-        if status in TRANSIENT_STATUS or status >= 500:
-            if "insufficient_quota" in message:
-                raise UserError(
-                    f"{self.shown_base} refuses to serve: the account's quota is used up ({message})"
-                )
-            kind = "rate_limit" if status == 429 else "server"
-            wait = retry_after_seconds(response.headers.get("retry-after"))
-            raise Transient(kind, f"status {status}: {message}", wait)
-        if status in (400, 404, 405, 422, 501):
-            self._adapt(status, message, mode, body)
+    def _refused(self, refusal: Refusal, mode: str, body: dict[str, Any]) -> Exception:
+        """What to raise: _Adapted where what the server does not know is given up, else UserError."""
+        status, message, shown = refusal.status, str(refusal), self._service.shown
+        if self._mode != mode or self._adapted(status, message, mode, body):
+            return _Adapted()
         if status == 404:
             near = get_close_matches(self.model, self._served, 3, 0.3) or self._served[:3]
             served = f"; it serves {', '.join(near)}" if near else ""
-            raise UserError(
-                f"{self.shown_base} does not know the model {self.model!r}{served}: "
+            return UserError(
+                f"{shown} does not know the model {self.model!r}{served}: "
                 f"check --api_model and --api_base ({message})"
             )
-        raise UserError(f"{self.shown_base} refuses the request with status {status}: {message}")
+        return UserError(f"{shown} refuses the request with status {status}: {message}")
 
-    def _not_a_service(self, response: Any) -> None:
-        """UserError for a wrong key and for a redirect."""
-        status = response.status_code
-        if status in (401, 403):
-            told = (
-                "the key in API_KEY or OPENAI_API_KEY"
-                if self._key
-                else "a request without a key: set API_KEY"
-            )
-            message = self._scrub(error_text(response))
-            raise UserError(f"{self.shown_base} refuses {told} (status {status}: {message})")
-        if 300 <= status < 400:
-            target = self._scrub(response.headers.get("location", "nowhere"))
-            raise UserError(
-                f"{self.shown_base} redirects to {target}: redirects are not followed, "
-                "set --api_base to where the service really is"
-            )
-
-    def _adapt(self, status: int, message: str, mode: str, body: dict[str, Any]) -> None:
-        """Give up what the server does not know, once each, and raise _Adapted; return if nothing fits."""
+    def _adapted(self, status: int, message: str, mode: str, body: dict[str, Any]) -> bool:
+        """Whether something was given up that the refusal names, each thing once."""
         told = message.lower()
         no_template = re.search(r"chat[ _]template(?!_kwargs)|not a chat model", told) is not None
         no_endpoint = status in (404, 405, 501) and "model" not in told
         if mode == "chat" and self._mode_is_open and (no_template or no_endpoint):
             self._mode, self._mode_is_open = "completion", False
             self._warn(f"no chat with {self.model}, asking for raw completions ({message})")
-            raise _Adapted
-        if self._mode != mode:  # another thread has found out first
-            raise _Adapted
-        if status not in (400, 422):
-            return
+            return True
+        if status not in NOT_UNDERSTOOD:
+            return False
         if "max_completion_tokens" in told and "max_tokens" in body and mode == "chat":
             self._token_limit = "max_completion_tokens"
-            raise _Adapted
+            return True
         for name in OPTIONAL:
-            if name in {**body, **body.get("extra_body", {})} and re.search(
-                rf"(?<![\w-]){name}(?![\w-])", told
-            ):
+            if name in body and re.search(rf"(?<![\w-]){name}(?![\w-])", told):
                 self._left_out.add(name)
                 self._warn(f"no `{name}` ({message})")
-                raise _Adapted
+                return True
         if "n" in body:
             self._remember_one_by_one(message)
-            raise _Adapted(one_by_one=True)
+        return "n" in body
 
     def _remember_one_by_one(self, why: str) -> None:
         if not self._one_by_one:
@@ -292,78 +233,60 @@ class OpenAICompatible:
             self._warn(f"one completion per request ({why})")
 
     def _warn(self, what: str) -> None:
-        log.warning("%s: going on with %s", self.shown_base, what)
-
-    # ---- the start
-
-    def _make_client(self) -> Any:
-        host = urlsplit(self.base)
-        if host.scheme not in ("http", "https") or not host.hostname:
-            raise UserError(f"--api_base {self.shown_base} is not a URL like http://127.0.0.1:8000/v1")
-        if host.hostname == OPENAI_HOST and not self._key:
-            raise UserError(
-                f"{self.shown_base} needs a key: set API_KEY or OPENAI_API_KEY, or give --api_base"
-            )
-        return self._openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=self.base,
-            timeout=self.config.timeout,
-            max_retries=0,
-            # what serves on this machine is not asked through a proxy
-            http_client=self._openai.DefaultHttpxClient(
-                follow_redirects=False, trust_env=host.hostname not in ("localhost", "127.0.0.1", "::1")
-            ),
-        )
-
-    def _meet_server(self) -> None:
-        """Learn which models are served; UserError when nobody answers, or the key or the name is wrong."""
-        served: Any = None
-        try:
-            answer = self._client.models.with_raw_response.list(
-                timeout=min(START_TIMEOUT_SECONDS, self.config.timeout)
-            )
-            served = json.loads(answer.http_response.text)
-        except self._openai.APIStatusError as error:
-            self._not_a_service(
-                error.response
-            )  # anything else may still answer requests: not all list models
-        except self._openai.APITimeoutError:
-            log.warning("%s: no list of models in time", self.shown_base)
-        except self._openai.APIConnectionError as error:
-            raise UserError(
-                f"no server answers at {self.shown_base} ({self._scrub(str(error.__cause__ or error))}): "
-                "start it, or check --api_base"
-            ) from None
-        except (ValueError, RecursionError):
-            log.warning("%s: the list of models is not JSON", self.shown_base)
-        entries = served.get("data") if isinstance(served, dict) else None
-        if isinstance(entries, list):
-            self._served = [
-                str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry
-            ]
-        if not self.model and urlsplit(self.base).hostname == OPENAI_HOST:
-            self.model = OPENAI_MODEL
-        if not self.model and len(self._served) == 1:
-            self.model = self._served[0]
-        if not self.model:
-            choice = f": it serves {', '.join(self._served[:5])}" if self._served else ""
-            raise UserError(f"say which model of {self.shown_base} to ask, with --api_model{choice}")
-
-    def _scrub(self, text: str) -> str:
-        return scrubbed(text, (self._key,))
+        log.warning("%s: going on with %s", self._service.shown, what)
 
 
 class _Adapted(Exception):
     """The server refused something that was given up: ask again, or one by one."""
 
-    def __init__(self, one_by_one: bool = False) -> None:
-        super().__init__()
-        self.one_by_one = one_by_one
+
+def _path(mode: str) -> str:
+    return "/chat/completions" if mode == "chat" else "/completions"
 
 
-def _openai_library() -> Any:
-    try:
-        import openai
-    except ImportError:
-        raise UserError("the openai package is missing: pip install openai") from None
-    return openai
+# ---- what stands in an answer
+
+
+def _completions(answer: Any, mode: str, chat: Chat, n: int, seconds: float) -> list[Completion]:
+    """The completions of an answer's JSON, checked piece by piece; Transient for anything else."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices:
+        error = answer.get("error") if isinstance(answer, dict) else None
+        raise Transient(
+            "answer", "the answer holds no choices" + (f": {error_message(error)}" if error else "")
+        )
+    texts = [_choice_text(choice, mode) for choice in choices[:n]]
+    if any(text is None for text in texts):
+        raise Transient("answer", "the answer holds a choice without text")
+    # some servers give the begun text back
+    read = [cut_at_stops((text or "").removeprefix(chat.begun), chat.stops) for text in texts]
+    counts, estimated = _token_counts(answer.get("usage"), read)
+    return [
+        Completion(
+            chat.begun + text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated
+        )
+        for text, tokens, choice in zip(read, counts, choices, strict=False)
+    ]
+
+
+def _choice_text(choice: Any, mode: str) -> str | None:
+    """A choice's text; "" where a chat model said nothing (refused, or only reasoned), None if malformed."""
+    if mode == "chat":
+        choice = choice.get("message") if isinstance(choice, dict) else None
+    content = choice.get("content" if mode == "chat" else "text") if isinstance(choice, dict) else 0
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in parts if isinstance(part, str))
+    if content is None and mode == "chat":
+        return ""
+    return content if isinstance(content, str) else None
+
+
+def _token_counts(usage: Any, texts: list[str]) -> tuple[list[int], bool]:
+    """Tokens per text, and whether they are guesses; a request's total is shared out by length."""
+    total = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    if not isinstance(total, int) or isinstance(total, bool) or total < 0:
+        return [estimated_tokens(text) for text in texts], True
+    lengths = [len(text) + 1 for text in texts]
+    ends = [total * sum(lengths[: i + 1]) // sum(lengths) for i in range(len(texts))]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)], False

@@ -28,7 +28,7 @@ KEY = "sk-verysecret0123456789"
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr("llmsr.proposers.retry.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("llmsr.proposers.service.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("API_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
@@ -303,7 +303,7 @@ def test_retry_after_is_kept_to(server):
 
 
 def test_an_endless_retry_after_is_capped(server, monkeypatch):
-    monkeypatch.setattr("llmsr.proposers.retry.LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("llmsr.proposers.service.LONGEST_WAIT_SECONDS", 0.1)
     server.retry_after = "86400"
     server.plan("429")
     assert len(ask(server).propose(Prompt("p"), 1, 1)) == 1

@@ -21,8 +21,8 @@ PASSWORD = "pass-word-of-mine"
 
 @pytest.fixture(autouse=True)
 def _short_waits_and_a_key(monkeypatch):
-    monkeypatch.setattr("llmsr.proposers.retry.FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("llmsr.proposers.retry.LONGEST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("llmsr.proposers.service.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("llmsr.proposers.service.LONGEST_WAIT_SECONDS", 1.0)
     monkeypatch.setenv("API_KEY", KEY)
 
 
