@@ -230,11 +230,13 @@ class GrpoConfig(PromptSettings):
     data_dir: str = option("data", "folder that holds <problem>/{train,test_id,test_ood}.csv")
     model_path: str | None = option(
         None,
-        f"model to train, a hub id or a local directory (default: {DEFAULT_MODEL} with VERL, the embedded "
+        f"model to train, a hub id or a local directory (default: {DEFAULT_MODEL} on a GPU, the embedded "
         "skeleton-lm with the local trainer)",
     )
     trainer: str = option(
-        "auto", "who trains; auto: verl where a CUDA device is, else local", choices=("auto", "verl", "local")
+        "auto",
+        "who trains; auto: local on a CPU and on one GPU that holds all of it, else verl",
+        choices=("auto", "verl", "local"),
     )
     epochs: int = option(10, "passes over the prompts", above=0)
     budget: int | None = option(
@@ -340,7 +342,7 @@ class GrpoConfig(PromptSettings):
         None, "the run's directory (default: a new one, llmsr_grpo_outputs/<problem>/runs/<number>)"
     )
     save_freq: int | None = option(
-        None, "steps between checkpoints (default: ten minutes with VERL, an epoch otherwise)", above=0
+        None, "steps between checkpoints (default: ten minutes, and an epoch for the embedded model)", above=0
     )
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all", least=0)
     test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)", least=0)

@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,20 +166,31 @@ def keep_best(checkpoints: Path, step: int, reward: float) -> None:
     Its weights are linked, so that they take no room while the trainer keeps the checkpoint, and stay when it
     removes it. A step without a checkpoint cannot be kept.
     """
-    actor, best = checkpoints / f"global_step_{step}" / "actor", checkpoints / BEST
+    actor = checkpoints / f"global_step_{step}" / "actor"
+
+    def link(part: Path) -> None:
+        for source in actor.rglob("*"):
+            if source.is_file() and not source.name.startswith(OPTIMIZER_FILES):
+                target = part / source.relative_to(actor)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.hardlink_to(source)
+                except OSError:  # a file system without links
+                    shutil.copyfile(source, target)
+
+    if actor.is_dir():
+        set_aside(checkpoints, step, reward, link)
+
+
+def set_aside(checkpoints: Path, step: int, reward: float, write: Callable[[Path], None]) -> None:
+    """Let `write` fill the folder of the best weights if no validation reward so far is higher."""
+    best = checkpoints / BEST
     validated = best_step(checkpoints)
-    if not actor.is_dir() or (validated is not None and validated[1] > reward):
+    if validated is not None and validated[1] > reward:
         return
     part = best.with_name(f"{BEST}.part")
     shutil.rmtree(part, ignore_errors=True)
-    for source in actor.rglob("*"):
-        if source.is_file() and not source.name.startswith(OPTIMIZER_FILES):
-            target = part / "actor" / source.relative_to(actor)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                target.hardlink_to(source)
-            except OSError:  # a file system without links
-                shutil.copyfile(source, target)
+    write(part / "actor")
     write_file(part / "validation.json", json.dumps({"step": step, "reward": reward}))
     shutil.rmtree(best, ignore_errors=True)
     part.rename(best)

@@ -1,9 +1,9 @@
-"""What a VERL run takes of each GPU and of the disk, and the passes, the cache and the place of the optimiser
+"""What a run takes of each GPU and of the disk, and the passes, the cache and the place of the optimiser
 that fit there.
 
 The estimate is of what PyTorch allocates in the training process at most; docs/grpo.md has it beside measured
-peaks. vLLM's process comes on top while answers are drawn; it has given back its share by the time of an
-update.
+peaks. With VERL vLLM's process comes on top while answers are drawn; it has given back its share by the time
+of an update. The local trainer keeps the keys and values of its answers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MemoryEstimate:
     @property
     def update(self) -> float:
         """The most that the training process allocates."""
-        whole = self.training_state + self.gathered
+        whole = self.training_state + self.gathered + (0.0 if self.vllm_weights else self.vllm_cache)
         # the gradients are not there yet while the activations are all held
         return max(whole, whole - self.gradients + self.activations + max(self.logits, self.layer))
 
@@ -83,6 +83,7 @@ class Work:
     answers: int
     longest: int
     tensor_parallel: int = 1
+    in_one_process: bool = False  # the local trainer, which draws and trains with one copy of the weights
 
 
 def plan_memory(
@@ -100,7 +101,9 @@ def plan_memory(
     GPU, for vLLM) are taken as given where they are not None.
     """
     # answers that find no room wait their turn
-    cache = max(SMALLEST_CACHE, min(_cache_bytes(shape, work), LARGEST_CACHE_SHARE * gpu_bytes))
+    cache = _cache_bytes(shape, work)
+    if not work.in_one_process:
+        cache = max(SMALLEST_CACHE, min(cache, LARGEST_CACHE_SHARE * gpu_bytes))
     if share is not None:
         cache = max(SMALLEST_CACHE, share * gpu_bytes - 2 * shape.parameters / work.tensor_parallel - ENGINE)
     sizes = [MOST_TOKENS >> i for i in range(20) if MOST_TOKENS >> i >= FEWEST_TOKENS]
@@ -136,18 +139,21 @@ def estimate_memory(
     stay for a pass, those of two layers come and go; the embeddings' gradient is summed in float32.
     """
     trained = 0.0 if offload or work.lora else shape.parameters / work.gpus
+    own = work.in_one_process
+    # bfloat16 weights beside the optimiser's; VERL's are gathered from these for a pass
+    state = 18 if own else 4 if work.lora else 16
     layers_kept = 0 if work.checkpointing else shape.layers
     tokens = min(tokens, work.step_tokens)
     per_token = 36.0 * shape.hidden + 9.0 * shape.layer_width  # of one layer, forwards and backwards
     embedding_gradient = 0.0 if work.lora else 6 * shape.embedding
     return MemoryEstimate(
-        training_state=0.0 if offload else shape.parameters * (4 if work.lora else 16) / work.gpus,
+        training_state=0.0 if offload else shape.parameters * state / work.gpus,
         gradients=4 * trained,
-        gathered=2 * shape.embedding + 4 * shape.layer_parameters,
+        gathered=0.0 if own else 2 * shape.embedding + 4 * shape.layer_parameters,
         activations=tokens * (2.0 * shape.hidden * shape.layers + per_token * layers_kept),
         layer=tokens * per_token,
         logits=min(tokens, CHUNK_ROWS) * shape.vocabulary * 8.0 + embedding_gradient,
-        vllm_weights=2 * shape.parameters / work.tensor_parallel,
+        vllm_weights=0.0 if own else 2 * shape.parameters / work.tensor_parallel,
         vllm_cache=cache,
     )
 
@@ -177,14 +183,14 @@ def free_disk(folder: Path) -> float:
 def describe(plan: MemoryPlan, lora: bool) -> list[str]:
     """The plan in sentences."""
     e = plan.estimate
+    drawing = f"vLLM's weights {e.vllm_weights / GIB:.1f} and cache" if e.vllm_weights else "keys and values"
     lines = [
         f"GPU memory while updating, per GPU: {e.update / GIB:.1f} GiB (training state "
         f"{e.training_state / GIB:.1f}, gathered weights {e.gathered / GIB:.1f}, "
         f"passes of {plan.tokens_per_pass} tokens {(e.activations + e.layer) / GIB:.1f}, logits "
         f"{e.logits / GIB:.1f})",
         f"GPU memory while answers are drawn: {e.rollout / GIB:.1f} GiB (training state "
-        f"{e.training_state / GIB:.1f}, vLLM's weights {e.vllm_weights / GIB:.1f} and cache "
-        f"{e.vllm_cache / GIB:.1f})",
+        f"{e.training_state / GIB:.1f}, {drawing} {e.vllm_cache / GIB:.1f})",
     ]
     if not plan.fits:
         lines.append(

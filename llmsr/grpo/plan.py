@@ -25,6 +25,7 @@ from llmsr.grpo.model_shape import ModelShape, read_shape
 from llmsr.proposers.known_names import EMBEDDED as EMBEDDED
 from llmsr.settings import DEFAULT_MODEL, GrpoConfig
 
+SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is asked for
 FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end
 STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
 FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_prompt_length": 768}
@@ -52,7 +53,7 @@ class Plan:
     """A run in full: no setting is open. `notes` are sentences about what was chosen for the user.
 
     `rows` training prompts make `steps_per_epoch` steps of `answers_per_step` answers; `shape` is the
-    model's, None where it is not known without the network, `memory` how VERL's run fits its GPUs.
+    model's, None where it is not known without the network, `memory` how the run fits its GPUs.
     """
 
     config: Settled
@@ -90,14 +91,15 @@ class Plan:
         return self.config.gpus * self.config.nnodes
 
 
-def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None) -> Plan:
+def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None, cluster: bool = False) -> Plan:
     """The plan of a run on a machine with or without a CUDA device; `UserError` if the numbers cannot work.
 
-    `gpu_bytes` is the size of the smallest GPU that is there, None where that is not known.
+    `gpu_bytes` is the size of the smallest GPU that is there, None where that is not known. `cluster` tells
+    that a Ray cluster is to be used.
     """
     notes: list[str] = []
-    trainer = _trainer(config, cuda, notes)
-    model_path = _model_path(config, trainer, notes)
+    gpu = cuda or cluster
+    model_path = _model_path(config, gpu, notes)
     shape = read_shape(model_path)
     parameters = shape.parameters if shape is not None else None
     tiny = parameters is not None and parameters < TINY_PARAMETERS
@@ -110,8 +112,13 @@ def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None) ->
         notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
     settled = _settled(config, chosen, parameters, tiny)
     answers_per_step = settled.batch_size * settled.rollout_n
-    on_gpu = trainer == "verl" or (cuda and config.device not in ("cpu", "mps"))
-    memory = _memory(settled, shape, gpu_bytes) if shape is not None and on_gpu else None
+    local = None
+    if shape is not None and cuda and config.device not in ("cpu", "mps"):
+        local = _memory(settled, shape, gpu_bytes, "local")
+    trainer = config.trainer if config.trainer != "auto" else _trainer(settled, shape, gpu, local, notes)
+    memory = local
+    if trainer == "verl":
+        memory = _memory(settled, shape, gpu_bytes, "verl") if shape is not None else None
     steps_per_epoch = (settled.prompts or 0) // settled.batch_size
     steps = settled.epochs * steps_per_epoch
     if config.budget is not None:
@@ -140,25 +147,35 @@ def run_directory(config: GrpoConfig) -> Path:
     return Path(config.output_dir or f"llmsr_grpo_outputs/{config.label}").resolve()
 
 
-def _trainer(config: GrpoConfig, cuda: bool, notes: list[str]) -> str:
-    if config.trainer != "auto":
-        return config.trainer
-    if cuda:
-        return "verl"
-    notes.append("no CUDA device here: the local trainer is used instead of VERL (--trainer)")
-    return "local"
+def _trainer(
+    config: Settled, shape: ModelShape | None, gpu: bool, local: MemoryPlan | None, notes: list[str]
+) -> str:
+    """The local trainer for one GPU that holds all of it, VERL for more; `local` is how the first would fit.
+
+    On one GPU VERL's processes cost more than they bring: docs/grpo.md has both side by side.
+    """
+    if not gpu:
+        notes.append("no CUDA device here: the local trainer is used instead of VERL (--trainer)")
+        return "local"
+    asks_verl = config.lora_rank or config.offload or config.gpu_memory_utilization is not None
+    one = config.gpus * config.nnodes == 1 and config.attention in ("auto", "packed")
+    if one and not asks_verl and local is not None and local.fits and shape is not None and shape.packs:
+        notes.append("the model fits one GPU: the local trainer is used, which starts sooner (--trainer)")
+        return "local"
+    return "verl"
 
 
-def _model_path(config: GrpoConfig, trainer: str, notes: list[str]) -> str:
+def _model_path(config: GrpoConfig, gpu: bool, notes: list[str]) -> str:
     """A local folder's path, anything else (a hub id) as it is.
 
     Links are followed: checkpoints/final of a problem will be another model by the time a run is resumed.
     """
-    model_path = config.model_path or (DEFAULT_MODEL if trainer == "verl" else str(EMBEDDED))
-    if config.model_path is None and trainer == "local":
+    small = config.trainer == "local" or (config.trainer == "auto" and not gpu)
+    model_path = config.model_path or (str(EMBEDDED) if small else DEFAULT_MODEL)
+    if config.model_path is None and small:
         notes.append(
             f"the local trainer trains the embedded skeleton-lm; name another model with --model_path "
-            f"(with VERL the default is {DEFAULT_MODEL})"
+            f"(on a GPU the default is {DEFAULT_MODEL})"
         )
     expanded = os.path.expanduser(model_path)
     return os.path.realpath(expanded) if os.path.isdir(expanded) else model_path
@@ -210,7 +227,7 @@ def arithmetic(plan: Plan) -> list[str]:
     return lines
 
 
-def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None) -> MemoryPlan:
+def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None, trainer: str) -> MemoryPlan:
     gpus = config.gpus * config.nnodes
     answers = max(1, config.batch_size * config.rollout_n // gpus)
     packed = _attention(config, shape) == "packed"
@@ -224,6 +241,7 @@ def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None) -> Memo
         answers=answers,
         longest=config.max_prompt_length + config.max_response_length,
         tensor_parallel=config.tensor_parallel,
+        in_one_process=trainer == "local",
     )
     physical = gpu_bytes or USUAL_GPU
     return plan_memory(
@@ -231,7 +249,7 @@ def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None) -> Memo
         work,
         config.gpu_memory * GIB if config.gpu_memory else physical,
         physical_bytes=gpu_bytes,
-        offload=config.offload,
+        offload=False if trainer == "local" else config.offload,
         share=config.gpu_memory_utilization,
     )
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,10 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     devices = cuda_devices()
     config = located(config)
     smallest = min((device.total for device in devices), default=None)
-    plan = make_plan(config, bool(devices) or bool(os.environ.get("RAY_ADDRESS")), smallest)
+    cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if overrides and config.trainer == "auto" and (devices or cluster):
+        config = replace(config, trainer="verl")
+    plan = make_plan(config, bool(devices), smallest, cluster)
     if overrides and plan.trainer != "verl":
         raise UserError("arguments after -- are VERL's; the local trainer takes none")
     for note in plan.notes:
@@ -229,8 +233,9 @@ def _dry_run_text(plan: Plan, overrides: Sequence[str]) -> str:
     """What the run would do: settings, batches and files; for VERL its memory, configuration and command."""
     settings = yaml.safe_dump(as_mapping(plan.config), sort_keys=False).strip()
     parts = ["# settings", settings, "", "# batches", *arithmetic(plan)]
-    if plan.trainer == "verl":
+    if plan.trainer == "verl" or plan.memory is not None:
         parts += ["", "# memory", *memory_sentences(plan)]
+    if plan.trainer == "verl":
         config = (plan.run_dir / "grpo_config.yaml").read_text(encoding="utf-8").strip()
         parts += ["", f"# {plan.run_dir / 'grpo_config.yaml'}", config]
         shown = shlex.join(["python", *command(plan.run_dir, overrides)[1:]])

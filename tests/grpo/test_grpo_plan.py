@@ -18,12 +18,34 @@ def verl(**settings):
 
 
 def test_the_promised_defaults_with_verl():
-    plan = make_plan(GrpoConfig(), cuda=True)
+    plan = verl()
     config = plan.config
     assert (plan.trainer, plan.model_path) == ("verl", DEFAULT_MODEL)
     assert (config.epochs, config.batch_size, config.learning_rate, config.rollout_n) == (10, 64, 1e-6, 5)
     assert plan.run_dir.parts[-2:] == ("llmsr_grpo_outputs", "oscillator1")
     assert not plan.notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpu", "cluster", "chosen"),
+    [
+        ({}, 141 * GIB, False, "local"),
+        ({}, 24 * GIB, False, "verl"),  # 1.5B with all its state does not fit
+        ({"model_path": "a/b-0.5B"}, 24 * GIB, False, "local"),
+        ({"model_path": "a/b-0.5B", "gpu_memory": 8}, 141 * GIB, False, "verl"),
+        ({"gpus": 2}, 141 * GIB, False, "verl"),
+        ({"lora_rank": 32}, 141 * GIB, False, "verl"),
+        ({"attention": "flash_attention_2"}, 141 * GIB, False, "verl"),
+        ({"model_path": "a/of-no-known-size"}, 141 * GIB, False, "verl"),
+        ({}, None, True, "verl"),
+        ({"trainer": "verl"}, 141 * GIB, False, "verl"),
+    ],
+)
+def test_one_gpu_that_holds_the_model_trains_in_one_process(settings, gpu, cluster, chosen):
+    plan = make_plan(GrpoConfig(**settings), cuda=gpu is not None, gpu_bytes=gpu, cluster=cluster)
+    assert plan.trainer == chosen
+    assert plan.model_path == settings.get("model_path", DEFAULT_MODEL)
+    assert any("local trainer is used" in note for note in plan.notes) == (chosen == "local")
 
 
 def test_without_a_gpu_trainer_and_model_change_and_it_is_said():

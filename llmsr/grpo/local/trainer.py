@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -24,12 +25,12 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
-from llmsr.grpo.export import last_step, saved_steps
+from llmsr.grpo.export import last_step, saved_steps, set_aside
 from llmsr.grpo.local.policy import Answer, Asked, Policy, log_probabilities
 from llmsr.grpo.local.weights import TrainedWeights
 from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.packing import packed_tokens, split_passes
-from llmsr.grpo.plan import Plan
+from llmsr.grpo.plan import SAVE_SECONDS, Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, Score
 from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
@@ -78,16 +79,22 @@ class LocalTrainer:
         config = self.plan.config
         metrics_path = self.plan.run_dir / "metrics" / "local.jsonl"
         metrics_path.parent.mkdir(parents=True, exist_ok=True)
+        saved = time.monotonic()
         while self.step < self.plan.steps:
             self.step += 1
             metrics = self.one_step()
             last = self.step == self.plan.steps
             if config.test_freq and (last or self.step % config.test_freq == 0):
-                metrics = _with(metrics, validation=self.validate())
+                reward = self.validate()
+                set_aside(self.plan.checkpoints, self.step, reward, self._write_model)
+                metrics = _with(metrics, validation=reward)
             with open(metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics.__dict__) + "\n")
-            if last or self.step % (config.save_freq or self.plan.steps_per_epoch) == 0:
+            every = config.save_freq or (self.plan.steps_per_epoch if self.plan.tiny else None)
+            due = self.step % every == 0 if every else time.monotonic() - saved > SAVE_SECONDS
+            if last or due:
                 self.save()
+                saved = time.monotonic()
             self.on_step(metrics)
 
     def one_step(self) -> StepMetrics:
@@ -178,7 +185,6 @@ class LocalTrainer:
             sums += self._gradients(
                 [asked[i] for i in part], [answers[i] for i in part], advantages[part], weight
             )
-            self.weights.collect()
         norm = self.weights.step()
         entropy, divergence = (sums / max(total, 1)).tolist()
         kl = {"kl": divergence} if self.reference else {}
@@ -218,8 +224,7 @@ class LocalTrainer:
         folder = self.plan.checkpoints / f"global_step_{self.step}"
         actor = folder / "actor"
         try:
-            self.model.save_pretrained(actor / "huggingface")
-            self.tokenizer.save_pretrained(actor / "huggingface")
+            self._write_model(actor)
             torch.save({"step": self.step, **self.weights.state()}, actor / "local_state.pt")
             write_file(self.plan.checkpoints / "latest_checkpointed_iteration.txt", str(self.step))
         except OSError as error:
@@ -227,6 +232,10 @@ class LocalTrainer:
         keep = self.plan.config.keep_checkpoints
         for step in saved_steps(self.plan.checkpoints)[:-keep] if keep else []:
             shutil.rmtree(self.plan.checkpoints / f"global_step_{step}")
+
+    def _write_model(self, actor: Path) -> None:
+        self.model.save_pretrained(actor / "huggingface")
+        self.tokenizer.save_pretrained(actor / "huggingface")
 
     def _base(self) -> tuple[Any, Any]:
         """The tokenizer and the model that training begins from."""

@@ -21,6 +21,10 @@ class TrainedWeights:
         self._used = [p for p in model.parameters() if p.requires_grad]
         same = all(p.dtype == torch.float32 for p in self._used)
         self._masters = self._used if same else [p.detach().float().requires_grad_() for p in self._used]
+        if not same:
+            for place, p in enumerate(self._used):
+                # during the pass, so that its bfloat16 gradients never lie there together
+                p.register_post_accumulate_grad_hook(lambda _, place=place: self._sum_up(place))
         fused = model.device.type == "cuda"
         self._optimizer = torch.optim.AdamW(self._masters, lr=learning_rate, weight_decay=0.01, fused=fused)
 
@@ -30,15 +34,12 @@ class TrainedWeights:
             for p in weights:
                 p.grad = None
 
-    def collect(self) -> None:
-        """Take over the gradients of a pass."""
-        if self._masters is self._used:
-            return
-        for master, used in zip(self._masters, self._used, strict=True):
-            if used.grad is not None:
-                gradient = used.grad.float()
-                master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-                used.grad = None
+    def _sum_up(self, place: int) -> None:
+        """Add a weight's gradient of a pass to the others, as soon as it is whole."""
+        master, used = self._masters[place], self._used[place]
+        gradient = used.grad.float()
+        master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        used.grad = None
 
     def step(self) -> float:
         """One step of AdamW with the gradients collected, clipped; their norm comes back.
