@@ -142,12 +142,13 @@ def estimate_memory(
     own = work.in_one_process
     # bfloat16 weights beside the optimiser's; VERL's are gathered from these for a pass
     state = 18 if own else 4 if work.lora else 16
+    kept = 2 if own else 0  # on the GPU, of what the CPU's optimiser steps
     layers_kept = 0 if work.checkpointing else shape.layers
     tokens = min(tokens, work.step_tokens)
     per_token = 36.0 * shape.hidden + 9.0 * shape.layer_width  # of one layer, forwards and backwards
     embedding_gradient = 0.0 if work.lora else 6 * shape.embedding
     return MemoryEstimate(
-        training_state=0.0 if offload else shape.parameters * state / work.gpus,
+        training_state=shape.parameters * (kept if offload else state) / work.gpus,
         gradients=4 * trained,
         gathered=0.0 if own else 2 * shape.embedding + 4 * shape.layer_parameters,
         activations=tokens * (2.0 * shape.hidden * shape.layers + per_token * layers_kept),

@@ -157,7 +157,7 @@ def _trainer(
     if not gpu:
         notes.append("no CUDA device here: the local trainer is used instead of VERL (--trainer)")
         return "local"
-    asks_verl = config.lora_rank or config.offload or config.gpu_memory_utilization is not None
+    asks_verl = config.lora_rank or config.gpu_memory_utilization is not None
     one = config.gpus * config.nnodes == 1 and config.attention in ("auto", "packed")
     if one and not asks_verl and local is not None and local.fits and shape is not None and shape.packs:
         notes.append("the model fits one GPU: the local trainer is used, which starts sooner (--trainer)")
@@ -249,7 +249,7 @@ def _memory(config: Settled, shape: ModelShape, gpu_bytes: float | None, trainer
         work,
         config.gpu_memory * GIB if config.gpu_memory else physical,
         physical_bytes=gpu_bytes,
-        offload=False if trainer == "local" else config.offload,
+        offload=config.offload,
         share=config.gpu_memory_utilization,
     )
 

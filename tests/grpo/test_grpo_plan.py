@@ -30,9 +30,10 @@ def test_the_promised_defaults_with_verl():
     ("settings", "gpu", "cluster", "chosen"),
     [
         ({}, 141 * GIB, False, "local"),
-        ({}, 24 * GIB, False, "verl"),  # 1.5B with all its state does not fit
+        ({}, 24 * GIB, False, "local"),  # the optimiser of 1.5B parameters on the CPU
+        ({"model_path": "a/b-70B"}, 24 * GIB, False, "verl"),
         ({"model_path": "a/b-0.5B"}, 24 * GIB, False, "local"),
-        ({"model_path": "a/b-0.5B", "gpu_memory": 8}, 141 * GIB, False, "verl"),
+        ({"model_path": "a/b-0.5B", "gpu_memory": 4}, 141 * GIB, False, "verl"),
         ({"gpus": 2}, 141 * GIB, False, "verl"),
         ({"lora_rank": 32}, 141 * GIB, False, "verl"),
         ({"attention": "flash_attention_2"}, 141 * GIB, False, "verl"),

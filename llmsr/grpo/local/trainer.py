@@ -26,6 +26,7 @@ from llmsr.files import write_file
 from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
 from llmsr.grpo.export import last_step, saved_steps, set_aside
+from llmsr.grpo.gpu_memory import CONTEXT, GIB
 from llmsr.grpo.local.policy import Answer, Asked, Policy, log_probabilities
 from llmsr.grpo.local.weights import TrainedWeights
 from llmsr.grpo.memory import LiveMemory
@@ -68,7 +69,9 @@ class LocalTrainer:
             end_tokens=self.end_tokens,
             is_over=stop_test(self.tokenizer, stops) if stops and not plan.tiny else None,
         )
-        self.weights = TrainedWeights(self.model, config.learning_rate)
+        self.weights = TrainedWeights(
+            self.model, config.learning_rate, plan.memory is not None and plan.memory.offload
+        )
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.memory = self._memory() if config.memory != "none" else None
@@ -248,6 +251,11 @@ class LocalTrainer:
         settings = ProposerConfig(
             device=config.device, dtype=dtype, trust_remote_code=config.trust_remote_code
         )
+        if config.gpu_memory and torch.cuda.is_available():
+            # beyond it torch raises, as on a GPU of that size, so that a neighbour keeps its part
+            total = torch.cuda.get_device_properties(0).total_memory
+            allowed = (config.gpu_memory * GIB - CONTEXT) / total
+            torch.cuda.set_per_process_memory_fraction(min(max(allowed, 0.0), 1.0))
         return load_model(settings, self.plan.model_path)
 
     def _memory(self) -> LiveMemory:

@@ -2,7 +2,8 @@
 
 bfloat16 has eight bits of precision: a step of 1e-6 added to a weight of 0.02 would be lost. So where the
 model computes in bfloat16 the optimiser has float32 copies of its own, which are rounded into the model after
-each step. In float32 both are the same tensors.
+each step. In float32 both are the same tensors. The copies and the optimiser's moments, 12 bytes a parameter,
+may lie in host memory, so that a GPU holds the model alone.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ GRADIENT_CLIP = 1.0
 
 
 class TrainedWeights:
-    """AdamW on a model's weights; gradients of several passes are summed in float32."""
+    """AdamW on a model's weights; gradients of several passes are summed in float32.
 
-    def __init__(self, model: Any, learning_rate: float) -> None:
+    With `offload` the optimiser lies and computes in host memory.
+    """
+
+    def __init__(self, model: Any, learning_rate: float, offload: bool = False) -> None:
         self._used = [p for p in model.parameters() if p.requires_grad]
-        same = all(p.dtype == torch.float32 for p in self._used)
-        self._masters = self._used if same else [p.detach().float().requires_grad_() for p in self._used]
+        device = torch.device("cpu") if offload else model.device
+        same = device == model.device and all(p.dtype == torch.float32 for p in self._used)
+        self._masters = self._used if same else [_copy(p, device) for p in self._used]
         if not same:
             for place, p in enumerate(self._used):
                 # during the pass, so that its bfloat16 gradients never lie there together
                 p.register_post_accumulate_grad_hook(lambda _, place=place: self._sum_up(place))
-        fused = model.device.type == "cuda"
+        fused = offload or device.type == "cuda"
         self._optimizer = torch.optim.AdamW(self._masters, lr=learning_rate, weight_decay=0.01, fused=fused)
 
     def clear(self) -> None:
@@ -37,7 +42,7 @@ class TrainedWeights:
     def _sum_up(self, place: int) -> None:
         """Add a weight's gradient of a pass to the others, as soon as it is whole."""
         master, used = self._masters[place], self._used[place]
-        gradient = used.grad.float()
+        gradient = used.grad.to(master.device).float()  # the narrow numbers travel
         master.grad = gradient if master.grad is None else master.grad.add_(gradient)
         used.grad = None
 
@@ -68,4 +73,9 @@ class TrainedWeights:
     @torch.no_grad()
     def _round(self) -> None:
         if self._masters is not self._used:
-            torch._foreach_copy_(self._used, self._masters)
+            for used, master in zip(self._used, self._masters, strict=True):
+                used.copy_(master.to(used.dtype))
+
+
+def _copy(weights: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return weights.detach().to(device, torch.float32).requires_grad_()
