@@ -16,9 +16,8 @@ import numpy as np
 
 from llmsr.expression import Refusal
 from llmsr.expression.graph import evaluate
-from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem
-from llmsr.problem.spec import Spec
+from llmsr.problem.spec import Spec, read_body
 
 if TYPE_CHECKING:
     from llmsr.prompt import Version

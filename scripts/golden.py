@@ -34,8 +34,8 @@ from llmsr.expression import Expression, Refusal, evaluate, parse  # noqa: E402
 from llmsr.expression.canonical import canonicalize  # noqa: E402
 from llmsr.expression.graph import complexity  # noqa: E402
 from llmsr.fitting import fit  # noqa: E402
-from llmsr.problem.bodies import read_as_meant  # noqa: E402
 from llmsr.problem.loading import Problem, load_problem  # noqa: E402
+from llmsr.problem.spec import read_as_meant  # noqa: E402
 
 FILE = ROOT / "tests" / "golden" / "answers.jsonl.xz"
 VERSIONS = {

@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("expression", "workers"),
     ("completion", "problem"),
     ("fitting", "sample"),
-    ("archive", "archive_tail", "run_directory", "evaluator_tasks"),
+    ("archive", "run_directory"),
     ("evaluator",),
     ("context",),
     ("prompt",),

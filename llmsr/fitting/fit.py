@@ -14,8 +14,8 @@ from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, Graph, evaluate
 from llmsr.expression.reader.parse import Refusal
 from llmsr.fitting.result import Fit
-from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem, Split
+from llmsr.problem.spec import read_body
 
 if TYPE_CHECKING:
     from llmsr.fitting.dataset import Dataset

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmsr.archive import Archive
-from llmsr.archive_tail import ArchiveTail
+from llmsr.archive import Archive, ArchiveTail
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import lock, write_file

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.archive import read_archive
-from llmsr.archive_tail import ArchiveTail
+from llmsr.archive import ArchiveTail, read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import write_file

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llmsr.archive_tail import ArchiveTail
+from llmsr.archive import ArchiveTail
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.answer_archive import Answer, Places, Records
 from llmsr.grpo.run_record import RunRecord, load_run_problem

@@ -13,8 +13,7 @@ from typing import Any
 
 import yaml
 
-from llmsr.archive import read_archive
-from llmsr.archive_tail import ArchiveTail
+from llmsr.archive import ArchiveTail, read_archive
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.files import write_file

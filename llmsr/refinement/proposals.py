@@ -11,9 +11,8 @@ import numpy as np
 from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.printing.source import to_numpy_body
-from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import Problem, Split
-from llmsr.problem.spec import Spec
+from llmsr.problem.spec import Spec, read_body
 from llmsr.refinement.edits import bound, drop, fix, free, swap
 from llmsr.refinement.linearization import FLOOR, Candidate, Linearization, Move
 from llmsr.refinement.pursuit import pursue

@@ -13,7 +13,7 @@ from llmsr.problem.spec import Spec
 from llmsr.refinement.linearization import FLOOR, penalised_loss
 from llmsr.refinement.proposals import Proposal, proposals
 from llmsr.sample import REFINE, REFINEMENT, Evaluation, Sample
-from llmsr.workers.base import TaskError, WorkerFailure
+from llmsr.workers.pool import TaskError, WorkerFailure
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,9 @@ from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import to_latex, to_numpy_source, to_sympy, to_text
 from llmsr.expression.printing.latex import latex_name
 from llmsr.fitting.metrics import split_nmse
-from llmsr.problem.bodies import read_body
 from llmsr.problem.column_names import with_labels
 from llmsr.problem.loading import Problem
-from llmsr.problem.spec import Spec
+from llmsr.problem.spec import Spec, read_body
 from llmsr.report.simplify import Simplified, simplify
 from llmsr.sample import REFINEMENT, Sample
 

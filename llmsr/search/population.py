@@ -11,8 +11,7 @@ import numpy as np
 
 from llmsr.expression import Expression, Node, Refusal
 from llmsr.expression.canonical import canonical_hash, family
-from llmsr.problem.bodies import read_body
-from llmsr.problem.spec import Spec
+from llmsr.problem.spec import Spec, read_body
 from llmsr.prompt import Version
 from llmsr.sample import Evaluation
 from llmsr.search.totals import score_of

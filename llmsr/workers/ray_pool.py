@@ -10,17 +10,34 @@ What cannot be survived is the loss of the node that this process itself runs on
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from llmsr.workers.base import START_SECONDS, Pool, Setup, Task, Worker, WorkerFailure
-from llmsr.workers.ray_cluster import join_cluster, leave_cluster, one_line, runtime_environment
+from llmsr.errors import UserError
+from llmsr.interruption import handlers_kept
+from llmsr.workers.pool import (
+    SECRET,
+    START_SECONDS,
+    Pool,
+    Setup,
+    Task,
+    Worker,
+    WorkerFailure,
+    single_thread_environment,
+)
 
 ATTEMPTS = 3  # actors that one task may lose
 LOST_SECONDS = 30.0  # Ray's own health check takes about as long to tell that a node is gone
+CONNECT_SECONDS = 10.0
+STORE_BYTES = 256 * 2**20  # of a cluster of our own; the problem is the largest thing in it
 
 
 class RayPool(Pool):
@@ -40,9 +57,9 @@ class RayPool(Pool):
         *,
         memory_bytes: int | None = None,
     ) -> None:
-        self._ray = join_cluster()
+        self._ray = _join_cluster()
         self._actors = self._ray.remote(_Actor).options(
-            num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=runtime_environment()
+            num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=_runtime_environment()
         )
         workers = max(1, size or int(self._ray.cluster_resources().get("CPU", 1)))
         super().__init__(workers, setup, setup_args, memory_bytes=memory_bytes)
@@ -52,7 +69,7 @@ class RayPool(Pool):
         first = not self._closed.is_set()
         super().close()
         if first:
-            leave_cluster()
+            _leave_cluster()
 
     def _stored(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """References to the arguments, which travel to each node once."""
@@ -144,7 +161,97 @@ class _RayWorker(Worker):
         except self._ray.exceptions.RayTaskError as error:
             return WorkerFailure.raised(error.cause)
         except self._ray.exceptions.RayError as error:
-            return WorkerFailure("lost", one_line(error))
+            return WorkerFailure("lost", _one_line(error))
 
     def kill(self) -> None:
         self._ray.kill(self._actor)
+
+
+# ---- the cluster that this process's pools share
+
+_lock = threading.Lock()
+_pools = 0
+_joined = False  # by us: to be left when the last pool closes
+
+
+def _join_cluster() -> Any:
+    """Ray's module, connected; UserError where it is missing or the cluster cannot be had."""
+    global _pools, _joined
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--workers ray needs the package ray: pip install ray") from None
+    with _lock:
+        if not ray.is_initialized():
+            address = os.environ.get("RAY_ADDRESS") or "local"
+            _keep_off_standard_output(ray)
+            _connect(ray, address)
+            _joined = True
+        _pools += 1
+        return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    """UserError where nobody answers; Ray itself would wait long and end the process in some cases."""
+    package = {
+        "py_modules": [str(Path(__file__).resolve().parents[1])],
+        "excludes": ["**/*.safetensors", "**/__pycache__"],
+    }
+    settings: dict[str, Any] = {"runtime_env": package}
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        settings = {
+            "num_cpus": os.cpu_count(),
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+        }
+    elif address != "auto":
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or 6379), CONNECT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): "
+                "start one, or unset RAY_ADDRESS to have one on this machine"
+            ) from None
+    try:
+        with handlers_kept():  # how a run ends is not Ray's to say
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **settings)
+    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
+        raise UserError(f"cannot use the Ray cluster {address}: {_one_line(error)}") from None
+
+
+def _keep_off_standard_output(ray: Any) -> None:
+    """Ray tells of each dead worker on standard output, which is for results; failures have their reasons.
+
+    No setting of Ray's turns that off.
+    """
+    worker = ray._private.worker
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *args, **kwargs: None
+
+
+def _leave_cluster() -> None:
+    """Disconnect when the last pool has closed; a cluster of our own ends with that, no other does."""
+    global _pools, _joined
+    import ray
+
+    with _lock:
+        _pools -= 1
+        if _pools == 0 and _joined:
+            ray.shutdown()
+            _joined = False
+
+
+def _runtime_environment() -> dict[str, Any]:
+    """An actor's variables: one thread for numeric libraries, where the package is, no keys of services."""
+    ours = single_thread_environment()
+    variables = {name: value for name, value in ours.items() if name.endswith("_NUM_THREADS")}
+    secrets = {name: "" for name in os.environ if SECRET.search(name)}
+    return {"env_vars": variables | secrets | {"PYTHONPATH": ours["PYTHONPATH"]}}
+
+
+def _one_line(error: BaseException) -> str:
+    """The error's text on one line, at most 300 characters of it."""
+    return " ".join(str(error).split())[:300]

@@ -10,8 +10,8 @@ import pytest
 
 from llmsr.expression import Expression, Refusal, parse
 from llmsr.expression.reader.repair import repaired
-from llmsr.problem.bodies import Meant, read_as_meant
 from llmsr.problem.loading import load_problem
+from llmsr.problem.spec import Meant, read_as_meant
 
 SPEC = load_problem("oscillator1").spec
 

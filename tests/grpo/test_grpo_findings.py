@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 from grpo_problem import SPEC, write_problem
 
-from llmsr.archive import Archive
-from llmsr.archive_tail import ArchiveTail
+from llmsr.archive import Archive, ArchiveTail
 from llmsr.cli import main
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.plan import make_plan

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmsr.errors import UserError
-from llmsr.problem.bodies import read_body
-from llmsr.problem.spec import load_spec, parse_spec, without_markers
+from llmsr.problem.spec import load_spec, parse_spec, read_body, without_markers
 from llmsr.prompt import Version, build_prompt
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"

@@ -17,9 +17,8 @@ from llmsr.grpo.answer_archive import set_number
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import write_run_files
-from llmsr.problem.bodies import read_body
 from llmsr.problem.loading import load_problem
-from llmsr.problem.spec import parse_spec
+from llmsr.problem.spec import parse_spec, read_body
 from llmsr.sample import is_llm_sample
 from llmsr.settings import GrpoConfig
 

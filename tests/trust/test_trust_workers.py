@@ -15,8 +15,7 @@ import pytest
 
 from llmsr.archive import read_archive
 from llmsr.sample import is_llm_sample
-from llmsr.workers.base import WorkerFailure
-from llmsr.workers.pool import WorkerPool
+from llmsr.workers.pool import WorkerFailure, WorkerPool
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

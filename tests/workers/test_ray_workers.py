@@ -13,7 +13,7 @@ import pytest
 from llmsr.cli import main
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
-from llmsr.workers.base import TaskError, WorkerFailure
+from llmsr.workers.pool import TaskError, WorkerFailure
 
 ray = pytest.importorskip("ray")
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsr.workers.base import TaskError, ThisProcess, WorkerFailure
-from llmsr.workers.pool import WorkerPool
+from llmsr.workers.pool import TaskError, ThisProcess, WorkerFailure, WorkerPool
 
 # what the workers run; they import this file by its name
 sys.path.insert(0, str(Path(__file__).parent))
