@@ -1,4 +1,4 @@
-"""Check a finished VERL run: every answer archived once, the reward rising, the exported model loadable by
+"""Check a finished run: every answer archived once, the reward rising, the exported model loadable by
 vLLM.
 
 python tests/gpu/check_run.py RUN --steps 30 --rising --vllm
@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.archive import read_archive
+from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.run_record import RunRecord
 from llmsr.grpo.verl.metrics import read_verl_metrics
 
@@ -33,8 +35,7 @@ def main() -> int:
     assert len(training) == wanted, f"{len(training)} answers in the archive, {wanted} were trained on"
     assert [s.number for s in samples] == list(range(1, len(samples) + 1)), "numbers are missing or twice"
 
-    files = sorted((options.run / "metrics").glob("verl-*.jsonl"))
-    steps = {metrics.step: metrics for path in files for _, metrics in read_verl_metrics(path)}
+    steps = {metrics.step: metrics for metrics in _steps(options.run / "metrics")}
     assert sorted(steps) == list(range(1, options.steps + 1)), f"steps logged: {sorted(steps)}"
     for step, metrics in sorted(steps.items()):
         block = [s.reward for s in training if s.step == step]
@@ -76,6 +77,15 @@ def main() -> int:
         )
         print("vLLM continues:", repr(text))
     return 0
+
+
+def _steps(folder: Path) -> Iterator[StepMetrics]:
+    """What either trainer told of the steps."""
+    for path in sorted(folder.glob("*.jsonl")):
+        if path.name == "local.jsonl":
+            yield from (StepMetrics(**json.loads(line)) for line in path.read_text().splitlines())
+        else:
+            yield from (metrics for _, metrics in read_verl_metrics(path))
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ for part in $PARTS; do
     chat)
       python tests/gpu/prompt_trial.py "$MODEL" "$OUT/prompts.jsonl" | tee "$OUT/prompts.txt"
       if [ ! -d "$OUT/chat/checkpoints/final" ]; then
-        record chat python main.py --use_rl --trainer verl --problem_name "$PROBLEM" --model_path "$MODEL" --epochs 10 \
-          --batch_size 32 --learning_rate 1e-6 --rollout_n 5 --output_dir "$OUT/chat" ${EXTRA:-} -- ${OVERRIDES:-} &&
+        record chat python main.py --use_rl --trainer "${TRAINER:-auto}" --problem_name "$PROBLEM" --model_path "$MODEL" --epochs 10 \
+          --batch_size 32 --learning_rate 1e-6 --rollout_n 5 --output_dir "$OUT/chat" ${EXTRA:-} ${OVERRIDES:+-- $OVERRIDES} &&
           { python tests/gpu/check_run.py "$OUT/chat" --steps 40 --vllm || failed=1; }
       fi ;;
     search)
