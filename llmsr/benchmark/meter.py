@@ -60,54 +60,40 @@ def main(argv: list[str]) -> int:
     watch_gpu = argv[0] != "--no_gpu"
     usage_path, log_path, archive, *command = argv if watch_gpu else argv[1:]
     parent = os.getppid()
-    stopping = _Stopping()
+    meter = Meter(Path(archive), Path(usage_path), watch_gpu)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, meter.stop)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it died before it could be followed
         return 1
     with open(log_path, "ab") as log:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    usage = Meter(child, Path(archive), Path(usage_path), stopping, watch_gpu).watch()
-    return usage.returncode if usage.returncode is not None and usage.returncode >= 0 else 1
-
-
-class _Stopping:
-    """Whether this process was asked to end, and since when."""
-
-    def __init__(self) -> None:
-        self.since: float | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.since = self.since or time.monotonic()
+    code = meter.watch(child).returncode
+    return code if code is not None and code >= 0 else 1
 
 
 class Meter:
     """Watches one started command until it and all that it started have ended."""
 
-    def __init__(
-        self,
-        child: subprocess.Popen[bytes],
-        archive: Path,
-        usage_path: Path,
-        stopping: _Stopping,
-        watch_gpu: bool = True,
-    ) -> None:
-        self.child = child
+    def __init__(self, archive: Path, usage_path: Path, watch_gpu: bool = True) -> None:
         self.usage_path = usage_path
         self.usage = Usage()
         self._lines = Lines(archive)
         self._gpus = Gpus(watch_gpu)
-        self._stopping = stopping
         self._began = time.monotonic()
-        self._told = False
+        self._asked: float | None = None  # when this process was asked to end
+        self._told = False  # the command was asked to end
         self._still: Tick | None = None  # the latest look, if nothing had come since the one before it
 
-    def watch(self) -> Usage:
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal: the command is asked to end, and ended where it does not."""
+        self._asked = self._asked or time.monotonic()
+
+    def watch(self, child: subprocess.Popen[bytes]) -> Usage:
         """The final usage, which is also in the usage file; written there now and then before."""
         interval, written, last = FIRST_INTERVAL, self._began, self._began
-        while self._waits(interval):
+        while self._waits(child, interval):
             now = time.monotonic()
             self._sample(now - last)
             last = now
@@ -120,31 +106,28 @@ class Meter:
         self.usage.seconds = time.monotonic() - self._began
         self.usage.cpu_seconds = _reaped_seconds() - self._gpus.cpu_seconds
         self._tick(last=True)
-        self.usage.returncode = self.child.returncode
+        self.usage.returncode = child.returncode
         self._write()
         return self.usage
 
-    def _waits(self, seconds: float) -> bool:
+    def _waits(self, child: subprocess.Popen[bytes], seconds: float) -> bool:
         """Wait, passing on a request to end; whether the command still runs."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.child.poll() is not None:
-                return False
-            if self._stopping.since is not None:
-                if not self._told:
-                    self.child.terminate()
-                    self._told = True
-                elif time.monotonic() - self._stopping.since > GRACE_SECONDS:
-                    self.child.kill()
+        while time.monotonic() < end and child.poll() is None:
+            if self._asked is not None and not self._told:
+                child.terminate()
+                self._told = True
+            elif self._asked is not None and time.monotonic() - self._asked > GRACE_SECONDS:
+                child.kill()
             time.sleep(0.02)
-        return self.child.poll() is None
+        return child.poll() is None
 
     def _sample(self, passed: float) -> None:
         usage, tree = self.usage, process_tree(os.getpid())
         usage.seconds = time.monotonic() - self._began
         spent = _reaped_seconds() - self._gpus.cpu_seconds
-        usage.cpu_seconds = spent + sum(process.cpu_seconds for process in tree)
-        usage.peak_host_bytes = max(usage.peak_host_bytes, sum(memory_bytes(p.pid) for p in tree))
+        usage.cpu_seconds = spent + sum(tree.values())
+        usage.peak_host_bytes = max(usage.peak_host_bytes, sum(map(memory_bytes, tree)))
         held = self._gpus.held()
         if held is not None:
             usage.peak_gpu_bytes = max(usage.peak_gpu_bytes or 0, sum(held))
@@ -200,33 +183,19 @@ class Lines:
         return self._count
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process of the tree; `cpu_seconds` holds that of its children that it has waited for."""
-
-    pid: int
-    parent: int
-    cpu_seconds: float
-
-
-def process_tree(root: int) -> list[Process]:
-    """All living descendants of a process."""
-    children: dict[int, list[Process]] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+def process_tree(root: int) -> dict[int, float]:
+    """CPU seconds of all living descendants of a process, those of children they waited for included."""
+    parents, seconds = {}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                words = file.read().rpartition(")")[2].split()
-            process = Process(int(name), int(words[1]), sum(map(int, words[11:15])) / CLOCK)
-            children.setdefault(process.parent, []).append(process)
-    found: list[Process] = []
-    waiting = [root]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += [process.pid for process in below]
-    return found
+            text = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
+            words = text.rpartition(")")[2].split()  # a program's name may hold spaces
+            parents[int(name)] = int(words[1])
+            seconds[int(name)] = sum(map(int, words[11:15])) / CLOCK
+    tree = {root}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return {pid: seconds[pid] for pid in tree if pid in seconds and pid != root}
 
 
 def memory_bytes(pid: int) -> int:
@@ -284,9 +253,9 @@ def _end_children() -> None:
     """Kill and reap what the command left behind."""
     end = time.monotonic() + 5.0
     while time.monotonic() < end:
-        for process in process_tree(os.getpid()):
+        for pid in process_tree(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

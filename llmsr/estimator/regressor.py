@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from llmsr.config import resolve
+from llmsr.config import Checked, option, resolve
 from llmsr.errors import UserError
-from llmsr.estimator.table_search import check_proposer, check_target, raised_as, search_table
-from llmsr.estimator.warm import LOCAL, lent_evaluator
+from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
-from llmsr.fitting import MODES
 from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_problem
-from llmsr.problem.loading import Problem
+from llmsr.problem.loading import Problem, variance_fault
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, Front, PickedFront
 from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample, is_llm_sample
-from llmsr.settings import ProposerConfig, SearchSettings
+from llmsr.settings import FITTERS, ProposerConfig, SearchSettings
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
 # results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.
 PROMPTS, SAMPLES = 3, 8
+PROPOSER_PARTS = ("name", "parallel_prompts", "propose")
+
+
+@dataclass(frozen=True)
+class Parameters(Checked):
+    """The parameters of `SymbolicRegressor` that go into no other settings, with what they may be."""
+
+    flag = ""
+
+    selection: str = option("best", "", choices=RULES)
+    within: float = option(0.5, "", least=0)
+    fitter: str = option("best", "", choices=FITTERS)
+    fit_timeout: float = option(10.0, "", above=0)
+    max_params: int | None = option(None, "", least=1)
+    max_columns: int = option(20, "", least=1)
 
 
 class SymbolicRegressor(RegressorMixin, BaseEstimator):
@@ -91,8 +106,6 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         The columns of X that the model was shown.
     n_samples_ : int
         Completions asked for, those of earlier warm fits included.
-    n_features_in_, feature_names_in_
-        As in all of scikit-learn.
 
     Training rows are not kept. Workers and the model stay warm between fits; `llmsr.estimator.warm.release`
     ends them.
@@ -156,24 +169,26 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         target_name = target_name or getattr(y, "name", None) or "y"
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
-        with raised_as(ValueError):
+        with _raised_as(ValueError):
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
             constant = bool(y.min() == y.max())
             if not constant:
-                check_target(y)
+                _check_target(y)
             digest = self._digest(X, y, labels) if self.warm_start else ""
             earlier, seeds = self._begun_with(digest)
             if not earlier:
-                self.columns_ = self._shown_columns(X, y)
+                self.columns_ = np.arange(X.shape[1])
+                if X.shape[1] > self.max_columns:
+                    self.columns_ = strongest_columns(X, y, self.max_columns, self._drawn_seed())
             labels = labels.chosen(self.columns_.tolist())
             problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
         if constant:
             self._keep_constant(problem, labels.columns, float(y[0]))
             return self
-        with raised_as(RuntimeError):
+        with _raised_as(RuntimeError):
             begun, samples = search_table(
                 problem,
                 settings,
@@ -181,7 +196,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
                 own_proposer=None if isinstance(self.proposer, str) else self.proposer,
                 fitter=self.fitter,
                 fit_timeout=self.fit_timeout,
-                workers=self._workers(),
+                workers=effective_n_jobs(self.n_jobs),
                 earlier=earlier,
                 seeds=seeds,
                 directory=self.output_dir,
@@ -208,11 +223,13 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
-        with raised_as(ValueError):
-            check_target(y)
+        with _raised_as(ValueError):
+            _check_target(y)
         front, labels = self._front.equations, self._best.labels
         problem = table_problem(X[:, self.columns_], y, Labels(labels, self._best.target), self._n_params)
-        with lent_evaluator(problem, self.fitter, self.fit_timeout, self._workers()) as evaluator:
+        with lent_evaluator(
+            problem, self.fitter, self.fit_timeout, effective_n_jobs(self.n_jobs)
+        ) as evaluator:
             asked = [evaluator.submit(equation.sample.evaluation.body) for equation in front]
             found = [future.result() for future in asked]
         chosen = found[self.best_index_]
@@ -264,20 +281,13 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     # ---- what a fit is asked to do
 
     def _check_parameters(self) -> None:
-        if self.fitter not in MODES:
-            raise UserError(f"fitter must be one of {', '.join(MODES)}; got {self.fitter!r}")
-        if not self.fit_timeout > 0:
-            raise UserError(f"fit_timeout must be positive, got {self.fit_timeout!r}")
-        if self.max_columns < 1:
-            raise UserError(f"max_columns must be at least 1, got {self.max_columns!r}")
-        if self.max_params is not None and self.max_params < 1:
-            raise UserError(f"max_params must be at least 1, got {self.max_params!r}")
-        if not self.within >= 0:
-            raise UserError(f"within must not be negative, got {self.within!r}")
-        if not isinstance(self.proposer, str):
-            check_proposer(self.proposer)
-        if self.selection not in RULES:
-            raise UserError(f"unknown selection {self.selection!r}; there are: {', '.join(RULES)}")
+        resolve(Parameters, given={item.name: getattr(self, item.name) for item in fields(Parameters)})
+        lacking = [part for part in PROPOSER_PARTS if not hasattr(self.proposer, part)]
+        if lacking and not isinstance(self.proposer, str):
+            raise UserError(
+                f"proposer must be a name or an object with {', '.join(PROPOSER_PARTS)}; "
+                f"{type(self.proposer).__name__} has no {', '.join(lacking)}"
+            )
 
     def _labels(
         self, names: Sequence[str] | None, target: str, description: str, units: Words, meanings: Words
@@ -312,16 +322,6 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     def _drawn_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _workers(self) -> int:
-        from joblib import effective_n_jobs
-
-        return effective_n_jobs(self.n_jobs)
-
-    def _shown_columns(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        if X.shape[1] <= self.max_columns:
-            return np.arange(X.shape[1])
-        return strongest_columns(X, y, self.max_columns, self._drawn_seed())
-
     # ---- warm start
 
     def _begun_with(self, digest: str) -> tuple[list[Sample], tuple[str, ...]]:
@@ -335,16 +335,12 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     def _digest(self, X: np.ndarray, y: np.ndarray, labels: Labels) -> str:
         """Equal for fits of which the later one can go on with the samples of the earlier one."""
-        digest = hashlib.sha256(repr((X.shape, labels, self._choices())).encode())
-        for array in (X, y):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    def _choices(self) -> dict[str, Any]:
-        """The parameters that another run would have to share for its samples to be this one's."""
+        # what may differ between two fits whose samples are of one search
         free = ("budget", "n_jobs", "output_dir", "verbose", "selection", "within", "random_state")
-        chosen = self.get_params(deep=False).items()
-        return {k: str(v) for k, v in sorted(chosen) if k not in free}
+        chosen = {k: str(v) for k, v in sorted(self.get_params(deep=False).items()) if k not in free}
+        digest = hashlib.sha256(repr((X.shape, labels, chosen)).encode())
+        digest.update(X.tobytes() + y.tobytes())
+        return digest.hexdigest()
 
     # ---- what a fit leaves
 
@@ -384,3 +380,21 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     def _equation(self, index: int | None) -> Equation:
         check_is_fitted(self)
         return self._best if index is None else self._front.equations[index]
+
+
+def _check_target(y: np.ndarray) -> None:
+    """UserError where y, of shape (rows,), does not vary or its variance is no number to divide by."""
+    if y.min() == y.max():
+        raise UserError(f"y is {y[0]:g} in every row; give data in which it varies")
+    fault = variance_fault(y)
+    if fault:
+        raise UserError(f"the variance of y {fault}; rescale y")
+
+
+@contextlib.contextmanager
+def _raised_as(kind: type[Exception]) -> Iterator[None]:
+    """A `UserError` inside becomes an error of this kind with its sentence."""
+    try:
+        yield
+    except UserError as error:
+        raise kind(str(error)) from None

@@ -1,25 +1,41 @@
-"""Workers and local models that stay warm in this process, so that the next fit need not start them again.
+"""A search over a table in memory, as `main.py` runs it, with workers and local models that stay warm.
 
-What is lent is its borrower's alone until it is handed back. A child made by fork begins with nothing.
+They stay in this process, so that the next fit need not start them again. What is lent is its borrower's
+alone until it is handed back. A child made by fork begins with nothing.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
+
+from llmsr.archive import read_archive
+from llmsr.config import as_mapping
+from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.files import write_file
+from llmsr.problem.column_names import identifiers
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Prompt
 from llmsr.proposers.choice import chosen_proposer, make_proposer
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer
-from llmsr.settings import ProposerConfig
+from llmsr.report.display import SearchProgress
+from llmsr.report.runs import Outputs
+from llmsr.run_directory import RunLock, write_configuration
+from llmsr.sample import Sample
+from llmsr.search.search import Observer, Search
+from llmsr.search.totals import SearchArchive
+from llmsr.settings import ProposerConfig, SearchSettings
 
 LOCAL = ("skeleton-lm", "transformers")  # proposers that are a model in this process
 MODELS = 2  # local models that stay loaded
@@ -68,6 +84,90 @@ class Remembering:
 
     def close(self) -> None:
         self.inner.close()
+
+
+def search_table(
+    problem: Problem,
+    settings: SearchSettings,
+    proposer_config: ProposerConfig,
+    *,
+    own_proposer: Proposer | None = None,
+    fitter: str = "best",
+    fit_timeout: float = 10.0,
+    workers: int = 1,
+    earlier: Sequence[Sample] = (),
+    seeds: Sequence[str] = (),
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[list[Sample], list[Sample]]:
+    """(what the search began with, as samples of number 0; all samples, `earlier` ones included).
+
+    Searches until the budget is spent. `own_proposer` is the caller's, None for what the configuration says.
+    `earlier` are the samples that the search resumes, `seeds` bodies that it begins with, `directory` is
+    where files go, None for none. `UserError` where the proposer cannot be had or gives up.
+    """
+    samples: list[Sample] = []
+    observers: list[Observer] = [lambda sample, totals: samples.append(sample)]
+    archive: Any = []  # takes samples as an archive does, where none is to be written
+    outputs: Outputs | None = None
+    with contextlib.ExitStack() as stack:
+        evaluator = stack.enter_context(lent_evaluator(problem, fitter, fit_timeout, workers))
+        proposer = own_proposer or stack.enter_context(lent_proposer(proposer_config))
+        if progress:
+            observers.append(stack.enter_context(SearchProgress(settings.budget)))
+        if directory is not None:
+            described = as_mapping(settings, proposer_config)
+            described |= {"fitter": fitter, "fit_timeout": fit_timeout}
+            files = run_files(Path(directory), problem, described, earlier)
+            archive, outputs = stack.enter_context(files)
+            observers.append(outputs)
+        search = Search(problem, proposer, evaluator, archive, settings, observers, earlier, seeds)
+        begun = [Sample(0, "", seed) for seed in search.seeds]
+        if outputs is not None:
+            # what the search began with is on the front too: it may be what nothing beats
+            for sample in begun:
+                outputs.front.add(sample)
+        search.run()
+        if outputs is not None:
+            outputs.finish()
+    return begun, samples
+
+
+@contextlib.contextmanager
+def run_files(
+    directory: Path, problem: Problem, settings: Mapping[str, Any], earlier: Sequence[Sample]
+) -> Iterator[tuple[SearchArchive, Outputs]]:
+    """A run's directory as the verbs read it, held while its search goes on: its archive and its outputs.
+
+    `earlier` are the samples that the search resumes. A directory that holds another run is a `UserError`.
+    """
+    folder = directory / "problems"
+    described = dict(settings) | {
+        "problem_name": problem.name,
+        "data_dir": str(folder),
+        "spec_path": str(folder / problem.name / "specification.txt"),
+    }
+    with RunLock(directory):
+        known = read_archive(directory)
+        if known and [s.completion for s in known] != [s.completion for s in earlier]:
+            raise UserError(f"{directory} already holds a run; name another directory")
+        write_configuration(directory, described)
+        write_problem(folder / problem.name, problem)
+        with SearchArchive(directory) as archive:
+            for sample in [] if known else earlier:
+                archive.append(sample)
+            yield archive, Outputs(directory, problem, described)
+
+
+def write_problem(folder: Path, problem: Problem) -> None:
+    """Write the spec and one CSV file per split, numbers in full precision."""
+    write_file(folder / "specification.txt", problem.spec.text)
+    header = ",".join(identifiers((*problem.spec.columns, problem.target)))
+    for name, split in problem.splits.items():
+        text = io.StringIO()
+        rows = np.column_stack([split.inputs, split.target])
+        np.savetxt(text, rows, fmt="%.17g", delimiter=",", header=header, comments="")
+        write_file(folder / f"{name}.csv", text.getvalue())
 
 
 @contextlib.contextmanager
