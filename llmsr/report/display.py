@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from llmsr.errors import UserError
@@ -27,7 +26,6 @@ from llmsr.search.totals import Totals, score_of
 
 if TYPE_CHECKING:
     from rich.live import Live
-
 
 WIDEST = 400  # characters of a line that is not for a terminal
 NARROWEST = 60
@@ -178,19 +176,25 @@ def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
     return format_table(["step", "samples", "reward", "valid", "new", "best NMSE"], rows)
 
 
-class SearchProgress:
+class SearchProgress(contextlib.ExitStack):
     """Observes a search and tells its state on standard error: one live line in a terminal, else plain lines.
 
     Use as a context manager so that the terminal is left in order.
     """
 
     def __init__(self, budget: int, stream: IO[str] | None = None) -> None:
+        super().__init__()
         self.budget = budget
         self.stream = stream or sys.stderr
         self._started = self._last_line = time.monotonic()
         self._first_number: int | None = None
         self._best: float | None = None
-        self._live = self._make_live() if self.stream.isatty() else None
+        self._live: Live | None = None
+        if self.stream.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = self.enter_context(Live(console=Console(file=self.stream), refresh_per_second=4))
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
         if self._first_number is None:
@@ -205,21 +209,6 @@ class SearchProgress:
             self._last_line = now
             with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
                 print(self._line(totals, now), file=self.stream, flush=True)
-
-    def __enter__(self) -> SearchProgress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def _make_live(self) -> Live:
-        from rich.console import Console
-        from rich.live import Live
-
-        return Live(console=Console(file=self.stream), refresh_per_second=4, transient=False)
 
     def _line(self, totals: Totals, now: float) -> str:
         done = totals.samples - (self._first_number or 0) + 1
@@ -268,16 +257,16 @@ def figures(sample: Sample, totals: Totals) -> dict[str, float]:
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
 
 
-class Dashboards:
+class Dashboards(contextlib.ExitStack):
     """Observes a search, or is told a training's figures; use as a context manager.
 
     A dashboard that fails is told once on standard error and left alone: it must not end the run.
     """
 
     def __init__(self, names: Sequence[str], run_dir: Path, settings: Mapping[str, Any]) -> None:
-        self._stack = contextlib.ExitStack()
+        super().__init__()
         openers = {"tensorboard": _tensorboard, "wandb": _wandb}
-        self._logs: dict[str, Log] = {n: openers[n](run_dir, settings, self._stack) for n in names}
+        self._logs: dict[str, Log] = {name: openers[name](run_dir, settings, self) for name in names}
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
         if self._logs:
@@ -291,12 +280,6 @@ class Dashboards:
             except Exception as error:  # noqa: BLE001 - as above
                 print(f"llmsr: {name} gets no more figures: {error}", file=sys.stderr)
                 del self._logs[name]
-
-    def __enter__(self) -> Dashboards:
-        return self
-
-    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
 
 
 def _tensorboard(run_dir: Path, settings: Mapping[str, Any], stack: contextlib.ExitStack) -> Log:

@@ -18,6 +18,7 @@ from llmsr.fitting.metrics import split_nmse
 from llmsr.problem.column_names import with_labels
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
+from llmsr.report.markup import render
 from llmsr.report.simplify import Simplified, simplify
 from llmsr.sample import REFINEMENT, Sample
 
@@ -172,43 +173,17 @@ class Equation:
 
     def python(self) -> str:
         """The source of a module: `equation(*columns)` with all digits, `rounded(*columns)` for reading."""
-        about = [
-            f"An equation for {self.target} of {', '.join(self.labels)}, found for the problem "
-            f"{self.problem}.",
-            "",
-            f"    {self.text()}",
-            "",
-            "`equation` has all digits of the fitted constants; `rounded` is the line above.",
-            "Both take one number or numpy array per column, in this order, and return the same shape.",
-            "",
-            "NMSE = mean squared error / variance of the target:",
-            f"    {'':<10}{'equation':>12}{'rounded':>12}",
-        ]
-        for split, value in self.nmse.items():
-            about.append(f"    {split:<10}{_short(value):>12}{_short(self.simplified_nmse.get(split)):>12}")
-        if self.note:
-            about += ["", self.note]
-        # names come from a user's files: nothing in them may end the docstring
-        docstring = "\n".join(line.replace("\\", "\\\\").replace('"', "'").rstrip() for line in about)
         exact = to_numpy_source(self.expression, "equation", self.params)
         rounded = to_numpy_source(self.simplified.expression, "rounded", ())
-        return f'"""{docstring}\n"""\n\nimport numpy as np\n\n\n{exact}\n\n{rounded}'
+        return render("best_equation.py.txt", e=self, short=_short, exact=exact, rounded=rounded)
 
     def tex(self) -> str:
         """A LaTeX file to be \\input into a document that uses amsmath."""
-        rounded = ", ".join(f"{split} {_short(value)}" for split, value in self.simplified_nmse.items())
-        exact = ", ".join(f"{split} {_short(value)}" for split, value in self.nmse.items())
-        name = self.problem.replace("\n", " ")
-        lines = [
-            f"% {name}: sample {self.sample.number}; needs \\usepackage{{amsmath}}",
-            f"% constants rounded as far as the loss allows; NMSE {rounded}",
-            "\\begin{equation}",
-            f"  {self.latex()}",
-            "\\end{equation}",
-            f"% all digits of the fitted constants; NMSE {exact}",
-            f"% {self.latex(exact=True)}",
-        ]
-        return "\n".join(lines) + "\n"
+
+        def told(nmse: Mapping[str, float | None]) -> str:
+            return ", ".join(f"{split} {_short(value)}" for split, value in nmse.items())
+
+        return render("best_equation.tex", e=self, told=told)
 
     def to_json(self) -> dict[str, Any]:
         """What `result.json` says of a member of the front, beside its score."""

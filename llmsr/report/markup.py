@@ -65,6 +65,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def in_docstring(text: str) -> str:
+    """The lines as they may stand between three quotes."""
+    lines = text.strip("\n").replace("\\", "\\\\").replace('"', "'").split("\n")
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
 def is_secret(name: str) -> bool:
     """Whether a setting of this name may hold a secret."""
     return any(word in str(name).lower() for word in ("key", "secret", "password", "credential"))
@@ -98,15 +104,16 @@ def _environment() -> jinja2.Environment:
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(["html", "svg"]),
         finalize=shown,
         # a name that is not given is a fault and not an empty place
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )
     environment.template_class = Safe
-    environment.filters |= {"scientific": scientific, "number": number, "duration": duration}
+    environment.filters |= {"scientific": scientific, "number": number, "in_docstring": in_docstring}
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     # what the security policy knows the script by, so that no other runs, whatever text got into a page
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
