@@ -24,7 +24,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llmsr.config import Checked, option, read_yaml, resolve
+from llmsr.config import Checked, listed, option, read_yaml, resolve
 from llmsr.errors import UserError
 from llmsr.settings import ProblemSettings
 
@@ -107,6 +107,13 @@ class Cell:
     def name(self) -> str:
         """Such as oscillator1/islands/seed0."""
         return f"{self.problem.replace('/', '-')}/{self.arm.name}/seed{self.seed}"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What tells this run from another, as plain data."""
+        arm = self.arm
+        return {"problem": self.problem, "arm": arm.name, "kind": arm.kind, "seed": self.seed,
+                "budget": arm.budget, "flags": dict(arm.flags)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,7 +214,7 @@ def _arm(
 
 
 def _words(text: str, what: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    words = listed(text)
     if not words or len(set(words)) < len(words):
         raise UserError(f"{what} must name each one once; got {text!r}")
     return words

@@ -14,7 +14,9 @@ cells/<problem>/<arm>/seed<k>/
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,22 +70,21 @@ class CellDirectory:
         return read_json(self.path / "cell.json") or {}
 
     def write_state(self, status: str, reason: str, jobs: int, starts: int) -> None:
-        content = asked(self.cell) | {"status": status, "reason": reason, "jobs": jobs, "starts": starts}
+        content = self.cell.asked | {"status": status, "reason": reason, "jobs": jobs, "starts": starts}
         write_file(self.path / "cell.json", json.dumps(content, indent=1) + "\n")
 
     def check(self) -> None:
         """`UserError` if what was run here is not what is asked now."""
-        state, wanted = self.state(), asked(self.cell)
-        for key in wanted:
-            if state and state.get(key) != wanted[key]:
+        state = self.state()
+        for key, wanted in self.cell.asked.items():
+            if state and state.get(key) != wanted:
                 raise UserError(
-                    f"{self.path} was run with {key} {state.get(key)!r}, the configuration says "
-                    f"{wanted[key]!r}; "
+                    f"{self.path} was run with {key} {state.get(key)!r}, the configuration says {wanted!r}; "
                     "choose another --output_dir, or remove that directory to run it anew"
                 )
 
-    def command(self) -> tuple[list[str], bool]:
-        """The command line that begins or continues the run, and whether it continues one.
+    def command(self) -> list[str]:
+        """The command line that begins or continues the run.
 
         What cannot be continued is removed first: a training without a checkpoint, a peer's run.
         """
@@ -92,7 +93,7 @@ class CellDirectory:
             shutil.rmtree(self.run, ignore_errors=True)
             for path in self.path.glob("usage-*.json"):
                 path.unlink()
-        return [sys.executable, *arguments(self.cell, self.run, resume)], resume
+        return [sys.executable, *arguments(self.cell, self.run, resume)]
 
     def _resumable(self) -> bool:
         if self.cell.arm.kind == SEARCH:
@@ -130,34 +131,19 @@ def read_usages(directory: Path) -> list[dict[str, Any]]:
     return [found for path in paths if (found := read_json(path)) is not None]
 
 
-def asked(cell: Cell) -> dict[str, Any]:
-    """What tells one run from another, as plain data."""
-    arm = cell.arm
-    return {"problem": cell.problem, "arm": arm.name, "kind": arm.kind, "seed": cell.seed,
-            "budget": arm.budget, "flags": dict(arm.flags)}  # fmt: skip
-
-
 def arguments(cell: Cell, run_dir: Path, resume: bool) -> list[str]:
-    """What Python is to run for a cell."""
+    """What Python is to run for a cell: a script of its own for a peer, else the public command line."""
     arm = cell.arm
-    where = location(cell.problem)
-    given: dict[str, Any] = {**where, "seed": cell.seed, **arm.flags}
-    if arm.kind == PEER:
-        return [str(locate("benchmarks/peers.py")), *_flags(given), "--log_path", str(run_dir)]
-    given["budget"] = arm.budget
-    if resume:
-        given["resume"] = True
+    given: dict[str, Any] = {**location(cell.problem), "seed": cell.seed, **arm.flags}
+    if arm.kind != PEER:
+        given |= {"budget": arm.budget, "resume": True if resume else None}
+    program = [str(locate("benchmarks/peers.py"))] if arm.kind == PEER else ["-m", "llmsr", "run"]
     if arm.kind == GRPO:
-        return ["-m", "llmsr", "run", "--use_rl", *_flags(given), "--output_dir", str(run_dir)]
-    return ["-m", "llmsr", "run", *_flags(given), "--log_path", str(run_dir)]
-
-
-def _flags(given: Mapping[str, Any]) -> list[str]:
-    words: list[str] = []
-    for name, value in given.items():
-        if value is not None:
-            words += [f"--{name}", str(value)]
-    return words
+        given |= {"use_rl": True, "output_dir": run_dir}
+    else:
+        given["log_path"] = run_dir
+    flags = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
+    return [*program, *itertools.chain.from_iterable(flags)]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -196,20 +182,17 @@ class Runner:
         self.jobs = jobs
         self.retry_failed = retry_failed
         self._say = say
-        self._end = time.monotonic() + seconds if seconds else None
+        self._end = time.monotonic() + seconds if seconds else math.inf
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._finished = 0
         self._count = 0
 
-    def directory(self, cell: Cell) -> CellDirectory:
-        return CellDirectory(cell, self.output / cell.place)
-
     def waiting(self) -> list[CellDirectory]:
         """The cells that are not finished; `UserError` for one that was run with other settings."""
         found = []
         for cell in self.cells:
-            directory = self.directory(cell)
+            directory = CellDirectory(cell, self.output / cell.place)
             directory.check()
             status = directory.state().get("status")
             failed = status == FAILED and not self.retry_failed
@@ -237,15 +220,14 @@ class Runner:
         return not self.waiting()
 
     def _stopping(self) -> bool:
-        return self._stop.is_set() or (self._end is not None and time.monotonic() >= self._end)
+        return self._stop.is_set() or time.monotonic() >= self._end
 
     def _bring_forward(self, directory: CellDirectory) -> None:
         if self._stopping():
             return
         directory.path.mkdir(parents=True, exist_ok=True)
-        command: list[str] = []  # none where measuring failed or was killed: a finished run is not continued
-        if not directory.has_ended():
-            command, _ = directory.command()
+        # none where measuring failed or was killed: a finished run is not continued
+        command = [] if directory.has_ended() else directory.command()
         starts = len(list(directory.path.glob("usage-*.json"))) + bool(command)
         directory.write_state(INTERRUPTED, "under way, or ended with its machine", self.jobs, starts)
         began, code, reason = time.monotonic(), 0, ""
@@ -269,21 +251,18 @@ class Runner:
                  str(usage), str(directory.log),
                  str(directory.run / "archive"), *command]  # fmt: skip
         timeout = directory.cell.arm.timeout
+        deadline = time.monotonic() + timeout if timeout else math.inf
         process = subprocess.Popen(meter, env=_environment(), start_new_session=True)
-        deadline = time.monotonic() + timeout if timeout else None
-        reason = ""
         while process.poll() is None:
-            late = deadline is not None and time.monotonic() >= deadline
+            late = time.monotonic() >= deadline
             if late or self._stopping():
-                reason = f"ended after its {timeout:g} seconds" if late else "interrupted"
                 _end(process)
-                break
+                return (
+                    (1, f"ended after its {timeout:g} seconds") if late else (INTERRUPTED_CODE, "interrupted")
+                )
             time.sleep(POLL_SECONDS)
-        if reason:
-            return (INTERRUPTED_CODE if reason == "interrupted" else 1), reason
-        if process.returncode:
-            return process.returncode, f"exit code {process.returncode}: {directory.log_tail()}"
-        return 0, ""
+        code = process.returncode
+        return code, f"exit code {code}: {directory.log_tail()}" if code else ""
 
     def _measured(self, directory: CellDirectory) -> tuple[int, str]:
         """Write the cell's measures in a process of their own, so that cells do not wait for one another."""
@@ -292,9 +271,8 @@ class Runner:
             command, env=_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        if done.returncode:
-            return done.returncode, f"its measures: {' '.join(done.stderr.split())[-600:]}"
-        return 0, ""
+        fault = " ".join(done.stderr.split())[-LOG_TAIL:]
+        return done.returncode, f"its measures: {fault}" if done.returncode else ""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
