@@ -38,6 +38,7 @@ class Parser(argparse.ArgumentParser):
     elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
+        # argparse's own complaint prints the whole usage and names no flag that may be meant
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         if unknown is None:
             raise UserError(f"{message} ({self.prog} --help tells more)")
@@ -152,6 +153,7 @@ def add_options(parser: argparse.ArgumentParser, *classes: type) -> None:
         for item in fields(cls):
             told, kind = item.metadata, _value_type(hints[item.name])
             bare = item.default in (None, MISSING, "") or told.get("many") or told.get("switch")
+            # a flag that is not given must not hide what the YAML file says
             keywords: dict[str, Any] = {
                 "default": argparse.SUPPRESS,
                 "help": (told["help"] + ("" if bare else f" (default: {item.default})")).replace("%", "%%"),
@@ -163,6 +165,7 @@ def add_options(parser: argparse.ArgumentParser, *classes: type) -> None:
             named = "{" + ",".join(map(str, choices)) + "}" if choices else kind.__name__.upper()
             keywords |= {"metavar": told.get("metavar") or named, "type": kind}
             if kind is bool:
+                # argparse's `type=bool` takes any text for true, False too
                 keywords |= {"type": parse_bool, "nargs": "?", "const": True}
             needed, many = item.default is MISSING, told.get("many")
             if many:
@@ -203,6 +206,7 @@ def _convert(cls: type, name: str, hint: Any, value: Any, choices: tuple | None,
     try:
         if kind is bool:
             value = value if isinstance(value, bool) else parse_bool(str(value))
+        # YAML reads 1e3 as a text and 1000.0 as a float: both mean a whole number
         elif kind is int and isinstance(value, float) and not value.is_integer():
             raise ValueError
         else:
@@ -223,6 +227,7 @@ def resolve(*classes: type, given: Mapping[str, Any], path: str | Path | None = 
     layers = [("", dict(given))]
     if path is not None:
         layers.insert(0, (f"{path}: ", read_yaml(path)))
+    # a misspelt key that is passed over would let a run go on with a default
     known = {item.name for cls in classes for item in fields(cls)}
     for source, layer in layers:
         for key in layer:
@@ -230,6 +235,7 @@ def resolve(*classes: type, given: Mapping[str, Any], path: str | Path | None = 
                 near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise UserError(f"{source}unknown setting {key!r}{hint}")
+    # each class is made once all layers are known, so that bounds hold between its fields
     instances = []
     for cls in classes:
         hints = typing.get_type_hints(cls)

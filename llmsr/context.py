@@ -62,6 +62,7 @@ def version_nmse(problem: Problem, version: Version) -> float:
     """The version's error on the training rows over their variance; nan where the rows do not vary."""
     if version.nmse is not None:
         return version.nmse
+    # an archive of an earlier version has scores alone
     variance = float(np.var(problem.train.target))
     return -version.score / variance if variance > 0 else float("nan")
 
@@ -93,6 +94,7 @@ def residuals(known: Known) -> list[str]:
         residual = evaluate(expression, inputs, np.asarray(version.params)) - target
         squares = residual**2
         total = float(squares.sum())
+    # nothing can be said of errors that are rounding
     if not np.isfinite(total) or total <= 1e-20 * float(target @ target):
         return []
     places = []
@@ -103,6 +105,7 @@ def residuals(known: Known) -> list[str]:
             low, high = bounds[quarter], bounds[quarter + 1]
             inside = (values >= low) & (values <= high)
             share, of_rows = float(squares[inside].sum()) / total, float(inside.mean())
+            # many equal values crowd into one quarter, whose share of the error is then no news
             if share < CLEAR_SHARE or share < 1.5 * of_rows:
                 continue
             bias = float(residual[inside].mean())

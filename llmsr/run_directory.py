@@ -81,6 +81,7 @@ def check_data(run_dir: Path, problem: Problem) -> None:
 
 
 def _data_version(problem: Problem) -> str:
+    # the other splits decide nothing in a run
     rows = np.column_stack([problem.train.inputs, problem.train.target])
     return hashlib.sha256(rows.tobytes()).hexdigest()
 
@@ -114,6 +115,7 @@ class RunLock:
         self.path = Path(run_dir) / "lock"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # the file stays when the lock is gone: removing it would race with the next holder
             self._file = open(self.path, "w")  # noqa: SIM115 - held until release
         except OSError as error:
             raise UserError(f"cannot write to {run_dir}: {error.strerror}") from None

@@ -131,6 +131,7 @@ class SearchSettings(PromptSettings):
     """evolutionary search"""
 
     budget: int = option(1000, "completions to ask the model for, in all", least=1)
+    # decides every draw: equal seeds give equal archives on any number of workers
     seed: int = option(0, "seed of every random draw of the run", least=0)
     search: str = option(
         "islands",
@@ -142,6 +143,7 @@ class SearchSettings(PromptSettings):
     samples_per_prompt: int = option(4, "completions per prompt", least=1)
     islands: int = option(10, "number of islands", least=1)
     functions_per_prompt: int = option(2, "earlier equations that a prompt shows", least=1)
+    # LLM-SR's raw scores hardly tell a perfect equation from a constant; ranks do
     selection: str = option(
         "rank",
         "what an island prefers its members by: rank, quality (-log10 NMSE) or score (LLM-SR's raw -MSE)",
@@ -154,12 +156,12 @@ class SearchSettings(PromptSettings):
     reset_every: int = option(
         1000, "samples after which the weaker half of the islands is refilled; 0: never", least=0
     )
+    # a number of its own makes the archive independent of how many prompts a service takes
     lookahead: int = option(
         0,
         "prompts in flight, each drawn without the others' samples; 0: what the proposer serves, plus one",
         least=0,
     )
-
     refine: str = option(
         "run",
         "refine new records without a model, by fits that the budget does not count: records of the run, of "
@@ -216,6 +218,7 @@ class ProposerConfig(Checked):
     dtype: str = option("auto", "numbers of a local model: auto, float32, bfloat16, float16")
     gpu_memory_utilization: float = option(0.9, "share of a GPU's memory for a started vllm", above=0, most=1)
     vllm_args: str = option("", 'more arguments for `vllm serve`, for example "--max-model-len 4096"')
+    # off, since a model's repository may hold any program
     trust_remote_code: bool = option(False, "run Python code that comes with a model that you trust")
 
 
@@ -239,6 +242,7 @@ class GrpoConfig(PromptSettings):
         choices=("auto", "verl", "local"),
     )
     epochs: int = option(10, "passes over the prompts", above=0)
+    # so that a training can be compared with a search at equal cost
     budget: int | None = option(
         None, "answers to train on in all, rounded up to whole steps; takes the place of --epochs", above=0
     )
@@ -334,6 +338,7 @@ class GrpoConfig(PromptSettings):
         choices=("auto", "model", "plain"),
     )
     fitter: str = option("best", "how constants are fitted", choices=FITTERS)
+    # shorter than a search's: the whole step waits for its slowest answer
     fit_timeout: float = option(5.0, "seconds that one fit may take", above=0)
     workers: int = option(
         0, "processes that fit, per node; 0: one per core, with VERL all but two of them", least=0
@@ -344,19 +349,16 @@ class GrpoConfig(PromptSettings):
     save_freq: int | None = option(
         None, "steps between checkpoints (default: ten minutes, and an epoch for the embedded model)", above=0
     )
+    # a checkpoint is several times the model, and the best one is kept apart
     keep_checkpoints: int = option(2, "checkpoints to keep; 0: all", least=0)
     test_freq: int | None = option(None, "steps between validations; 0: never (default: one epoch)", least=0)
     stop_when_stuck: int = option(
-        0,
-        "end the training after so many steps in a row that teach nothing, or whose valid share has "
-        "collapsed; 0: never",
-        least=0,
+        0, "end after so many steps in a row that teach nothing or have lost validity; 0: never", least=0
     )
     logger: str = option("console,file", f"comma-separated: {', '.join(LOGGERS)}")
     resume: bool = option(
         False,
-        "go on from the last checkpoint of the run in output_dir, with its settings (default: the newest run "
-        "of the problem that has not finished)",
+        "go on from the last checkpoint of output_dir (default: the problem's newest unfinished run)",
     )
     seed: int = option(0, "seed of prompts, sampling and training order")
     device: str = option("auto", "where the local trainer computes", choices=("auto", "cpu", "cuda", "mps"))
@@ -378,6 +380,7 @@ class GrpoConfig(PromptSettings):
             raise UserError(
                 f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
             )
+        # ranks need the group, which a reward does not see
         if self.reward == "rank" and self.advantage not in ("grpo", "rank"):
             raise UserError(f"--reward rank is --advantage rank; leave out --advantage {self.advantage}")
         if self.warm_start and self.memory == "none":

@@ -43,6 +43,7 @@ def measure(directory: Path) -> dict[str, Any]:
     if state is None:
         raise UserError(f"{directory} holds no cell of a benchmark (no cell.json)")
     samples = [s for s in read_archive(directory / "run") if s.kind != VALIDATION]
+    # a training that was resumed from a checkpoint did some steps twice
     if state["kind"] == GRPO:
         record = read_json(directory / "run" / "run.json") or {}
         samples = without_lost_steps(samples, int(record.get("answers_per_step") or 0))
@@ -177,6 +178,7 @@ def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterab
     """A row for every sample that is better than all before it, as `best_of` orders them."""
     lowest = (math.inf, 0)
     counted = tokens = fits = 0
+    # a refinement comes behind the sample that it refines, wherever it was archived
     for sample in sorted(samples, key=lambda s: (s.number, not is_llm_sample(s))):
         fits += sample.evaluation.evaluations > 0
         if is_llm_sample(sample):

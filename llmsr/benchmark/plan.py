@@ -133,6 +133,7 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
+        # a benchmark that is stopped early has whole seeds rather than whole arms
         return [Cell(p, arm, seed) for seed in self.seeds for p in self.problems for arm in self.arms]
 
     def named(self, patterns: Sequence[str]) -> list[Cell]:
@@ -151,6 +152,7 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
     """
     content = read_yaml(path)
     arms, shared = content.pop("arms", None), content.pop("shared", None) or {}
+    # YAML lists and comma lists mean the same
     given = {k: "".join(f"{word}," for word in v) if isinstance(v, list) else v for k, v in content.items()}
     try:
         (settings,) = resolve(BenchmarkSettings, given=given)
@@ -199,6 +201,7 @@ def _arm(
     training = flags.pop("use_rl", False)
     kind = PEER if "peer" in flags else GRPO if training else SEARCH
     flags = {**shared.get(kind, {}), **flags}
+    # these differ from cell to cell, so an arm cannot have one value
     reserved = RESERVED & flags.keys()
     if reserved:
         raise UserError(f"arm {name}: {min(reserved)} is set by the benchmark")

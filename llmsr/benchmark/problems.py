@@ -178,6 +178,7 @@ def write_data(name: str, data_dir: Path) -> None:
 
     problem = bench()[_parts(name)[0]]
     header = [*(column.name for column in problem.columns), problem.target[0]]
+    # train last: it tells that the others are whole
     for split, rows in reversed(draw(name).items()):
         text = pd.DataFrame(rows, columns=header).to_csv(index=False, lineterminator="\n")
         write_file(data_dir / name / f"{split}.csv", text)
@@ -199,6 +200,7 @@ def matches(expression: Expression, params: Sequence[float], law: Law, problem: 
         }
     if not all(np.isfinite(values).all() and np.ptp(values) > 0 for values in wanted.values()):
         return False
+    # another spelling of the law agrees with it in numbers, whatever its text
     skeleton = law.expression(problem.spec.columns)
 
     def follows(constants: Sequence[float], bound: float) -> bool:
@@ -224,6 +226,7 @@ def boxes(problem: Problem) -> dict[str, np.ndarray]:
         if split in problem.splits:
             inputs = problem.splits[split].inputs
             low, high = inputs.min(axis=0), inputs.max(axis=0)
+            # the same points for every equation, so that equal ones are judged alike
             generator = np.random.default_rng([BOX_SEED, place])
             found[split] = generator.uniform(low, high, (POINTS, len(low)))
     return found

@@ -55,6 +55,7 @@ class Results:
 
     def pairs(self, problem: str, arm: Arm) -> list[tuple[Measures, Measures]]:
         """The runs of an arm beside its baseline's of equal seeds."""
+        # equal seeds draw equal prompts, so pairs differ by the arm alone
         theirs = {m["seed"]: m for m in self.of(problem, arm.against)}
         return [(m, theirs[m["seed"]]) for m in self.of(problem, arm.name) if m["seed"] in theirs]
 

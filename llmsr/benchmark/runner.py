@@ -209,6 +209,7 @@ class Runner:
         for problem in dict.fromkeys(cell.problem for cell in self.cells):
             load(problem)
         _warm_up()
+        # threads wait for processes and compute nothing themselves
         with ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(self._bring_forward, cell) for cell in cells]
             try:
@@ -252,6 +253,7 @@ class Runner:
                  str(directory.run / "archive"), *command]  # fmt: skip
         timeout = directory.cell.arm.timeout
         deadline = time.monotonic() + timeout if timeout else math.inf
+        # a session of its own: Ctrl-C reaches it through us, in order
         process = subprocess.Popen(meter, env=_environment(), start_new_session=True)
         while process.poll() is None:
             late = time.monotonic() >= deadline

@@ -361,6 +361,7 @@ def _curves(results: Results, problem: str, arms: Sequence[Arm], unit: str, spli
     for tone, arm in enumerate(arms, start=1):
         runs = results.of(problem, arm.name)
         end = _end(runs, unit)
+        # another program has no samples of a model to be drawn over
         if not end or (arm.kind == PEER and unit in ("samples", "tokens")):
             continue
         places = _places(min(1.0, end), end, unit in ("samples", "tokens"))

@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     asks_for_verbs = overview and (not arguments or arguments[0] in ("-h", "--help"))
+    # LLM-SR's flags come without a verb
     verb = "run"
     if arguments and not arguments[0].startswith("-"):
         verb = arguments.pop(0)
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
         if asks_for_verbs:
             print(_overview(), flush=True)
             return 0
+        # only the verb's own module is imported, so that each starts quickly
         code = command(VERBS[verb][0]).main(arguments)
         sys.stdout.flush()  # here, where a standard output that takes no more is told
         return code
@@ -79,6 +81,7 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
         return 130
     except BrokenPipeError:
         silence(sys.stdout)
+        # 128 + SIGPIPE, as a shell reports a program that it ended
         return 141
     except OSError as error:
         if error.errno not in FULL:
@@ -108,6 +111,7 @@ def program(*, overview: bool = False) -> NoReturn:
             silence(stream)
     if code == 0:
         sys.exit(0)
+    # workers and dashboards are closed there, which leaving at once would skip
     atexit._run_exitfuncs()
     os._exit(code)
 

@@ -65,11 +65,13 @@ def benchmark(given: BenchmarkChoice) -> int:
 
 
 def _run(plan: Plan, cells: Sequence[Cell], output: Path, given: BenchmarkChoice) -> bool:
+    # so that a folder of results tells what it is of
     write_file(output / "benchmark.yaml", Path(given.config).read_text(encoding="utf-8"))
     runner = Runner(cells, output, plan.keep, given.jobs, given.seconds, given.retry_failed)
     try:
         return runner.run()
     except KeyboardInterrupt:
+        # hours of finished runs are worth their tables
         _report(plan, output, given.json, complete=False)
         raise
 

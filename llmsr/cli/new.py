@@ -83,6 +83,7 @@ def _pairs(text: str, flag: str) -> dict[str, str]:
     pairs: list[list[str]] = []
     for part in text.split(","):
         name, equals, value = part.partition("=")
+        # a text may hold commas: what has no = goes on with the text before it
         if equals:
             pairs.append([name.strip(), value.strip()])
         elif pairs:

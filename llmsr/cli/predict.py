@@ -84,6 +84,7 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
         raise UserError(f"{path}: the file is empty; give a header row and the data.")
     columns = equation.expression.columns
     first = [cell.strip() for cell in first]
+    # a column's name is hardly ever a number
     headless = all(is_number(cell) for cell in first)
     positions = list(range(len(columns))) if headless else _positions(first, columns, path)
     if max(positions) >= len(first):
@@ -97,6 +98,7 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
         own = len(columns) == len(first)
         header = list(columns) if own else [f"column{i + 1}" for i in range(len(first))]
     name = f"{equation.target}_predicted"
+    # a file that was predicted for before has the column already
     while name in first:
         name += "_"
     writer = csv.writer(output, delimiter=separator, lineterminator="\n")
@@ -104,6 +106,7 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
     rows = nonfinite = 0
     while block := list(itertools.islice(lines, BLOCK_ROWS)):
         inputs = np.array([_inputs(line, positions, len(first), path) for line in block])
+        # the user's cells go out as they came in, whatever they hold
         for (_, cells), value in zip(block, equation.predict(inputs).tolist(), strict=True):
             finite = math.isfinite(value)
             nonfinite += not finite

@@ -71,6 +71,7 @@ def _shown(problem: Problem, log_path: str | None) -> list[Member]:
         with Evaluator(problem, workers=1) as evaluator:
             evaluated = [(0, evaluator.evaluate(problem.spec.seed_body))]
     members = [member_of(number, evaluation) for number, evaluation in evaluated if evaluation.ok]
+    # one equation in two spellings would fill both places
     different = {member.canonical: member for member in sorted(members, key=lambda member: member.score)}
     return sorted(different.values(), key=lambda member: member.score)[-SHOWN:]
 

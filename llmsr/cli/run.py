@@ -61,11 +61,13 @@ def main(argv: Sequence[str]) -> int:
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
     problem = read_problem(run)
+    # before anything is written: two runs in one directory would mix their records
     with RunLock(run_dir):
         settings = without_secrets(as_mapping(run, search, proposer))
         earlier = _earlier_samples(settings, run.resume, run_dir, problem)
         result, interrupted = _search(run, search, proposer, settings, run_dir, problem, earlier)
     _print(json.dumps(result, indent=2) if run.json else format_result(result), run_dir)
+    # a standard error that is gone must not turn a finished run into a failure
     with contextlib.suppress(OSError):
         print(f"everything is in {run_dir}", file=sys.stderr)
     return 130 if interrupted else 0
@@ -98,6 +100,7 @@ def _search(
             engine.run()
         except KeyboardInterrupt:
             interrupted = True
+        # a proposer that gave up: what was found until then is reported all the same
         except UserError:
             outputs.finish(complete=False)
             raise
@@ -138,6 +141,7 @@ def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, Propose
     path = given.pop("config")
     given.pop("use_rl")
     if given.get("resume") and path is None and given.get("log_path"):
+        # so that --resume --log_path DIR alone goes on as the run began
         stored = Path(given["log_path"]) / "config.yaml"
         path = stored if stored.is_file() else None
     run, search, proposer = resolve(RunSettings, SearchSettings, ProposerConfig, given=given, path=path)
@@ -164,6 +168,7 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, prob
         check_data(run_dir, problem)
         earlier = read_archive(run_dir)
         answers = sum(map(is_llm_sample, earlier))
+        # a smaller budget would have to forget samples that are counted already
         if answers > settings["budget"]:
             raise UserError(
                 f"the run in {run_dir} already has {answers} samples, more than --budget {settings['budget']}"

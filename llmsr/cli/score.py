@@ -76,6 +76,7 @@ def score_lines(evaluator: Evaluator, lines: IO[str]) -> Iterator[dict[str, Any]
         if not line.isspace():
             waiting.append((len(line), *_submit(evaluator, line, lines)))
             characters += len(line)
+        # results come in the order of the lines, so memory is bounded by the slowest one
         while waiting and (len(waiting) >= IN_FLIGHT or characters > MAX_LINE):
             size, identity, pending = waiting.popleft()
             characters -= size
@@ -91,11 +92,13 @@ def _submit(evaluator: Evaluator, line: str, lines: IO[str]) -> tuple[Any, Futur
         return None, Evaluation(
             status="too_large", reason=f"the input line has more than {MAX_LINE} characters"
         )
+    # a line of brackets would take a hundred times its size in memory
     if len(line) > MAX_ITEMS and _items(line) > MAX_ITEMS:
         return None, Evaluation(
             status="too_large", reason=f"the input line's JSON has more than {MAX_ITEMS} items"
         )
     try:
+        # some editors begin a file with a byte order mark
         given = json.loads(line.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
         return None, Evaluation(status="syntax", reason=f"the input line is no JSON: {error}")

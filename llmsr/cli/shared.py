@@ -67,6 +67,7 @@ def whole_output(path: str) -> Iterator[IO[str]]:
     `-` is standard output. `UserError` where it cannot be written, but a reader that went away is a
     BrokenPipeError.
     """
+    # a link's target is replaced, not the link
     real = os.path.realpath(path)
     if path != "-" and os.path.isdir(real):
         raise UserError(f"cannot write {path}: it is a directory; name a file in it")

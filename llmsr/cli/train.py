@@ -44,12 +44,14 @@ def main(argv: Sequence[str]) -> int:
     path = given.pop("config")
     given.pop("use_rl", None)
     if given.get("resume") and path is None:
+        # a resumed run has the settings that it began with, but for what is said now
         given = stored_settings(given) | given
     (config,) = resolve(GrpoConfig, given=given, path=path)
     outcome = train(config, overrides)
     if not outcome:
         return 0
     model = outcome["model"]
+    # without a model the run was interrupted
     code = 0 if model else 130
     if config.json:
         print(json.dumps(outcome, indent=2))

@@ -39,7 +39,6 @@ class Parameters(Checked):
     """The parameters of `SymbolicRegressor` that go into no other settings, with what they may be."""
 
     flag = ""
-
     selection: str = option("best", "", choices=RULES)
     within: float = option(0.5, "", least=0)
     fitter: str = option("best", "", choices=FITTERS)
@@ -173,6 +172,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
+            # scikit-learn's checks fit such targets too, and no search could tell equations apart on them
             constant = bool(y.min() == y.max())
             if not constant:
                 _check_target(y)
@@ -235,6 +235,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         chosen = found[self.best_index_]
         if not chosen.ok:
             raise ValueError(f"the equation cannot be fitted to these data: {chosen.reason}")
+        # other members of the front may be undefined on the new rows
         kept = [i for i, evaluation in enumerate(found) if evaluation.ok]
         members = [replace(front[i].sample, evaluation=found[i]) for i in kept]
         refitted = PickedFront.of(members, problem, labels=labels)
@@ -293,9 +294,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         self, names: Sequence[str] | None, target: str, description: str, units: Words, meanings: Words
     ) -> Labels:
         if names is None:
-            names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = [f"x{i}" for i in range(self.n_features_in_)]
+            plain = [f"x{i}" for i in range(self.n_features_in_)]
+            names = getattr(self, "feature_names_in_", plain)
         if len(names) != self.n_features_in_:
             raise UserError(f"{len(names)} feature_names for {self.n_features_in_} columns; name each once")
         return Labels.of(names, target, description, units, meanings)
@@ -308,13 +308,14 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         return config
 
     def _settings(self, done: int) -> SearchSettings:
-        round_ = {"lookahead": PROMPTS, "samples_per_prompt": SAMPLES}
-        given = {"search": self.search, **round_, **(self.search_options or {})}
+        given: dict[str, Any] = {"search": self.search, "lookahead": PROMPTS, "samples_per_prompt": SAMPLES}
+        given |= self.search_options or {}
         for taken in ("budget", "seed"):
             if taken in (self.search_options or {}):
                 raise UserError(f"give {taken} as {'random_state' if taken == 'seed' else taken} of its own")
         if not isinstance(self.budget, int | np.integer) or self.budget < 1:
             raise UserError(f"budget must be a whole number of at least 1, got {self.budget!r}")
+        # a search that goes on draws what it would have drawn
         seed = self._last_fit[-1] if done else self._drawn_seed()
         given |= {"budget": int(self.budget) + done, "seed": seed}
         return resolve(SearchSettings, given=given)[0]
@@ -386,8 +387,7 @@ def _check_target(y: np.ndarray) -> None:
     """UserError where y, of shape (rows,), does not vary or its variance is no number to divide by."""
     if y.min() == y.max():
         raise UserError(f"y is {y[0]:g} in every row; give data in which it varies")
-    fault = variance_fault(y)
-    if fault:
+    if fault := variance_fault(y):
         raise UserError(f"the variance of y {fault}; rescale y")
 
 

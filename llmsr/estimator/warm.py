@@ -68,6 +68,7 @@ class Remembering:
 
     def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         asked = [repr(prompt) if self.reads_chats else prompt.text for prompt in prompts]
+        # the seeds belong to the question: another seed is another answer
         key = (*asked, n, *seeds)
         with self._lock:
             known = self._known.get(key)
