@@ -254,10 +254,7 @@ class GrpoConfig(PromptSettings):
         None, "answers per prompt, the group (default: 5; 12 for the embedded model)", least=2
     )
     prompts: int | None = option(
-        None,
-        "training prompts; an epoch has prompts // batch_size steps (default: 4 * batch_size; 3 * batch_size "
-        "for the embedded model)",
-        above=0,
+        None, "training prompts, whole batches (default: 4 batches; 3 for the embedded model)", above=0
     )
     validation_prompts: int = option(16, "prompts that are only validated on", above=0)
     max_prompt_length: int | None = option(
@@ -285,9 +282,7 @@ class GrpoConfig(PromptSettings):
     k: int | None = option(
         None, "max_at_k: answers of which the best counts (default: half the group)", least=2
     )
-    novelty: bool = option(
-        False, "an equation that the run has seen before, by canonical form, earns no more than a copy"
-    )
+    novelty: bool = option(False, "an equation that the run has seen before earns no more than a copy")
     kl_coef: float = option(
         0.0, "weight of the divergence from the starting model, held as a reference in bfloat16", least=0
     )
@@ -298,12 +293,10 @@ class GrpoConfig(PromptSettings):
         choices=MEMORIES,
     )
     exploration: float = option(1.0, "puct: weight of what was seldom built upon; 0 is greedy", least=0)
-    warm_start: str | None = option(
-        None, "directory of an earlier run, search or training, whose best equations the memory begins with"
-    )
+    warm_start: str | None = option(None, "directory of a run whose best equations the memory begins with")
     refine: str = option(
         "off",
-        "refine new records of the run without a model, by fits that the budget does not count",
+        "refine new records without a model, by fits that the budget does not count",
         choices=("off", "run"),
     )
     refine_fits: int = option(48, "equations fitted to refine one record, at most", above=0)
@@ -311,16 +304,12 @@ class GrpoConfig(PromptSettings):
     gpus: int = option(1, "GPUs per node", above=0)
     nnodes: int = option(1, "nodes of the Ray cluster", above=0)
     tensor_parallel: int = option(1, "GPUs that share one vLLM engine", above=0)
-    gpu_memory: float | None = option(
-        None, "GiB of each GPU that the run may take (default: all of the GPU that is there)", above=0
-    )
+    gpu_memory: float | None = option(None, "GiB of each GPU that the run may take (default: all)", above=0)
     gpu_memory_utilization: float | None = option(
         None, "share of a GPU's memory for vLLM (default: what its weights and a step's answers need)"
     )
     offload: bool | None = option(
-        None,
-        "keep weights and optimiser in host memory and step them on the CPU (default: where they do not fit "
-        "the GPU)",
+        None, "weights and optimiser stay and step in host memory (default: where they do not fit the GPU)"
     )
     gradient_checkpointing: bool | None = option(
         None, "recompute activations (default: above 0.05e9 parameters)"
