@@ -27,7 +27,7 @@ from llmsr.archive import ArchiveTail
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.answer_archive import Answer, Places, Records
 from llmsr.grpo.run_record import RunRecord, load_run_problem
-from llmsr.grpo.tokens import AnswerTokens
+from llmsr.proposers.proposer import estimated_tokens
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
 from llmsr.sample import Evaluation, Sample
 
@@ -189,6 +189,37 @@ def score_of(evaluation: Evaluation, value: float, copy: bool) -> Score:
 def fault(error: BaseException) -> Evaluation:
     """The evaluation of an answer on which something broke that is not the answer's doing."""
     return Evaluation(status="error", reason=f"{type(error).__name__}: {error}"[:500])
+
+
+class AnswerTokens:
+    """Counts the tokens of answers where a trainer tells only their text; loads the tokenizer on first use.
+
+    Thread-safe. Without the tokenizer the count is an estimate from the length.
+    """
+
+    def __init__(self, model_path: str, trust_remote_code: bool = False) -> None:
+        self._model_path = model_path
+        self._trust_remote_code = trust_remote_code
+        self._tokenizer: Any = None
+        self._tried = False
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> int:
+        with self._lock:  # a fast tokenizer cannot be used by two threads at once
+            if not self._tried:
+                self._tried = True
+                self._tokenizer = self._load()
+            if self._tokenizer is None:
+                return estimated_tokens(text)
+            return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _load(self) -> Any:
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=self._trust_remote_code)
+        except (OSError, ValueError):
+            return None
 
 
 def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:

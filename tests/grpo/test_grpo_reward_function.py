@@ -311,7 +311,7 @@ def test_answers_whose_trainer_tells_no_tokens_are_counted_by_the_models_tokeniz
     from transformers import AutoTokenizer
 
     from llmsr.grpo.plan import EMBEDDED
-    from llmsr.grpo.tokens import AnswerTokens
+    from llmsr.grpo.reward_function import AnswerTokens
 
     text = "    return params[0] * np.sin(x) + params[1]\n"
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
