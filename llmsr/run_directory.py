@@ -19,19 +19,8 @@ from llmsr.problem.loading import Problem
 
 DATA = "train_data"  # in versions.json, the SHA-256 of the train rows
 
-RECORDED = (
-    "llmsr",
-    "numpy",
-    "scipy",
-    "numba",
-    "torch",
-    "transformers",
-    "openai",
-    "vllm",
-    "verl",
-    "ray",
-    "trl",
-)
+RECORDED = ("llmsr", "numpy", "scipy", "numba", "torch", "transformers", "openai", "vllm", "verl", "ray",
+            "trl")  # fmt: skip
 
 
 def write_configuration(run_dir: Path, settings: dict[str, Any], problem: Problem | None = None) -> None:

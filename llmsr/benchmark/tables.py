@@ -16,30 +16,6 @@ from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
 from llmsr.report.markup import render
 
-NOTES = (
-    "NMSE: mean squared error over the variance of the target, of the equation with the least training "
-    "error (below 1e-26 the smallest); median over seeds, the range in brackets. A prediction that is "
-    "not finite is a failure and "
-    "counts as the largest error.",
-    "LLM samples do not count refinements, whose fits are among the fits. CPU seconds are those of all "
-    "processes of a run, training included; memory is the peak over time of the proportional set sizes of "
-    "all its processes together.",
-    "Samples to a threshold: the Kaplan-Meier median over seeds, runs that did not get there censored at "
-    "what they spent; in brackets how many got there.",
-    "Match: in the boxes of the train and of the test_ood inputs, the law's skeleton, refitted to what the "
-    "equation predicts, follows it with NMSE below 1e-10, and the law itself below 1e-3 (numeric-symbolic).",
-)
-TEST_NOTE = (
-    "Wilcoxon's signed-rank test on log10 NMSE over pairs of equal problem and seed, errors below 1e-10 "
-    "taken as equal; p after Holm's correction over the arms. Difference: median in decades, "
-    "below 0 is better."
-)
-CLAIM_NOTE = (
-    "Ratio: the baseline's restricted mean cost to the threshold over the arm's, geometric mean over "
-    "problems, 95% bootstrap interval over seeds; above 1 the arm is quicker. Runs that did not "
-    "get there are censored. Supported: the interval lies at {least} or above; refuted: below {least}, "
-    "and the baseline got there as often as the arm (else the ratio is a lower bound); open: all else."
-)
 TONES = 6  # lines of one drawing
 PLACES = 60  # of a curve, evenly spaced in the logarithm
 AXES = {
@@ -60,36 +36,22 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-class Part(NamedTuple):
-    """A table under a heading, with what its columns mean and sentences that belong to it."""
-
-    heading: str
-    note: str
-    table: Table
-    lines: list[str]
-
-
 def write_pages(results: Results, output: Path) -> list[Path]:
     """Write tables, figures and the summary page into a benchmark's directory; their paths."""
-    parts = _parts(results)
     sections = [
         (problem, _figures(results, problem), problem_table(_of(results, problem)))
         for problem in results.problems
     ]
-    failed = Table(["run", "reason"], [list(failure) for failure in results.failures])
     files = {
         "summary.md": summary_markdown(results) + "\n",
         "results.csv": _csv(arm_records(results)),
         "runs.csv": _csv(run_records(results)),
         "curves.csv": _csv(curve_records(results)),
         "results.json": results_json(results),
-        "index.html": render(
-            "benchmark.html", title=results.plan.title, lead=state(results), problems=sections, notes=NOTES,
-            parts=[*parts, Part("Failed runs", "", failed, [])],
-        ),
-    }  # fmt: skip
+        "index.html": render("benchmark.html", title=results.plan.title, sections=sections, **_said(results)),
+    }
     for section in sections:
-        page = render("benchmark.html", title=section[0], lead="", problems=[section], notes=[], parts=[])
+        page = render("benchmark.html", title=section[0], sections=[section])
         files[f"figures/{section[0].replace('/', '-')}.html"] = page
     for name, text in files.items():
         write_file(output / name, text)
@@ -101,31 +63,23 @@ def write_pages(results: Results, output: Path) -> list[Path]:
 
 def summary_markdown(results: Results) -> str:
     """Everything that the tables say, as one Markdown document."""
-    lines = [f"# {results.plan.title}", "", state(results), ""]
+    problems = []
     for problem in results.problems:
-        lines += [f"## {problem}", "", *_markdown(problem_table(_of(results, problem))), ""]
         notes = {m["note"]: None for arm in results.plan.arms for m in results.of(problem, arm.name)}
-        lines += [line for note in notes if note for line in (note, "")]
-    lines += [*(f"- {note}" for note in NOTES), ""]
-    for heading, note, table, more in _parts(results):
-        if table.rows:
-            lines += [f"## {heading}", "", *_markdown(table), "", note, ""]
-            lines += [*(f"- {line}" for line in more), ""] if heading != "Paired tests" else []
-    if results.failures:
-        lines += ["## Failed runs", "", *(f"- {place}: {reason}" for place, reason in results.failures), ""]
-    return "\n".join(lines)
+        problems.append((problem, problem_table(_of(results, problem)), list(filter(None, notes))))
+    return render("summary.md", problems=problems, **_said(results)).rstrip("\n") + "\n"
 
 
-def _parts(results: Results) -> list[Part]:
-    """The paired tests, and how much quicker training is."""
-    said = results.plan.claim
-    told = f"{said.replace('-', ' to ')} times faster" if said else "faster"
-    note = CLAIM_NOTE.format(least=said.partition("-")[0] or "1")
-    title = f"Is training {told} than {results.plan.baseline}?"
-    return [
-        Part("Paired tests", TEST_NOTE, test_table(results), []),
-        Part(title, note, claim_table(results), memory_lines(results)),
-    ]
+def _said(results: Results) -> dict[str, Any]:
+    """What the page and the summary say beside each problem's table."""
+    return {
+        "plan": results.plan,
+        "state": state(results),
+        "tests": test_table(results),
+        "claim": claim_table(results),
+        "memory": memory_lines(results),
+        "failures": results.failures,
+    }
 
 
 def state(results: Results) -> str:
@@ -262,12 +216,6 @@ def _to_threshold(record: dict[str, Any], threshold: str) -> str:
 
 def _count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _markdown(table: Table) -> list[str]:
-    """The lines of a table in Markdown."""
-    lines = ["| " + " | ".join(table.head) + " |", "|" + " --- |" * len(table.head)]
-    return lines + ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in table.rows]
 
 
 # ---- data
