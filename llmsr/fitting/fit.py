@@ -29,13 +29,11 @@ def fit(
     problem: Problem,
     mode: str = "best",
     deadline: float = 10.0,
-    rival: float = 0.0,
 ) -> Fit:
     """The constants of `equation` that fit the train split of `problem`, within `deadline` seconds.
 
     A `Canonical` is taken as it is, parameters in its own numbering; an expression is brought into that form
-    first. `rival`: a train loss already reached by another equation; "best" stops at its cheap stage where
-    that ends `HOPELESS` times above, and says so by `screened`.
+    first.
     "best" and "bfgs" need a spec whose `evaluate` is the standard least-squares form; for any other spec
     "reference" is used, and the result says so. Equal canonical forms get equal results. Raises ValueError
     for an unknown mode; everything that the data or the expression can do to a fit is told by its status.
@@ -55,7 +53,7 @@ def fit(
     form = canonicalize(expression) if equation is expression else Canonical(expression, expression.params)
     data = dataset_of(problem.splits["train"])
     with np.errstate(all="ignore"):
-        search = Search(form.expression, data, limit, rival * data.full.rows)
+        search = Search(form.expression, data, limit)
         if mode == "best":
             search_best(search)
         else:
@@ -87,7 +85,6 @@ def fit(
         cpu_seconds=time.thread_time() - cpu_began,
         deadline_reached=late,
         engine=engine,
-        screened=search.screened,
     )
 
 
@@ -140,17 +137,13 @@ def fit_many(
     bodies: Sequence[str],
     mode: str = "best",
     deadline: float = 10.0,
-    screen: bool = False,
 ) -> list[Fit | Refusal]:
     """The fit, or the refusal, of every body text, in order; equal canonical forms are fitted once.
 
-    Parameters are in each author's numbering. `screen`: bodies whose cheap stage ends far above the best loss
-    of the bodies before them are left there, see `fit`; which body is best changes only where the rest of
-    the fit would have lowered a loss more than `HOPELESS` times.
+    Parameters are in each author's numbering.
     """
     results: list[Fit | Refusal] = []
     known: dict[str, Fit] = {}
-    least = np.inf
     for body in bodies:
         expression = read_body(problem.spec, body)
         if isinstance(expression, Refusal):
@@ -163,9 +156,7 @@ def fit_many(
         form = canonicalize(expression)
         found = known.get(form.hash)
         if found is None:
-            rival = least if screen and np.isfinite(least) else 0.0
-            found = known[form.hash] = fit(form, problem, mode, deadline, rival)
-            least = min(least, np.inf if found.loss is None else found.loss)
+            found = known[form.hash] = fit(form, problem, mode, deadline)
         params = np.ones(problem.spec.max_params)
         params[list(form.params)] = found.params[: len(form.params)]
         results.append(replace(found, params=tuple(params.tolist())))

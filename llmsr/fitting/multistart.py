@@ -18,20 +18,15 @@ GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tr
 HUGE = 1e4
 MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth more chains of perturbations
 ROUNDS = 4  # of perturbations
-HOPELESS = 10.0  # times a rival's loss; of 1,268 skeletons the rest of a fit gained a factor of 2.4 at most
 MANY_ROWS, PART_ROWS = 65536, 16384
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
 
 
 class Search:
-    """One expression on one data set: its residuals on all rows and on the subset, and what was found so far.
+    """One expression on one data set: its residuals on all rows and on the subset, and what was found."""
 
-    `rival` is a sum of squares that another equation has reached, 0 if none.
-    """
-
-    def __init__(self, expression: Expression, data: Dataset, deadline: float, rival: float = 0.0) -> None:
-        self.expression, self.data, self.deadline, self.rival = expression, data, deadline, rival
-        self.screened = False
+    def __init__(self, expression: Expression, data: Dataset, deadline: float) -> None:
+        self.expression, self.data, self.deadline = expression, data, deadline
         per_row = max(4, MANY_FEATURES // max(1, data.full.rows))
         derived = derivatives(expression, prune=False)
         self.tape = compile_tape(derived, per_row)
@@ -92,17 +87,6 @@ class Search:
         """Whether nothing is left to gain in float64."""
         best = self.best
         return best is not None and best.squares <= FLOOR * self.data.power
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether what is known is no better than `HOPELESS` times the rival; noted in `screened`.
-
-        A loss above the target's power says only that no start was any good.
-        """
-        best = self.best
-        if best is not None and HOPELESS * self.rival < best.squares < 2.0 * self.data.power:
-            self.screened = self.rival > 0.0
-        return self.screened
 
     def keep(self, theta: np.ndarray, squares: float) -> None:
         """Notes parameters with their sum of squares on all rows, if both are finite."""
@@ -279,7 +263,7 @@ def search_best(search: Search) -> None:
             polished.append(end.squares)
     if search.late and search.best is None:
         search.evaluate(ends[0].theta if ends else search.ones)
-    if search.late or search.solved or search.hopeless:
+    if search.late or search.solved:
         return
     for end in search.subset.descend_all([search.bfgs()]):
         if search.promising(end, polished):

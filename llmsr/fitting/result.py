@@ -15,8 +15,7 @@ class Fit:
     loss: mean squared error on train in the target's units, None without one. evaluations: passes over the
     rows of train, passes over a subset counted by its share (rounded up). seconds: wall time; cpu_seconds:
     time of this thread's CPU. engine: what evaluated the tape ("numba", "numpy") or "callable" for the
-    reference mode. score: what the spec's own `evaluate` returned, reference mode only. screened: whether the
-    fit ended after its cheap stage because a rival was far better.
+    reference mode. score: what the spec's own `evaluate` returned, reference mode only.
     """
 
     status: str
@@ -30,4 +29,3 @@ class Fit:
     deadline_reached: bool
     engine: str
     score: float | None = None
-    screened: bool = False

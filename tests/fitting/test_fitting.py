@@ -295,25 +295,6 @@ def test_fit_many_fits_equal_forms_once_in_each_ones_numbering() -> None:
     assert second.params == fit(parse(bodies[1], ["x", "v"]), data).params
 
 
-def test_the_screen_keeps_the_best_and_says_whom_it_left() -> None:
-    inputs = cloud()
-    data = problem(inputs, 3 * np.sin(2.5 * inputs[:, 0]) + 0.1 * inputs[:, 1] ** 2)
-    bodies = [
-        "return params[0]*np.sin(params[1]*x)",
-        "return params[0]*np.exp(params[1]*v) + params[2]*np.tanh(params[3]*v)",
-        "return params[0]*np.sin(params[1]*x) + params[2]*np.abs(v)**params[3]",
-    ]
-    full, screened = fit_many(data, bodies), fit_many(data, bodies, screen=True)
-    assert [f.screened for f in screened] == [False, True, False]
-    assert [f.screened for f in full] == [False, False, False]
-    assert screened[1].evaluations < full[1].evaluations
-    assert full[1].loss <= screened[1].loss <= 10 * full[1].loss
-    assert (screened[0], screened[2]) == (
-        replace(full[0], seconds=screened[0].seconds, cpu_seconds=screened[0].cpu_seconds),
-        replace(full[2], seconds=screened[2].seconds, cpu_seconds=screened[2].cpu_seconds),
-    )
-
-
 def test_unknown_mode_is_an_error() -> None:
     with pytest.raises(ValueError, match="best"):
         fitted("return params[0]*x", cloud(), np.ones(2000), "fastest")
