@@ -31,9 +31,8 @@ from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
-from llmsr.problem.column_names import identifiers
+from llmsr.problem.columns import Quantity, identifiers, spec_text
 from llmsr.problem.loading import SPLITS, nmse
-from llmsr.problem.spec_writing import Quantity, spec_text
 
 FOLDER = "llmsrbench"
 CONFIRMED = 1e-6  # NMSE of the known expression on the rows

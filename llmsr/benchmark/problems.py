@@ -31,9 +31,8 @@ from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.fitting import fit
-from llmsr.problem.in_memory import Labels, table_problem
+from llmsr.problem.columns import Labels, Quantity, spec_text, table_problem
 from llmsr.problem.loading import Problem, load_problem, locate, nmse
-from llmsr.problem.spec_writing import Quantity, spec_text
 
 LAWS = "specs/laws.yaml"
 FOLDER = "bench"

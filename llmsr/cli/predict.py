@@ -16,7 +16,7 @@ import numpy as np
 from llmsr.cli.shared import Verb, whole_output
 from llmsr.config import option
 from llmsr.errors import UserError
-from llmsr.problem.column_names import position_of
+from llmsr.problem.columns import position_of
 from llmsr.problem.table import is_number, opened, separator_of
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES

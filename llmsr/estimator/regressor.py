@@ -18,7 +18,7 @@ from llmsr.config import Checked, option, resolve
 from llmsr.errors import UserError
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
-from llmsr.problem.in_memory import Labels, Words, strongest_columns, table_problem
+from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem
 from llmsr.problem.loading import Problem, variance_fault
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer

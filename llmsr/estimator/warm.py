@@ -24,7 +24,7 @@ from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import write_file
-from llmsr.problem.column_names import identifiers
+from llmsr.problem.columns import identifiers
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Prompt
 from llmsr.proposers.choice import chosen_proposer, make_proposer

@@ -6,16 +6,16 @@ import difflib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from llmsr.config import Checked, listed, option, read_yaml
 from llmsr.errors import UserError
-from llmsr.problem.column_names import identifiers, without_unit
+from llmsr.problem.columns import Quantity, identifiers, spec_text, without_unit
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
-from llmsr.problem.spec_writing import Quantity, spec_text
 from llmsr.problem.table import Column, RawTable, read_header, read_raw
 
 FEWEST_ROWS = 10
@@ -24,30 +24,31 @@ IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
 
 
 @dataclass(frozen=True)
-class NewProblem:
-    """What is asked for. `units` and `meanings` map columns, the target included, to texts.
+class NewProblem(Checked):
+    """the new problem"""
 
-    `inputs` are the columns to use, () for all but the target and those of `ignore`. `ood` is a condition
-    such as "temp>300", several of them joined by commas: rows that meet one are the out-of-range test.
-    """
-
-    name: str
-    csv: str
-    target: str
-    description: str = ""
-    inputs: Sequence[str] = ()
-    ignore: Sequence[str] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
-    meanings: Mapping[str, str] = field(default_factory=dict)
-    ood: str = ""
-    test_share: float = 0.2
-    max_rows: int = 100_000
-    max_params: int | None = None
-    drop_missing: bool = False
-    seed: int = 0
-    data_dir: str = "data"
-    spec_dir: str = "specs"
-    force: bool = False
+    name: str = option("", "name of the problem, for --problem_name")
+    csv: str = option("", "CSV file with a header row; one column is the target")
+    target: str = option("", "column to find an equation for")
+    description: str = option("", "what the data are, in a sentence that the model reads")
+    inputs: str = option("", "columns to use, separated by commas (default: all others)")
+    ignore: str = option("", "columns to leave out, separated by commas")
+    units: str = option("", 'units, such as "t=min,temp=K"')
+    meanings: str = option("", 'what columns mean, such as "t=time since pouring,temp=temperature"')
+    about: str | None = option(None, "YAML file with description and columns, see below")
+    ood: str = option("", 'rows to test out of range, such as "temp>300"; commas join conditions')
+    test_share: float = option(0.2, "share of the rows in range that only test, drawn at random")
+    max_rows: int = option(
+        100_000, "rows that are used at most, an even sample of larger files", least=FEWEST_ROWS
+    )
+    max_params: int | None = option(
+        None, "constants of an equation at most (default: 10, more for many columns)"
+    )
+    drop_missing: bool = option(False, "leave out rows with missing values")
+    seed: int = option(0, "seed of the random split and of the sample")
+    data_dir: str = option("data", "folder for <name>/{train,test_id,test_ood}.csv")
+    spec_dir: str = option("specs", "folder for specification_<name>_numpy.txt")
+    force: bool = option(False, "replace an existing problem of this name")
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,26 @@ class Made:
     notices: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What the user says of the columns: which are used, and in words what they are."""
+
+    inputs: tuple[str, ...]
+    ignore: tuple[str, ...]
+    description: str
+    units: Mapping[str, str]
+    meanings: Mapping[str, str]
+
+
 def make_problem(asked: NewProblem) -> Made:
     """Write `<data_dir>/<name>/{train,test_id,test_ood}.csv` and the spec; UserError on bad input."""
+    lacking = [f"--{key}" for key in ("name", "csv", "target") if not getattr(asked, key)]
+    if lacking:
+        raise UserError(f"{' and '.join(lacking)} must be given; see python -m llmsr new --help")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", asked.name):
         raise UserError(f"{asked.name!r} cannot name a problem; use letters, digits, _ and -")
     if not 0 < asked.test_share < 1:
         raise UserError(f"--test_share must lie between 0 and 1, it is {asked.test_share:g}")
-    if asked.max_rows < FEWEST_ROWS:
-        raise UserError(f"--max_rows must be at least {FEWEST_ROWS}, it is {asked.max_rows}")
     if asked.max_params is not None and not 1 <= asked.max_params <= MAX_PARAMS_LIMIT:
         raise UserError(f"--max_params must lie between 1 and {MAX_PARAMS_LIMIT}, it is {asked.max_params}")
     folder = Path(asked.data_dir) / asked.name
@@ -76,8 +89,9 @@ def make_problem(asked: NewProblem) -> Made:
         for path in (spec_path, folder):
             if path.exists():
                 raise UserError(f"{path} exists already; choose another --name, or add --force to replace it")
-    names = _used_names(asked)
-    conditions = [_condition(text, names, asked.csv) for text in asked.ood.split(",") if text.strip()]
+    told = _told(asked)
+    names = _used_names(asked, told)
+    conditions = [_condition(text, names, asked.csv) for text in listed(asked.ood)]
 
     def group_of(rows: np.ndarray) -> dict[str, np.ndarray]:
         outside = np.zeros(len(rows), dtype=bool)
@@ -87,24 +101,75 @@ def make_problem(asked: NewProblem) -> Made:
 
     table = read_raw(asked.csv, set(names).__contains__, group_of, asked.max_rows, asked.seed)
     _check_cells(table, asked)
-    return _write(asked, table, folder, spec_path, bool(conditions))
+    return _write(asked, told, table, folder, spec_path)
+
+
+# ---- what the user says
+
+
+def _told(asked: NewProblem) -> _Told:
+    description, units, meanings = _read_about(asked.about) if asked.about else ("", {}, {})
+    return _Told(
+        inputs=listed(asked.inputs),
+        ignore=listed(asked.ignore),
+        description=asked.description or description,
+        units=units | _pairs(asked.units, "--units"),
+        meanings=meanings | _pairs(asked.meanings, "--meanings"),
+    )
+
+
+def _pairs(text: str, flag: str) -> dict[str, str]:
+    """`a=b,c=d` as a mapping; a part without `=` belongs to the text before it."""
+    pairs: list[list[str]] = []
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        # a text may hold commas: what has no = goes on with the text before it
+        if equals:
+            pairs.append([name.strip(), value.strip()])
+        elif pairs:
+            pairs[-1][1] += f",{part.rstrip()}"
+        elif part.strip():
+            raise UserError(f"{flag} must be like column=text, got {part.strip()!r}")
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def _read_about(path: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The description, the units and the meanings of a YAML file."""
+    content = read_yaml(path)
+    unknown = set(content) - {"description", "columns"}
+    if unknown:
+        raise UserError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use description and columns")
+    columns = content.get("columns") or {}
+    if not isinstance(columns, dict):
+        raise UserError(f"{path}: columns must map names to texts or to {{meaning: ..., unit: ...}}")
+    units: dict[str, str] = {}
+    meanings: dict[str, str] = {}
+    for name, about in columns.items():
+        if not isinstance(about, dict):
+            meanings[str(name)] = str(about)
+            continue
+        for key, value in about.items():
+            if key not in ("meaning", "unit"):
+                raise UserError(f"{path}: column {name} has an unknown key {key!r}; use meaning and unit")
+            (meanings if key == "meaning" else units)[str(name)] = str(value)
+    return str(content.get("description") or ""), units, meanings
 
 
 # ---- what the file offers
 
 
-def _used_names(asked: NewProblem) -> list[str]:
+def _used_names(asked: NewProblem, told: _Told) -> list[str]:
     """The columns to read, in the file's order."""
     names, _ = read_header(asked.csv)
-    wanted = [(asked.target, "--target"), *((n, "--inputs") for n in asked.inputs)]
-    wanted += [(n, "--ignore") for n in asked.ignore]
-    wanted += [(n, "units") for n in asked.units] + [(n, "meanings") for n in asked.meanings]
+    wanted = [(asked.target, "--target"), *((n, "--inputs") for n in told.inputs)]
+    wanted += [(n, "--ignore") for n in told.ignore]
+    wanted += [(n, "units") for n in told.units] + [(n, "meanings") for n in told.meanings]
     for name, where in wanted:
         if name not in names:
             raise UserError(f"{asked.csv}: no column {name!r} ({where}); {_nearest(name, names)}")
-    inputs = [n for n in names if n != asked.target and n not in asked.ignore]
-    if asked.inputs:
-        inputs = [n for n in inputs if n in asked.inputs]
+    inputs = [n for n in names if n != asked.target and n not in told.ignore]
+    if told.inputs:
+        inputs = [n for n in inputs if n in told.inputs]
     if not inputs:
         raise UserError(f"{asked.csv}: no input column is left beside the target {asked.target}")
     return [n for n in names if n == asked.target or n in inputs]
@@ -177,7 +242,7 @@ def _text_fault(texts: Sequence[Column], target: str) -> str:
 # ---- what is written
 
 
-def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, has_ood: bool) -> Made:
+def _write(asked: NewProblem, told: _Told, table: RawTable, folder: Path, spec_path: Path) -> Made:
     notices = []
     constant = [c.name for c in table.columns if c.low == c.high]
     if constant:
@@ -186,7 +251,7 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
     if not labels:
         raise UserError(f"{table.path}: every input column is the same in every row")
     positions = [table.names.index(name) for name in (*labels, asked.target)]
-    quantities = _quantities([*labels, asked.target], asked, notices)
+    quantities = _quantities([*labels, asked.target], told, notices)
     if table.missing:
         notices.append(f"left out, with a missing value: {table.missing} of {table.rows} rows")
     for group, rows in table.groups.items():
@@ -201,7 +266,7 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
     count = max(2, round(asked.test_share * len(inside)))
     tested[np.random.default_rng([asked.seed, 1]).permutation(len(inside))[:count]] = True
     splits = {"train": inside[~tested], "test_id": inside[tested]}
-    if has_ood:
+    if asked.ood:
         splits["test_ood"] = table.groups[OUT_OF_RANGE][:, positions]
     for name, rows in splits.items():
         if not len(rows) or np.ptp(rows[:, -1]) == 0:
@@ -215,14 +280,14 @@ def _write(asked: NewProblem, table: RawTable, folder: Path, spec_path: Path, ha
                 f"{table.path}: the variance of the target {asked.target} {fault} in {name}; "
                 "rescale the column"
             )
-    text = spec_text(quantities[:-1], quantities[-1], asked.description, asked.max_params)
+    text = spec_text(quantities[:-1], quantities[-1], told.description, asked.max_params)
     parse_spec(text, str(spec_path))  # before anything that stands there is replaced
     _write_files(folder, spec_path, [q.name for q in quantities], splits, text)
     problem = load_problem(asked.name, spec_path.absolute(), Path(asked.data_dir).absolute())
     return Made(problem, folder, spec_path, tuple(notices))
 
 
-def _quantities(labels: Sequence[str], asked: NewProblem, notices: list[str]) -> list[Quantity]:
+def _quantities(labels: Sequence[str], told: _Told, notices: list[str]) -> list[Quantity]:
     """The columns as the spec names them; a unit in brackets behind a name is taken for its unit."""
     bare, units = list(labels), {}
     for i, label in enumerate(labels):
@@ -237,8 +302,8 @@ def _quantities(labels: Sequence[str], asked: NewProblem, notices: list[str]) ->
         notices.append(f"names in the spec and in equations: {'; '.join(changed)}")
     made = []
     for label, plain, name in zip(labels, bare, names, strict=True):
-        meaning = asked.meanings.get(label) or (plain if plain != name else "")
-        made.append(Quantity(name, meaning, asked.units.get(label) or units.get(label, "")))
+        meaning = told.meanings.get(label) or (plain if plain != name else "")
+        made.append(Quantity(name, meaning, told.units.get(label) or units.get(label, "")))
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +13,6 @@ from typing import IO, Any
 import numpy as np
 
 from llmsr.errors import UserError
-from llmsr.problem.column_names import doubles
 
 BLOCK_ROWS = 100_000
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -269,3 +268,9 @@ def is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def doubles(names: Iterable[object]) -> list[str]:
+    """The names that occur more than once, in order of appearance."""
+    texts = [str(name) for name in names]
+    return list(dict.fromkeys(text for text in texts if texts.count(text) > 1))

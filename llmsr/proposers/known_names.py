@@ -19,26 +19,10 @@ from typing import Any
 from llmsr.prompt import Prompt
 from llmsr.proposers.proposer import Completion
 
-_NAMES = """
-A B C D E F F_n H I K L LAI M N O2 P Q R RH Re S T T_K T_c T_soil Tc Temp Ts U V Vm W X a a_m2 acc accel
-acidity age age_y alpha amp ang_vel angle area b b_field biomass c c0 cA cB c_a c_b c_cat c_f c_i c_s ca
-cap cat catalyst cb change charge conc concentration current cycles d dT damage delta_T dens density
-depth dev disp displacement dist distance dmg do dose dp dtemp dx e e0 e_dev edot elapsed elev energy
-enzyme eps eps_dot epsilon err error eta f flow flow_rate force frac freq g_x grad grain grain_size h
-height hours humidity i inc income inhib inhibitor inp irradiance k kelvin l lai lam lat latitude len_m
-length light load lum m m_s mass mass_kg mc mix moisture mu n n_cyc n_units net nu nutrient o o2 omega
-oxygen p pH p_kPa par ph phase phi pop population por porosity pos position potential power pred
-predators press pressure prey price prod product psi psi_w pw q q1 q2 q3 r rad radius rain rainfall rate
-ratio re redshift res resistance ret reynolds rh rho s s_pos sal salinity sig sigma signal slope
-soil_temp solar speed speed_x state stiffness strain strain_rate stress sub substrate t t_h t_mm tau
-temp temp_C temp_K temperature theta theta_dot thick thickness time time_s torque u v v_in v_m v_wind
-vel velocity vf visc viscosity vol volt voltage volume w wavelength weight wind wl wp ws x x0 x1 x2 x3
-x4 x5 x_dot y z z_net
-"""
-KNOWN = frozenset(_NAMES.split())
-"""The names of columns in the training documents of skeleton-lm (training/skeleton_lm/words.py)."""
-
 EMBEDDED = Path(__file__).with_name("skeleton_lm")
+
+KNOWN = frozenset((EMBEDDED / "names.txt").read_text(encoding="utf-8").split())
+"""The names of columns in the training documents of skeleton-lm (training/skeleton_lm/words.py)."""
 
 _SHORT = re.compile(r"[A-Za-z](_?\d)?")
 _STAND_INS = (*(f"x{i}" for i in (*range(1, 10), 0)), *(f"{a}{i}" for a in "uzqy" for i in range(1, 10)))

@@ -15,7 +15,7 @@ from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import to_latex, to_numpy_source, to_sympy, to_text
 from llmsr.expression.printing.latex import latex_name
 from llmsr.fitting.metrics import split_nmse
-from llmsr.problem.column_names import with_labels
+from llmsr.problem.columns import with_labels
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
 from llmsr.report.markup import render

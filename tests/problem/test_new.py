@@ -11,11 +11,10 @@ import pytest
 
 from llmsr.cli import main
 from llmsr.errors import UserError
-from llmsr.problem.column_names import identifiers, position_of, with_labels
+from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, with_labels
 from llmsr.problem.loading import load_problem
 from llmsr.problem.new_problem import NewProblem, make_problem
 from llmsr.problem.spec import parse_spec
-from llmsr.problem.spec_writing import Quantity, spec_text
 from llmsr.problem.table import read_raw
 
 
@@ -126,7 +125,7 @@ def test_missing_values_are_counted_and_dropped_only_when_asked():
     [
         ({"target": "Y"}, "did you mean 'y'?"),
         ({"target": "tt"}, "did you mean 't'?"),
-        ({"ignore": ["q"]}, "no column 'q'"),
+        ({"ignore": "q"}, "no column 'q'"),
         ({"ood": "s>3"}, "no column 's' (--ood)"),
         ({"ood": "t=>3"}, "write it like temp>300"),
         ({"ood": "t>hot"}, "write it like temp>300"),
@@ -135,8 +134,8 @@ def test_missing_values_are_counted_and_dropped_only_when_asked():
         ({"csv": "nowhere.csv"}, "no such file"),
         ({"name": "a/b"}, "cannot name a problem"),
         ({"test_share": 1.5}, "between 0 and 1"),
-        ({"units": {"q": "m"}}, "no column 'q' (units)"),
-        ({"ignore": ["t", "u"]}, "no input column is left"),
+        ({"units": "q=m"}, "no column 'q' (units)"),
+        ({"ignore": "t,u"}, "no input column is left"),
     ],
 )
 def test_bad_wishes_are_told(asked, sentence):
@@ -223,7 +222,7 @@ def test_text_columns_can_be_ignored():
     told = fault()
     assert "'city', 'day'" in told
     assert "--ignore 'city,day'" in told
-    assert made(ignore=["city", "day"]).problem.spec.columns == ("t", "u")
+    assert made(ignore="city,day").problem.spec.columns == ("t", "u")
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])

@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+from llmsr.problem.columns import Quantity, spec_text
 from llmsr.problem.spec import load_spec, parse_spec
-from llmsr.problem.spec_writing import Quantity, spec_text
 from llmsr.prompt import Prompt, Version, build_prompt
 from llmsr.proposers.known_names import (
     EMBEDDED,

@@ -1,0 +1,334 @@
+"""The columns of a table as people call them and as a spec names them; and the spec that is made of them."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import textwrap
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.errors import UserError
+from llmsr.problem.loading import Problem, Split
+from llmsr.problem.spec import parse_spec
+from llmsr.problem.table import doubles
+
+LONGEST_NAME = 40
+RESERVED = frozenset(
+    {
+        *keyword.kwlist,
+        *("np", "minimize", "params", "evaluate", "equation", "data", "inputs", "outputs", "loss"),
+        *("predicted", "result", "error", "MAX_NPARAMS", "PRAMS_INIT"),
+        *("abs", "float", "int", "len", "max", "min", "pow", "range", "round", "sum"),
+    }
+)
+"""Names that mean something else in a spec or in the body of an equation."""
+
+MAX_PARAMS = 10  # LLM-SR's number of constants; a linear equation of many columns needs more
+MOST_PARAMS = 30
+WIDTH = 112
+LONGEST_TEXT = 2000  # characters of a description
+
+Words = Mapping[str, str] | Sequence[str] | None
+
+
+# ---- names
+
+
+def identifiers(names: Sequence[object]) -> tuple[str, ...]:
+    """One identifier per name, all different: the name itself where it is a plain ASCII identifier.
+
+    Others keep what letters and digits they have: `Temp (K)` becomes Temp_K, `2nd` c_2nd, Greek letters their
+    Latin names, what has none of these column1, column2, ... by position. A reserved name gets a `_`
+    behind it, an equal one `_2`.
+    """
+    texts = [str(name).strip() for name in names]
+    plain = {text for text in texts if _is_plain(text)}
+    made: list[str] = []
+    for position, text in enumerate(texts, start=1):
+        if _is_plain(text) and text not in made:
+            made.append(text)
+            continue
+        root = name = _readable(text) or f"column{position}"
+        count = 2
+        while name in made or name in plain:
+            name, count = f"{root}_{count}", count + 1
+        made.append(name)
+    return tuple(made)
+
+
+def without_unit(label: str) -> tuple[str, str]:
+    """A label without the unit in brackets behind it, and the unit; empty where it has none."""
+    found = re.fullmatch(r"(.*\S)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))", label)
+    return (found[1], (found[2] or found[3]).strip()) if found else (label, "")
+
+
+def position_of(name: str, labels: Sequence[str]) -> int | None:
+    """Where the column stands that a spec made from these labels, or some of them, calls `name`.
+
+    None where no label or more than one gives this name. A label that gives a name by its position alone
+    gives none here: the spec may be of other columns.
+    """
+    if name in labels:
+        return labels.index(name)
+    found = [i for i, label in enumerate(labels) if name in _possible_names(label)]
+    return found[0] if len(found) == 1 else None
+
+
+def _possible_names(label: str) -> set[str]:
+    texts = {label, without_unit(label)[0]}
+    return {identifiers([text])[0] for text in texts if _is_plain(text) or _readable(text)}
+
+
+def _is_plain(text: str) -> bool:
+    plain = re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", text)
+    return bool(plain) and text not in RESERVED and len(text) <= LONGEST_NAME and not text.startswith("__")
+
+
+def _readable(text: str) -> str:
+    """The letters and digits of a text as an identifier that is not reserved; empty where it has none."""
+    spelled = "".join(_latin(letter) for letter in unicodedata.normalize("NFKD", text))
+    name = re.sub(r"[^A-Za-z0-9]+", "_", spelled)[:LONGEST_NAME].strip("_")
+    if name[:1].isdigit():
+        name = f"c_{name}"
+    return f"{name}_" if name in RESERVED else name
+
+
+def _latin(letter: str) -> str:
+    """A Greek letter by its name, the combining marks of a letter with accents as nothing."""
+    if letter.isascii():
+        return letter
+    if unicodedata.combining(letter):
+        return ""
+    greek = re.match(r"GREEK (SMALL|CAPITAL) LETTER (\w+)$", unicodedata.name(letter, ""))
+    if not greek:
+        return " "
+    spelled = {"LAMDA": "LAMBDA"}.get(greek[2], greek[2])
+    return spelled.lower() if greek[1] == "SMALL" else spelled.capitalize()
+
+
+def with_labels(text: str, names: Sequence[str], labels: Sequence[str]) -> str:
+    """The text of an equation with every identifier that differs from its label replaced by the label.
+
+    A label that is no identifier stands between backticks, as in pandas' `eval`.
+    """
+    shown = {
+        name: label if label.isidentifier() else f"`{label}`"
+        for name, label in zip(names, labels, strict=True)
+        if name != label
+    }
+    if not shown:
+        return text
+    pattern = "|".join(sorted(map(re.escape, shown), key=len, reverse=True))
+    return re.sub(rf"\b({pattern})\b(?!\()", lambda found: shown[found[1]], text)
+
+
+# ---- the text of a spec
+
+
+_TEMPLATE = '''"""
+{task}
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+
+# the constants of an equation: at most MAX_NPARAMS, fitted from PRAMS_INIT
+MAX_NPARAMS = {max_params}
+PRAMS_INIT = [1.0] * MAX_NPARAMS
+
+
+@evaluate.run
+def evaluate(data: dict) -> float:
+    """Score of the equation after fitting its constants: minus the mean squared error, higher is better."""
+    inputs, outputs = data["inputs"], data["outputs"]
+{unpacking}
+
+    def loss(params):
+        predicted = equation({names}, params)
+        return np.mean((predicted - outputs) ** 2)
+
+    result = minimize(loss, PRAMS_INIT, method="BFGS")
+    error = result.fun
+    if np.isnan(error) or np.isinf(error):
+        return None
+    return -error
+
+
+@equation.evolve
+{header}
+    """Equation for the {target}.
+
+    Args:
+{arguments}
+        params: the free constants of the equation, fitted to the data.
+
+    Return:
+        {returned}, one number per row.
+    """
+    return {seed}
+'''
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column: its identifier, what it means in words, and its unit; the latter two may be empty."""
+
+    name: str
+    meaning: str = ""
+    unit: str = ""
+
+    @property
+    def words(self) -> str:
+        return _one_line(self.meaning).rstrip(".") or self.name
+
+    @property
+    def described(self) -> str:
+        return f"{self.words} in {_one_line(self.unit)}" if _one_line(self.unit) else self.words
+
+
+def spec_text(
+    inputs: Sequence[Quantity], target: Quantity, description: str = "", max_params: int | None = None
+) -> str:
+    """A spec whose seed equation is linear in the inputs and whose `evaluate` is the mean squared error.
+
+    `description` is what the model should know about the problem, in free words. Without `max_params` it is
+    10, or one more than there are inputs, 30 at most; inputs beyond it are not in the seed equation.
+    """
+    if max_params is None:
+        max_params = max(MAX_PARAMS, min(len(inputs) + 1, MOST_PARAMS))
+    names = [quantity.name for quantity in inputs]
+    linear = [f"params[{i}] * {name}" for i, name in enumerate(names[: max(1, max_params - 1)])]
+    if max_params > 1:
+        linear.append(f"params[{len(linear)}]")
+    return _TEMPLATE.format(
+        task=_task(inputs, target, description),
+        max_params=max_params,
+        unpacking=_unpacking(names),
+        names=", ".join(names),
+        header=_header(names),
+        target=target.words,
+        arguments="\n".join(f"        {q.name}: {q.described}, one number per row." for q in inputs),
+        returned=target.described,
+        seed=" + ".join(linear),
+    )
+
+
+def _task(inputs: Sequence[Quantity], target: Quantity, description: str) -> str:
+    the = [quantity.words if _is_bare(quantity) else f"the {quantity.words}" for quantity in inputs]
+    given = the[0] if len(the) == 1 else f"{', '.join(the[:-1])} and {the[-1]}"
+    sentence = f"Find an equation for the {target.words}, given {given}."
+    told = _one_line(description)
+    lines = textwrap.wrap(sentence, WIDTH, break_long_words=False)
+    if told:
+        told = told if told.endswith((".", "!", "?")) else f"{told}."
+        lines += textwrap.wrap(told, WIDTH, break_long_words=False)
+    return "\n".join(lines)
+
+
+def _is_bare(quantity: Quantity) -> bool:
+    """Whether the words are a mere name, or bring their own article."""
+    return quantity.words == quantity.name or quantity.words.lower().startswith(("the ", "a ", "an "))
+
+
+def _unpacking(names: Sequence[str]) -> str:
+    columns = [f"inputs[:, {i}]" for i in range(len(names))]
+    line = f"    {', '.join(names)} = {', '.join(columns)}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join(f"    {name} = {column}" for name, column in zip(names, columns, strict=True))
+
+
+def _header(names: Sequence[str]) -> str:
+    typed = [f"{name}: np.ndarray" for name in (*names, "params")]
+    line = f"def equation({', '.join(typed)}) -> np.ndarray:"
+    if len(line) <= WIDTH:
+        return line
+    return "def equation(\n" + "".join(f"    {item},\n" for item in typed) + ") -> np.ndarray:"
+
+
+def _one_line(text: str) -> str:
+    """The text as it may stand between triple quotes: one line, printable, nothing that ends or escapes."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    told = re.sub(r"\s+", " ", printable)[:LONGEST_TEXT].strip()
+    return told.replace("\\", "/").replace('"', "'")
+
+
+# ---- a problem made in memory: no files, the spec written as for a file
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the user calls the columns and the target, and what is known of them in words."""
+
+    columns: tuple[str, ...]
+    target: str = "y"
+    description: str = ""
+    units: Mapping[str, str] | None = None
+    meanings: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(
+        cls, columns: Sequence[object], target: object, description: str, units: Words, meanings: Words
+    ) -> Labels:
+        """Labels with units and meanings by name, or in the columns' order; UserError for unknown names."""
+        names = tuple(str(column) for column in columns)
+        twice = doubles(names)
+        if twice:
+            raise UserError(f"the column name {twice[0]!r} stands twice; give every column its own name")
+        known = (*names, str(target))
+        found = [_by_name(words, known, kind) for words, kind in ((units, "units"), (meanings, "meanings"))]
+        return cls(names, str(target), description or "", *found)
+
+    def chosen(self, positions: Sequence[int]) -> Labels:
+        """The labels of some of the columns."""
+        columns = tuple(self.columns[i] for i in positions)
+        return Labels(columns, self.target, self.description, self.units, self.meanings)
+
+    def quantities(self) -> tuple[list[Quantity], Quantity]:
+        """The inputs and the target as a spec names and describes them."""
+        units, meanings = self.units or {}, self.meanings or {}
+        made = []
+        for label, name in zip(
+            (*self.columns, self.target), (*identifiers(self.columns), self.target), strict=True
+        ):
+            meaning = meanings.get(label) or (label if label != name else "")
+            made.append(Quantity(name, meaning, units.get(label, "")))
+        return made[:-1], made[-1]
+
+
+def _by_name(words: Words, names: Sequence[str], kind: str) -> dict[str, str]:
+    if words is None:
+        return {}
+    if isinstance(words, Mapping):
+        unknown = [str(key) for key in words if str(key) not in names]
+        if unknown:
+            raise UserError(f"{kind} names {unknown[0]!r}, which is no column; there are: {', '.join(names)}")
+        return {str(key): str(value) for key, value in words.items() if value is not None}
+    if isinstance(words, str) or len(words) not in (len(names) - 1, len(names)):
+        raise UserError(f"{kind} must be a mapping, or one text per column in their order")
+    return {name: str(value) for name, value in zip(names, words, strict=False) if value is not None}
+
+
+def table_problem(
+    inputs: np.ndarray, target: np.ndarray, labels: Labels, max_params: int | None = None
+) -> Problem:
+    """The problem whose train split is `inputs` (rows, columns) and `target` (rows,), float64 and finite."""
+    quantities, wanted = labels.quantities()
+    text = spec_text(quantities, wanted, labels.description, max_params)
+    spec = parse_spec(text, "the generated spec")
+    split = Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target))
+    return Problem("table", spec, labels.target, {"train": split})
+
+
+def strongest_columns(inputs: np.ndarray, target: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The positions, ascending, of the `count` columns that a forest of random trees makes most use of."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    step = -(-len(target) // 5000)
+    forest = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=seed)
+    forest.fit(inputs[::step], target[::step])
+    return np.sort(np.argsort(-forest.feature_importances_, kind="stable")[:count])
