@@ -116,13 +116,11 @@ def described(sample: Sample, problem: Problem, name: str) -> dict[str, Any]:
     expression = expression_of(sample, problem.spec)
     params = evaluation.params or ()
     law = law_of(problem, name)
-    accuracy: dict[str, dict[str, float]] = {}
+    accuracy = {}
     for split_name, split in problem.splits.items():
-        predicted = predict(expression, params, split)
-        accuracy[split_name] = {
-            "share_within": within_tolerance_share(predicted, split.target, TAU),
-            "all_within": within_tolerance_all(predicted, split.target, TAU),
-        }
+        told = predict(expression, params, split), split.target, TAU
+        share, whole = within_tolerance_share(*told), within_tolerance_all(*told)
+        accuracy[split_name] = {"share_within": share, "all_within": whole}
     return {
         "sample": sample.number,
         "proposer": sample.proposer,

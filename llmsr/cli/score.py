@@ -23,12 +23,17 @@ from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import output_fault, silence
+from llmsr.problem.loading import SPLITS
 from llmsr.sample import Evaluation
 from llmsr.settings import FitSettings
 
 IN_FLIGHT = 64  # lines read ahead of the oldest one without a result
 MAX_LINE = 2**26  # characters; a longer line is passed over up to its end
 MAX_ITEMS = 100_000  # of a line's JSON; each takes far more memory than it has characters
+
+# of an evaluation, in this order
+TOLD = ("status", "reason", "line", "params", "train_mse", "nmse", "complexity", "canonical", "expression",
+        "latex", "fit_seconds", "cpu_seconds", "fitter", "engine", "deadline_reached")  # fmt: skip
 
 EXAMPLES = """examples:
   python -m llmsr score --problem_name oscillator1 --input bodies.jsonl --output scores.jsonl
@@ -116,24 +121,11 @@ def _items(line: str) -> int:
 
 def _record(identity: Any, pending: Future[Evaluation] | Evaluation) -> dict[str, Any]:
     evaluation = pending.result() if isinstance(pending, Future) else pending
-    return {
-        "id": identity,
-        "status": evaluation.status,
-        "reason": evaluation.reason,
-        "line": evaluation.line,
-        "params": evaluation.params,
-        "train_mse": evaluation.train_mse,
-        "nmse": {split: evaluation.nmse.get(split) for split in ("train", "test_id", "test_ood")},
-        "complexity": evaluation.complexity,
-        "canonical": evaluation.canonical or None,
-        "expression": evaluation.expression or None,
-        "latex": evaluation.latex or None,
-        "fit_seconds": evaluation.fit_seconds,
-        "cpu_seconds": evaluation.cpu_seconds,
-        "fitter": evaluation.fitter or None,
-        "engine": evaluation.engine or None,
-        "deadline_reached": evaluation.deadline_reached,
+    record = {"id": identity} | {name: getattr(evaluation, name) for name in TOLD}
+    record |= {
+        name: record[name] or None for name in ("canonical", "expression", "latex", "fitter", "engine")
     }
+    return record | {"nmse": {split: evaluation.nmse.get(split) for split in SPLITS}}
 
 
 def _write(output: IO[str], record: dict[str, Any], path: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import io
 import os
 import threading
 from collections import OrderedDict
@@ -163,12 +162,12 @@ def run_files(
 def write_problem(folder: Path, problem: Problem) -> None:
     """Write the spec and one CSV file per split, numbers in full precision."""
     write_file(folder / "specification.txt", problem.spec.text)
-    header = ",".join(identifiers((*problem.spec.columns, problem.target)))
+    import pandas as pd
+
+    header = list(identifiers((*problem.spec.columns, problem.target)))
     for name, split in problem.splits.items():
-        text = io.StringIO()
-        rows = np.column_stack([split.inputs, split.target])
-        np.savetxt(text, rows, fmt="%.17g", delimiter=",", header=header, comments="")
-        write_file(folder / f"{name}.csv", text.getvalue())
+        rows = pd.DataFrame(np.column_stack([split.inputs, split.target]), columns=header)
+        write_file(folder / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))
 
 
 @contextlib.contextmanager

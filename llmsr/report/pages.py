@@ -18,7 +18,7 @@ from llmsr.report.display import is_exact
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, PickedFront
 from llmsr.report.history import NEW, REPEATED, History
-from llmsr.report.markup import SPLIT_TONES, duration, number, render, scientific
+from llmsr.report.markup import SPLIT_TONES, number, render, scientific
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +48,7 @@ def report_page(
         facts.append(f"model: {Path(model).name if Path(model).is_absolute() else model}")
     if settings.get("seed") is not None:
         facts.append(f"seed {settings['seed']}")
-    given = {
-        "facts": facts,
-        "counts": counted(result),
-        "costs": _costs(result, history),
-        "settings": settings,
-    }
+    given = {"facts": facts, "counts": counted(result), "result": result, "settings": settings}
     if history.samples:
         given |= _course(history, list(problem.splits))
     if front.pick is not None:
@@ -82,11 +77,6 @@ def _findings(
         "origin": _origin,
         "dropped": f"; {dropped} term{'s' * (dropped > 1)} without effect left out" if dropped else "",
         "lowest": best if best["sample"] != picked.sample.number and not is_exact(result["pick"]) else None,
-        "constants": [(name, scientific(value), repr(value)) for name, value in picked.constants.items()],
-        "rounding": [
-            (split, scientific(value), scientific(picked.simplified_nmse.get(split)))
-            for split, value in picked.nmse.items()
-        ],
         "members": list(zip(front.equations, front.scores, strict=True)),
         "choices": [(r, told, front.equations[front.position(r, 0.5, rows)]) for r, told in RULES.items()],
         "front_figures": [
@@ -265,29 +255,6 @@ def _steps(steps: pd.DataFrame) -> list[Figure]:
         ("Validity", _shares_chart(steps.index, steps, "step"), "share of the step's answers"),
         ("Best answer of each step", chart([best], "step", "NMSE, train", log_y=True, whole_x=True), ""),
     ]
-
-
-def _costs(result: Mapping[str, Any], history: History) -> dict[str, str]:
-    def told(seconds: float) -> str:
-        return duration(seconds) if seconds else "not recorded"
-
-    entries = {
-        "samples": f"{result['samples']:,}",
-        "generated tokens": f"{result['tokens']:,}",
-        "fits": f"{result['fits']:,} (equal equations are fitted once)",
-        "wall time": told(history.seconds),
-        "asking the model": told(history.generation_seconds),
-        "fitting": f"{duration(history.fit_seconds)} ({duration(history.cpu_seconds)} of CPU)",
-        "refinements": f"{result['refinements']:,} equations, {history.refinement_fits:,} fits, no samples",
-        "failed prompts": f"{result['failed_prompts']:,}",
-        "fits cut at their deadline": f"{history.deadlines:,}",
-    }
-    absent = {
-        "refinements": not result["refinements"],
-        "failed prompts": not result["failed_prompts"],
-        "fits cut at their deadline": not history.deadlines,
-    }
-    return {name: value for name, value in entries.items() if not absent.get(name)}
 
 
 # ---- several problems
