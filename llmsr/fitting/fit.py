@@ -25,10 +25,7 @@ _ROWS_AT_ONCE = 65536
 
 
 def fit(
-    equation: Expression | Canonical,
-    problem: Problem,
-    mode: str = "best",
-    deadline: float = 10.0,
+    equation: Expression | Canonical, problem: Problem, mode: str = "best", deadline: float = 10.0
 ) -> Fit:
     """The constants of `equation` that fit the train split of `problem`, within `deadline` seconds.
 
@@ -133,10 +130,7 @@ def plain_loss(expression: Expression, params: np.ndarray, data: Dataset) -> flo
 
 
 def fit_many(
-    problem: Problem,
-    bodies: Sequence[str],
-    mode: str = "best",
-    deadline: float = 10.0,
+    problem: Problem, bodies: Sequence[str], mode: str = "best", deadline: float = 10.0
 ) -> list[Fit | Refusal]:
     """The fit, or the refusal, of every body text, in order; equal canonical forms are fitted once.
 

@@ -10,18 +10,7 @@ import math
 import re
 
 from llmsr.expression.operations import OPS
-from llmsr.expression.printing.infix import (
-    AND,
-    ATOM,
-    COMPARE,
-    NOT,
-    OR,
-    POWER,
-    PRODUCT,
-    SUM,
-    Infix,
-    Piece,
-)
+from llmsr.expression.printing.infix import AND, ATOM, COMPARE, NOT, OR, POWER, PRODUCT, SUM, Infix, Piece
 from llmsr.expression.printing.line import number_text
 
 GREEK = {
