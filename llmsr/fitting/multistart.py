@@ -22,6 +22,59 @@ MANY_ROWS, PART_ROWS = 65536, 16384
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
 
 
+def search_best(search: Search) -> None:
+    """Initial guesses and perturbations, BFGS from ones, each polished by Levenberg-Marquardt.
+
+    Stops when solved. All ones is one of the starts. Where there are more than `MANY_ROWS` rows all this
+    happens on a strided part of them, and its best ends are polished on all rows; only where none of them is
+    finite there does the whole search run on all rows.
+    """
+    if search.data.full.rows > MANY_ROWS:
+        part = Search(search.expression, search.data.part(PART_ROWS), search.deadline)
+        search_best(part)
+        search.borrowed += part.evaluations * PART_ROWS / search.data.full.rows
+        ends = sorted(part.found, key=lambda c: c.squares)
+        for end in [c for c in (part.choose(), *ends[:2]) if c is not None]:
+            if search.best is None or not search.late:
+                search.polish(end.theta, 20)
+        if search.best is not None:
+            search.shrink()
+            return
+    if not search.tape.n_params:
+        search.evaluate(search.ones)
+        return
+    if not search.n_nonlinear:
+        search.polish(search.ones, 20)
+        if search.best is None:
+            search.bfgs()
+        return
+    m = search.n_nonlinear
+    ends = search.race(count=10 if m == 1 else 14 if m == 2 else 20)
+    polished: list[float] = []
+    for end in ends:
+        if search.late or search.solved or len(polished) == 3:
+            break
+        if search.promising(end, polished):
+            search.polish(end.theta, 40)
+            polished.append(end.squares)
+    if search.late and search.best is None:
+        search.evaluate(ends[0].theta if ends else search.ones)
+    if search.late or search.solved:
+        return
+    for end in search.subset.descend_all([search.bfgs()]):
+        if search.promising(end, polished):
+            search.polish(end.theta, 40)
+    search.narrow()
+    best = search.best
+    if best is None or search.solved or search.late:
+        return
+    if search.polish(best.theta, 20, 1e-10):
+        # a long valley: most of the way is gone on the subset, where steps are cheap
+        for end in search.subset.descend_all([min(search.found, key=lambda c: c.squares).theta], 200, 1e-9):
+            search.polish(end.theta, 30, 1e-10)
+    search.shrink()
+
+
 class Search:
     """One expression on one data set: its residuals on all rows and on the subset, and what was found."""
 
@@ -224,56 +277,3 @@ class Search:
             return None
         ties = [c for c in self.found if c.squares <= best.squares * (1.0 + TIE)]
         return min(ties, key=lambda c: (float(np.linalg.norm(c.theta)), c.squares))
-
-
-def search_best(search: Search) -> None:
-    """Initial guesses and perturbations, BFGS from ones, each polished by Levenberg-Marquardt.
-
-    Stops when solved. All ones is one of the starts. Where there are more than `MANY_ROWS` rows all this
-    happens on a strided part of them, and its best ends are polished on all rows; only where none of them is
-    finite there does the whole search run on all rows.
-    """
-    if search.data.full.rows > MANY_ROWS:
-        part = Search(search.expression, search.data.part(PART_ROWS), search.deadline)
-        search_best(part)
-        search.borrowed += part.evaluations * PART_ROWS / search.data.full.rows
-        ends = sorted(part.found, key=lambda c: c.squares)
-        for end in [c for c in (part.choose(), *ends[:2]) if c is not None]:
-            if search.best is None or not search.late:
-                search.polish(end.theta, 20)
-        if search.best is not None:
-            search.shrink()
-            return
-    if not search.tape.n_params:
-        search.evaluate(search.ones)
-        return
-    if not search.n_nonlinear:
-        search.polish(search.ones, 20)
-        if search.best is None:
-            search.bfgs()
-        return
-    m = search.n_nonlinear
-    ends = search.race(count=10 if m == 1 else 14 if m == 2 else 20)
-    polished: list[float] = []
-    for end in ends:
-        if search.late or search.solved or len(polished) == 3:
-            break
-        if search.promising(end, polished):
-            search.polish(end.theta, 40)
-            polished.append(end.squares)
-    if search.late and search.best is None:
-        search.evaluate(ends[0].theta if ends else search.ones)
-    if search.late or search.solved:
-        return
-    for end in search.subset.descend_all([search.bfgs()]):
-        if search.promising(end, polished):
-            search.polish(end.theta, 40)
-    search.narrow()
-    best = search.best
-    if best is None or search.solved or search.late:
-        return
-    if search.polish(best.theta, 20, 1e-10):
-        # a long valley: most of the way is gone on the subset, where steps are cheap
-        for end in search.subset.descend_all([min(search.found, key=lambda c: c.squares).theta], 200, 1e-9):
-            search.polish(end.theta, 30, 1e-10)
-    search.shrink()

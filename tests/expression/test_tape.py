@@ -181,6 +181,37 @@ def test_huge_angles_keep_their_sines() -> None:
         np.testing.assert_allclose(g[-1, -1], np.sum(np.sin(inputs) ** 2), rtol=1e-12)
 
 
+@pytest.mark.parametrize("op", ["exp", "log", "tanh"])
+def test_own_kernels_are_numpys_to_the_last_digits(op: str) -> None:
+    from llmsr.expression.engine.kernels import unary
+
+    rng = np.random.default_rng(11)
+    edges = [
+        0.0,
+        -0.0,
+        5e-324,
+        1e-310,
+        2.2e-308,
+        1e-9,
+        1.0,
+        709.7,
+        710.0,
+        -740.0,
+        -746.0,
+        1e308,
+        np.inf,
+        np.nan,
+    ]
+    sample = np.concatenate([edges, np.negative(edges), rng.uniform(-745, 709, 5000), rng.normal(size=5000)])
+    sample = np.concatenate([sample, np.exp(sample[:5000])])
+    out = np.empty_like(sample)
+    unary(OPS[op].opcode, sample, out)
+    with np.errstate(all="ignore"):
+        want = getattr(np, op)(sample)
+    np.testing.assert_array_equal(np.isfinite(out), np.isfinite(want))
+    np.testing.assert_allclose(out, want, rtol=7e-16, atol=5e-324)
+
+
 def test_gradient_is_the_grams_last_row() -> None:
     expression = parse(BODIES[1], ["x", "v"])
     rng = np.random.default_rng(0)

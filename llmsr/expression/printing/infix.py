@@ -6,6 +6,7 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from llmsr.expression.graph import Expression, Graph, Node
@@ -28,6 +29,13 @@ class Piece(NamedTuple):
     depth: int = 0
     boolean: bool = False
     number: bool = False
+
+
+def number_text(value: float, digits: int | None) -> str:
+    """A number of at least 0 to so many significant digits; None: as many as tell it from every other."""
+    text = repr(float(value)) if digits is None else f"{value:.{digits}g}"
+    mantissa, e, exponent = text.removesuffix(".0").partition("e")
+    return mantissa + (f"e{int(exponent)}" if e else "")
 
 
 class TooLong(Exception):
@@ -89,25 +97,26 @@ def fill(expression: Expression, params: Sequence[float]) -> Expression:
     return graph.expression(made[-1], expression.columns)
 
 
+@dataclass
 class Infix:
-    """Renders the nodes of a graph in order; a dialect overrides `number`, `leaf` and `call`.
+    """Renders the nodes of a graph in order; a dialect says how calls, and what it writes otherwise, look.
 
     With `limit` the text is one piece or `TooLong`; without, nodes used twice and long pieces get names
-    (`assignments`), so that the text is linear in the nodes of the graph.
+    (`assignments`), so that the text is linear in the nodes of the graph. `digits` are those of numbers, None
+    for all; parameters are `prefix` and their index.
     """
+
+    expression: Expression
+    names: Sequence[str]
+    temporary: str
+    limit: int | None = None
+    digits: int | None = None
+    prefix: str = "p"
+    width: int = 80
+    assignments: list[tuple[str, str]] = field(default_factory=list, init=False)
 
     times = "*"
     flat = True  # a + (b + c) is shown as a + b + c
-
-    def __init__(
-        self, expression: Expression, names: Sequence[str], temporary: str, limit: int | None
-    ) -> None:
-        self.expression = expression
-        self.names = names
-        self.temporary = temporary
-        self.limit = limit
-        self.assignments: list[tuple[str, str]] = []
-        self.width = 80
 
     def render(self) -> Piece:
         nodes = self.expression.nodes
@@ -143,10 +152,10 @@ class Infix:
     # what a dialect says ---------------------------------------------------------------------------------
 
     def number(self, value: float) -> str:
-        raise NotImplementedError
+        return number_text(value, self.digits)
 
     def param(self, index: int) -> str:
-        raise NotImplementedError
+        return f"{self.prefix}{index}"
 
     def call(self, op: str, args: list[Piece]) -> Piece:
         raise NotImplementedError

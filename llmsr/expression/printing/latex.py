@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from llmsr.expression.graph import Expression
 from llmsr.expression.printing.infix import INLINE_LIMIT, fill, rendered
-from llmsr.expression.printing.typeset import GREEK, Typeset, name_and_index
+from llmsr.expression.printing.typeset import GREEK, Spelling, Typeset, name_and_index
 
 _COMMANDS = {
     "|": "|", "(": "(", ")": ")", "[": "[", "]": "]", "⌊": r"\lfloor ", "⌋": r"\rfloor", "⌈": r"\lceil ",
     "⌉": r"\rceil", "¬": r"\lnot ", "∧": r" \land ", "∨": r" \lor ", "⊕": r" \oplus ", "mod": r" \bmod ",
-    "<": " < ", "≤": r" \leq ", ">": " > ", "≥": r" \geq ", "=": " = ", "≠": r" \neq ", "∞": r"\infty",
-    "nan": r"\mathrm{nan}", "Γ": r"\Gamma", "ψ": r"\psi", "log Γ": r"\log\Gamma", "log_2": r"\log_{2}",
+    "<": " < ", "≤": r" \leq ", ">": " > ", "≥": r" \geq ", "=": " = ", "≠": r" \neq ",
+    "Γ": r"\Gamma", "ψ": r"\psi", "log Γ": r"\log\Gamma", "log_2": r"\log_{2}",
     "log_10": r"\log_{10}",
 }  # fmt: skip
 _FUNCTIONS = ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "exp")
@@ -41,52 +41,35 @@ def _escape(text: str) -> str:
     return "".join(named.get(c, "\\" + c if c in "#$%&_{}" else c) for c in text)
 
 
-class _Latex(Typeset):
-    dot, times, high, tall = r" \cdot ", r" \, ", "^", r"\\frac|\^|.{61}"
-
-    def __init__(
-        self, expression: Expression, names: Sequence[str], limit: int | None, digits: int | None
-    ) -> None:
-        super().__init__(expression, names, "s", limit)
-        self.digits = digits
-        self.width = 400
-
-    def temporary_name(self, index: int) -> str:
-        return f"s_{{{index}}}"
-
-    def param(self, index: int) -> str:
-        return f"p_{{{index}}}"
-
-    def literal(self, digits: str) -> str:
-        return _COMMANDS.get(digits, digits)
-
-    def word(self, word: str) -> str:
-        return _COMMANDS.get(word) or rf"\operatorname{{{word}}}"
-
-    def application(self, arguments: list[str]) -> str:
-        return self.parentheses(", ".join(arguments))
-
-    def fence(self, left: str, text: str, right: str) -> str:
-        return rf"\left{_COMMANDS[left]}{text}\right{_COMMANDS[right]}"
-
-    def fraction(self, above: str, below: str) -> str:
-        return rf"\frac{{{above}}}{{{below}}}"
-
-    def root(self, degree: str, text: str) -> str:
-        return rf"\sqrt{'' if degree == '2' else f'[{degree}]'}{{{text}}}"
-
-    def raised(self, base: str, exponent: str) -> str:
-        return f"{base}^{{{exponent}}}"
-
-    def sign(self, symbol: str) -> str:
-        return _COMMANDS[symbol]
-
-    def cases(self, condition: str, yes: str, no: str) -> str:
-        rows = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
-        return rf"\begin{{cases}} {rows} \end{{cases}}"
-
-    def runs_together(self, left: str, right: str) -> bool:
-        return right[0].isdigit() or (right.startswith(r"\frac") and left[-1].isdigit())
+_SPELLING = Spelling(
+    templates={
+        "number": "%s",
+        "infinite": r"\infty",
+        "undefined": r"\mathrm{nan}",
+        "indexed": "%s_{%s}",
+        "base": "%s",
+        "operator": "%s",
+        "fence": r"\left%s%s\right%s",
+        "arguments": r"\left(%s\right)",
+        "comma": ", ",
+        "fraction": r"\frac{%s}{%s}",
+        "root 2": r"\sqrt{%s}",
+        "root 3": r"\sqrt[3]{%s}",
+        "raised": "%s^{%s}",
+        "negated": "-%s",
+        "plus": "%s + %s",
+        "minus": "%s - %s",
+        "cases": r"\begin{cases} %s & \text{if } %s \\ %s & \text{otherwise} \end{cases}",
+    },
+    symbol=_COMMANDS.__getitem__,
+    word=lambda word: _COMMANDS.get(word) or rf"\operatorname{{{word}}}",
+    dot=r" \cdot ",
+    space=r" \, ",
+    high="^",
+    tall=r"\\frac|\^|.{61}",
+    joining=r"\0\d|\d\0\\frac",
+    width=400,
+)
 
 
 def to_latex(
@@ -111,7 +94,9 @@ def to_latex(
         symbols = list(column_latex)
     if len(symbols) < len(expression.columns):
         raise ValueError(f"{len(expression.columns)} columns, only {len(symbols)} symbols in column_latex")
-    named, result = rendered(lambda limit: _Latex(expression, symbols, limit, digits), INLINE_LIMIT)
+    named, result = rendered(
+        lambda limit: Typeset(expression, symbols, "s", limit, digits, spelling=_SPELLING), INLINE_LIMIT
+    )
     if not named:
         return result
     lines = [f"{name} &= {text}" for name, text in named] + [f"& {result}"]

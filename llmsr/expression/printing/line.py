@@ -23,34 +23,7 @@ from llmsr.expression.printing.infix import (
 )
 
 
-def number_text(value: float, digits: int | None) -> str:
-    """A number of at least 0 to so many significant digits; None: as many as tell it from every other."""
-    text = repr(float(value)) if digits is None else f"{value:.{digits}g}"
-    text = text.removesuffix(".0")
-    mantissa, e, exponent = text.partition("e")
-    return mantissa + (f"e{int(exponent)}" if e else "")
-
-
 class _Text(Infix):
-    def __init__(
-        self,
-        expression: Expression,
-        names: Sequence[str],
-        temporary: str,
-        limit: int | None,
-        prefix: str,
-        digits: int | None,
-    ) -> None:
-        super().__init__(expression, names, temporary, limit)
-        self.prefix = prefix
-        self.digits = digits
-
-    def number(self, value: float) -> str:
-        return number_text(value, self.digits)
-
-    def param(self, index: int) -> str:
-        return f"{self.prefix}{index}"
-
     def call(self, op: str, args: list[Piece]) -> Piece:
         if op == "not":
             return Piece(f"not {self.wrap(args[0], COMPARE)}", NOT)
@@ -81,6 +54,6 @@ def to_text(expression: Expression, params: Sequence[float] | None = None, digit
     temporary = unused_prefix(expression.columns, ["t", "s", "term"])
     names = safe_names(expression.columns, ())
     named, result = rendered(
-        lambda limit: _Text(expression, names, temporary, limit, prefix, digits), INLINE_LIMIT
+        lambda limit: _Text(expression, names, temporary, limit, digits, prefix), INLINE_LIMIT
     )
     return "; ".join([f"{name} = {text}" for name, text in named] + [result])

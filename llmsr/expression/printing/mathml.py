@@ -7,7 +7,7 @@ from html import escape
 
 from llmsr.expression.graph import Expression
 from llmsr.expression.printing.infix import INLINE_LIMIT, rendered
-from llmsr.expression.printing.typeset import GREEK, Typeset, name_and_index
+from llmsr.expression.printing.typeset import GREEK, Spelling, Typeset, name_and_index
 
 PLUS, MINUS = '<mo form="infix">+</mo>', '<mo form="infix">−</mo>'
 _MARKUP_FACTOR = 12  # characters of markup per character of LaTeX-like text, about
@@ -35,68 +35,45 @@ def name_markup(name: str) -> str:
     return f"<msub>{_identifier(head)}{index}</msub>"
 
 
-class _Markup(Typeset):
-    dot, times = '<mo lspace="0.15em" rspace="0.15em">·</mo>', '<mspace width="0.14em"/>'
-    high, tall = "<msup>", "<mfrac>"
+def _word(word: str) -> str:
+    name, _, index = word.partition("_")
+    if index:
+        return f"<msub><mi>{name}</mi><mn>{index}</mn></msub>"
+    return f'<mi mathvariant="normal">{word}</mi>' if len(word) == 1 else f"<mi>{word}</mi>"
 
-    def __init__(self, expression: Expression, limit: int | None, digits: int | None) -> None:
-        names = [name_markup(name) for name in expression.columns]
-        super().__init__(expression, names, "s", limit)
-        self.digits = digits
-        self.width = 120 * _MARKUP_FACTOR
 
-    def temporary_name(self, index: int) -> str:
-        return f"<msub><mi>s</mi><mn>{index}</mn></msub>"
-
-    def param(self, index: int) -> str:
-        return f"<msub><mi>p</mi><mn>{index}</mn></msub>"
-
-    def literal(self, digits: str) -> str:
-        if digits == "nan":
-            return '<mi mathvariant="normal">nan</mi>'
-        return "<mi>∞</mi>" if digits == "∞" else f"<mn>{digits}</mn>"
-
-    def word(self, word: str) -> str:
-        name, _, index = word.partition("_")
-        if index:
-            return f"<msub><mi>{name}</mi><mn>{index}</mn></msub>"
-        return f'<mi mathvariant="normal">{word}</mi>' if len(word) == 1 else f"<mi>{word}</mi>"
-
-    def application(self, arguments: list[str]) -> str:
-        return "<mo>&#x2061;</mo>" + self.parentheses("<mo>,</mo>".join(arguments))
-
-    def fence(self, left: str, text: str, right: str) -> str:
-        return _row(f'<mo fence="true">{left}</mo>{text}<mo fence="true">{right}</mo>')
-
-    def fraction(self, above: str, below: str) -> str:
-        return f"<mfrac>{_row(above)}{_row(below)}</mfrac>"
-
-    def root(self, degree: str, text: str) -> str:
-        return f"<msqrt>{text}</msqrt>" if degree == "2" else f"<mroot>{_row(text)}<mn>{degree}</mn></mroot>"
-
-    def raised(self, base: str, exponent: str) -> str:
-        base = base if base.startswith("<") else f"<mi>{base}</mi>"
-        return f"<msup>{_row(base)}{_row(exponent)}</msup>"
-
-    def sign(self, symbol: str) -> str:
-        return f"<mo>{escape(symbol)}</mo>"
-
-    def cases(self, condition: str, yes: str, no: str) -> str:
-        rows = "".join(
-            f'<mtr><mtd style="text-align:left">{value}</mtd>'
-            f'<mtd style="text-align:left"><mtext>{when}</mtext>{test}</mtd></mtr>'
-            for value, when, test in ((yes, "if\u00a0", condition), (no, "otherwise", ""))
-        )
-        return _row(f'<mo fence="true">{{</mo><mtable>{rows}</mtable>')
-
-    def negated(self, text: str) -> str:
-        return _row("<mo>−</mo>" + text)
-
-    def sum(self, left: str, minus: bool, right: str) -> str:
-        return left + (MINUS if minus else PLUS) + right
-
-    def runs_together(self, left: str, right: str) -> bool:
-        return bool(re.match(r"(<mrow>|<msup>|<mfrac>)*<mn>", right))
+_IF, _OTHERWISE = "<mtext>if\u00a0</mtext>%s", "<mtext>otherwise</mtext>"
+_CELL = '<mtd style="text-align:left">%s</mtd>'
+_SPELLING = Spelling(
+    templates={
+        "number": "<mn>%s</mn>",
+        "infinite": "<mi>∞</mi>",
+        "undefined": '<mi mathvariant="normal">nan</mi>',
+        "indexed": "<msub><mi>%s</mi><mn>%s</mn></msub>",
+        "base": "<mi>%s</mi>",
+        "operator": "<mo>%s</mo>",
+        "fence": '<mrow><mo fence="true">%s</mo>%s<mo fence="true">%s</mo></mrow>',
+        "arguments": '<mo>&#x2061;</mo><mrow><mo fence="true">(</mo>%s<mo fence="true">)</mo></mrow>',
+        "comma": "<mo>,</mo>",
+        "fraction": "<mfrac><mrow>%s</mrow><mrow>%s</mrow></mfrac>",
+        "root 2": "<msqrt>%s</msqrt>",
+        "root 3": "<mroot><mrow>%s</mrow><mn>3</mn></mroot>",
+        "raised": "<msup><mrow>%s</mrow><mrow>%s</mrow></msup>",
+        "negated": "<mrow><mo>−</mo>%s</mrow>",
+        "plus": f"%s{PLUS}%s",
+        "minus": f"%s{MINUS}%s",
+        "cases": '<mrow><mo fence="true">{</mo><mtable>'
+        f"<mtr>{_CELL}{_CELL % _IF}</mtr><mtr>{_CELL}{_CELL % _OTHERWISE}</mtr></mtable></mrow>",
+    },
+    symbol=escape,
+    word=_word,
+    dot='<mo lspace="0.15em" rspace="0.15em">·</mo>',
+    space='<mspace width="0.14em"/>',
+    high="<msup>",
+    tall="<mfrac>",
+    joining=r"\0(<mrow>|<msup>|<mfrac>)*<mn>",
+    width=120 * _MARKUP_FACTOR,
+)
 
 
 def to_mathml(target: str, expression: Expression, digits: int | None = 4) -> list[str]:
@@ -107,12 +84,15 @@ def to_mathml(target: str, expression: Expression, digits: int | None = 4) -> li
     """
     left = f"{name_markup(target)}<mo>=</mo>"
     limit = INLINE_LIMIT * _MARKUP_FACTOR
-    named, result = rendered(lambda limit: _Markup(expression, limit, digits), limit)
+    names = [name_markup(name) for name in expression.columns]
+    named, result = rendered(
+        lambda limit: Typeset(expression, names, "s", limit, digits, spelling=_SPELLING), limit
+    )
     if not named:
         terms = _terms(result)
         return [_math(left + terms[0]), *(_math(term) for term in terms[1:])]
     lines = [f"{name}<mo>=</mo>{text}" for name, text in named] + [left + result]
-    rows = "".join(f'<mtr><mtd style="text-align:left">{line}</mtd></mtr>' for line in lines)
+    rows = "".join(f"<mtr>{_CELL % line}</mtr>" for line in lines)
     return [_math(f"<mtable>{rows}</mtable>")]
 
 

@@ -35,15 +35,8 @@ class _Code(Infix):
     flat = False
     times = " * "
 
-    def __init__(
-        self, expression: Expression, names: Sequence[str], temporary: str, params_name: str
-    ) -> None:
-        super().__init__(expression, names, temporary, None)
-        self.params_name = params_name
-        self.imports: set[str] = set()
-
     def param(self, index: int) -> str:
-        return f"{self.params_name}[{index}]"
+        return f"params[{index}]"
 
     def number(self, value: float) -> str:
         if np.isfinite(value):
@@ -73,10 +66,7 @@ class _Numpy(_Code):
         return Piece(f"np.where({piece.text}, 1.0, 0.0)")
 
     def call(self, op: str, args: list[Piece]) -> Piece:
-        name = OPS[op].numpy
-        if name.startswith("special."):
-            self.imports.add("from scipy import special")
-        return Piece(f"{name}({self.arguments(args)})")
+        return Piece(f"{OPS[op].numpy}({self.arguments(args)})")
 
 
 class _Torch(_Code):
@@ -113,16 +103,17 @@ def _source(kind: type[_Code], expression: Expression, name: str, params: Sequen
     if params is not None:
         expression = fill(expression, params)
     columns = _columns(expression, name)
-    code = kind(expression, columns, unused_prefix(columns, ["t", "s", "term"]), "params")
+    code = kind(expression, columns, unused_prefix(columns, ["t", "s", "term"]))
     result = code.render()
     text = code.wrap(code.as_number(result) if result.boolean else result, OR)
     if not expression.inputs and columns:
         zeros = f"np.zeros(np.shape({columns[0]}))" if kind is _Numpy else f"torch.zeros_like({columns[0]})"
         text = f"{code.wrap(code.as_number(result) if result.boolean else result, SUM)} + {zeros}"
     lines = [f"def {name}({', '.join([*columns, *([] if params is not None else ['params'])])}):"]
-    lines += sorted(f"    {line}" for line in code.imports)
-    lines += [f"    {target} = {value}" for target, value in code.assignments]
-    return "\n".join([*lines, f"    return {text}"]) + "\n"
+    body = [f"    {target} = {value}" for target, value in code.assignments] + [f"    return {text}"]
+    if kind is _Numpy and any("special." in line for line in body):
+        lines.append("    from scipy import special")
+    return "\n".join([*lines, *body]) + "\n"
 
 
 def to_numpy_source(

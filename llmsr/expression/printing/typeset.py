@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from llmsr.expression.operations import OPS
-from llmsr.expression.printing.infix import AND, ATOM, COMPARE, NOT, OR, POWER, PRODUCT, SUM, Infix, Piece
-from llmsr.expression.printing.line import number_text
+from llmsr.expression.printing.infix import (
+    AND,
+    ATOM,
+    COMPARE,
+    NOT,
+    OR,
+    POWER,
+    PRODUCT,
+    SUM,
+    Infix,
+    Piece,
+    number_text,
+)
 
 GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η",
@@ -33,92 +46,102 @@ def name_and_index(name: str) -> tuple[str, str]:
     return (head, tail) if head else (name, "")
 
 
-class Typeset(Infix):
-    """Renders for typesetting; a markup says how its elements are written, texts in, text out."""
+@dataclass(frozen=True)
+class Spelling:
+    """How a markup language writes what LaTeX and MathML have in common."""
 
-    digits: int | None
+    templates: Mapping[str, str]
+    """Texts with %s for each part, by what they write."""
+    symbol: Callable[[str], str]
+    """A fence, a relation or an operator."""
+    word: Callable[[str], str]
+    """A function's name."""
     dot: str
-    """Between factors where numbers would run together; `times` elsewhere."""
+    """Between factors that would run together."""
+    space: str
+    """Between other factors."""
     high: str
     """What every power in a text has in it."""
     tall: str
     """A pattern found in texts that make a bad exponent."""
+    joining: str
+    """A pattern found in two factors, a zero character between them, that would look like one number."""
+    width: int
+    """The longest piece that gets no name where a text is too long as a whole."""
 
-    def word(self, word: str) -> str:
-        """A function's name."""
-        raise NotImplementedError
 
-    def application(self, arguments: list[str]) -> str:
-        """What follows a function's name."""
-        raise NotImplementedError
+@dataclass
+class Typeset(Infix):
+    """Renders for typesetting by the spelling of a markup language."""
 
-    def fence(self, left: str, text: str, right: str) -> str:
-        raise NotImplementedError
+    spelling: Spelling = field(kw_only=True)
 
-    def fraction(self, above: str, below: str) -> str:
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        self.width = self.spelling.width
 
-    def root(self, degree: str, text: str) -> str:
-        raise NotImplementedError
+    def put(self, what: str, *parts: str) -> str:
+        """Some texts in a template of the spelling."""
+        return self.spelling.templates[what] % parts
 
-    def raised(self, base: str, exponent: str) -> str:
-        raise NotImplementedError
+    def temporary_name(self, index: int) -> str:
+        return self.put("indexed", "s", str(index))
 
-    def sign(self, symbol: str) -> str:
-        """A relation or an operator between two texts, or before one."""
-        raise NotImplementedError
-
-    def cases(self, condition: str, yes: str, no: str) -> str:
-        raise NotImplementedError
-
-    def literal(self, digits: str) -> str:
-        """Digits, or the names of what is no finite number."""
-        raise NotImplementedError
-
-    def runs_together(self, left: str, right: str) -> bool:
-        """Whether two factors without a dot between them would look like one number."""
-        raise NotImplementedError
-
-    # what follows for every operation --------------------------------------------------------------------
+    def param(self, index: int) -> str:
+        return self.put("indexed", "p", str(index))
 
     def number(self, value: float) -> str:
         if not math.isfinite(value):
-            return self.literal("∞" if math.isinf(value) else "nan")
+            return self.put("infinite" if math.isinf(value) else "undefined")
         mantissa, e, exponent = number_text(value, self.digits).partition("e")
         if not e:
-            return self.literal(mantissa)
-        size = self.literal(exponent.lstrip("-"))
-        power = self.raised(self.literal("10"), self.negated(size) if exponent[0] == "-" else size)
-        return power if mantissa == "1" else self.literal(mantissa) + self.dot + power
+            return self.put("number", mantissa)
+        size = self.put("number", exponent.lstrip("-"))
+        signed = self.negated(size) if exponent[0] == "-" else size
+        power = self.put("raised", self.put("number", "10"), signed)
+        return power if mantissa == "1" else self.put("number", mantissa) + self.spelling.dot + power
 
     def number_binding(self, text: str) -> int:
-        return PRODUCT if self.dot in text else POWER if self.high in text else ATOM
+        return PRODUCT if self.spelling.dot in text else POWER if self.spelling.high in text else ATOM
+
+    def fence(self, left: str, text: str, right: str) -> str:
+        return self.put("fence", self.spelling.symbol(left), text, self.spelling.symbol(right))
 
     def parentheses(self, text: str) -> str:
         return self.fence("(", text, ")")
+
+    def negated(self, text: str) -> str:
+        return self.put("negated", text)
+
+    def sum(self, left: str, minus: bool, right: str) -> str:
+        return self.put("minus" if minus else "plus", left, right)
+
+    def operator(self, symbol: str) -> str:
+        """A relation or an operator between two texts, or before one."""
+        return self.put("operator", self.spelling.symbol(symbol))
 
     def as_number(self, piece: Piece) -> Piece:
         return Piece(self.fence("[", piece.text, "]"))
 
     def product(self, a: Piece, b: Piece) -> Piece:
         left, right = self.wrap(a, PRODUCT), self.wrap(b, PRODUCT)
-        between = self.dot if b.number or self.runs_together(left, right) else self.times
-        return Piece(left + between + right, PRODUCT)
+        together = b.number or re.search(self.spelling.joining, f"{left}\0{right}")
+        return Piece(left + (self.spelling.dot if together else self.spelling.space) + right, PRODUCT)
 
     def quotient(self, a: Piece, b: Piece) -> Piece:
-        return Piece(self.fraction(self.wrap(a, OR), self.wrap(b, OR)), PRODUCT)
+        return Piece(self.put("fraction", self.wrap(a, OR), self.wrap(b, OR)), PRODUCT)
 
     def power(self, base: Piece, exponent: Piece) -> Piece:
         raised_to = self.wrap(exponent, OR)
         whole = exponent.number and re.sub("<.*?>", "", raised_to).isdigit() and not exponent.negative
+        opening = self.spelling.templates["arguments"].partition("%s")[0]
         for function in SQUARED if whole and base.binding == POWER and not base.negative else ():
-            head = self.word(function)
-            if base.text.startswith(head + self.application([""])[:6]):
-                return Piece(self.raised(head, raised_to) + base.text[len(head) :], POWER)
-        return Piece(self.raised(self.wrap(base, ATOM), raised_to), POWER)
+            head = self.spelling.word(function)
+            if base.text.startswith(head + opening):
+                return Piece(self.put("raised", head, raised_to) + base.text[len(head) :], POWER)
+        return Piece(self.put("raised", self.wrap(base, ATOM), raised_to), POWER)
 
     def compare(self, op: str, a: Piece, b: Piece) -> Piece:
-        relation = self.sign(OPS[op].notation.split()[1])
+        relation = self.operator(OPS[op].notation.split()[1])
         return Piece(self.wrap(a, SUM) + relation + self.wrap(b, SUM), COMPARE)
 
     def call(self, op: str, args: list[Piece]) -> Piece:
@@ -127,19 +150,21 @@ class Typeset(Infix):
             case ["fence", left, right]:
                 return Piece(self.fence(left, plain[0], right))
             case ["root", degree]:
-                return Piece(self.root(degree, plain[0]))
-            case ["exponential", base] if base != "e" or not re.search(self.tall, plain[0]):
-                return Piece(self.raised(base, plain[0]), POWER)
+                return Piece(self.put(f"root {degree}", plain[0]))
+            case ["exponential", base] if base != "e" or not re.search(self.spelling.tall, plain[0]):
+                return Piece(self.put("raised", self.put("base", base), plain[0]), POWER)
             case ["prefix", symbol]:
-                return Piece(self.sign(symbol) + self.wrap(args[0], ATOM), NOT)
+                return Piece(self.operator(symbol) + self.wrap(args[0], ATOM), NOT)
             case ["infix", symbol]:
                 left, right = (self.wrap(a, COMPARE) for a in args)
-                return Piece(left + self.sign(symbol) + right, AND if op == "and" else OR)
+                return Piece(left + self.operator(symbol) + right, AND if op == "and" else OR)
             case ["modulo"]:
                 left, right = (self.wrap(a, POWER) for a in args)
-                return Piece(left + self.sign("mod") + right, COMPARE)
+                return Piece(left + self.operator("mod") + right, COMPARE)
             case ["floored", _]:
-                return Piece(self.fence("⌊", self.fraction(*plain), "⌋"))
+                return Piece(self.fence("⌊", self.put("fraction", *plain), "⌋"))
             case ["cases"]:
-                return Piece(self.cases(*plain), SUM)
-        return Piece(self.word(OPS[op].word or op) + self.application(plain), POWER)
+                condition, yes, no = plain
+                return Piece(self.put("cases", yes, condition, no), SUM)
+        arguments = self.put("arguments", self.spelling.templates["comma"].join(plain))
+        return Piece(self.spelling.word(OPS[op].word or op) + arguments, POWER)
