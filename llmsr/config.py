@@ -134,6 +134,7 @@ def check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> Non
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
+            # a list of dozens of names helps less than the one that was meant
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"--{setting} knows {', '.join(known)}; not {name!r}{hint}")
 

@@ -149,6 +149,7 @@ def rows(known: Known) -> list[str]:
 
 def refusals(known: Known) -> list[str]:
     """Why recent answers were worth nothing, the most frequent reasons first."""
+    # the same mistake is made over and over: told once with its count, it takes one line
     counts = Counter(known.refusals)
     return [
         f"{count} recent answer{'s were' if count > 1 else ' was'} refused: {reason}"

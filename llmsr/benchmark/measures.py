@@ -8,7 +8,6 @@ prediction is not finite.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import json
 import math
@@ -16,6 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llmsr.archive import read_archive
 from llmsr.benchmark.plan import GRPO, PEER
@@ -204,6 +205,7 @@ def _thinned(rows: list[list[float | None]]) -> list[list[float | None]]:
         return rows
     logs = [math.log(max(row[6] or 0.0, 1e-300)) for row in rows]
     gains = [math.inf, *(before - after for before, after in itertools.pairwise(logs))]
+    # the first and the last row tell where the run began and ended
     gains[-1] = math.inf
     kept = sorted(sorted(range(len(rows)), key=lambda i: -gains[i])[:MOST_IMPROVEMENTS])
     return [rows[i] for i in kept]
@@ -222,37 +224,38 @@ class Clock:
 
     def __init__(self, usages: Sequence[Mapping[str, Any]]) -> None:
         self._usages = usages
-        self._counts: list[int] = [0]
-        self._at: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)]
-        seconds = cpu = gpu = 0.0
+        # records in the archive, and the seconds, CPU and GPU seconds until then
+        looks: list[tuple[float, ...]] = [(0, 0.0, 0.0, 0.0)]
+        spent = np.zeros(3)
         for usage in usages:
-            for tick in usage["ticks"]:
-                if tick[3] >= self._counts[-1]:
-                    self._counts.append(tick[3])
-                    self._at.append((seconds + tick[0], cpu + tick[1], gpu + tick[2]))
-            seconds += usage["seconds"]
-            cpu += usage["cpu_seconds"]
-            gpu += usage["gpu_seconds"] or 0.0
-        self._total = (seconds, cpu, gpu)
+            for *tick, records in usage["ticks"]:
+                # fewer than before: a start that removed what could not be continued
+                if records >= looks[-1][0]:
+                    looks.append((records, *(spent + tick)))
+            spent += [usage["seconds"], usage["cpu_seconds"], usage["gpu_seconds"] or 0.0]
+        self._looks = np.array(looks)
+        self._total = spent
 
     def at(self, record: int) -> tuple[float, float, float]:
         """(seconds, CPU seconds, GPU seconds) at which record `record`, from 1, was in the archive.
 
         Between two looks at the archive it is taken to have grown evenly.
         """
-        after = bisect.bisect_left(self._counts, record)
-        if after >= len(self._counts):
-            return self._total
-        if after == 0:
-            return self._at[0]
-        n0, n1 = self._counts[after - 1], self._counts[after]
-        share = (record - n0) / (n1 - n0)
-        a, b = self._at[after - 1], self._at[after]
-        return (a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2]))
+        counts, costs = self._looks[:, 0], self._looks[:, 1:]
+        after = int(np.searchsorted(counts, record))
+        if after == len(counts):
+            found = self._total
+        elif after == 0:
+            found = costs[0]
+        else:
+            share = (record - counts[after - 1]) / (counts[after] - counts[after - 1])
+            found = costs[after - 1] + share * (costs[after] - costs[after - 1])
+        seconds, cpu, gpu = found.tolist()
+        return seconds, cpu, gpu
 
     def totals(self, record: int | None = None) -> dict[str, Any]:
         """What all starts took, up to a record on demand; GPU figures are None where there was no GPU."""
-        seconds, cpu, gpu = self._total if record is None else self.at(record)
+        seconds, cpu, gpu = self._total.tolist() if record is None else self.at(record)
         gpus = [u["gpu_seconds"] for u in self._usages if u["gpu_seconds"] is not None]
         gpu_bytes = [u["peak_gpu_bytes"] for u in self._usages if u["peak_gpu_bytes"] is not None]
         return {

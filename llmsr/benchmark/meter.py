@@ -147,6 +147,7 @@ class Meter:
             usage.ticks[:] = thinned(usage.ticks)
 
     def _write(self) -> None:
+        # whoever reads meanwhile finds a whole file
         temporary = self.usage_path.with_suffix(".part")
         temporary.write_text(json.dumps(asdict(self.usage)), encoding="utf-8")
         os.replace(temporary, self.usage_path)

@@ -179,6 +179,7 @@ def _check_shared(shared: Any) -> None:
 
 
 def _check_baselines(baseline: str, arms: Sequence[Arm]) -> None:
+    # told here, since a run of hours would end in a table without its baseline
     names = [arm.name for arm in arms]
     for what, name in [("baseline", baseline), *((f"arm {arm.name}: against", arm.against) for arm in arms)]:
         if name not in names:
@@ -205,6 +206,7 @@ def _arm(
     reserved = RESERVED & flags.keys()
     if reserved:
         raise UserError(f"arm {name}: {min(reserved)} is set by the benchmark")
+    # the same classes that the command line reads: a flag that is unknown there is unknown here
     classes = (PeerSettings,) if kind == PEER else settings_of[kind]
     limits = {key: own.get(key, getattr(settings, key)) for key in ("budget", "timeout")}
     try:

@@ -81,6 +81,7 @@ def read_results(plan: Plan, output: Path) -> Results:
         state = directory.state()
         if state.get("status") == FAILED:
             failures.append((cell.name, state.get("reason", "")))
+        # a cell whose measures are lost counts as missing and is measured again
         elif state.get("status") == DONE and (found := read_json(directory.measures)) is not None:
             runs.setdefault((cell.problem, cell.arm.name), []).append(found)
         else:

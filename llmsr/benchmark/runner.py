@@ -77,6 +77,7 @@ class CellDirectory:
         """`UserError` if what was run here is not what is asked now."""
         state = self.state()
         for key, wanted in self.cell.asked.items():
+            # runs of different settings in one table would be compared as if they were one arm
             if state and state.get(key) != wanted:
                 raise UserError(
                     f"{self.path} was run with {key} {state.get(key)!r}, the configuration says {wanted!r}; "
@@ -90,6 +91,7 @@ class CellDirectory:
         """
         resume = self._resumable()
         if not resume:
+            # a run from its begin does not pay for what was thrown away
             shutil.rmtree(self.run, ignore_errors=True)
             for path in self.path.glob("usage-*.json"):
                 path.unlink()
@@ -206,6 +208,7 @@ class Runner:
         self._count = len(cells)
         if not cells:
             return True
+        # a problem that is not there is told before the first hour is spent
         for problem in dict.fromkeys(cell.problem for cell in self.cells):
             load(problem)
         _warm_up()

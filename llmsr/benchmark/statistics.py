@@ -205,6 +205,7 @@ def signed_rank(differences: np.ndarray) -> float:
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down correction (1979): family-wise error over all names."""
+    # the k-th smallest of n is multiplied by n - k + 1, and never less than one before it
     order = sorted(p, key=lambda name: p[name])
     raised = [min(1.0, (len(p) - place) * p[name]) for place, name in enumerate(order)]
     return dict(zip(order, np.maximum.accumulate(raised).tolist(), strict=True))

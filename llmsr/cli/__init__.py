@@ -104,6 +104,7 @@ def program(*, overview: bool = False) -> NoReturn:
     After an interruption or an error it ends at once, although a thread may still wait for a service.
     """
     code = main(overview=overview)
+    # at the interpreter's end a failing flush would print a traceback
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

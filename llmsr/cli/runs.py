@@ -75,6 +75,7 @@ class TableSettings:
 def runs(given: TableSettings) -> int:
     """Print the table of all runs below a directory."""
     table, faults = runs_table(given.directory, given.sort)
+    # one broken run must not hide the table of all others
     for fault in faults:
         print(f"llmsr: left out: {plain(fault)}", file=sys.stderr)
     if given.json:

@@ -180,6 +180,7 @@ def lent_evaluator(problem: Problem, fitter: str, fit_timeout: float, workers: i
     if evaluator is None:
         evaluator = Evaluator(problem, fitter, fit_timeout, workers)
     else:
+        # starting processes takes longer than most fits of a cross-validation
         evaluator.take(problem, fitter, fit_timeout)
     try:
         yield evaluator

@@ -60,6 +60,7 @@ class Recorded:
 
         `UserError` if the train rows have changed since: losses and constants would be of other data.
         """
+        # a training copies its problems: the user's files may be others by the time it is read
         copied = self.directory / "problems" / self.problem_name / "specification.txt"
         if copied.is_file():
             return load_problem(self.problem_name, copied.resolve(), copied.resolve().parent.parent)
