@@ -17,7 +17,18 @@ from llmsr.problem.loading import load_problem
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-HEAVY = ("torch", "transformers", "sklearn", "pandas", "pyarrow", "sympy", "numba", "openai", "rich")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "sympy",
+    "numba",
+    "openai",
+    "rich",
+    "jinja2",
+)
 
 # A system with neither the modules nor the calls that only Unix has.
 ELSEWHERE = """
