@@ -39,7 +39,7 @@ from llmsr.run_directory import (
 from llmsr.sample import Sample, is_llm_sample
 from llmsr.search.search import Search
 from llmsr.search.totals import SearchArchive, write_sample_file
-from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
+from llmsr.settings import GrpoConfig, ProposerConfig, RunSettings, SearchSettings
 
 EXAMPLES = """examples:
   python main.py                                             the embedded model on oscillator1, offline
@@ -121,8 +121,6 @@ def _print(result: str, run_dir: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of a search."""
-    from llmsr.settings import GrpoConfig
-
     parser = Parser(
         prog="main.py",
         usage="python main.py [--flag value ...]",
