@@ -12,9 +12,6 @@ import house
 CIRCLES: set[tuple[str, ...]] = set()
 UPWARD: set[str] = set()
 LONG = {
-    "llmsr.expression.reader.functions",
-    "llmsr.expression.reader.numpy_functions",
-    "llmsr.expression.reader.python_functions",
     "llmsr.problem.objective",
 }
 

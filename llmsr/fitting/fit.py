@@ -12,7 +12,7 @@ import numpy as np
 
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, Graph, evaluate
-from llmsr.expression.reader.parse import Refusal
+from llmsr.expression.reader import Refusal
 from llmsr.fitting.result import Fit
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import read_body

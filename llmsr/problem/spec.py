@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, parse
-from llmsr.expression.reader.repair import repaired
+from llmsr.expression.reader.syntax import repaired
 from llmsr.expression.reader.values import Dialect
 from llmsr.problem.numbers import module_constants, ones_length
 from llmsr.problem.objective import first_other_line

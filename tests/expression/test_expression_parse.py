@@ -290,7 +290,7 @@ def test_an_array_that_may_have_a_second_name_is_not_changed_after_further_condi
 def test_looking_through_many_names_counts_as_work() -> None:
     lines = [f"a{i} = [x]*1000" for i in range(500)]
     for i in range(20):
-        lines += [f"if params[0] > {i}:", f"    b = x*{i}", "else:", f"    b = v*{i}"]
+        lines += [f"if params[0] > {i}:", f"    b = x*{i}", "else:", f"    b = v*{i}", "b += x"]
     refusal = parse("\n".join([*lines, "return b"]), ["x", "v"])
     assert isinstance(refusal, Refusal)
     assert refusal.kind == "too_large"

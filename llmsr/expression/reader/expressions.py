@@ -4,52 +4,90 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from llmsr.expression.graph import Graph
-from llmsr.expression.reader.arrays import mixes_rows
-from llmsr.expression.reader.functions import BUILTINS, METHODS, MODULES, ROOTS
-from llmsr.expression.reader.indexing import position, read, slice_of, transpose
-from llmsr.expression.reader.numpy_functions import column_stack, joined
-from llmsr.expression.reader.operators import Operators
+from llmsr.expression.reader.arrays import mixes_rows, transpose
+from llmsr.expression.reader.indexing import part, position, slice_of
+from llmsr.expression.reader.operators import SYMBOLS, Operators
 from llmsr.expression.reader.syntax import names_of_arguments, names_stored
 from llmsr.expression.reader.values import (
+    NUMBERS,
     Array,
     Closure,
+    Dialect,
     DType,
     Frame,
-    Items,
+    Limits,
+    List,
     Module,
     Native,
     Once,
     Refused,
     RowCount,
-    Store,
     Table,
     Text,
     Unbound,
-    Version,
     checked,
     describe,
+    refuse_if,
 )
 
+UNSUPPORTED: dict[type[ast.AST], str] = {
+    ast.Await: "await", ast.Yield: "yield", ast.YieldFrom: "yield", ast.Set: "a set", ast.SetComp: "a set",
+    ast.Starred: "*", ast.ClassDef: "a class", ast.AsyncFunctionDef: "an async function",
+    ast.AsyncFor: "async", ast.AsyncWith: "async", ast.Raise: "raise", ast.Match: "match", ast.TryStar: "try",
+}  # fmt: skip
+SHORT_FORMAT = re.compile(r"[<>=^+\- #,]{0,3}0?\d{0,2}(?:\.\d{1,2})?[a-zA-Z%]?")
+"""A format of a text that asks for fewer than a hundred characters."""
 
-class Evaluating(Operators):
-    """Evaluates expressions in a frame; `Interpreter` adds statements, branches and calls of functions."""
+
+@dataclass(frozen=True)
+class Library:
+    """What a body may name beside its own names: tables of known values by name.
+
+    `roots` are modules and built-in functions, `modules` the members of a module by its dotted name (none
+    where its names only serve type hints), `methods` those of a type of values, called with the value first,
+    `unused` modules that answers import out of habit.
+    """
+
+    roots: Mapping[str, Any]
+    modules: Mapping[str, Mapping[str, Any]]
+    methods: Mapping[type, Mapping[str, Native]]
+    unused: frozenset[str]
+
+
+class Expressions(Operators):
+    """Evaluates expressions in a frame; `Interpreter` adds statements and calls of functions."""
+
+    def __init__(self, graph: Graph, limits: Limits, dialect: Dialect, library: Library) -> None:
+        super().__init__(graph, limits)
+        self.dialect = dialect
+        """Whose arrays the columns are, where the same method means two things."""
+        self.library = library
+        self.methods: dict[type[ast.AST], Callable[[Any], Any]] = {}
+        """What evaluates syntax of a type, as far as any was met."""
+
+    def method(self, prefix: str, node: ast.AST) -> Callable[[Any], Any]:
+        """The method that understands a node, such as `value_Name`."""
+        kind = type(node)
+        if kind not in self.methods:
+            method = getattr(self, f"{prefix}_{kind.__name__}", None)
+            if method is None:
+                raise Refused(f"{UNSUPPORTED.get(kind, kind.__name__)} cannot be part of an equation")
+            self.methods[kind] = method
+        return self.methods[kind]
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression."""
         self.step(getattr(node, "lineno", None))
-        kind = type(node)
-        method = self.methods.get(kind)
-        if method is None:
-            method = self.methods[kind] = getattr(self, f"value_{kind.__name__}", None)
-        if method is None:
-            raise Refused(f"{UNSUPPORTED.get(type(node), type(node).__name__)} cannot be part of an equation")
-        return method(node)
+        return self.method("value", node)(node)
+
+    def apply(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Calls a known function, a function of the body, or an earlier version."""
+        raise NotImplementedError
 
     # -- atoms
 
@@ -70,46 +108,44 @@ class Evaluating(Operators):
                 if isinstance(value, Unbound):
                     raise Refused(f"the name {name} {value.why}")
                 return value
-            if name in frame.local_names:
-                raise Refused(f"the name {name} is used before it is set")
+            refuse_if(name in frame.local_names, f"the name {name} is used before it is set")
             frame = frame.outer
-        if name in ROOTS:
-            return ROOTS[name]
-        if name in BUILTINS:
-            return BUILTINS[name]
+        if name in self.library.roots:
+            return self.library.roots[name]
         raise Refused(f"the name {name} is not defined")
 
     def value_Tuple(self, node: ast.Tuple) -> tuple[Any, ...]:
         return tuple(self.several(node.elts))
 
-    def value_List(self, node: ast.List) -> Items:
+    def value_List(self, node: ast.List) -> List:
         return self.new_list(self.several(node.elts))
 
     def value_Dict(self, node: ast.Dict) -> Table:
-        table = Table(depth=self.undecided)
+        table: dict[Any, Any] = {}
         for key, item in zip(node.keys, node.values, strict=True):
             if key is None:
-                inner = self.value(item)
-                if not isinstance(inner, dict):
-                    raise Refused("** of anything but a dictionary")
-                table.update(inner)
+                table.update(self.named(self.value(item)))
             else:
                 table[self.key(self.value(key))] = self.value(item)
-            if len(table) > self.limits.items:
-                raise Refused(f"a dictionary of more than {self.limits.items} items", "too_large")
-        return table
+        return Table(self.bounded(table))
+
+    def named(self, value: Any) -> dict[Any, Any]:
+        """What `**value` stands for."""
+        if not isinstance(value, Table):
+            raise Refused("** of anything but a dictionary")
+        return dict(self.content(value))
 
     def value_JoinedStr(self, node: ast.JoinedStr) -> str | Text:
         """The text where it is made of texts and whole numbers; any other is known only to be one."""
         known: list[str] | None = []
-        for part in node.values:
-            value = self.value(part.value if isinstance(part, ast.FormattedValue) else part)
-            spec = part.format_spec if isinstance(part, ast.FormattedValue) else None
+        for piece in node.values:
+            value = self.value(piece.value if isinstance(piece, ast.FormattedValue) else piece)
+            spec = piece.format_spec if isinstance(piece, ast.FormattedValue) else None
             if spec is not None and not is_short_format(spec):
                 raise Refused("a formatted string of this form")
-            plain = spec is None and isinstance(value, (str, int)) and getattr(part, "conversion", -1) == -1
+            plain = spec is None and isinstance(value, (str, int)) and getattr(piece, "conversion", -1) == -1
             known = [*known, str(value)] if known is not None and plain else None
-        return Text() if known is None else self.text("".join(known))
+        return Text() if known is None else self.bounded("".join(known))
 
     def several(self, nodes: list[ast.expr]) -> list[Any]:
         """The values of expressions, `*` unpacked."""
@@ -117,11 +153,10 @@ class Evaluating(Operators):
         for node in nodes:
             if isinstance(node, ast.Starred):
                 out.extend(self.items(self.value(node.value)))
+                self.bounded(out)
             else:
                 out.append(self.value(node))
-            if len(out) > self.limits.items:
-                raise Refused(f"more than {self.limits.items} items", "too_large")
-        return out
+        return self.bounded(out)
 
     # -- parts
 
@@ -134,21 +169,18 @@ class Evaluating(Operators):
     def part(self, base: Any, key: Any) -> Any:
         """`base[key]`."""
         if isinstance(base, Array):
-            return read(self.arrays, base, key)
-        if isinstance(base, dict):
-            key = self.key(key)
-            if key not in base:
-                raise Refused("a key that the dictionary does not have")
-            return base[key]
-        if isinstance(base, (list, tuple)):
+            return part(self, self.array(base), key)
+        if isinstance(base, Table):
+            refuse_if(self.key(key) not in self.content(base), "a key that the dictionary does not have")
+            return self.content(base)[self.key(key)]
+        if isinstance(base, (List, tuple)):
+            items = self.content(base) if isinstance(base, List) else base
             if isinstance(key, slice):
-                out = base[slice_of(self.arrays, key, len(base))]
-                return self.new_list(out) if isinstance(base, list) else out
-            return base[position(self.arrays, key, len(base))]
-        if base is MODULES["numpy"]["c_"]:
-            return column_stack(self, key if isinstance(key, tuple) else (key,))
-        if base is MODULES["numpy"]["r_"]:
-            return joined(self, key)
+                some = items[slice_of(self, key, len(items))]
+                return List(some) if isinstance(base, List) else some
+            return items[position(self, key, len(items))]
+        if isinstance(base, Native) and base.index is not None:
+            return base.index(self, key)
         raise Refused(f"an index into {describe(base)}")
 
     def value_Attribute(self, node: ast.Attribute) -> Any:
@@ -157,31 +189,19 @@ class Evaluating(Operators):
     def attribute(self, base: Any, name: str) -> Any:
         """`base.name`, for the few names that are known."""
         if isinstance(base, Module):
-            return self.member(base, name)
-        if isinstance(base, Array):
-            if name == "shape":
-                return self.shape(base)
-            if name == "T":
-                return transpose(base)
-            if name == "ndim":
-                return base.ndim
-            if name == "size":
-                return self.size(base)
-            if name == "real":
-                return base
-            if name == "dtype":
-                return DType(base.kind)
-        table = METHODS.get(type(base), {})
-        if name not in table:
+            members = self.library.modules[base.name]
+            if name not in members:
+                raise Refused(f"{base.name}.{name} is not supported")
+            return members[name]
+        if isinstance(base, Array) and name in ATTRIBUTES:
+            return ATTRIBUTES[name](self, self.array(base))
+        method = self.library.methods.get(type(base), {}).get(name)
+        if method is None:
             raise Refused(f"the attribute {name} of {describe(base)} is not supported")
-        method: Native = table[name]
-        return Native(f".{name}", lambda on, args, kwargs: method.call(on, [base, *args], kwargs))
-
-    def member(self, module: Module, name: str) -> Any:
-        table = MODULES[module.name]
-        if name in table:
-            return table[name]
-        raise Refused(f"{module.name}.{name} is not supported")
+        if name in ("std", "var") and self.dialect == "torch":
+            raise Refused(f"the method {name} of a tensor, which divides by one less than numpy's")
+        call = method.call
+        return Native(f".{name}", lambda on, args, kwargs: call(on, [base, *args], kwargs), (base,))
 
     def shape(self, a: Array) -> tuple[int | RowCount, ...]:
         return tuple(RowCount(a.selection) if i == a.row_axis else n for i, n in enumerate(a.cells.shape))
@@ -197,37 +217,18 @@ class Evaluating(Operators):
 
     def value_Call(self, node: ast.Call) -> Any:
         function = self.value(node.func)
-        args: list[Any] = []
-        for argument in node.args:
-            if isinstance(argument, ast.Starred):
-                args.extend(self.items(self.value(argument.value)))
-            else:
-                args.append(self.value(argument))
+        args = self.several(node.args)
         kwargs: dict[str, Any] = {}
         for keyword in node.keywords:
-            if keyword.arg is None:
-                table = self.value(keyword.value)
-                if not isinstance(table, dict) or not all(isinstance(k, str) for k in table):
-                    raise Refused("** of anything but a dictionary with names")
-                kwargs.update(table)
-            else:
+            if keyword.arg is not None:
                 kwargs[keyword.arg] = self.value(keyword.value)
-        if len(args) > self.limits.items:
-            raise Refused(f"more than {self.limits.items} arguments", "too_large")
+                continue
+            table = self.named(self.value(keyword.value))
+            if not all(isinstance(k, str) for k in table):
+                raise Refused("** of anything but a dictionary with names")
+            kwargs.update(table)
         self.step(node.lineno)
         return self.apply(function, args, kwargs)
-
-    def apply(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Calls a known function, a function of the body, or an earlier version."""
-        if isinstance(function, Native):
-            return function.call(self, args, kwargs)
-        if isinstance(function, (Closure, Version)):
-            return self.call(function, args, kwargs)
-        if isinstance(function, DType):
-            return METHODS[Array]["astype"].call(self, [self.array(*args), function], kwargs)
-        if isinstance(function, (tuple, int, RowCount)) and not kwargs:  # torch's x.size()
-            raise Refused("a shape is called like a function")
-        raise Refused(f"{describe(function)} is called like a function")
 
     def value_Lambda(self, node: ast.Lambda) -> Closure:
         return self.closure("lambda", node.args, node.body, names_of_arguments(node.args))
@@ -235,12 +236,12 @@ class Evaluating(Operators):
     def closure(self, name: str, arguments: ast.arguments, body: Any, local_names: frozenset[str]) -> Closure:
         defaults = tuple(self.several(arguments.defaults))
         keyword_defaults = tuple(None if d is None else self.value(d) for d in arguments.kw_defaults)
-        elsewhere = bool(self.frozen_line)
+        elsewhere = self.frame.elsewhere
         return Closure(name, arguments, body, local_names, defaults, keyword_defaults, self.frame, elsewhere)
 
     # -- comprehensions
 
-    def value_ListComp(self, node: ast.ListComp) -> Items:
+    def value_ListComp(self, node: ast.ListComp) -> List:
         return self.new_list(self.items(self.comprehend(node.generators, lambda: self.value(node.elt))))
 
     def value_GeneratorExp(self, node: ast.GeneratorExp) -> Once:
@@ -250,21 +251,13 @@ class Evaluating(Operators):
         pairs = self.comprehend(
             node.generators, lambda: (self.key(self.value(node.key)), self.value(node.value))
         )
-        return Table(self.items(pairs), self.undecided)
+        return Table(dict(self.items(pairs)))
 
     def comprehend(self, generators: list[ast.comprehension], element: Callable[[], Any]) -> Once:
         """The elements of a comprehension, each evaluated when it is asked for, in a frame of its own."""
         first = self.value(generators[0].iter)
         names = frozenset().union(*(names_stored(g.target) for g in generators))
-        frame = Frame(names, self.frame, comprehension=True)
-
-        def inside(action: Callable[[], Any]) -> Any:
-            caller, self.frame = self.frame, frame
-            self.frames.append(frame)
-            value = action()
-            self.frames.pop()
-            self.frame = caller
-            return value
+        frame = Frame(names, self.frame, comprehension=True, elsewhere=self.frame.elsewhere)
 
         def meets(generator: ast.comprehension, item: Any) -> bool:
             self.assign(generator.target, item)
@@ -278,20 +271,35 @@ class Evaluating(Operators):
 
         def run(level: int, items: Iterator[Any]) -> Iterator[Any]:
             generator = generators[level]
-            if generator.is_async:
-                raise Refused("async cannot be part of an equation")
+            refuse_if(generator.is_async, "async cannot be part of an equation")
             for item in items:
-                if not inside(lambda: meets(generator, item)):  # noqa: B023
+                if not self.inside(frame, lambda: meets(generator, item)):  # noqa: B023
                     continue
                 if level + 1 < len(generators):
                     below = generators[level + 1].iter
-                    yield from run(level + 1, inside(lambda: self.iterate(self.value(below))))  # noqa: B023
+                    yield from run(level + 1, self.inside(frame, lambda: self.iterate(self.value(below))))  # noqa: B023
                 else:
-                    yield inside(element)
+                    yield self.inside(frame, element)
 
-        return Once(run(0, self.iterate(first)), self.undecided, (first,))
+        return self.once(run(0, self.iterate(first)), first, frame)
+
+    def inside(self, frame: Frame, action: Callable[[], Any]) -> Any:
+        """What an action gives in another frame."""
+        if len(self.frames) > self.limits.calls:
+            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
+        caller, self.frame = self.frame, frame
+        self.frames.append(frame)
+        value = action()
+        self.frames.pop()
+        self.frame = caller
+        return value
 
     # -- names
+
+    def value_NamedExpr(self, node: ast.NamedExpr) -> Any:
+        refuse_if(self.frame.comprehension, "a name set inside a comprehension")
+        self.frame.names[node.target.id] = value = self.value(node.value)
+        return value
 
     def assign(self, target: ast.expr, value: Any) -> None:
         """Binds `target`, which may be a name, a tuple or a part of an array or list."""
@@ -315,32 +323,77 @@ class Evaluating(Operators):
         for target, item in zip(targets, items, strict=True):
             self.assign(target.value if isinstance(target, ast.Starred) else target, item)
 
+    # -- operators
+
+    def value_BinOp(self, node: ast.BinOp) -> Any:
+        chain = []
+        left: ast.expr = node
+        while isinstance(left, ast.BinOp):  # without recursion, since sums may be long
+            chain.append(left)
+            left = left.left
+        value = self.value(left)
+        for link in reversed(chain):
+            right = self.value(link.right)
+            self.step(link.lineno)
+            value = self.binary(SYMBOLS[type(link.op)], value, right)
+        return value
+
+    def value_UnaryOp(self, node: ast.UnaryOp) -> Any:
+        x = self.value(node.operand)
+        if isinstance(node.op, ast.Not):
+            truth = self.truth(x)
+            return self.python_bool("not", truth) if isinstance(truth, Array) else not truth
+        if isinstance(x, NUMBERS):
+            refuse_if(isinstance(node.op, ast.Invert), "~ of a constant")
+            return -x if isinstance(node.op, ast.USub) else +x
+        if not isinstance(x, Array):
+            raise Refused(f"the negative of {describe(x)}")
+        a = self.array(x)
+        if isinstance(node.op, ast.USub):
+            return self.negative(a)
+        if isinstance(node.op, ast.Invert):
+            return self.invert(a)
+        return self.positive(a)
+
+    # -- truths
+
+    def value_Compare(self, node: ast.Compare) -> Any:
+        return self.linked(self.value(node.left), node.ops, node.comparators)
+
+    def linked(self, left: Any, ops: list[ast.cmpop], comparators: list[ast.expr]) -> Any:
+        """A chain of comparisons, each of which is looked at only where those before it hold."""
+        right = self.value(comparators[0])
+        link = self.comparison(ops[0], left, right)
+        if not ops[1:]:
+            return link
+        return self.short_circuit("and", link, lambda: self.linked(right, ops[1:], comparators[1:]))
+
+    def value_BoolOp(self, node: ast.BoolOp) -> Any:
+        op = "and" if isinstance(node.op, ast.And) else "or"
+        result = self.value(node.values[0])
+        for operand in node.values[1:]:
+            result = self.short_circuit(op, result, lambda: self.value(operand))  # noqa: B023
+        return result
+
+    def value_IfExp(self, node: ast.IfExp) -> Any:
+        truth = self.truth(self.value(node.test))
+        if not isinstance(truth, Array):
+            return self.value(node.body if truth else node.orelse)
+        return self.either(truth, lambda: self.value(node.body), lambda: self.value(node.orelse))
+
 
 def is_short_format(spec: ast.expr) -> bool:
     """Whether a format is a constant that asks for fewer than a hundred characters."""
-    parts = spec.values if isinstance(spec, ast.JoinedStr) else [spec]
-    texts = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-    return len(texts) == len(parts) and bool(SHORT_FORMAT.fullmatch("".join(texts)))
+    pieces = spec.values if isinstance(spec, ast.JoinedStr) else [spec]
+    texts = [p.value for p in pieces if isinstance(p, ast.Constant) and isinstance(p.value, str)]
+    return len(texts) == len(pieces) and bool(SHORT_FORMAT.fullmatch("".join(texts)))
 
 
-SHORT_FORMAT = re.compile(r"[<>=^+\- #,]{0,3}0?\d{0,2}(?:\.\d{1,2})?[a-zA-Z%]?")
-UNSUPPORTED: dict[type[ast.AST], str] = {
-    ast.Await: "await",
-    ast.Yield: "yield",
-    ast.YieldFrom: "yield",
-    ast.Set: "a set",
-    ast.SetComp: "a set",
-    ast.Starred: "*",
+ATTRIBUTES: dict[str, Callable[[Expressions, Array], Any]] = {
+    "shape": Expressions.shape,
+    "size": Expressions.size,
+    "ndim": lambda on, a: a.ndim,
+    "dtype": lambda on, a: DType("i" if a.kind == "t" else a.kind),
+    "T": lambda on, a: transpose(a),
+    "real": lambda on, a: a,
 }
-
-
-def column(graph: Graph, index: int) -> Array:
-    """An input column, which nothing may change."""
-    cells = np.array([graph.column(index)], dtype=np.int64)
-    return Array(cells, "f", -1, (), Store(locked="an input column would be changed in place"))
-
-
-def parameters(graph: Graph, size: int) -> Array:
-    """The parameters, shape (size,), which nothing may change."""
-    cells = np.array([graph.param(i) for i in range(size)], dtype=np.int64)
-    return Array(cells, "f", None, (), Store(locked="the parameters would be changed in place"))

@@ -1,199 +1,203 @@
-"""Parts and axes of arrays as numpy has them; of the rows only the whole or a mask, nothing across them."""
+"""Parts of arrays and what is computed along their axes; of the rows only the whole or a mask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmsr.expression.reader.arrays import EXACT, KINDS, Arrays, mixes_rows, unset
-from llmsr.expression.reader.values import UNSET, Array, Refused, RowCount, Store
+from llmsr.expression.reader.arrays import (
+    EXACT,
+    WIDTHS,
+    Arrays,
+    as_number,
+    expand,
+    fresh,
+    mixes_rows,
+    positions,
+    slice_at,
+    view,
+)
+from llmsr.expression.reader.values import UNSET, Array, List, Refused, RowCount, refuse_if
 
 
-class Place(NamedTuple):
-    """Where an index points: into `cells`, the row axis of the result, and whether it picks by a list."""
+class Picked(NamedTuple):
+    """Where an index points: numpy's own index, the row axis of the result, whether it picks by a list."""
 
     native: tuple[Any, ...]
     rows: int | None
     listed: bool
-    ellipsis: bool
 
 
-def read(on: Arrays, a: Array, key: Any) -> Array:
+def part(on: Arrays, a: Array, key: Any) -> Array:
     """`a[key]`: a view, a copy or a number, as in numpy."""
-    if type(key) is int and a.rows is None and a.cells.ndim == 1:
-        cells = np.array(a.cells[position(on, key, len(a.cells))])
-        return Array(cells, a.kind, store=Store(a.store.bound), scalar=True)
-    mask = row_mask(key)
+    if type(key) is int and a.rows is None and a.ndim == 1:  # params[0], by far the most frequent
+        return Array(np.array(a.cells[position(on, key, len(a.cells))]), a.kind, bound=a.bound)
+    mask = row_mask(on, key)
     if mask is not None:
-        cell = mask_cell(a, mask)
         on.spend(a.cells.size)
-        return Array(a.cells.copy(), a.kind, a.rows, (*a.selection, cell), Store(a.store.bound))
-    place = locate(on, a, key)
-    cells = a.cells[place.native]
-    if place.listed:
+        return picked_by(a, mask)
+    at = located(on, a, key)
+    if at.listed:
+        cells = a.cells[at.native]
         on.check_shape(cells.shape)
         on.spend(cells.size)
-        selection = a.selection if place.rows is not None else ()
-        return Array(cells, a.kind, place.rows, selection, Store(a.store.bound))
-    if np.ndim(cells) == 0 and not place.ellipsis:
-        return Array(np.array(cells, dtype=np.int64), a.kind, store=Store(a.store.bound), scalar=True)
-    return a.view(cells, place.rows)
+        return fresh(cells, a.kind, at.rows, a.selection if at.rows is not None else (), a.bound)
+    out = view(a, lambda cells: np.asarray(cells[at.native]), at.rows)
+    return out if out.ndim or has_ellipsis(key) else as_number(out)
 
 
-def write(on: Arrays, a: Array, key: Any, value: Array) -> None:
-    """`a[key] = value`; the caller has checked that `a` may be written to."""
-    if KINDS.index(value.kind) > KINDS.index(a.kind):
-        raise Refused("a value assigned into an array of a narrower type")
-    bound = max(a.store.bound, value.store.bound)
-    if a.kind == "i" and bound > EXACT:
-        raise Refused("integers beyond 2**53", "too_large")
-    mask = row_mask(key)
+def has_ellipsis(key: Any) -> bool:
+    return any(p is Ellipsis for p in (key if isinstance(key, tuple) else (key,)))
+
+
+def written(on: Arrays, a: Array, key: Any, value: Array) -> Array:
+    """The whole array of the place of `a` as it is after `a[key] = value`."""
+    assert a.place is not None
+    whole: Array = on.content(a.place)
+    refuse_if(WIDTHS[value.kind] > WIDTHS[a.kind], "a value assigned into an array of a narrower type")
+    bound = max(a.bound, value.bound)
+    refuse_if(a.kind == "i" and bound > EXACT, "integers beyond 2**53", "too_large")
+    mask = row_mask(on, key)
     if mask is not None:
-        write_masked(on, a, mask, value)
+        at, cells = positions(a), masked(on, a, mask, value)
     else:
-        place = locate(on, a, key)
-        target = a.cells[place.native]
-        selection = a.selection if place.rows is not None else ()
-        on.fits(value, np.shape(target), place.rows, selection, "a value")
-        if value.cells.size and value.cells.min() < 0:
-            raise unset()
-        on.spend(max(np.size(target), 1))
-        a.cells[place.native] = value.cells
-    a.store.bound = bound
+        found = located(on, a, key)
+        at = np.asarray(positions(a)[found.native])
+        on.fits(value, Array(at, a.kind, found.rows, a.selection if found.rows is not None else ()))
+        refuse_if(value.cells.size and value.cells.min() < 0, "a value that np.empty left unset is read")
+        cells = value.cells
+    on.spend(at.size + 1)
+    flat = whole.cells.flatten()
+    flat[at] = cells
+    return Array(flat.reshape(whole.cells.shape), whole.kind, whole.rows, whole.selection, bound, a.place)
 
 
-def write_masked(on: Arrays, a: Array, mask: Array, value: Array) -> None:
-    """`a[mask] = value`, where `value` is one for all rows or was picked by the same mask."""
-    cell = mask_cell(a, mask)
-    on.fits(value, a.cells.shape, a.rows, (*a.selection, cell), "a value")
-    on.spend(a.cells.size)
-    flat = np.broadcast_to(value.cells, a.cells.shape).ravel().tolist()
+def masked(on: Arrays, a: Array, mask: Array, value: Array) -> np.ndarray:
+    """The cells of `a` after `a[mask] = value`, where `value` is one for all rows or picked by the mask."""
+    picked = picked_by(a, mask)
+    cell = picked.selection[-1]
+    on.fits(value, picked)
     new = []
-    for old, fresh in zip(a.cells.ravel().tolist(), flat, strict=True):
-        if fresh < 0:
-            raise unset()
-        if old >= 0:
-            new.append(on.graph.add("where", cell, fresh, old))
-            continue
+    flat = np.broadcast_to(value.cells, a.cells.shape).ravel().tolist()
+    for old, fresh_cell in zip(a.cells.ravel().tolist(), flat, strict=True):
         covered = on.partial.get(old)
-        if covered is not None and on.opposite(covered[0], cell):
-            new.append(on.graph.add("where", cell, fresh, covered[1]))
+        refuse_if(fresh_cell < 0, "a value that np.empty left unset is read")
+        if old >= 0:
+            new.append(on.graph.add("where", cell, fresh_cell, old))
+        elif covered is not None and opposite(on, covered[0], cell):
+            new.append(on.graph.add("where", cell, fresh_cell, covered[1]))
         else:
+            # the other rows stay without a value until the opposite mask gives them one
             mark = UNSET - 1 - len(on.partial)
-            on.partial[mark] = (cell, fresh)
+            on.partial[mark] = (cell, fresh_cell)
             new.append(mark)
-    a.cells[...] = np.array(new, dtype=np.int64).reshape(a.cells.shape)
+    return np.array(new, dtype=np.int64).reshape(a.cells.shape)
 
 
-def row_mask(key: Any) -> Array | None:
+def opposite(on: Arrays, a: int, b: int) -> bool:
+    """Whether one mask node is the `not` of the other."""
+    nodes = on.graph.nodes
+    return any(nodes[p].op == "not" and nodes[p].args == (q,) for p, q in ((a, b), (b, a)))
+
+
+def row_mask(on: Arrays, key: Any) -> Array | None:
     """The key when it is a boolean array over the rows."""
     if isinstance(key, tuple) and len(key) == 1:
         key = key[0]
-    return key if isinstance(key, Array) and key.kind == "b" and key.rows is not None else None
+    return on.array(key) if isinstance(key, Array) and key.kind == "b" and key.rows is not None else None
 
 
-def mask_cell(a: Array, mask: Array) -> int:
-    """The node of a mask over the rows of `a`, which must be its first axis."""
+def picked_by(a: Array, mask: Array) -> Array:
+    """The rows of `a`, which must be its first axis, where a mask holds."""
     if mask.ndim != 1 or a.row_axis != 0 or mask.selection != a.selection:
         raise Refused(f"a mask of shape {mask.shape_text()} on an array of shape {a.shape_text()}")
     cell = int(mask.cells[0])
-    if cell < 0:
-        raise unset()
-    return cell
+    refuse_if(cell < 0, "a value that np.empty left unset is read")
+    return fresh(a.cells, a.kind, a.rows, (*a.selection, cell), a.bound)
 
 
-def locate(on: Arrays, a: Array, key: Any) -> Place:
+def located(on: Arrays, a: Array, key: Any) -> Picked:
     """Checks an index without masks and translates it."""
     parts = list(key) if isinstance(key, tuple) else [key]
-    ellipsis = sum(p is Ellipsis for p in parts)
-    used = sum(p is not None and p is not Ellipsis for p in parts)
-    if used > a.ndim or ellipsis > 1 or len(parts) > 16:
+    dots = [i for i, p in enumerate(parts) if p is Ellipsis]
+    missing = a.ndim - sum(p is not None and p is not Ellipsis for p in parts)
+    if missing < 0 or len(dots) > 1 or len(parts) > 16:
         raise Refused(f"too many indices for an array of shape {a.shape_text()}")
-    if not ellipsis:
-        parts.append(Ellipsis)
+    at = dots[0] if dots else len(parts)
+    parts[at : at + 1] = [slice(None)] * missing
     native: list[Any] = []
     axis = new_axis = 0
     row_at: int | None = None
     listed = False
-    for part in parts:
-        if part is Ellipsis:
-            for _ in range(a.ndim - used):
-                row_at = new_axis if axis == a.row_axis else row_at
-                native.append(slice(None))
-                axis, new_axis = axis + 1, new_axis + 1
-            continue
-        if part is None:
+    for p in parts:
+        size = None if axis == a.row_axis else a.cells.shape[axis] if axis < a.ndim else 0
+        if p is None:
             native.append(None)
-            new_axis += 1
-            continue
-        size = None if axis == a.row_axis else a.cells.shape[axis]
-        if isinstance(part, slice):
-            native.append(slice_of(on, part, size))
+            axis -= 1
+        elif isinstance(p, slice):
+            native.append(slice_of(on, p, size))
             row_at = new_axis if size is None else row_at
-            new_axis += 1
-        elif isinstance(part, (list, tuple)) or (isinstance(part, Array) and part.ndim == 1):
+        elif isinstance(p, (List, tuple)) or (isinstance(p, Array) and p.ndim == 1):
             if size is None or listed:
                 raise mixes_rows("picking rows") if size is None else Refused("two lists in one index")
             listed = True
-            native.append(positions(on, part, size))
-            new_axis += 1
+            native.append(listed_positions(on, p, size))
         else:
             if size is None:
                 raise mixes_rows("picking one row")
-            native.append(position(on, part, size))
-        axis += 1
+            native.append(position(on, p, size))
+            new_axis -= 1
+        axis, new_axis = axis + 1, new_axis + 1
     if listed and any(isinstance(p, int) or p is None for p in native):
         # numpy may then move the listed axis to the front
         raise Refused("a list together with a number in one index")
-    return Place(tuple(native), None if row_at is None else row_at - new_axis, listed, bool(ellipsis))
+    if dots:
+        native.append(Ellipsis)
+    return Picked(tuple(native), None if row_at is None else row_at - new_axis, listed)
 
 
-def slice_of(on: Arrays, part: slice, size: int | None) -> slice:
+def slice_of(on: Arrays, p: slice, size: int | None) -> slice:
     """A slice of constants; of the rows (`size` None) only the whole."""
-    start, stop, step = (None if p is None else whole(on, p) for p in (part.start, part.stop, part.step))
-    if step == 0:
-        raise Refused("a slice with step 0")
-    if size is None:
-        if (start or 0, stop, step or 1) != (0, None, 1):
-            raise mixes_rows("a slice of the rows")
-        return slice(None)
+    start, stop, step = (None if p is None else whole(on, p) for p in (p.start, p.stop, p.step))
+    refuse_if(step == 0, "a slice with step 0")
+    if size is None and (start or 0, stop, step or 1) != (0, None, 1):
+        raise mixes_rows("a slice of the rows")
     return slice(start, stop, step)
 
 
 def whole(on: Arrays, value: Any) -> int:
     """A constant integer."""
     if isinstance(value, Array) and value.kind == "i":
-        value = on.constant(value)
+        value = on.constant(on.array(value))
     if isinstance(value, RowCount):
         raise mixes_rows("the number of rows used as a number")
     if isinstance(value, bool) or not isinstance(value, int):
         raise Refused("an index or size that is not a constant integer")
-    if abs(value) > 10**9:
-        raise Refused("an index or size far out of range", "too_large")
+    refuse_if(abs(value) > 10**9, "an index or size far out of range", "too_large")
     return value
 
 
-def position(on: Arrays, part: Any, size: int) -> int:
-    i = whole(on, part)
-    if not -size <= i < size:
-        raise Refused(f"index {i} is out of range for {size} values")
+def position(on: Arrays, p: Any, size: int) -> int:
+    i = whole(on, p)
+    refuse_if(not -size <= i < size, f"index {i} is out of range for {size} values")
     return i
 
 
-def positions(on: Arrays, part: Any, size: int) -> list[int]:
+def listed_positions(on: Arrays, p: Any, size: int) -> list[int]:
     """The positions that a list, an array of integers or a constant mask picks."""
-    if not isinstance(part, Array):
-        return [position(on, v, size) for v in part]
-    values = on.constants(part)
-    if values is None or part.kind == "f" or part.rows is not None:
+    if not isinstance(p, Array):
+        return [position(on, v, size) for v in (on.content(p) if isinstance(p, List) else p)]
+    values = on.constants(on.array(p))
+    if values is None or p.kind == "f" or p.rows is not None:
         raise Refused("an index that is not a constant integer")
-    if part.kind == "b":
-        if len(values) != size:
-            raise Refused(f"a mask of {len(values)} values for {size}")
-        return [i for i, v in enumerate(values) if v]
-    return [position(on, int(v), size) for v in values]
+    if p.kind != "b":
+        return [position(on, int(v), size) for v in values]
+    if len(values) != size:
+        raise Refused(f"a mask of {len(values)} values for {size}")
+    return [i for i, v in enumerate(values) if v]
 
 
 # ---- along an axis
@@ -201,14 +205,10 @@ def positions(on: Arrays, part: Any, size: int) -> list[int]:
 Combine = Callable[[Arrays, list[Array]], Array]
 
 
-def reduce(on: Arrays, a: Array, axis: Any, keepdims: bool, what: str, combine: Combine) -> Array:
+def reduced(on: Arrays, a: Array, axis: Any, keepdims: bool, what: str, combine: Combine) -> Array:
     """Combines the slices along `axis` (an integer, a tuple, or None for all), never along the rows."""
-    if axis is None:
-        axes = list(range(a.ndim))
-    elif isinstance(axis, tuple):
-        axes = sorted({on.axis(x, a.ndim) for x in axis})
-    else:
-        axes = [on.axis(axis, a.ndim)]
+    given = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = sorted({on.axis(x, a.ndim) for x in given})
     if a.row_axis in axes:
         raise mixes_rows(what)
     for x in reversed(axes):
@@ -216,75 +216,47 @@ def reduce(on: Arrays, a: Array, axis: Any, keepdims: bool, what: str, combine: 
         if not slices:
             raise Refused(f"{what} of nothing")
         a = combine(on, slices)
-        if keepdims:
-            a = expand(a, x)
-    if not axes:
-        a = combine(on, [a])
-    a.scalar = a.ndim == 0
-    return a
+        a = expand(a, x) if keepdims else a
+    return as_number(a if axes else combine(on, [a]))
 
 
 def total(on: Arrays, items: list[Array]) -> Array:
     """The sum; of booleans it is a count."""
-    out = on.arithmetic("+", items[0], on.number(0))
-    for item in items[1:]:
-        out = on.arithmetic("+", out, item)
-    return out
+    return reduce(partial(on.arithmetic, "+"), [on.arithmetic("+", items[0], on.number(0)), *items[1:]])
 
 
 def product(on: Arrays, items: list[Array]) -> Array:
-    out = on.arithmetic("*", items[0], on.number(1))
-    for item in items[1:]:
-        out = on.arithmetic("*", out, item)
-    return out
+    return reduce(partial(on.arithmetic, "*"), [on.arithmetic("*", items[0], on.number(1)), *items[1:]])
 
 
 def mean(on: Arrays, items: list[Array]) -> Array:
     return on.arithmetic("/", total(on, items), on.number(len(items)))
 
 
-def chain(method: Callable[..., Array], op: str) -> Combine:
-    """Folds a function of two arrays, such as `Arrays.extremum` with "maximum"."""
+def extreme(op: str) -> Combine:
+    """The largest ("maximum") or smallest."""
+    return lambda on, items: reduce(partial(on.extremum, op), items) if items[1:] else on.copy(items[0])
+
+
+def truths(op: str) -> Combine:
+    """Whether all ("and") or any hold."""
 
     def combine(on: Arrays, items: list[Array]) -> Array:
-        out = items[0]
-        for item in items[1:]:
-            out = method(on, op, out, item)
-        return out if len(items) > 1 else on.copy(out)
+        tests = [on.compare("!=", item, on.number(0)) for item in items]
+        return reduce(partial(on.logical, op), tests) if tests[1:] else tests[0]
 
     return combine
 
 
-smallest = chain(Arrays.extremum, "minimum")
-greatest = chain(Arrays.extremum, "maximum")
-
-
-def every(on: Arrays, items: list[Array]) -> Array:
-    return chain(Arrays.logical, "and")(on, [on.compare("!=", item, on.number(0)) for item in items])
-
-
-def some(on: Arrays, items: list[Array]) -> Array:
-    return chain(Arrays.logical, "or")(on, [on.compare("!=", item, on.number(0)) for item in items])
-
-
-def slice_at(a: Array, index: int, axis: int) -> Array:
-    """One slice along an axis that is not the rows, as a copy."""
-    cells = np.asarray(np.take(a.cells, index, axis))
-    rows = None if a.row_axis is None else a.row_axis - (axis < a.row_axis) - cells.ndim
-    return Array(cells, a.kind, rows, a.selection, Store(a.store.bound))
-
-
-def expand(a: Array, axis: int) -> Array:
-    """A view with one more axis of length 1."""
-    cells = np.expand_dims(a.cells, axis)
-    rows = None if a.row_axis is None else a.row_axis + (axis <= a.row_axis) - cells.ndim
-    return a.view(cells, rows)
-
-
-def transpose(a: Array) -> Array:
-    """A view with the axes reversed."""
-    rows = None if a.row_axis is None else (a.ndim - 1 - a.row_axis) - a.ndim
-    return a.view(a.cells.T, rows)
+COMBINE: dict[str, Combine] = {
+    "sum": total,
+    "prod": product,
+    "mean": mean,
+    "max": extreme("maximum"),
+    "min": extreme("minimum"),
+    "all": truths("and"),
+    "any": truths("or"),
+}
 
 
 def matmul(on: Arrays, a: Array, b: Array) -> Array:
@@ -298,14 +270,11 @@ def matmul(on: Arrays, a: Array, b: Array) -> Array:
     n = a.cells.shape[axis]
     if a.row_axis == axis or b.row_axis == 0 or n != b.cells.shape[0] or n == 0:
         raise wrong
-    if a.kind == b.kind == "b":
-        raise Refused("a matrix product of booleans")
+    refuse_if(a.kind == b.kind == "b", "a matrix product of booleans")
     terms = []
     for i in range(n):
         left, right = slice_at(a, i, axis), slice_at(b, i, 0)
         if left.ndim == 1 and right.ndim == 1:
             left = expand(left, 1)
         terms.append(on.arithmetic("*", left, right))
-    out = total(on, terms)
-    out.scalar = out.ndim == 0
-    return out
+    return as_number(total(on, terms))

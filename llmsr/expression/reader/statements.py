@@ -3,67 +3,73 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmsr.expression.reader.calls import (
-    BREAK,
-    CONTINUE,
-    NEXT,
-    RETURN,
-    Calling,
-    Journal,
-    arrays_in,
-    holds,
-    join,
-    join_stores,
-)
-from llmsr.expression.reader.functions import HINTS, MODULES, UNUSED
-from llmsr.expression.reader.indexing import position, write
-from llmsr.expression.reader.making import vectorize
+from llmsr.expression.graph import Graph
+from llmsr.expression.reader.branches import BREAK, CONTINUE, NEXT, RETURN
+from llmsr.expression.reader.expressions import Expressions, Library
 from llmsr.expression.reader.operators import SYMBOLS
 from llmsr.expression.reader.syntax import names_of_arguments, names_set_in
 from llmsr.expression.reader.values import (
     CONTEXT,
+    SERIALS,
     Array,
+    Closure,
+    Dialect,
+    DType,
     Frame,
-    Items,
+    Limits,
+    List,
     Module,
+    Native,
     Refused,
+    RowCount,
     Table,
     Unbound,
+    Version,
     describe,
+    refuse_if,
 )
 
-TWO_NAMES = "an array is changed that, under a condition on data, has a second name"
 
-
-class Interpreter(Calling):
+class Interpreter(Expressions):
     """Runs the statements of one body, where running means building nodes of `graph`.
 
     `signature` names the arguments of the equation (columns, then parameters), with which versions are
     called; `read_body` turns the text of a version into statements.
     """
 
+    def __init__(
+        self,
+        graph: Graph,
+        limits: Limits,
+        dialect: Dialect,
+        library: Library,
+        signature: Sequence[str],
+        read_body: Callable[[str], list[ast.stmt]],
+    ) -> None:
+        super().__init__(graph, limits, dialect, library)
+        self.signature, self.read_body = tuple(signature), read_body
+        self.versions: dict[str, Closure] = {}
+        self.active: set[str] = set()
+
     def equation(self, body: list[ast.stmt], outer: dict[str, Any], arguments: dict[str, Any]) -> Any:
         """The value that the body returns when called with these arguments."""
         self.frame.names.update(outer)
-        frame = Frame(frozenset(names_set_in(body)) | frozenset(arguments), self.frame, dict(arguments))
-        return self.within(frame, body)
-
-    # -- statements
+        frame = Frame(names_set_in(body) | arguments.keys(), self.frame, dict(arguments))
+        return self.returned(frame, body)
 
     def block(self, statements: list[ast.stmt]) -> str:
+        """Runs statements until one of them ends the block; how it ended."""
         for statement in statements:
             self.step(statement.lineno)
-            method = getattr(self, f"do_{type(statement).__name__}", None)
-            if method is None:
-                raise Refused(
-                    f"{STATEMENTS.get(type(statement), 'this statement')} cannot be part of an equation"
-                )
-            status = method(statement) or NEXT
+            status = self.method("do", statement)(statement) or NEXT
             if status != NEXT:
                 return status
         return NEXT
+
+    # -- simple statements
 
     def do_Pass(self, node: ast.Pass) -> None:
         pass
@@ -76,27 +82,8 @@ class Interpreter(Calling):
 
     def do_Return(self, node: ast.Return) -> str:
         value = None if node.value is None else self.value(node.value)
-        if self.undecided > self.frame.undecided:
-            # what follows when the condition does not hold may change the array
-            value = self.snapshot(value)
-        self.frame.returns.append((None, value))
+        self.frame.returns.append((None, value, self.memory))
         return RETURN
-
-    def snapshot(self, value: Any) -> Any:
-        """A copy of the arrays in a value; those known outside of the function can no longer be changed."""
-        self.step(None)
-        if isinstance(value, Array) and not value.scalar:
-            known = [v for f in self.frames if f is not self.frame for v in f.names.values()]
-            out = self.arrays.copy(value)
-            if holds(self.arrays, known, {id(value.store)}):
-                value.store.locked = value.store.locked or TWO_NAMES
-            out.store.locked = value.store.locked
-            return out
-        if isinstance(value, tuple):
-            return tuple(self.snapshot(item) for item in value)
-        if isinstance(value, Items):
-            return Items([self.snapshot(item) for item in value], -1)
-        return value
 
     def do_Expr(self, node: ast.Expr) -> None:
         self.value(node.value)
@@ -111,74 +98,33 @@ class Interpreter(Calling):
             self.assign(node.target, self.value(node.value))
 
     def do_AugAssign(self, node: ast.AugAssign) -> None:
-        symbol = SYMBOLS[type(node.op)]
-        if isinstance(node.target, ast.Name):
-            if node.target.id not in self.frame.names:
-                raise Refused(f"the name {node.target.id} is used before it is set")
-            current = self.look_up(node.target.id)
-            self.frame.names[node.target.id] = self.in_place(symbol, current, self.value(node.value))
-        elif isinstance(node.target, ast.Subscript):
-            base, key = self.value(node.target.value), self.value(node.target.slice)
+        symbol, target = SYMBOLS[type(node.op)], node.target
+        if isinstance(target, ast.Name):
+            if target.id not in self.frame.names:
+                raise Refused(f"the name {target.id} is used before it is set")
+            current = self.look_up(target.id)
+            self.frame.names[target.id] = self.in_place(symbol, current, self.value(node.value))
+        elif isinstance(target, ast.Subscript):
+            base, key = self.value(target.value), self.value(target.slice)
             current = self.part(base, key)
             right = self.value(node.value)
-            if isinstance(base, Array):
-                self.set_part(base, key, self.binary(symbol, current, right))
-            else:
-                self.set_part(base, key, self.in_place(symbol, current, right))
+            # a part of an array is written back; what a list holds changes itself
+            change = self.binary if isinstance(base, Array) else self.in_place
+            self.set_part(base, key, change(symbol, current, right))
         else:
             raise Refused("an assignment to an attribute")
 
     def in_place(self, symbol: str, current: Any, right: Any) -> Any:
         """`current op= right`: arrays and lists change for all of their names; numbers are replaced."""
-        if isinstance(current, Array) and not current.scalar:
-            result = self.array(self.binary(symbol, current, right))
-            self.set_part(current, Ellipsis, result)
+        if isinstance(current, Array) and current.place is not None:
+            self.set_part(current, Ellipsis, self.array(self.binary(symbol, current, right)))
             return current
-        if isinstance(current, list) and symbol in "+*":
-            result = self.binary(symbol, current, tuple_to_list(right) if symbol == "+" else right)
-            self.change(current)
-            current[:] = result
+        if isinstance(current, List) and symbol in "+*":
+            if symbol == "+":
+                right = List(tuple(self.items(right)))
+            self.store(current, self.content(self.binary(symbol, current, right)))
             return current
         return self.binary(symbol, current, right)
-
-    def set_part(self, base: Any, key: Any, value: Any) -> None:
-        """`base[key] = value`."""
-        if isinstance(base, Array):
-            if base.scalar:
-                raise Refused("an assignment into a number")
-            if base.store.locked:
-                raise Refused(base.store.locked)
-            if self.tentative:
-                raise Refused("an array changed inside a conditional expression")
-            if any(f.returns and base.store.serial <= f.serial for f in self.frames):
-                raise Refused("an array changed from outside after a return under a condition")
-            for journal in self.journals:
-                journal.note(base.store)
-            write(self.arrays, base, key, self.array(value))
-        elif isinstance(base, dict):
-            self.change(base)
-            base[self.key(key)] = value
-            if len(base) > self.limits.items:
-                raise Refused(f"a dictionary of more than {self.limits.items} items", "too_large")
-        elif isinstance(base, list):
-            if isinstance(key, slice):
-                raise Refused("an assignment to a slice of a list")
-            at = position(self.arrays, key, len(base))
-            self.change(base)
-            base[at] = value
-        else:
-            raise Refused(f"an assignment into {describe(base)}")
-
-    def change(self, container: Any) -> None:
-        """Refuses to change a list or dictionary in a branch that may not be taken."""
-        made_at = container.depth if isinstance(container, (Items, Table)) else 0
-        if (
-            self.tentative
-            or self.undecided > made_at
-            or made_at < 0
-            or any(f.returns for f in self.frames[2:])
-        ):
-            raise Refused(f"{describe(container)} changed under a condition that depends on data")
 
     def do_Delete(self, node: ast.Delete) -> None:
         for target in node.targets:
@@ -188,47 +134,48 @@ class Interpreter(Calling):
 
     def do_Assert(self, node: ast.Assert) -> None:
         if self.truth(self.value(node.test)) is not True:
-            raise Refused("an assertion that is not always true")
+            message = "an assertion that is not always true"
+            if isinstance(node.msg, ast.Constant) and self.frame.elsewhere:
+                message = str(node.msg.value)  # the prelude's tell what is wrong with the call
+            raise Refused(message)
 
     def do_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             root = alias.name.split(".")[0]
-            if alias.name in MODULES:
-                self.frame.names[alias.asname or root] = Module(alias.name if alias.asname else root)
-            elif alias.name in UNUSED:
-                self.frame.names[alias.asname or root] = unavailable(alias.name)
-            else:
+            value: Any = Module(alias.name if alias.asname else root)
+            if alias.name in self.library.unused:
+                value = unavailable(alias.name)
+            elif alias.name not in self.library.modules:
                 raise Refused(f"the module {alias.name} is not available")
+            self.frame.names[alias.asname or root] = value
 
     def do_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = node.module or ""
-        if node.level or module not in {*MODULES, *UNUSED, *HINTS}:
+        members = self.library.modules.get(module)
+        if node.level or (members is None and module not in self.library.unused):
             raise Refused(f"the module {'.' * node.level}{module} is not available")
         for alias in node.names:
-            if alias.name == "*":
-                raise Refused("an import of all names")
-            value: Any = unavailable(f"{module}.{alias.name}")
-            if module in HINTS:
-                value = Unbound("is only for type hints")
-            elif alias.name in MODULES.get(module, {}):
-                value = MODULES[module][alias.name]
-            self.frame.names[alias.asname or alias.name] = value
+            missing = (
+                unavailable(f"{module}.{alias.name}") if members != {} else Unbound("is only for type hints")
+            )
+            self.frame.names[alias.asname or alias.name] = (members or {}).get(alias.name, missing)
 
     def do_FunctionDef(self, node: ast.FunctionDef) -> None:
         local_names = names_set_in(node.body) | names_of_arguments(node.args)
         function: Any = self.closure(node.name, node.args, node.body, local_names)
         for decorator in node.decorator_list:
-            if self.value(decorator) is not MODULES["numpy"]["vectorize"]:
-                raise Refused("a decorated function")
-            function = vectorize(self, function)
+            known = self.value(decorator)
+            refuse_if(getattr(known, "name", "") != "np.vectorize", "a decorated function")
+            function = self.apply(known, [function], {})
         self.frame.names[node.name] = function
+
+    # -- blocks
 
     def do_With(self, node: ast.With) -> str:
         for item in node.items:
             if item.optional_vars is not None:
                 raise Refused("`with ... as`")
-            if self.value(item.context_expr) is not CONTEXT:
-                raise Refused("`with` anything but np.errstate")
+            refuse_if(self.value(item.context_expr) is not CONTEXT, "`with` anything but np.errstate")
         return self.block(node.body)
 
     def do_Try(self, node: ast.Try) -> str:
@@ -238,8 +185,7 @@ class Interpreter(Calling):
         self.strict -= 1
         if status == NEXT:
             status = self.block(node.orelse)
-        if node.finalbody and self.block(node.finalbody) != NEXT:
-            raise Refused("a return inside finally")
+        refuse_if(node.finalbody and self.block(node.finalbody) != NEXT, "a return inside finally")
         return status
 
     def do_For(self, node: ast.For) -> str:
@@ -247,10 +193,8 @@ class Interpreter(Calling):
             self.step(node.lineno)
             self.assign(node.target, item)
             status = self.block(node.body)
-            if status == BREAK:
-                return NEXT
-            if status == RETURN:
-                return RETURN
+            if status in (BREAK, RETURN):
+                return NEXT if status == BREAK else RETURN
         return self.block(node.orelse)
 
     def do_While(self, node: ast.While) -> str:
@@ -262,106 +206,138 @@ class Interpreter(Calling):
             if not truth:
                 return self.block(node.orelse)
             status = self.block(node.body)
-            if status == BREAK:
-                return NEXT
-            if status == RETURN:
-                return RETURN
-
-    # -- branches
+            if status in (BREAK, RETURN):
+                return NEXT if status == BREAK else RETURN
 
     def do_If(self, node: ast.If) -> str:
         truth = self.truth(self.value(node.test))
         if not isinstance(truth, Array):
             return self.block(node.body if truth else node.orelse)
-        frame = self.frame
-        before = dict(frame.names)
-        earlier = frame.returns
-        outcomes = []
-        self.undecided += 1
-        for body in (node.body, node.orelse):
-            frame.names, frame.returns = dict(before), []
-            self.journals.append(Journal())
-            status = self.block(body)
-            if status in (BREAK, CONTINUE):
-                raise Refused(f"{status} under a condition that depends on data")
-            written = self.journals.pop().undo()
-            if status == RETURN and any(store.serial <= frame.serial for store, _ in written.values()):
-                raise Refused("an array changed from outside before a return under a condition")
-            outcomes.append((status, frame.names, frame.returns, written))
-        self.undecided -= 1
-        (status_yes, names_yes, returns_yes, written_yes), (status_no, names_no, returns_no, written_no) = (
-            outcomes
-        )
+        yes, no = self.ways(lambda: self.block(node.body), lambda: self.block(node.orelse))
+        for status in (yes.result, no.result):
+            refuse_if(status in (BREAK, CONTINUE), f"{status} under a condition that depends on data")
         self.step(node.lineno)
-        opposite = self.arrays.logical("not", truth)
-        frame.returns = [
-            *earlier,
-            *((self.both(truth, c), value) for c, value in returns_yes),
-            *((self.both(opposite, c), value) for c, value in returns_no),
-        ]
-        if status_yes == RETURN:
-            frame.names, written_yes = names_no, written_no
-        elif status_no == RETURN:
-            frame.names, written_no = names_yes, written_yes
-        for store, _ in {**written_yes, **written_no}.values():
-            for journal in self.journals:
-                journal.note(store)
-        join_stores(self.arrays, truth, written_yes, written_no)
-        if RETURN not in (status_yes, status_no):
-            frame.names = self.join_names(truth, names_yes, names_no)
-        return RETURN if status_yes == status_no == RETURN else NEXT
+        opposite = self.logical("not", truth)
+        for condition, way in ((truth, yes), (opposite, no)):
+            for inner, value, memory in way.returns:
+                both = condition if inner is None else self.logical("and", condition, inner)
+                self.frame.returns.append((both, value, memory))
+        if yes.returns or no.returns:
+            # what follows happens only where nothing was returned
+            self.path = object()
+        if yes.result == no.result == NEXT:
+            self.meet(truth, yes, no)
+        else:
+            other = no if yes.result == RETURN else yes
+            self.frame.names, self.memory = other.names, other.memory
+        return RETURN if yes.result == no.result == RETURN else NEXT
 
-    def both(self, a: Array, b: Array | None) -> Array:
-        return a if b is None else self.arrays.logical("and", a, b)
+    # -- calls
 
-    def join_names(self, condition: Array, yes: dict[str, Any], no: dict[str, Any]) -> dict[str, Any]:
-        names = {}
-        for name in {**yes, **no}:
-            if name in yes and name in no:
-                a, b = yes[name], no[name]
-                names[name] = a if a is b else self.joined(condition, a, b, (name, yes, no))
+    def apply(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Calls a known function, a function of the body, or an earlier version."""
+        if isinstance(function, Native):
+            return function.call(self, args, kwargs)
+        if isinstance(function, Version):
+            return self.call_version(function, args, kwargs)
+        if isinstance(function, Closure):
+            names, body = self.bind(function, args, kwargs), function.body
+            frame = Frame(function.local_names, function.outer, names, elsewhere=function.elsewhere)
+            return (
+                self.returned(frame, body)
+                if isinstance(body, list)
+                else self.inside(frame, lambda: self.value(body))
+            )
+        if isinstance(function, DType):
+            return self.library.methods[Array]["astype"].call(self, [self.array(*args), function], kwargs)
+        if isinstance(function, (tuple, int, RowCount)) and not kwargs:  # torch's x.size()
+            raise Refused("a shape is called like a function")
+        raise Refused(f"{describe(function)} is called like a function")
+
+    def returned(self, frame: Frame, body: list[ast.stmt]) -> Any:
+        """The value that a function body returns in its frame."""
+        path = self.path
+        status = self.inside(frame, lambda: self.block(body))
+        self.path = path
+        if status != RETURN:
+            refuse_if(frame.returns, "one way through the function ends without a return")
+            return None
+        _, result, memory = frame.returns[-1]
+        for condition, value, earlier in reversed(frame.returns[:-1]):
+            assert condition is not None
+            result = self.joined(condition, value, result, earlier, memory)
+            memory = self.merged(condition, earlier, memory)
+            if isinstance(result, Unbound):
+                raise Refused("the value returned depends on a condition in a way that is not supported")
+        self.memory = memory
+        return result
+
+    def call_version(self, version: Version, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """An earlier version's value, its body read as if it stood here; lines stay those of the call."""
+        if version.name in self.active:
+            raise Refused(f"{version.name} calls itself")
+        closure = self.versions.get(version.name)
+        if closure is None:
+            body = self.read_body(version.text)
+            arguments = ast.arguments([], [ast.arg(name) for name in self.signature], None, [], [], None, [])
+            local_names = names_set_in(body) | frozenset(self.signature)
+            closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0], True)
+            self.versions[version.name] = closure
+        self.active.add(version.name)
+        value = self.apply(closure, args, kwargs)
+        self.active.remove(version.name)
+        return value
+
+    def bind(self, function: Closure, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The names of a call's frame, as Python binds arguments."""
+        spec = function.arguments
+        positional = [a.arg for a in (*spec.posonlyargs, *spec.args)]
+        keyword_only = [a.arg for a in spec.kwonlyargs]
+        by_name = {*positional[len(spec.posonlyargs) :], *keyword_only}
+        names: dict[str, Any] = dict(zip(positional, args, strict=False))
+        if spec.vararg is not None:
+            names[spec.vararg.arg] = tuple(args[len(positional) :])
+        elif len(args) > len(positional):
+            raise Refused(f"{function.name} takes {len(positional)} arguments, not {len(args)}")
+        rest = {}
+        for name, value in kwargs.items():
+            if name in by_name and name not in names:
+                names[name] = value
+            elif name not in by_name and spec.kwarg is not None:
+                rest[name] = value
             else:
-                names[name] = Unbound("is set in one branch only")
+                raise Refused(f"{function.name} is called with a wrong argument {name}")
+        if spec.kwarg is not None:
+            names[spec.kwarg.arg] = Table(rest)
+        defaults = dict(zip(reversed(positional), reversed(function.defaults), strict=False))
+        for arg, default, node in zip(keyword_only, function.keyword_defaults, spec.kw_defaults, strict=True):
+            if node is not None:
+                defaults[arg] = default
+        for name in (*positional, *keyword_only):
+            if name not in names and name not in defaults:
+                raise Refused(f"{function.name} is called without its argument {name}")
+            names.setdefault(name, defaults.get(name))
         return names
 
-    def joined(self, condition: Array, a: Any, b: Any, named: Any) -> Any:
-        """`join`, with the result closed to writing when it stands for an array that has another name."""
-        result = join(self.arrays, condition, a, b)
-        if named is None and isinstance(result, Unbound):
-            raise Refused("a conditional value of this kind")
-        sources = list(arrays_in(a, b))
-        if result is a or not sources:
-            return result
-        others: list[Any] = [v for f in self.frames for v in f.names.values() if f is not self.frame]
-        if named is None:
-            others.extend(self.frame.names.values())
-        else:
-            name, yes, no = named
-            others.extend(v for names in (yes, no) for k, v in names.items() if k != name)
-        shared = not isinstance(result, Array) or holds(self.arrays, others, {id(v.store) for v in sources})
-        if shared:
-            for array in (*sources, *arrays_in(result)):
-                array.store.locked = array.store.locked or TWO_NAMES
-        else:  # what a source may be another name of, the result may be too
-            result.store.locked = next((v.store.locked for v in sources if v.store.locked), None)
-        return result
+    def each_row(self, function: Any, arrays: list[Array]) -> Array:
+        """The value of a function of the numbers of each row, as a number.
+
+        Inside the function a column is one number per row, like a parameter; nothing outside can be changed,
+        and what meets a whole column there keeps the row axis and cannot be returned.
+        """
+        numbers = [Array(a.cells.reshape(()), a.kind, bound=a.bound) for a in arrays]
+        path, memory, newest = self.path, self.memory, next(SERIALS)
+        self.path, self.memory = object(), dict(memory)
+        value = self.array(self.apply(function, numbers, {}))
+        changed = [p for p, held in self.memory.items() if memory.get(p, p.content) is not held]
+        if any(place.serial < newest for place in changed):
+            raise Refused("a vectorized function that changes what is known outside of it")
+        self.path, self.memory = path, memory
+        if value.rows is not None or value.ndim:
+            raise Refused("a vectorized function whose value is not one number per row")
+        return value
 
 
 def unavailable(what: str) -> Unbound:
     """What a name stands for that was imported and may not be used."""
     return Unbound(f"stands for {what}, which is not available")
-
-
-def tuple_to_list(value: Any) -> Any:
-    return Items(value) if isinstance(value, tuple) else value
-
-
-STATEMENTS: dict[type[ast.AST], str] = {
-    ast.ClassDef: "a class",
-    ast.AsyncFunctionDef: "an async function",
-    ast.AsyncFor: "async",
-    ast.AsyncWith: "async",
-    ast.Raise: "raise",
-    ast.Match: "match",
-    ast.TryStar: "try",
-}

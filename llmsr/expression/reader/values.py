@@ -1,14 +1,11 @@
-"""What the names of a body hold while it is interpreted, no real arrays or functions; and the limits."""
+"""What the names of a body hold while it is interpreted: immutable values, and places for what can change."""
 
 from __future__ import annotations
 
 import ast
-import inspect
 import itertools
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -41,14 +38,6 @@ Dialect = Literal["numpy", "torch"]
 """Whose arrays a spec's columns are."""
 
 
-UNSET = -1
-"""The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""
-
-
-END = object()
-"""What comes behind the last item of an iterator."""
-
-
 class Refused(Exception):
     """The body cannot be understood; `reason` is a readable line, `kind` as in `Refusal`."""
 
@@ -57,49 +46,63 @@ class Refused(Exception):
         self.reason, self.kind, self.line = reason, kind, line
 
 
+def refuse_if(wrong: Any, reason: str, kind: str = "unsupported") -> None:
+    """Refuses with this reason where something is wrong."""
+    if wrong:
+        raise Refused(reason, kind)
+
+
+# ---- what can change
+
 SERIALS = itertools.count()
-"""Numbers that grow: an older store has the smaller one."""
 
 
-class Store:
-    """What all views of one array share: its owner, whether it may be written to, a bound of its integers."""
+class Place:
+    """Something that a body can change, under all of its names at once.
 
-    __slots__ = ("bound", "locked", "owner", "serial")
+    `content` is what it held when it was made. What it holds since it was changed is kept in the memory of
+    the interpreter, by place, so that a branch changes a copy of the memory and nothing else.
+    """
 
-    def __init__(self, bound: float = 0.0, locked: str | None = None) -> None:
-        self.bound = bound
+    __slots__ = ("content", "locked", "serial", "sources")
+
+    def __init__(self, content: Any, locked: str = "", sources: frozenset[Place] = frozenset()) -> None:
+        self.content = content
         self.locked = locked
-        self.owner: Array | None = None
+        """Why it may not be changed; empty where it may."""
+        self.sources = sources
+        """Other places, one of which may be the same array or list, as a condition on data decides."""
         self.serial = next(SERIALS)
+        """Grows from place to place."""
 
 
+class List(Place):
+    """A list of the body; the content is a tuple."""
+
+
+class Table(Place):
+    """A dictionary of the body; the content is a dictionary that is never changed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Array:
     """An array of graph nodes, with at most one symbolic axis: the rows of the data.
 
     `cells` holds node positions (int64) and has the array's shape, except that the row axis has length 1;
-    being a numpy array it has numpy's views and aliases. `rows` is the row axis counted from the right
-    (-1, -2, ...) or None. `selection` names the masks that picked the rows (empty: all of them). `kind` is
-    "b", "i" or "f". `scalar` marks what numpy gives as an immutable number rather than as an array,
-    `truth` a Python bool, which in arithmetic is an integer.
+    negative cells have no value, see `UNSET`. `rows` is the row axis counted from the right (-1, -2, ...) or
+    None, `selection` the nodes of the masks that picked the rows (empty: all of them). `kind` is "b", "i",
+    "f" (float64), or "t" for a Python truth, which in arithmetic is an integer. `bound` limits the size of
+    integers. `place` is None for what numpy gives as an immutable number; `at` are the positions of a view
+    in the whole array of its place, None for the whole.
     """
 
-    __slots__ = ("cells", "kind", "rows", "scalar", "selection", "store", "truth")
-
-    def __init__(
-        self,
-        cells: np.ndarray,
-        kind: str,
-        rows: int | None = None,
-        selection: tuple[int, ...] = (),
-        store: Store | None = None,
-        scalar: bool = False,
-    ) -> None:
-        self.cells, self.kind, self.rows, self.selection = cells, kind, rows, selection
-        self.store = Store() if store is None else store
-        if self.store.owner is None:
-            self.store.owner = self
-        self.scalar = scalar
-        self.truth = False
+    cells: np.ndarray
+    kind: str
+    rows: int | None = None
+    selection: tuple[int, ...] = ()
+    bound: float = 0.0
+    place: Place | None = None
+    at: np.ndarray | None = None
 
     @property
     def ndim(self) -> int:
@@ -110,14 +113,17 @@ class Array:
         """The row axis counted from the left."""
         return None if self.rows is None else self.cells.ndim + self.rows
 
-    def view(self, cells: np.ndarray, rows: int | None) -> Array:
-        """Other cells of the same store."""
-        return Array(cells, self.kind, rows, self.selection if rows is not None else (), self.store)
-
     def shape_text(self) -> str:
         """The shape for people: `(rows, 3)`."""
         sizes = ["rows" if axis == self.row_axis else str(n) for axis, n in enumerate(self.cells.shape)]
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+UNSET = -1
+"""The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""
+
+
+# ---- other values
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,17 @@ class Module:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Native:
-    """A known function: called with the interpreter, the positional and the keyword arguments."""
+    """A known function: called with the interpreter, the positional and the keyword arguments.
+
+    `made_of` are the values that it keeps, `index` is what its parts are (np.r_).
+    """
 
     name: str
     call: Callable[..., Any]
+    made_of: tuple[Any, ...] = ()
+    index: Callable[[Any, Any], Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,72 +167,44 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Unbound:
-    """What a name holds that only one branch of an `if` has set, or that cannot be joined."""
+    """What a name or place holds that only one branch has set, or that cannot be joined."""
 
     why: str
 
 
-class Items(list[Any]):
-    """A list of the body; `depth` is the number of undecided branches around its creation."""
-
-    __slots__ = ("depth",)
-
-    def __init__(self, items: Iterable[Any] = (), depth: int = 0) -> None:
-        super().__init__(items)
-        self.depth = depth
-
-
-class Table(dict[Any, Any]):
-    """A dictionary of the body; `depth` as in `Items`."""
-
-    __slots__ = ("depth",)
-
-    def __init__(self, items: Iterable[tuple[Any, Any]] = (), depth: int = 0) -> None:
-        super().__init__(items)
-        self.depth = depth
-
-
+@dataclass(eq=False)
 class Once:
     """What zip, map, enumerate and generators give: run through once, its items made when asked for.
 
-    `made_of` are the values that the items may come from.
+    `path` is the way through the body on which it was made, `made_of` what its items may come from.
     """
 
-    __slots__ = ("depth", "made_of", "running", "source")
-
-    def __init__(self, source: Iterable[Any], depth: int, made_of: tuple[Any, ...] = ()) -> None:
-        self.source = iter(source)
-        self.depth = depth
-        self.made_of = made_of
-        self.running = False
+    source: Iterator[Any]
+    path: object
+    made_of: tuple[Any, ...] = ()
+    running: bool = False
 
 
 @dataclass(eq=False)
 class Frame:
     """The names of one call; `outer` is the frame that the function was defined in.
 
-    `returns` lists the values returned so far under conditions that are not decided; the first whose
-    condition holds counts, and a condition of None always holds.
+    `elsewhere` tells that its text is not the body's, so that a refusal is the fault of the line that calls.
+    `returns` lists what was returned so far under conditions on data, with the memory as it then was; the
+    first whose condition holds counts, and a condition of None always holds.
     """
 
     local_names: frozenset[str]
     outer: Frame | None
     names: dict[str, Any] = field(default_factory=dict)
-    returns: list[tuple[Array | None, Any]] = field(default_factory=list)
+    returns: list[tuple[Array | None, Any, dict[Place, Any]]] = field(default_factory=list)
     comprehension: bool = False
-    undecided: int = 0
-    """How many undecided branches surround the call."""
-    serial: int = 0
-    """The newest store when the call began."""
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Closure:
-    """A lambda or nested function of the body, an earlier version of the equation, or one of the prelude's.
-
-    `elsewhere` tells that its text is not the body's: what is refused inside is then the fault of the line
-    that calls.
-    """
+    """A lambda or nested function of the body, an earlier version of the equation, or of the prelude."""
 
     name: str
     arguments: ast.arguments
@@ -241,102 +224,29 @@ class Version:
     text: str
 
 
-def describe(value: Any) -> str:
-    """A value in a word or two, for people."""
-    if isinstance(value, Array):
-        return f"an array of shape {value.shape_text()}" if value.ndim else "a number"
-    names = {
-        type(None): "None",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a number",
-        str: "a string",
-        tuple: "a tuple",
-        slice: "a slice",
-        Items: "a list",
-        Table: "a dictionary",
-        Once: "an iterator",
-        range: "a range",
-        RowCount: "the number of rows",
-        DType: "a type",
-        Module: "a module",
-        Text: "a formatted text",
-    }
-    return names.get(type(value), "a function")
-
-
-# ---- known functions
+NUMBERS = (bool, int, float)
+END = object()
+"""What comes behind the last item of an iterator."""
 
 CONTEXT = object()
 """What np.errstate and the like give: good for a with statement and nothing else."""
 
-
-@lru_cache(maxsize=1024)
-def signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
-
-
-def native(name: str, function: Callable[..., Any]) -> Native:
-    """A `Native` whose arguments follow the signature of `function(on, ...)`; others are refused."""
-
-    def call(on: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        try:
-            bound = signature(function).bind(on, *args, **kwargs)
-        except TypeError as error:
-            raise Refused(f"{name} cannot be called like this: {error}") from None
-        return function(*bound.args, **bound.kwargs)
-
-    return Native(name, call)
-
-
-def refused(name: str, why: str) -> Native:
-    """A function that is known but cannot be part of an equation."""
-
-    def call(on: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        raise Refused(f"{name} {why}")
-
-    return Native(name, call)
-
-
-def words(text: str) -> list[str]:
-    """The names in a text, which is shorter to read than a list of quoted ones."""
-    return text.split()
-
-
-# ---- Python numbers
-
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
-    "%": operator.mod, "**": operator.pow, "&": operator.and_, "|": operator.or_, "^": operator.xor,
-    "<<": operator.lshift, ">>": operator.rshift, "<": operator.lt, "<=": operator.le, ">": operator.gt,
-    ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+DESCRIPTIONS: dict[type, str] = {
+    type(None): "None", bool: "a boolean", int: "an integer", float: "a number", str: "a string",
+    tuple: "a tuple", slice: "a slice", range: "a range", List: "a list", Table: "a dictionary",
+    Once: "an iterator", RowCount: "the number of rows", DType: "a type", Module: "a module",
+    Text: "a formatted text",
 }  # fmt: skip
 
 
-def fold(symbol: str, left: Any, right: Any, limits: Limits) -> bool | int | float:
-    """The value that Python gives for two numbers; refuses errors, complex results and large integers."""
-    if isinstance(left, int) and isinstance(right, int):
-        guard(symbol, left, right, limits)
-    try:
-        value = OPERATORS[symbol](left, right)
-    except OverflowError:
-        raise Refused(f"{symbol} of constants is too large for a number", "too_large") from None
-    except (ArithmeticError, TypeError, ValueError) as error:
-        raise Refused(f"{symbol} of constants fails: {error}") from None
-    return checked(value, limits)
+def describe(value: Any) -> str:
+    """A value in a word or two, for people."""
+    if isinstance(value, Array):
+        return f"an array of shape {value.shape_text()}" if value.ndim else "a number"
+    return DESCRIPTIONS.get(type(value), "a function")
 
 
-def guard(symbol: str, left: int, right: int, limits: Limits) -> None:
-    """Refuses an integer operation whose result would be large, before computing it."""
-    bits = 0
-    if symbol == "**" and abs(left) > 1 and right > 0:
-        bits = left.bit_length() * min(right, limits.bits + 1)
-    elif symbol == "<<" and left and right > 0:
-        bits = left.bit_length() + (right if right <= limits.bits else 2 * limits.bits)
-    elif symbol == "*":
-        bits = left.bit_length() + right.bit_length()
-    if bits > 2 * limits.bits:
-        raise Refused(f"an integer of more than {limits.bits} bits", "too_large")
+# ---- Python numbers
 
 
 def checked(value: Any, limits: Limits) -> bool | int | float:
