@@ -39,6 +39,7 @@ class Archive:
 
     def append(self, sample: Sample) -> None:
         """Write one record; a full disk leaves the archive as it was and raises a `UserError`."""
+        # ASCII only, so that a character is never cut in the middle
         line = (json.dumps(sample.to_record(), ensure_ascii=True) + "\n").encode()
         with self._lock:
             try:
@@ -47,6 +48,7 @@ class Archive:
                     os.lseek(self._file, self._end + written, os.SEEK_SET)
                     written += os.write(self._file, line[written:])
             except OSError as error:
+                # half a record would stand in the way of the next one
                 os.ftruncate(self._file, self._end)
                 reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
                 raise UserError(

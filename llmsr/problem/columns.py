@@ -46,6 +46,7 @@ def identifiers(names: Sequence[object]) -> tuple[str, ...]:
     behind it, an equal one `_2`.
     """
     texts = [str(name).strip() for name in names]
+    # names that stay have the right of way, wherever they stand
     plain = {text for text in texts if _is_plain(text)}
     made: list[str] = []
     for position, text in enumerate(texts, start=1):
@@ -74,6 +75,7 @@ def position_of(name: str, labels: Sequence[str]) -> int | None:
     """
     if name in labels:
         return labels.index(name)
+    # two labels may give one name: then it is not clear which is meant
     found = [i for i, label in enumerate(labels) if name in _possible_names(label)]
     return found[0] if len(found) == 1 else None
 
@@ -90,6 +92,7 @@ def _is_plain(text: str) -> bool:
 
 def _readable(text: str) -> str:
     """The letters and digits of a text as an identifier that is not reserved; empty where it has none."""
+    # taken apart into letters and marks, so that an accent goes and its letter stays
     spelled = "".join(_latin(letter) for letter in unicodedata.normalize("NFKD", text))
     name = re.sub(r"[^A-Za-z0-9]+", "_", spelled)[:LONGEST_NAME].strip("_")
     if name[:1].isdigit():
@@ -254,6 +257,7 @@ def _one_line(text: str) -> str:
     """The text as it may stand between triple quotes: one line, printable, nothing that ends or escapes."""
     printable = "".join(c if c.isprintable() else " " for c in str(text))
     told = re.sub(r"\s+", " ", printable)[:LONGEST_TEXT].strip()
+    # a backslash or a quote could end the docstring in which the text stands
     return told.replace("\\", "/").replace('"', "'")
 
 
@@ -328,6 +332,7 @@ def strongest_columns(inputs: np.ndarray, target: np.ndarray, count: int, seed: 
     """The positions, ascending, of the `count` columns that a forest of random trees makes most use of."""
     from sklearn.ensemble import ExtraTreesRegressor
 
+    # the order of a few columns is known from a few thousand rows
     step = -(-len(target) // 5000)
     forest = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=seed)
     forest.fit(inputs[::step], target[::step])

@@ -65,6 +65,7 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
     holds a stand-in, that one is read and `synthetic` is True. `UserError` on any fault, with the file's name
     and what to do.
     """
+    # a name with a slash could lead out of the folder
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise UserError(f"'{name}' is no problem name; use the name of a folder under {data_dir}.")
     spec_file = f"specification_{name}_numpy.txt"
@@ -102,6 +103,7 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
 
 def variance_fault(target: np.ndarray) -> str:
     """What is wrong with the variance of a target that varies, such as `is inf`; empty where nothing is."""
+    # a column in odd units may overflow when squared: that is said in a sentence
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         variance = np.var(target)
     if not variance < np.inf:
@@ -133,6 +135,7 @@ def _source(folder: Path) -> tuple[Path, bool]:
     if (folder / "train.csv").is_file():
         return folder, False
     others = sorted(p.name for p in folder.glob("*.csv"))
+    # measured files beside the stand-in are meant to be read, even if train.csv is missing
     if (folder / STAND_IN / "train.csv").is_file() and not set(others) & {f"{s}.csv" for s in SPLITS}:
         return folder / STAND_IN, True
     has = f"the folder has {', '.join(others[:5])}" if others else "the folder has no CSV file"

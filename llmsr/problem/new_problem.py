@@ -264,6 +264,7 @@ def _write(asked: NewProblem, told: _Told, table: RawTable, folder: Path, spec_p
     inside = table.groups[IN_RANGE][:, positions]
     tested = np.zeros(len(inside), dtype=bool)
     count = max(2, round(asked.test_share * len(inside)))
+    # a generator of its own: another sample of the file must not change who tests
     tested[np.random.default_rng([asked.seed, 1]).permutation(len(inside))[:count]] = True
     splits = {"train": inside[~tested], "test_id": inside[tested]}
     if asked.ood:
@@ -294,6 +295,7 @@ def _quantities(labels: Sequence[str], told: _Told, notices: list[str]) -> list[
         bare[i], unit = without_unit(label)
         if unit:
             units[label] = unit
+    # speed (m/s) and speed (km/h) would have one name
     if len(set(bare)) < len(bare):
         bare, units = list(labels), {}
     names = identifiers(bare)

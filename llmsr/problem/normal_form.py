@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmsr.problem.numbers import number_of
-
 _MAX_STEPS = 10_000
 _MAX_ITEMS = 1000
 _HARMLESS = re.compile(  # functions that change none of their arguments but the first, and nothing else
@@ -89,6 +87,7 @@ class Reader:
         self.rules, self.kept, self.steps = rules, kept, 0
         self.globals = Scope({})
         for statement in tree.body:
+            # what runs only as a script never runs here
             script = isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'"
             if not script:
                 self.statement(statement, (self.globals,))
@@ -133,6 +132,7 @@ class Reader:
 
     def branch(self, body: Sequence[ast.stmt], scopes: Scopes) -> ast.expr:
         """What the body returns; the scopes are as before afterwards."""
+        # either branch may be taken, so neither may change what the other finds
         before = [dict(scope) for scope in scopes]
         value = self.block(body, scopes)
         for scope, names in zip(scopes, before, strict=True):
@@ -198,6 +198,7 @@ class Reader:
     def value(self, node: Any, scopes: Scopes) -> Any:
         """The normal form of an expression, or of a part of one."""
         self.steps += 1
+        # calls within calls can double at every level
         if self.steps > _MAX_STEPS:
             raise Unclear(node)
         match node:
@@ -241,10 +242,10 @@ class Reader:
                 return parts
             case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner]):
                 return self.items(inner)
-            case ast.Call(func=ast.Name(id="range"), args=[end]):
-                count = number_of(end, {})
-                if isinstance(count, int) and count <= _MAX_ITEMS:
-                    return [ast.Constant(i) for i in range(count)]
+            case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(int() as count)]) if (
+                count <= _MAX_ITEMS
+            ):
+                return [ast.Constant(i) for i in range(count)]
         found = self.rewritten(ast.Call(ast.Name("ITEMS"), [value], []))
         if isinstance(found, ast.List | ast.Tuple):
             return found.elts

@@ -19,8 +19,7 @@ from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, parse
 from llmsr.expression.reader.syntax import repaired
 from llmsr.expression.reader.values import Dialect
-from llmsr.problem.numbers import module_constants, ones_length
-from llmsr.problem.objective import first_other_line
+from llmsr.problem.objective import first_other_line, module_constants, ones_length
 
 RUN, EVOLVE = "run", "evolve"
 MAX_PARAMS_LIMIT = 1000
@@ -81,6 +80,7 @@ def load_spec(path: str | Path) -> Spec:
 
 def parse_spec(text: str, path: str = "spec") -> Spec:
     """The spec of a text; `path` is the name that errors show."""
+    # as Python reads a file, so that line numbers are those of an editor
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     try:
         with warnings.catch_warnings():
@@ -188,6 +188,7 @@ def read_as_meant(
     expression = read_body(spec, body, arguments, versions)
     if isinstance(expression, Expression) or expression.kind not in ("syntax", "unsupported"):
         return Meant(expression, body)
+    # only what was refused: a body that reads as written means what is written
     text, repairs = repaired(body, arguments or (*spec.columns, spec.params_name), spec.max_params)
     again = read_body(spec, text, arguments, versions) if repairs else expression
     return Meant(again, text, repairs) if isinstance(again, Expression) else Meant(expression, body)
@@ -265,6 +266,7 @@ def _signature(equation: Function, path: str) -> tuple[tuple[str, ...], str]:
     if args.vararg or args.kwarg or args.kwonlyargs:
         raise UserError(f"{where} must name its inputs one by one; remove * and ** from its signature.")
     names = [a.arg for a in (*args.posonlyargs, *args.args)]
+    # the fit would take a column for the constants
     if "params" in names[:-1]:
         raise UserError(f"{where}: params must be the last argument.")
     if not names or not _means_params(names[-1], equation):
@@ -337,6 +339,7 @@ def _clean_docstring(docstring: str) -> str:
         if not docstring.split("\n")[-1].strip():
             kept.append("    ")
         docstring = "\n".join(kept)
+    # prompts put it between triple quotes again
     docstring = docstring.replace('"""', "'''")
     return docstring + " " if docstring.endswith(('"', "\\")) else docstring
 

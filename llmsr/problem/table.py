@@ -70,6 +70,7 @@ def read_table(path: str | Path) -> tuple[tuple[str, ...], np.ndarray]:
     Every value is finite and there are at least one input column, one target column and one row; `UserError`
     with the file's name and line otherwise. Empty lines are skipped.
     """
+    # a problem folder is for every program, so it keeps to the standard
     separator = SEPARATORS[read_header(path)[1]]
     if separator != "commas":
         raise UserError(f"{path}: the columns are separated by {separator}; separate them by commas.")
@@ -166,6 +167,7 @@ def read_raw(
             if len(longer):
                 raise UserError(_width_fault(table, len(names), *_place(table, table.rows + int(longer[0]))))
             values = _numbers(block[chosen], table)
+            # a key for every row, complete or not: the draw does not depend on the conditions
             keys = generator.random(len(values))
             order = np.arange(table.rows, table.rows + len(values))
             complete = np.isfinite(values).all(axis=1)

@@ -64,6 +64,7 @@ class ChatTemplate:
         # a template states its own special tokens
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast)
         tokens = list(encoded["input_ids"])
+        # only a fast tokenizer knows where its tokens stand in the text
         if not fast:
             return tokens, 0
         boundary = preface_end(text)
@@ -106,6 +107,7 @@ def is_chat(tokenizer: Any) -> bool:
         text = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
     except Exception:  # noqa: BLE001 - as above; where it is used it will say so
         return True
+    # some base models carry a template that repeats the message
     return text.replace(tokenizer.bos_token or "\0", "").strip() != "A"
 
 

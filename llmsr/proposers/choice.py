@@ -25,6 +25,7 @@ def chosen_proposer(config: ProposerConfig) -> str:
         return "local-engine"
     if config.model_path:
         return "transformers"
+    # found and not imported: torch takes seconds, and nobody may need it
     if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
         log.warning("the grammar proposes, since the embedded model needs: pip install 'llmsr[lm]'")
         return "grammar"

@@ -98,6 +98,7 @@ def stand_ins(prompt: str) -> dict[str, str]:
     columns = [name for name in arguments if name][:-1]
     unknown = [name for name in columns if name not in KNOWN and not _SHORT.fullmatch(name)]
     taken = set(re.findall(r"\w+", prompt))
+    # a stand-in that the text has already would make two columns one
     free = [name for name in _STAND_INS if name not in taken]
     return dict(zip(unknown, free, strict=False))
 
@@ -107,6 +108,7 @@ def renamed(prompt: str, names: dict[str, str]) -> str:
     begin = _HEADER.search(prompt)
     if not names or begin is None:
         return prompt
+    # prose stays: a word like `time` in a sentence is no name of a column
     parts = _DOCSTRING.split(prompt[begin.start() :])
     for i, part in enumerate(parts):
         if i % 2:

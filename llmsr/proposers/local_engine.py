@@ -42,6 +42,7 @@ class LocalEngine:
     def _request(self, prompt: str, n: int, seed: int) -> list[Completion]:
         params = {
             "do_sample": self.config.temperature > 0,
+            # the engine hands this to transformers, which refuses a temperature of 0
             "temperature": self.config.temperature or None,
             "top_p": self.config.top_p,
             "top_k": None,

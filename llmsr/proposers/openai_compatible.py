@@ -85,6 +85,7 @@ class OpenAICompatible:
             completions = self._ask(prompt, n, seed)
             if 0 < len(completions) < n:
                 self._remember_one_by_one(f"it gave {len(completions)} of {n} completions")
+        # some servers give one completion whatever n is
         missing = range(len(completions), n)
         if len(missing) > 1:
             asked = [self._singles.submit(self._ask, prompt, 1, seed + i) for i in missing]
@@ -174,6 +175,7 @@ class OpenAICompatible:
             if chat.begun:
                 body["messages"].append({"role": "assistant", "content": chat.begun})
                 body |= CONTINUING
+            # OpenAI refuses fields that its own protocol does not have
             if not self._is_openai:
                 body["chat_template_kwargs"] = {"enable_thinking": bool(chat.thinking)}
         elif self._template is not None:
@@ -218,6 +220,7 @@ class OpenAICompatible:
         if "max_completion_tokens" in told and "max_tokens" in body and mode == "chat":
             self._token_limit = "max_completion_tokens"
             return True
+        # the sentence of a refusal is all that tells which field is meant
         for name in OPTIONAL:
             if name in body and re.search(rf"(?<![\w-]){name}(?![\w-])", told):
                 self._left_out.add(name)

@@ -25,6 +25,7 @@ class Replay:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.name = f"replay:{self.path.name}"
+        # two threads must not take the same line
         self._lock = threading.Lock()
         self._line_number = 0
         try:
@@ -56,6 +57,7 @@ class Replay:
                 raise UserError(f"{self._place(1)}: not UTF-8 text ({error.reason})") from None
             if not line:
                 return None
+            # counted before the line is looked at, so that a fault names the line it is in
             self._line_number += 1
             if line.strip():
                 return self._completion(line)

@@ -80,6 +80,7 @@ class Sampler:
         else:
             cache = read[0][1]
             cache.batch_repeat_interleave(counts[0])
+        # on the CPU, so that a seed means the same draws on every device
         generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
         samples = [[Sampled() for _ in range(n)] for n in counts]
         rows = [(p, i) for p, n in enumerate(counts) for i in range(n)]
@@ -88,6 +89,7 @@ class Sampler:
         # a ready mask of four dimensions keeps the model from building one that attention will not look at
         mask = torch.zeros(1, 1, 1, 1, device=device) if self.shares_prefix else None
         finished: set[tuple[int, int]] = set()
+        # every row draws at every step, finished or not: no draw depends on when others ended
         for _ in range(self.max_tokens):
             draws = [torch.rand(n, generator=g).tolist() for n, g in zip(counts, generators, strict=True)]
             tokens = self._draw(logits, torch.tensor([draws[p][i] for p, i in rows], device=device))
@@ -106,6 +108,7 @@ class Sampler:
             going = [row for row, place in enumerate(rows) if place not in finished]
             if not going:
                 break
+            # dropping rows copies the caches, so it waits until it saves more than it costs
             if len(rows) - len(going) >= WORTH_DROPPING * len(rows):
                 chosen = torch.tensor(going, device=device)
                 rows = [rows[row] for row in going]
@@ -132,6 +135,7 @@ class Sampler:
         probability = torch.softmax(logits.float() / self.temperature, -1)
         if self.top_p == 1:
             return _inverse(probability, uniform)
+        # sorting a whole vocabulary at every token would take longer than a small model
         likely, order = probability.topk(min(LIKELY_TOKENS, probability.shape[-1]))
         tokens = order.gather(-1, _inverse(self._nucleus(likely), uniform)[:, None])[:, 0]
         flat = likely.sum(-1) < self.top_p
@@ -156,6 +160,7 @@ class Sampler:
         key = tuple(prompt.tokens[: prompt.preface])
         if key not in self._prefaces:
             _, self._prefaces[key] = self._read(list(key), DynamicCache())
+            # prefaces of other problems take memory that nobody uses again
             if len(self._prefaces) > KEPT_PREFACES:
                 self._prefaces.popitem(last=False)
         self._prefaces.move_to_end(key)

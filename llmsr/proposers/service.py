@@ -87,6 +87,7 @@ class Service:
         The wait doubles from half a second, times a random factor of 0.5 to 1 drawn by `seed`; a wait that
         the server asks for is kept to. No wait exceeds a minute.
         """
+        # many prompts that failed together must not come back together
         jitter = random.Random(seed)
         for attempt in range(self.retries + 1):
             try:
@@ -122,6 +123,7 @@ class Service:
             raise Transient("timeout", f"no answer within {options['timeout']:g} s") from None
         except self._errors.APIConnectionError as error:
             cause = self.scrub(str(error.__cause__ or error))
+            # a server that has answered before may come back; one that never did is a wrong address
             if not self._answered and "Connect" in type(error.__cause__).__name__:
                 raise UserError(
                     f"no {self.what} answers at {self.shown} ({cause}): start it, or check {self.flag}"

@@ -78,6 +78,7 @@ class _Layer(Attended):
         samples, n_heads, _, width = query.shape
         heads = self.keys.shape[1]
         group = n_heads // heads
+        # scaled once here in place of three times on the scores
         query = (query * (width**-0.5 if scaling is None else scaling)).view(samples, heads, group, width)
         flat = query.transpose(0, 1).reshape(heads, -1, width)  # all samples as rows of one product
         common = torch.bmm(flat, self.common[0]).view(heads, samples, group, -1).transpose(0, 1)
@@ -136,6 +137,7 @@ class SharedPrefixCache(Cache):
             shape = (*key_states.shape[:2], FIRST_CAPACITY, key_states.shape[3])
             self._own.append((key_states.new_empty(shape), value_states.new_empty(shape)))
         keys, values = self._own[layer_idx]
+        # doubling keeps the copying linear in the length of the answer
         if written == keys.shape[2]:
             keys, values = (torch.cat([x, torch.empty_like(x)], 2) for x in (keys, values))
             self._own[layer_idx] = keys, values

@@ -118,6 +118,7 @@ def load_model(config: ProposerConfig, path: str) -> tuple[Any, Any]:
     path = os.path.expanduser(path)
     check_path(path)
     device = _device(config.device)
+    # stderr is for the progress of the run; what matters of this is raised
     shown = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -182,6 +183,7 @@ def _meet_hub(path: str) -> None:
     """UserError at once when the hub is out of reach; its own client would try for most of a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise UserError(f"the model {path} is not on this machine and HF_HUB_OFFLINE forbids to fetch it")
+    # behind a proxy a direct connection says nothing
     if urllib.request.getproxies().get("https"):
         return
     hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
@@ -217,6 +219,7 @@ def check_path(path: str) -> None:
         if not (directory / "config.json").is_file():
             raise UserError(f"{path} holds no model: config.json is missing")
         return
+    # a hub id has one slash and no folder of its first part beside us
     looks_local = (
         path.startswith(("/", "./", "../", "~")) or path.count("/") != 1 or directory.parent.is_dir()
     )

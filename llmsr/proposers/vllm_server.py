@@ -55,6 +55,7 @@ class VLLMServer:
             )
         self.name = f"vllm:{config.model_path}"
         template = _template(config)  # what is wrong with it is said before the server takes its minutes
+        # another process may take it in between: then the server fails at once and says so
         port = _free_port()
         command = [*program, *_arguments(config, port)]
         handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
@@ -94,6 +95,7 @@ class VLLMServer:
 
     def _wait_until_healthy(self, url: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
+        # a proxy cannot reach a server of this machine
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

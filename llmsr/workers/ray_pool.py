@@ -61,6 +61,7 @@ class RayPool(Pool):
         self._actors = self._ray.remote(_Actor).options(
             num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=_runtime_environment()
         )
+        # a cluster may have no CPU free at the moment, and grow later
         workers = max(1, size or int(self._ray.cluster_resources().get("CPU", 1)))
         super().__init__(workers, setup, setup_args, memory_bytes=memory_bytes)
 

@@ -106,6 +106,7 @@ def limit_params(rng: Random, tree: Tree, most: int) -> Tree | None:
     """The tree with at most `most` free constants: terms go first, then coefficients, then shifts."""
     while count_params(tree) > most:
         sums = _spots(tree, "+")
+        # the order of what goes is drawn, so that one large equation has many smaller ones
         draw = rng.random()
         changed = None
         if sums and draw < 0.6:
@@ -147,6 +148,7 @@ def _in_a_sum(rng: Random, tree: Tree, change: Callable[[list[Tree]], None]) -> 
     sums = _spots(tree, "+")
     if not sums:
         return None
+    # what is changed far inside moves the values little, and the fit hides it
     path, node = sums[0] if rng.random() < 0.7 else rng.choice(sums)
     terms = list(node[1:])
     change(terms)
@@ -173,6 +175,7 @@ def _add_term(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     def change(terms: list[Tree]) -> None:
         terms.insert(rng.randrange(len(terms) + 1) if rng.random() < 0.3 else len(terms), new)
 
+    # now and then the whole gains a term, though it is a product or a function
     return (rng.random() >= 0.15 and _in_a_sum(rng, tree, change)) or made("+", tree, new)
 
 
@@ -289,6 +292,7 @@ _MUTATE = _weighted(
 
 def _apply(rng: Random, tree: Tree, inputs: Inputs, most: int, weighted: Weighted, steps: int) -> Tree:
     start = key(tree)
+    # an edit may find no place, or be undone by another
     for _ in range(_TRIES):
         changed = tree
         for edit in rng.choices(*weighted, k=steps):
@@ -315,6 +319,7 @@ def combine(rng: Random, first: Tree, second: Tree, most: int) -> Tree | None:
     """Some terms, or some factors, of both trees; None where nothing comes of it."""
     head = "*" if first[0] == "*" and second[0] == "*" else "+"
     parts = [part for tree in (first, second) for part in (tree[1:] if tree[0] == head else (tree,))]
+    # a third goes, since both together are mostly too large to be better
     kept = [part for part in parts if rng.random() < 0.65] or parts
     joined = tidy(made(head, *kept))
     return limit_params(rng, joined, most) if joined and size(joined) <= MAX_NODES else None

@@ -169,6 +169,7 @@ def draw(rng: Random, name: str, inputs: Inputs, *args: Tree) -> Tree:
     column = args[0][1]
     if len(args) == 1 and inputs.kinds and rng.random() < _PREFERRED:
         rule = inputs.kinds[column] or rule
+    # drawing again is cheaper than forms that know of signs
     for _ in range(_TRIES):
         tree = _grown(rng, rule, inputs, args)
         if tame(tree, inputs.signed) or (len(args) == 1 and column not in inputs.signed):
@@ -215,6 +216,7 @@ def _product(rng: Random, inputs: Inputs) -> Tree:
     for i in used:
         twice = rng.random() < (0.28 if inputs.count < 4 else 0.16)
         factors += [draw(rng, "factor", inputs, ("v", i)) for _ in range(1 + twice)]
+    # some laws have a factor of two variables at once
     if inputs.count > 1 and rng.random() < 0.06:
         first, second = sorted(rng.sample(range(inputs.count), 2))
         factors.append(draw(rng, "pair", inputs, ("v", first), ("v", second)))

@@ -106,6 +106,7 @@ def read_body(body: str, columns: Sequence[str], params_name: str = "params") ->
     The text is never executed.
     """
     lines = body.strip("\n").splitlines()
+    # a body of this length is no equation of the grammar, and a parse of any length is none of our business
     if not lines or len(body) > _MAX_TEXT:
         return None
     margin = len(lines[0]) - len(lines[0].lstrip())
@@ -158,6 +159,7 @@ class GrammarProposer:
         columns, params_name, bodies = read_prompt(prompt.text)
         found = _MAX_PARAMS.search(prompt.text)
         max_params = int(found.group(1)) if found else 10
+        # the seed alone decides, so that a resumed run draws the same bodies
         rng = Random(seed)
         shown = bodies[-2:]
         completions = []

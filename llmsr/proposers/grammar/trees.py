@@ -94,6 +94,7 @@ def size(tree: Tree) -> int:
 def key(tree: Tree) -> Tree:
     """A form that does not depend on the order of terms and factors, to tell trees apart."""
     if tree[0] in LEAVES:
+        # which constants are shared is left out: the fit may make any two equal
         return ("p",) if tree[0] == "p" else tree
     parts = [key(child) for child in children(tree)]
     return (tree[0], *(sorted(parts, key=repr) if tree[0] in "+*" else parts))
@@ -120,6 +121,7 @@ def tree_of(node: ast.expr, names: Mapping[str, Tree], params_name: str = "param
         case ast.Attribute(value=ast.Name(), attr="pi"):
             return ("c", "np.pi")
         case ast.Subscript(ast.Name(id=name), ast.Constant(value=int() as index)) if name == params_name:
+            # 0 is the tag of a constant that nothing else shares
             return ("p", index + 1)
         case ast.UnaryOp(op=ast.USub(), operand=part):
             return ("neg", read(part))
