@@ -14,7 +14,7 @@ from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
 from llmsr.benchmark.tables import estimate_text, summary_markdown, write_pages
 from llmsr.cli.shared import Verb
-from llmsr.config import Checked, Parser, option
+from llmsr.config import Checked, option
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.run_directory import RunLock
@@ -136,14 +136,11 @@ ABOUT_MAKE = f"""Write data/{FOLDER}/NAME for classic equations, those of specs/
 NAME-noise0.05 has noise of 5% of the target's standard deviation on its training rows."""
 MEASURE = Verb("benchmark measure", "Measure one finished cell anew.", (Measured,), measure_cell, "CELL")
 MAKE = Verb("benchmark make", ABOUT_MAKE, (Made,), make_data, f"[{FOLDER}/NAME ...]")
-BENCHMARK = Verb("benchmark", USAGE, (BenchmarkChoice,), benchmark, "--config FILE [--flag value ...]")
-
-
-def parser() -> Parser:
-    """The flags of `benchmark`."""
-    return BENCHMARK.parser()
-
-
-def main(argv: Sequence[str]) -> int:
-    verb = {"measure": MEASURE, "make": MAKE}.get(argv[0] if argv else "")
-    return verb.main(argv[1:]) if verb else BENCHMARK.main(argv)
+BENCHMARK = Verb(
+    "benchmark",
+    USAGE,
+    (BenchmarkChoice,),
+    benchmark,
+    "--config FILE [--flag value ...]",
+    {"measure": MEASURE, "make": MAKE},
+)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from llmsr.benchmark.plan import PEER, Plan, read_plan
-from llmsr.benchmark.results import read_results
+from llmsr.benchmark.results import Results, read_results
 from llmsr.benchmark.runner import CellDirectory
+from llmsr.benchmark.tables import write_pages
 from llmsr.cli.benchmark import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,3 +55,13 @@ def test_the_tables_say_what_the_kept_measures_say(comparison):
     page = (ROOT / "docs" / "comparison_tables.md").read_text(encoding="utf-8")
     hint = "run: python scripts/comparison.py > docs/comparison_tables.md"
     assert page == comparison.tables(), hint
+
+
+def test_what_a_failure_says_is_text_in_the_page_and_itself_in_the_summary(plan, tmp_path):
+    hostile = 'exit code 1: <img src=x onerror="alert(1)"> a | b'
+    results = Results(replace(plan, title="<b>bold</b>"), {}, [("oscillator1/<i>/seed0", hostile)], 3)
+    write_pages(results, tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not [part for part in ("<b>bold", "<i>", "<img") if part in page]
+    assert "&lt;img src=x" in page
+    assert f"- oscillator1/<i>/seed0: {hostile}" in (tmp_path / "summary.md").read_text(encoding="utf-8")
