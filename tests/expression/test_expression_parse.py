@@ -287,6 +287,42 @@ def test_an_array_that_may_have_a_second_name_is_not_changed_after_further_condi
     assert "second name" in refusal.reason or "input column would be changed" in refusal.reason
 
 
+FOLLOWED = {
+    "y = x * 1\ndef f():\n    if params[0] > 1:\n        return x\n    y[...] = v\n    return y\nz = f()\n"
+    "return y - 2 * z": "np.where(params[0] > 1, x, v) - 2 * np.where(params[0] > 1, x, v)",
+    "l = [x, v]\nif params[0] > 1:\n    l[0] = -v\nreturn l[0] * l[1]": "np.where(params[0] > 1, -v, x) * v",
+    "l = [x]\nm = l if params[0] > 1 else [v]\nreturn m[0] + sum(l)": "np.where(params[0] > 1, x, v) + x",
+    "k = 2\ny = x * (k := 3) if params[0] > 1 else v\nreturn y * k": "np.where(params[0] > 1, x * 9, v * 2)",
+}
+
+
+@pytest.mark.parametrize("body", FOLLOWED)
+def test_what_is_changed_under_a_condition_is_followed(body: str) -> None:
+    expression = parse(body, ["x", "v"])
+    assert isinstance(expression, Expression), str(expression)
+    inputs = inputs_for(["x", "v"])
+    for params in (np.linspace(0.4, 2.2, 10), np.linspace(1.4, 2.2, 10)):
+        expected = run_by_numpy(f"    return {FOLLOWED[body]}\n", ["x", "v"], inputs, params)
+        np.testing.assert_allclose(evaluate(expression, inputs, params), expected, rtol=1e-12)
+
+
+UNTOLD = {
+    "g = iter([x, v])\ndef f():\n    if params[0] > 0:\n        return x\n    return next(g)\n"
+    "a = f()\nreturn a + next(g)": "an iterator used up in a branch",
+    "def f():\n    b = x * 2\n    return lambda: b, (b if params[0] > 0 else v * 3)\n"
+    "g, a = f()\na += 1\nreturn a + g()": "second name",
+    "l = [x]\nm = l if params[0] > 0 else [v]\nl.append(v)\nreturn m[0] + len(m) * x": "second name",
+    "l = [x]\nif params[0] > 0:\n    l.append(v)\nreturn sum(l)": "changed under a condition",
+}
+
+
+@pytest.mark.parametrize("body", UNTOLD)
+def test_what_a_condition_leaves_untold_is_refused(body: str) -> None:
+    refusal = parse(body, ["x", "v"])
+    assert isinstance(refusal, Refusal)
+    assert UNTOLD[body] in refusal.reason
+
+
 def test_looking_through_many_names_counts_as_work() -> None:
     lines = [f"a{i} = [x]*1000" for i in range(500)]
     for i in range(20):

@@ -105,6 +105,41 @@ class Program:
         self.assign(pad, depth, f"helper({self.array()})")
 
 
+class Containers(Program):
+    """Also lists, dictionaries, iterators, views and functions that change what is outside of them."""
+
+    def statement(self, depth: int) -> None:
+        if self.draw.random() > 0.25:
+            super().statement(depth)
+            return
+        pad, a, b, c = "    " * depth, self.array(), self.array(), self.condition()
+        own = self.draw.choice(self.arrays[2:] or ["a"])
+        kinds = [
+            (["items = [{a}, {b}]", "if {c}: items[0] += {a}"], "items[0]"),
+            (["items = [{a}, {b}] if {c} else [{b}, {a}]"], "items[0] - items[1]"),
+            (["table = {{'p': {a}, 'q': {b}}}", "if {c}: table['p'] = {b}"], "table['p'] - table['q']"),
+            (["rest = iter([{a}, {b}, {a}])"], "next(rest) + next(rest)"),
+            (
+                ["both = np.stack([{a}, {b}])", "if {c}: both[0] = both[1]", "both[1] += {a}"],
+                "both[0] * both[1]",
+            ),
+            ([], "({a} if {c} else {b})"),
+        ]
+        if own in self.arrays:
+            kinds.append((["part = {own}[:]", "part *= 2"], "part"))
+        if own in self.arrays and depth == 0:
+            outside = [
+                "def changing(q):",
+                "    if {c}: return q",
+                "    {own}[...] = {own} + q",
+                "    return {own}",
+            ]
+            kinds += [(outside, "changing({a})")] * 2
+        lines, value = self.draw.choice(kinds)
+        self.lines += [pad + line.format(a=a, b=b, c=c, own=own) for line in lines]
+        self.assign(pad, depth, value.format(a=a, b=b, c=c))
+
+
 def by_python(text: str, params: np.ndarray) -> np.ndarray:
     """What the program gives; it may not change its inputs."""
     namespace: dict = {"np": np}
@@ -117,11 +152,12 @@ def by_python(text: str, params: np.ndarray) -> np.ndarray:
     return np.asarray(result, dtype=np.float64)
 
 
+@pytest.mark.parametrize("kind", [Program, Containers])
 @pytest.mark.parametrize("part", range(5))
-def test_a_random_program_is_refused_or_equals_python(part: int) -> None:
+def test_a_random_program_is_refused_or_equals_python(part: int, kind: type[Program]) -> None:
     understood = 0
     for seed in range(part * 300, (part + 1) * 300):
-        text = Program(seed).text
+        text = kind(seed).text
         expression = parse(text, ["x", "v"])
         if isinstance(expression, Refusal):
             continue

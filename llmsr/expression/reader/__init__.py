@@ -61,6 +61,7 @@ def parse(
     """
     limits = limits or Limits()
     graph = Graph(limits.nodes)
+    # a version is read when it is called, so that one that nobody calls costs nothing
     interpreter = Interpreter(
         graph, limits, dialect, LIBRARY, (*columns, params_name), lambda text: statements_of(text, limits)
     )
@@ -83,6 +84,7 @@ def parse(
     except GraphTooLarge as error:
         return Refusal("too_large", readable(str(error)), max(interpreter.line - 1, 1))
     except RecursionError:
+        # lists may hold themselves, and helpers may call each other: Python's own limit is the last one
         return Refusal("too_large", "nested too deeply", None)
     except MemoryError:
         return Refusal("too_large", "not enough memory to read it", None)
@@ -119,6 +121,7 @@ def expression_of(result: object, graph: Graph, columns: tuple[str, ...]) -> Exp
 
 def readable(reason: str) -> str:
     """One printable ASCII line of bounded length."""
+    # names and texts of the body are part of reasons, and reasons go to terminals, logs and prompts
     line = reason[:400].encode("ascii", "backslashreplace").decode("ascii")
     line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
     return line if len(line) < 160 else line[:156] + "..."

@@ -164,6 +164,7 @@ class Arrays:
     def constants(self, a: Array) -> list[float] | None:
         """The cells as numbers when all of them are constants."""
         nodes = self.graph.nodes
+        # cells below 0 have no value, see `UNSET`
         found = [
             nodes[cell].value for cell in a.cells.ravel().tolist() if cell >= 0 and nodes[cell].op == "const"
         ]
@@ -182,6 +183,7 @@ class Arrays:
         refuse_if(len(shape) > 8 or any(n < 0 for n in shape), "an array of this shape is not possible")
         size = 1
         for n in shape:
+            # checked at every step, since the product of a long shape may be a number of a million digits
             size *= n
             if n > self.limits.size or size > self.limits.size:
                 raise Refused(f"an array of more than {self.limits.size} cells per row", "too_large")
@@ -208,6 +210,7 @@ class Arrays:
             for i, n in enumerate(a.cells.shape):
                 if n == 1:
                     continue
+                # whatever the number of rows is, it is not known to be n
                 if shape[offset + i] not in (1, n) or (rows is not None and offset + i - ndim == rows):
                     texts = " and ".join(x.shape_text() for x in arrays)
                     raise Refused(f"shapes {texts} do not go together")
@@ -240,6 +243,7 @@ class Arrays:
             refuse_if(kind != "b", f"{symbol} of numbers that are not booleans (compare first, then combine)")
             return self.logical(BITWISE[symbol], a, b)
         refuse_if(symbol not in ARITHMETIC, f"the operator {symbol} on arrays")
+        # numpy divides booleans and integers as float64
         if symbol == "/" or kind == "f":
             return self.elementwise(ARITHMETIC[symbol], "f", a, b)
         if kind == "b":
@@ -249,6 +253,7 @@ class Arrays:
             return self.elementwise(ARITHMETIC[symbol], "i", a, b, bound=left + right)
         if symbol == "*":
             return self.integral(self.elementwise("mul", "i", a, b, bound=left * right))
+        # numpy gives 0 for an integer over 0 and stops at a negative power: what is not known may be either
         values = self.constants(b)
         if values is None:
             raise Refused(f"the operator {symbol} between integers that are not constants")
@@ -340,6 +345,7 @@ class Arrays:
         self.check_shape(sizes)
         rows = axes[0] - len(sizes) if axes else None
         selection = next((n.selection for n in shape if isinstance(n, RowCount)), ())
+        # an array of nothing, good for its shape alone
         cells = np.broadcast_to(np.int64(UNSET), sizes)
         self.fits(value, Array(cells, value.kind, rows, selection))
         return fresh(np.broadcast_to(value.cells, sizes), value.kind, rows, selection, value.bound)

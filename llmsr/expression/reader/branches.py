@@ -215,8 +215,10 @@ class Branches(Arrays):
     def pull(self, once: Once) -> Iterator[Any]:
         """The items of an iterator, which is used up by that."""
         while True:
+            # on the other way it would still have its items, and it cannot be copied to give them to both
             refuse_if(once.path is not self.path, "an iterator used up in a branch")
             refuse_if(once.running, "an iterator that goes through itself")
+            # each is a call of the one below, in C for zip, where Python's own limit does not hold
             if self.pulling > self.limits.calls:
                 raise Refused(f"more than {self.limits.calls} iterators in each other", "too_large")
             self.step(None)
@@ -233,6 +235,7 @@ class Branches(Arrays):
         """What either way comes to, beginning with the names and the memory as they are."""
         frame, memory, path = self.frame, self.memory, self.path
         names, returns = frame.names, frame.returns
+        # copied for either way, which in a loop of branches is what costs time
         self.spend(len(memory))
         gone = []
         for way in (yes, no):
@@ -310,6 +313,7 @@ class Branches(Arrays):
             contents = yes.get(a, a.content), no.get(b, b.content)
             content = self.joined_contents(condition, *contents, yes, no)
             return content if isinstance(content, Unbound) else type(a)(content, "", self.tie(a, b))
+        # functions are told apart by identity: two lambdas of one text may hold different defaults
         if isinstance(a, (RowCount, DType, Module)) and a == b:
             return a
         return Unbound("depends on a condition in a way that is not supported")
@@ -331,6 +335,7 @@ class Branches(Arrays):
         self.memory = no
         second = self.array(b)
         self.memory = memory
+        # for Python either is the array itself: a later change of the new one may have to change the old
         out = self.choose(condition, first, second)
         sources = self.tie(first.place, second.place)
         return fresh(out.cells, out.kind, out.rows, out.selection, out.bound, "", sources) if sources else out

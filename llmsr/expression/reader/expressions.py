@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llmsr.expression.graph import Graph
@@ -75,6 +76,8 @@ class Expressions(Operators):
         kind = type(node)
         if kind not in self.methods:
             method = getattr(self, f"{prefix}_{kind.__name__}", None)
+            if kind in VALUES:
+                method = partial(VALUES[kind], self)
             if method is None:
                 raise Refused(f"{UNSUPPORTED.get(kind, kind.__name__)} cannot be part of an equation")
             self.methods[kind] = method
@@ -97,9 +100,6 @@ class Expressions(Operators):
             return value
         return checked(value, self.limits)
 
-    def value_Name(self, node: ast.Name) -> Any:
-        return self.look_up(node.id)
-
     def look_up(self, name: str) -> Any:
         frame: Frame | None = self.frame
         while frame is not None:
@@ -110,15 +110,10 @@ class Expressions(Operators):
                 return value
             refuse_if(name in frame.local_names, f"the name {name} is used before it is set")
             frame = frame.outer
+        # last, since a body may give any name of ours another meaning
         if name in self.library.roots:
             return self.library.roots[name]
         raise Refused(f"the name {name} is not defined")
-
-    def value_Tuple(self, node: ast.Tuple) -> tuple[Any, ...]:
-        return tuple(self.several(node.elts))
-
-    def value_List(self, node: ast.List) -> List:
-        return self.new_list(self.several(node.elts))
 
     def value_Dict(self, node: ast.Dict) -> Table:
         table: dict[Any, Any] = {}
@@ -163,9 +158,6 @@ class Expressions(Operators):
     def value_Slice(self, node: ast.Slice) -> slice:
         return slice(*(None if p is None else self.value(p) for p in (node.lower, node.upper, node.step)))
 
-    def value_Subscript(self, node: ast.Subscript) -> Any:
-        return self.part(self.value(node.value), self.value(node.slice))
-
     def part(self, base: Any, key: Any) -> Any:
         """`base[key]`."""
         if isinstance(base, Array):
@@ -183,9 +175,6 @@ class Expressions(Operators):
             return base.index(self, key)
         raise Refused(f"an index into {describe(base)}")
 
-    def value_Attribute(self, node: ast.Attribute) -> Any:
-        return self.attribute(self.value(node.value), node.attr)
-
     def attribute(self, base: Any, name: str) -> Any:
         """`base.name`, for the few names that are known."""
         if isinstance(base, Module):
@@ -195,6 +184,7 @@ class Expressions(Operators):
             return members[name]
         if isinstance(base, Array) and name in ATTRIBUTES:
             return ATTRIBUTES[name](self, self.array(base))
+        # only what stands in our tables exists: there is no getattr on anything of the body's
         method = self.library.methods.get(type(base), {}).get(name)
         if method is None:
             raise Refused(f"the attribute {name} of {describe(base)} is not supported")
@@ -230,9 +220,6 @@ class Expressions(Operators):
         self.step(node.lineno)
         return self.apply(function, args, kwargs)
 
-    def value_Lambda(self, node: ast.Lambda) -> Closure:
-        return self.closure("lambda", node.args, node.body, names_of_arguments(node.args))
-
     def closure(self, name: str, arguments: ast.arguments, body: Any, local_names: frozenset[str]) -> Closure:
         defaults = tuple(self.several(arguments.defaults))
         keyword_defaults = tuple(None if d is None else self.value(d) for d in arguments.kw_defaults)
@@ -240,12 +227,6 @@ class Expressions(Operators):
         return Closure(name, arguments, body, local_names, defaults, keyword_defaults, self.frame, elsewhere)
 
     # -- comprehensions
-
-    def value_ListComp(self, node: ast.ListComp) -> List:
-        return self.new_list(self.items(self.comprehend(node.generators, lambda: self.value(node.elt))))
-
-    def value_GeneratorExp(self, node: ast.GeneratorExp) -> Once:
-        return self.comprehend(node.generators, lambda: self.value(node.elt))
 
     def value_DictComp(self, node: ast.DictComp) -> Table:
         pairs = self.comprehend(
@@ -255,6 +236,7 @@ class Expressions(Operators):
 
     def comprehend(self, generators: list[ast.comprehension], element: Callable[[], Any]) -> Once:
         """The elements of a comprehension, each evaluated when it is asked for, in a frame of its own."""
+        # Python evaluates the first list at once and all else when an item is asked for
         first = self.value(generators[0].iter)
         names = frozenset().union(*(names_stored(g.target) for g in generators))
         frame = Frame(names, self.frame, comprehension=True, elsewhere=self.frame.elsewhere)
@@ -357,9 +339,6 @@ class Expressions(Operators):
 
     # -- truths
 
-    def value_Compare(self, node: ast.Compare) -> Any:
-        return self.linked(self.value(node.left), node.ops, node.comparators)
-
     def linked(self, left: Any, ops: list[ast.cmpop], comparators: list[ast.expr]) -> Any:
         """A chain of comparisons, each of which is looked at only where those before it hold."""
         right = self.value(comparators[0])
@@ -397,3 +376,17 @@ ATTRIBUTES: dict[str, Callable[[Expressions, Array], Any]] = {
     "T": lambda on, a: transpose(a),
     "real": lambda on, a: a,
 }
+VALUES: dict[type[ast.AST], Callable[[Expressions, Any], Any]] = {
+    ast.Name: lambda on, node: on.look_up(node.id),
+    ast.Tuple: lambda on, node: tuple(on.several(node.elts)),
+    ast.List: lambda on, node: on.new_list(on.several(node.elts)),
+    ast.Subscript: lambda on, node: on.part(on.value(node.value), on.value(node.slice)),
+    ast.Attribute: lambda on, node: on.attribute(on.value(node.value), node.attr),
+    ast.Lambda: lambda on, node: on.closure("lambda", node.args, node.body, names_of_arguments(node.args)),
+    ast.ListComp: lambda on, node: on.new_list(
+        on.items(on.comprehend(node.generators, lambda: on.value(node.elt)))
+    ),
+    ast.GeneratorExp: lambda on, node: on.comprehend(node.generators, lambda: on.value(node.elt)),
+    ast.Compare: lambda on, node: on.linked(on.value(node.left), node.ops, node.comparators),
+}
+"""What syntax means that needs one step; the methods `value_...` are for the rest."""

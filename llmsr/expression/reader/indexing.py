@@ -57,6 +57,7 @@ def written(on: Arrays, a: Array, key: Any, value: Array) -> Array:
     """The whole array of the place of `a` as it is after `a[key] = value`."""
     assert a.place is not None
     whole: Array = on.content(a.place)
+    # numpy would cut floats to integers, or stop
     refuse_if(WIDTHS[value.kind] > WIDTHS[a.kind], "a value assigned into an array of a narrower type")
     bound = max(a.bound, value.bound)
     refuse_if(a.kind == "i" and bound > EXACT, "integers beyond 2**53", "too_large")
@@ -70,6 +71,7 @@ def written(on: Arrays, a: Array, key: Any, value: Array) -> Array:
         refuse_if(value.cells.size and value.cells.min() < 0, "a value that np.empty left unset is read")
         cells = value.cells
     on.spend(at.size + 1)
+    # a copy: what the array was is still needed by the way on which the condition does not hold
     flat = whole.cells.flatten()
     flat[at] = cells
     return Array(flat.reshape(whole.cells.shape), whole.kind, whole.rows, whole.selection, bound, a.place)

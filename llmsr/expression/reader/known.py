@@ -168,6 +168,7 @@ def ufunc(name: str, arity: int, function: Cellwise) -> Native:
     def call(on: Interpreter, args: list[Any], kwargs: dict[str, Any]) -> Array:
         others = dict(kwargs)
         dtype, out, where = others.pop("dtype", None), others.pop("out", None), others.pop("where", True)
+        # numpy's ufuncs take the array for the result as the next positional argument too
         if len(args) == arity + 1 and isinstance(args[-1], Array) and out is None:
             *args, out = args
         if others or (dtype is not None and kind_of(dtype, "f") != "f"):
@@ -211,6 +212,7 @@ def from_math(name: str, arity: int, function: Cellwise) -> Native:
         if name == "log" and len(args) == 2:
             return on.binary("/", *(call(on, [a], kwargs) for a in args))
         refuse_if(len(args) != arity or kwargs, f"math.{name} takes {arity} argument{'s' * (arity > 1)}")
+        # math is not numpy: other rounding in the last digit, and errors instead of nan
         if all(isinstance(a, NUMBERS) for a in args):
             try:
                 return checked(plainly(*args), on.limits)

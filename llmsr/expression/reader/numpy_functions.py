@@ -225,6 +225,7 @@ def aligned(a: Array, letters: str, order: list[str]) -> Array:
 
 def choose(on: Interpreter, a: Any, choices: Any) -> Array:
     """np.choose by what is known to be the position of a choice."""
+    # numpy stops at a position that there is not, so that one that may not exist cannot be read
     index, values = on.array(a), lifted(on, choices)
     known = index.kind != "f" and index.bound < len(values) <= MAX_POINTS
     if not known or not all(counts(on, cell) for cell in index.cells.ravel().tolist()):

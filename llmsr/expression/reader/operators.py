@@ -46,6 +46,7 @@ class Operators(Branches):
         """A Python operator or comparison on any two values."""
         if isinstance(left, NUMBERS) and isinstance(right, NUMBERS) and symbol != "@":
             return self.folded(symbol, left, right)
+        # arrays are compared cell by cell, all else as a whole
         if symbol in ("==", "!=") and not (isinstance(left, Array) or isinstance(right, Array)):
             return self.equal(left, right) == (symbol == "==")
         if isinstance(left, str) and isinstance(right, str) and symbol == "+":

@@ -106,7 +106,7 @@ class Interpreter(Expressions):
             self.frame.names[target.id] = self.in_place(symbol, current, self.value(node.value))
         elif isinstance(target, ast.Subscript):
             base, key = self.value(target.value), self.value(target.slice)
-            current = self.part(base, key)
+            current = self.part(base, key)  # before the right side, which may change it
             right = self.value(node.value)
             # a part of an array is written back; what a list holds changes itself
             change = self.binary if isinstance(base, Array) else self.in_place
@@ -228,6 +228,7 @@ class Interpreter(Expressions):
         if yes.result == no.result == NEXT:
             self.meet(truth, yes, no)
         else:
+            # a way that has returned is over: `returned` joins its memory with that of the other's end
             other = no if yes.result == RETURN else yes
             self.frame.names, self.memory = other.names, other.memory
         return RETURN if yes.result == no.result == RETURN else NEXT
@@ -283,6 +284,7 @@ class Interpreter(Expressions):
             local_names = names_set_in(body) | frozenset(self.signature)
             closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0], True)
             self.versions[version.name] = closure
+        # versions call earlier ones; a circle among them is no equation
         self.active.add(version.name)
         value = self.apply(closure, args, kwargs)
         self.active.remove(version.name)
@@ -327,6 +329,7 @@ class Interpreter(Expressions):
         """
         numbers = [Array(a.cells.reshape(()), a.kind, bound=a.bound) for a in arrays]
         path, memory, newest = self.path, self.memory, next(SERIALS)
+        # an iterator from outside would be used up by the first row, hence a path of its own
         self.path, self.memory = object(), dict(memory)
         value = self.array(self.apply(function, numbers, {}))
         changed = [p for p, held in self.memory.items() if memory.get(p, p.content) is not held]

@@ -131,6 +131,7 @@ def check_tree(body: list[ast.stmt], limits: Limits) -> None:
         node, depth, in_loop = stack.pop()
         if depth > limits.depth:
             raise Refused(f"nested more than {limits.depth} levels deep", "too_large", line_of(node))
+        # a yield makes a generator of a function even where it is never reached, a global changes a name
         if isinstance(node, NEVER):
             raise Refused(f"{type(node).__name__.lower()} cannot be part of an equation", line=line_of(node))
         if isinstance(node, (ast.Break, ast.Continue)) and not in_loop:
