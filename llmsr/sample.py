@@ -27,6 +27,7 @@ REFINEMENT = "refinement"  # an equation that was made out of a sample without a
 VALIDATION = "validation"  # an answer that only watches over a training
 
 REFINE = "refine"  # proposer of refinements
+STRUCTURE = "structure"  # proposer of refinements of number 0, which structure search finds in the data alone
 POLICY = "policy"  # proposer of the answers that a model is trained on
 
 

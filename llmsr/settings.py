@@ -164,9 +164,17 @@ class SearchSettings(PromptSettings):
     )
     refine: str = option(
         "run",
-        "refine new records without a model, by fits that the budget does not count: records of the run, of "
-        "each island, or off",
-        choices=("off", "run", "island"),
+        "work without a model, by fits that the budget does not count: structure search before the first "
+        "prompt, then refinement of new records of the run, or of each island; structure: that search alone",
+        choices=("off", "structure", "run", "island"),
+    )
+    structure_seconds: float = option(
+        30.0,
+        "CPU seconds of structure search, at most; 0: none. With --refine off there is none either",
+        least=0,
+    )
+    stop_at_floor: bool = option(
+        True, "end the search once an equation's training error is what the format of the data allows"
     )
     refine_patience: int = option(
         50,

@@ -154,6 +154,7 @@ def test_a_search_from_the_command_line_leaves_everything_in_its_directory(at_ro
         str(run_dir),
         "--workers",
         "1",
+        *("--structure_seconds", "0", "--stop_at_floor", "false"),
     ]
     assert main([*argv, "--budget", "24"]) == 0
     out = capsys.readouterr().out
@@ -178,6 +179,7 @@ def test_a_search_from_the_command_line_leaves_everything_in_its_directory(at_ro
 
 def test_a_run_without_a_sample_may_be_begun_again_with_what_mends_it(at_root, tmp_path, capsys):
     where = ["--log_path", str(tmp_path / "run"), "--workers", "1", "--budget", "2", "--retries", "0"]
+    where += ["--structure_seconds", "0", "--stop_at_floor", "false"]
     for port in ("3", "4"):
         assert main(["--port", port, *where]) == 2
         assert f"no engine answers at http://127.0.0.1:{port} (" in capsys.readouterr().err
@@ -189,6 +191,7 @@ def test_a_run_is_not_continued_or_shown_on_other_train_rows(at_root, tmp_path, 
     data, run_dir = tmp_path / "data" / "oscillator1", tmp_path / "run"
     shutil.copytree(ROOT / "data" / "oscillator1", data)
     argv = ["--proposer", "grammar", "--budget", "3", "--workers", "1", "--log_path", str(run_dir)]
+    argv += ["--structure_seconds", "0", "--stop_at_floor", "false"]
     assert main([*argv, "--data_dir", str(data.parent)]) == 0
     lines = (data / "train.csv").read_text().splitlines(keepends=True)
     (data / "train.csv").write_text("".join(lines[:-1]))

@@ -132,7 +132,10 @@ def searched(problem, evaluator, earlier=(), **settings):
     class Kept:
         append = staticmethod(samples.append)
 
-    chosen = SearchSettings(budget=12, samples_per_prompt=2, islands=2, lookahead=1, **settings)
+    chosen = SearchSettings(
+        **{"budget": 12, "samples_per_prompt": 2, "islands": 2, "lookahead": 1, "structure_seconds": 0},
+        **settings,
+    )
     Search(problem, proposer, evaluator, Kept(), chosen, earlier=earlier).run()
     return samples, proposer.prompts
 

@@ -10,14 +10,17 @@ from dataclasses import dataclass, replace
 
 from llmsr.evaluator import Evaluator
 from llmsr.problem.spec import Spec
-from llmsr.refinement.linearization import FLOOR, penalised_loss
+from llmsr.refinement.floor import at_floor
+from llmsr.refinement.linearization import penalised_loss
 from llmsr.refinement.proposals import Proposal, proposals
-from llmsr.sample import REFINE, REFINEMENT, Evaluation, Sample
+from llmsr.refinement.structure import structures
+from llmsr.sample import REFINE, REFINEMENT, STRUCTURE, Evaluation, Sample
 from llmsr.workers.pool import TaskError, WorkerFailure
 
 log = logging.getLogger(__name__)
 
 ROUND = 16  # fits before the best are looked at again
+STRUCTURES = 24  # equations of structure search that are fitted
 DEADLINE = 30.0  # seconds for the proposals of one equation, which take tens of milliseconds
 
 
@@ -57,9 +60,36 @@ class Refiner:
             found += [future.result() for future in [self.evaluator.submit(p.body) for p in new]]
         return [_refinement(sample, evaluation, k) for k, evaluation in enumerate(found, start=1)]
 
+    def structures(self, seconds: float) -> list[Sample]:
+        """What structure search finds in so many CPU seconds, fitted, then what refines the best of it.
+
+        Samples of kind REFINEMENT with the number 0, since no completion was needed for them.
+        """
+        deadline = 3 * seconds + DEADLINE
+        asked = _answer(self.evaluator.run(structures, seconds, STRUCTURES, deadline=deadline))
+        futures = [self.evaluator.submit(proposal.body) for proposal in asked]
+        nothing = Sample(0, "", Evaluation("empty"))
+        found = [
+            replace(_refinement(nothing, future.result(), k), proposer=STRUCTURE, parents=())
+            for k, future in enumerate(futures, start=1)
+        ]
+        best = self.ranked(found)[:1]
+        further = self.refine(best[0]) if best else []
+        return [*found, *(replace(s, refinement=k) for k, s in enumerate(further, start=len(found) + 1))]
+
     def best(self, sample: Sample, refinements: Iterable[Sample]) -> Sample | None:
         """The refinement that is worth more than the sample and all others; None if there is none."""
         return best_refinement(self.evaluator.problem.spec, sample, refinements)
+
+    def ranked(self, samples: Iterable[Sample]) -> list[Sample]:
+        """The valid samples: at the data's floor the smallest first, then those that are worth most."""
+        problem = self.evaluator.problem
+
+        def key(sample: Sample) -> tuple[bool, float, float]:
+            done, worth = at_floor(problem, sample.evaluation), self._worth(sample.evaluation)
+            return not done, float(sample.evaluation.complexity or 0) if done else worth, worth
+
+        return sorted((s for s in samples if s.evaluation.ok), key=key)
 
     def _worth(self, evaluation: Evaluation) -> float:
         return loss_and_size(self.evaluator.problem.spec, evaluation)
@@ -124,9 +154,3 @@ def _refinement(sample: Sample, evaluation: Evaluation, number: int) -> Sample:
         duplicate_of=None,
         reward=None,
     )
-
-
-def at_floor(evaluation: Evaluation) -> bool:
-    """Whether the training error is rounding, so that nothing is left to explain."""
-    nmse = evaluation.nmse.get("train")
-    return nmse is not None and nmse <= FLOOR

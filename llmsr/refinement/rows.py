@@ -77,8 +77,14 @@ class NumberedGraph(Graph):
     Seeded with an equation's nodes and their values, it shares them with all terms that use them.
     """
 
-    def __init__(self, rows: Rows, nodes: Sequence[Node] = (), values: Sequence[np.ndarray] = ()) -> None:
-        super().__init__(max_nodes=100_000, nodes=nodes)
+    def __init__(
+        self,
+        rows: Rows,
+        nodes: Sequence[Node] = (),
+        values: Sequence[np.ndarray] = (),
+        max_nodes: int = 100_000,
+    ) -> None:
+        super().__init__(max_nodes=max_nodes, nodes=nodes)
         self.rows = rows
         self.values = list(values)
         self.sizes: list[int] = []

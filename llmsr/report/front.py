@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
+from llmsr.refinement.floor import at_floor
 from llmsr.report.equation import Equation
 from llmsr.sample import Sample
 
@@ -24,7 +25,7 @@ WITHIN, MOST_WITHIN = 1.1, 1.5  # `best` looks among losses up to this factor of
 LUCK = 20
 SAME_LOSS = 0.99  # a longer spelling of an equation must get below this share of the shorter one's loss
 RULES = {
-    "best": "steepest gain among errors near the lowest",
+    "best": "the smallest at the data's floor, else the steepest gain among errors near the lowest",
     "accuracy": "the lowest training error",
     "simplest": "the smallest with up to 1.5 times the lowest",
     "aic": "Akaike: error against the number of constants",
@@ -205,7 +206,13 @@ class PickedFront:
         )
         rated = tuple(scores(members))
         front = cls(equations, rated, None)
-        return cls(equations, rated, front.position(rule, within, len(problem.train)) if members else None)
+        # among equations that leave nothing to explain differences of error are rounding
+        level = [
+            i for i, member in enumerate(members) if rule == "best" and at_floor(problem, member.evaluation)
+        ]
+        if level or not members:
+            return cls(equations, rated, min(level, default=None))
+        return cls(equations, rated, front.position(rule, within, len(problem.train)))
 
     @property
     def pick(self) -> Equation | None:

@@ -94,6 +94,11 @@ class Islands(Population):
         if island is not None:
             self.islands[island % len(self.islands)].add(member)
 
+    def found(self, members: Sequence[Member]) -> None:
+        for island in self.islands:
+            for member in members:
+                island.add(member)
+
     def end_of_sample(self, number: int) -> None:
         if self.reset_every and number % self.reset_every == 0:
             self._refill(np.random.default_rng([self._seed, 1, number]))

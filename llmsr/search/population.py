@@ -77,6 +77,11 @@ class Population(Protocol):
     def add(self, member: Member, island: int | None) -> None:
         """Take in an offspring."""
 
+    def found(self, members: Sequence[Member]) -> None:
+        """Take in equations that belong to no island."""
+        for member in members:
+            self.add(member, None)
+
     def end_of_sample(self, number: int) -> None:
         """Note that `number` samples are evaluated, whether they were added or not."""
         return

@@ -6,7 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from llmsr.refinement.refiner import Refiner, at_floor
+from llmsr.refinement.floor import at_floor
+from llmsr.refinement.refiner import Refiner
 from llmsr.sample import REFINEMENT, Evaluation, Sample, is_llm_sample
 from llmsr.search.totals import score_of
 
@@ -54,8 +55,29 @@ class Refining:
         archived = len(found)
         if sample.number >= self._last:
             found = found + self.refiner.refine(sample)[archived:]
-        self._finished = any(r.evaluation.ok and at_floor(r.evaluation) for r in [sample, *found])
+        self._note_floor([sample, *found])
         return found, archived
+
+    def begin(self, seconds: float) -> tuple[list[Sample], int]:
+        """What structure search finds in the data alone, and how many of that are archived already.
+
+        It is made again where the archive ends before the first completion.
+        """
+        found = self._earlier.pop(0, [])
+        archived = len(found)
+        if not self._last and seconds > 0:
+            found = found + self.refiner.structures(seconds)[archived:]
+        self._note_floor(found)
+        return found, archived
+
+    def _note_floor(self, samples: Sequence[Sample]) -> None:
+        problem = self.refiner.evaluator.problem
+        self._finished = self._finished or any(at_floor(problem, sample.evaluation) for sample in samples)
+
+    @property
+    def finished(self) -> bool:
+        """Whether an equation leaves nothing to explain."""
+        return self._finished
 
     def _is_record(self, sample: Sample, bar: float) -> bool:
         """Whether the sample is to be refined; takes note of it."""

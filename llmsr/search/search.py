@@ -130,6 +130,7 @@ class Search:
         self._wanted = settings.budget
 
     def run(self) -> Totals:
+        self._begin()
         self._skip_archived_completions()
         in_flight: deque[_Group] = deque()
         next_prompt = failed_in_a_row = 0
@@ -154,6 +155,19 @@ class Search:
                             f"{self.proposer.name} failed on {failed_in_a_row} prompts in a row: {failure}; "
                             "what was found is kept, continue with --resume"
                         ) from None
+
+    def _begin(self) -> None:
+        """Search the data alone for structures and show the best of them to the prompts of every island."""
+        if self._refining is None:
+            return
+        found, archived = self._refining.begin(self.settings.structure_seconds)
+        self._archive_refinements(found, archived)
+        ranked = self._refining.refiner.ranked(found)
+        members = [member_of(0, sample.evaluation) for sample in ranked[: self.settings.functions_per_prompt]]
+        if self.settings.refine_shown:
+            self.population.found(members)
+        if self.settings.stop_at_floor and self._refining.finished:
+            self._wanted = 0
 
     def _skip_archived_completions(self) -> None:
         """A proposer that reads a fixed list goes on behind what earlier prompts took from it."""
@@ -243,21 +257,26 @@ class Search:
             self.population.add(member_of(sample.number, sample.evaluation), sample.island)
         elif sample.evaluation.reason:
             self._refusals.append(sample.evaluation.reason)
-        if self._refining is not None:
+        if self._refining is not None and self.settings.refine != "structure":
             self._refine(sample, self._refining)
         self.population.end_of_sample(self.totals.samples)
 
     def _refine(self, sample: Sample, refining: Refining) -> None:
         """Archive the refinements of a record and show the best of them to the prompts of its island."""
         found, archived = refining.of(sample, self.population.bar(sample.island))
-        elapsed = round(time.monotonic() - self._began, 3)
-        found[archived:] = [replace(refinement, elapsed=elapsed) for refinement in found[archived:]]
-        for refinement in found[:archived]:
-            self._note(refinement)
-        self._record(found[archived:])
+        self._archive_refinements(found, archived)
+        if self.settings.stop_at_floor and refining.finished:
+            self._wanted = 0
         best = refining.refiner.best(sample, found)
         if best is not None and self.settings.refine_shown:
             self.population.add(member_of(best.number, best.evaluation), best.island)
+
+    def _archive_refinements(self, found: list[Sample], archived: int) -> None:
+        """Count the refinements that are archived already, archive the others."""
+        elapsed = round(time.monotonic() - self._began, 3)
+        for refinement in found[:archived]:
+            self._note(refinement)
+        self._record([replace(refinement, elapsed=elapsed) for refinement in found[archived:]])
 
     def _record(self, samples: list[Sample]) -> None:
         """Archive new samples and count them, both or neither whenever the run is interrupted."""

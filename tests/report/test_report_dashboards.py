@@ -20,6 +20,7 @@ from llmsr.settings import RunSettings
 def search(tmp_path, *flags):
     texts = write_replay(tmp_path / "texts.jsonl", completions(12))
     argv = ["--replay_path", str(texts), "--budget", "12", "--workers", "1", "--sample_files", "false"]
+    argv += ["--structure_seconds", "0", "--stop_at_floor", "false"]
     return main([*argv, "--log_path", str(tmp_path / "run"), *flags])
 
 
@@ -93,5 +94,6 @@ def test_tensorboard_reads_what_a_search_logged(tmp_path):
 def test_nothing_is_logged_by_default(tmp_path):
     texts = write_replay(tmp_path / "texts.jsonl", completions(4))
     argv = ["--replay_path", str(texts), "--budget", "4", "--workers", "1", "--log_path", str(tmp_path / "r")]
+    argv += ["--structure_seconds", "0", "--stop_at_floor", "false"]
     assert run(argv) == 0
     assert not {"tensorboard", "wandb"} & {path.name for path in (tmp_path / "r").iterdir()}

@@ -65,6 +65,11 @@ def without_times(samples):
     return [{k: v for k, v in s.to_record().items() if k not in volatile} for s in samples]
 
 
+# without structure search, so that records are there to be refined and every completion is asked for
+ALONE = {"structure_seconds": 0, "stop_at_floor": False}
+SMALL = {"budget": 60, "islands": 3, "reset_every": 20, "refine": "off", **ALONE}
+
+
 def run(directory, problem, evaluator, replay_file, earlier=(), **settings):
     with SearchArchive(directory) as archive:
         search = Search(
@@ -72,7 +77,7 @@ def run(directory, problem, evaluator, replay_file, earlier=(), **settings):
             Replay(replay_file),
             evaluator,
             archive,
-            SearchSettings(**{"budget": 60, "islands": 3, "reset_every": 20, "refine": "off"} | settings),
+            SearchSettings(**SMALL | settings),
             earlier=earlier,
         )
         totals = search.run()
@@ -176,7 +181,13 @@ def test_the_best_refinement_enters_the_island_of_its_sample(problem, evaluators
     for shown in (True, False):
         with SearchArchive(tmp_path / str(shown)) as archive:
             settings = SearchSettings(
-                budget=8, islands=3, reset_every=0, refine="run", refine_fits=8, refine_shown=shown
+                budget=8,
+                islands=3,
+                reset_every=0,
+                refine="run",
+                refine_fits=8,
+                refine_shown=shown,
+                **ALONE,
             )
             search = Search(problem, Replay(replay_file), evaluators[1], archive, settings)
             search.run()
@@ -249,7 +260,9 @@ def test_a_dead_proposer_ends_the_search_with_a_sentence_and_keeps_the_samples(t
     from llmsr.errors import UserError
 
     with Archive(tmp_path) as archive:
-        search = Search(problem, Failing(works=3), evaluators[1], archive, SearchSettings(budget=100))
+        search = Search(
+            problem, Failing(works=3), evaluators[1], archive, SearchSettings(budget=100, **ALONE)
+        )
         with pytest.raises(UserError, match=r"5 prompts in a row.*500.*--resume"):
             search.run()
     assert len(read_archive(tmp_path)) == 12
@@ -346,7 +359,7 @@ def command(run_dir, replay_file, *more):
         sys.executable,
         "main.py",
         *("--proposer", "replay", "--replay_path", str(replay_file), "--log_path", str(run_dir)),
-        *("--workers", "1", *more),
+        *("--workers", "1", "--structure_seconds", "0", "--stop_at_floor", "false", *more),
     ]
 
 

@@ -38,7 +38,8 @@ def flags(server, run_dir, *more):
     base = server.base.replace("http://", f"http://user:{PASSWORD}@")
     return [
         *("--proposer", "openai", "--api_base", base, "--log_path", str(run_dir), "--workers", "1"),
-        *("--budget", "4", "--samples_per_prompt", "2", "--retries", "1", "--timeout", "0.5", *more),
+        *("--budget", "4", "--samples_per_prompt", "2", "--retries", "1", "--timeout", "0.5"),
+        *("--structure_seconds", "0", "--stop_at_floor", "false", *more),
     ]
 
 

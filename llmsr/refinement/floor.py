@@ -1,0 +1,123 @@
+"""The floor of a table: the training error that even the law behind it has, from how its numbers are written.
+
+Numbers of single precision, or of four decimals, are the law's only to half a step of that spacing. What the
+inputs' steps do to the target is found by jittering them under an equation that fits. Rows whose inputs are
+equal and whose targets differ show noise, which no equation explains.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsr.expression import Refusal
+from llmsr.expression.graph import Expression, evaluate
+from llmsr.problem.loading import Problem, Split
+from llmsr.problem.spec import read_body
+from llmsr.sample import Evaluation
+
+LEAST = 1e-28  # NMSE below which a loss is rounding in double precision
+ABOVE = 10.0  # times the floor that a training error may be to be at it
+ROWS = 1000  # whose texts are looked at
+MOST_ROWS = 10_000  # that are jittered
+SENSIBLE = 1e-3  # NMSE of a floor, at most: an equation that rounding upsets more than that explains nothing
+SEED = 0
+SHORT = 6  # significant digits up to which numbers are taken for decimals
+LONG = 15  # and from which on for double precision
+
+
+def spacing(values: np.ndarray) -> np.ndarray:
+    """The distance between neighbouring numbers in the format in which these seem to be written."""
+    some = values[:: -(-len(values) // ROWS)]
+    shortest = [repr(abs(v)) for v in some.tolist()]
+    digits = max(len(t.partition("e")[0].replace(".", "").strip("0")) for t in shortest)
+    size = np.abs(values)
+    exponent = np.floor(np.log10(np.where(size > 0, size, 1.0)))
+    single = all(float(str(np.float32(v))) == v for v in some.tolist()) and bool((size < 3e38).all())
+    if digits > LONG and not single:
+        return np.spacing(size)
+    if single and digits > SHORT:
+        return np.spacing(size.astype(np.float32)).astype(float)
+    relative = 10.0 ** (exponent + 1 - digits)
+    decimals = max(_decimals(t) for t in shortest)
+    return np.minimum(relative, 10.0**-decimals)
+
+
+def _decimals(text: str) -> int:
+    mantissa, _, exponent = text.partition("e")
+    part = mantissa.partition(".")[2]
+    return max(0, len(part.rstrip("0")) - int(exponent or 0))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The smallest NMSE on some rows that can be told from rounding and from noise of repeated rows.
+
+    `steps` are the spacings of the inputs (rows, columns), `written` the NMSE of the target's spacing alone,
+    `repeats` that of rows with equal inputs.
+    """
+
+    inputs: np.ndarray
+    steps: np.ndarray
+    variance: float
+    written: float
+    repeats: float
+
+    @classmethod
+    def of(cls, split: Split) -> Floor:
+        """The floor of a split; kept for as long as the split lives."""
+        known = _known.get(id(split))
+        if known is not None and known[0]() is split:
+            return known[1]
+        step = -(-len(split) // MOST_ROWS)
+        inputs, target = split.inputs[::step], split.target[::step]
+        variance = float(np.var(split.target)) or 1.0
+        steps = np.column_stack([spacing(column) for column in inputs.T])
+        written = float(np.mean(spacing(target) ** 2)) / 12 / variance
+        made = cls(inputs, steps, variance, max(written, LEAST), _repeated(split) / variance)
+        _known[id(split)] = weakref.ref(split), made
+        return made
+
+    def under(self, expression: Expression, params: np.ndarray) -> float:
+        """The NMSE that rounding of inputs and target, and noise of repeated rows, give an equation."""
+        jitter = np.random.default_rng(SEED).uniform(-0.5, 0.5, self.steps.shape) * self.steps
+        moved = evaluate(expression, self.inputs + jitter, params) - evaluate(expression, self.inputs, params)
+        moved = moved[np.isfinite(moved)]
+        by_inputs = float(np.mean(moved**2)) / self.variance if len(moved) else 0.0
+        return max(self.written + min(by_inputs, SENSIBLE), self.repeats)
+
+    def reached(self, nmse: float | None, expression: Expression, params: np.ndarray) -> bool:
+        """Whether an equation's training error is all that rounding and noise of repeated rows allow."""
+        if nmse is None or not nmse <= ABOVE * max(SENSIBLE, self.repeats):
+            return False
+        return nmse <= ABOVE * self.under(expression, params)
+
+
+def at_floor(problem: Problem, evaluation: Evaluation) -> bool:
+    """Whether a sample's training error is rounding or noise of repeated rows: nothing is left to explain."""
+    error = evaluation.nmse.get("train")
+    if not evaluation.ok or error is None or not error <= ABOVE or not problem.spec.least_squares:
+        return False
+    if error <= LEAST:
+        return True
+    expression = read_body(problem.spec, evaluation.body)
+    if isinstance(expression, Refusal):
+        return False
+    return Floor.of(problem.train).reached(error, expression, np.asarray(evaluation.params))
+
+
+def _repeated(split: Split) -> float:
+    """The mean square of targets about their mean where inputs are equal; 0 for few such rows."""
+    _, group, counts = np.unique(split.inputs, axis=0, return_inverse=True, return_counts=True)
+    group = group.ravel()
+    many = counts[group] > 1
+    free = int(many.sum() - (counts > 1).sum())
+    if free < max(3, len(split) // 10):
+        return 0.0
+    means = np.bincount(group, split.target) / counts
+    return float(np.sum((split.target - means[group])[many] ** 2)) / free
+
+
+_known: dict[int, tuple[weakref.ref[Split], Floor]] = {}

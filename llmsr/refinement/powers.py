@@ -1,0 +1,246 @@
+"""Power laws, and sums of a few products of powers, for a function of the target.
+
+A line through logarithms finds every power law at once. What adds up products of powers, perhaps as its
+inverse, its square or its logarithm, is found by a beam over a dictionary of products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import comb
+
+import numpy as np
+
+from llmsr.refinement.rows import NumberedGraph
+
+DENOMINATORS = (1, 2, 3, 4, 6)
+CLEAR = 0.5  # share of the logarithm's variance that a power law explains, at least
+SURE = 3.0  # standard errors within which an exponent is taken for a simple fraction
+CLOSE = 1e-4  # the same for data without noise
+MOST_NUMBERS = 12_000_000  # products times rows
+WIDTH, NARROW = 12, 6  # of the beam; in dictionaries above `WIDE` products it is narrow
+WIDE = 8_000
+ALIKE = 1e-5  # length of a unit product behind the chosen ones, at least
+ENOUGH = 1e-7  # relative residual at which no other term is needed
+
+Wrap = Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Numbers to be explained by columns, which may be any nodes of the graph.
+
+    `wrap` adds to the graph what the equation's target is, given the position of an equation for `target`.
+    """
+
+    graph: NumberedGraph
+    columns: tuple[int, ...]
+    target: np.ndarray
+    wrap: Wrap
+    side: str = "y"
+
+    def divided_by(self, factor: int, columns: tuple[int, ...]) -> Task:
+        """The task of what is left when a node is taken out as a factor."""
+        g, outer = self.graph, self.wrap
+        return Task(
+            g, columns, self.target / g.values[factor], lambda u: outer(g.add("mul", factor, u)), self.side
+        )
+
+
+Inverse = Callable[[NumberedGraph, int], int]
+SIDES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Inverse, bool]] = {
+    "y": (lambda y: y, lambda g, u: u, True),
+    "1/y": (lambda y: 1 / y, lambda g, u: g.add("div", g.const(1.0), u), True),
+    "y^2": (lambda y: y * y, lambda g, u: g.add("sqrt", u), False),
+    "1/y^2": (lambda y: 1 / y**2, lambda g, u: g.add("div", g.const(1.0), g.add("sqrt", u)), False),
+    "log y": (lambda y: np.log(np.abs(y)), lambda g, u: g.add("exp", u), False),
+    "exp y": (np.exp, lambda g, u: g.add("log", u), True),
+    "exp -y": (lambda y: np.exp(-y), lambda g, u: g.add("neg", g.add("log", u)), True),
+    "root y": (lambda y: np.sqrt(np.abs(y)), lambda g, u: g.add("pow", u, g.const(2.0)), False),
+    "cos y": (
+        lambda y: np.where((y >= 0) & (y <= np.pi), np.cos(y), np.nan), lambda g, u: g.add("arccos", u), True,
+    ),
+    "sin y": (
+        lambda y: np.where(np.abs(y) <= np.pi / 2, np.sin(y), np.nan), lambda g, u: g.add("arcsin", u), True,
+    ),
+    "tan y": (
+        lambda y: np.where(np.abs(y) < np.pi / 2, np.tan(y), np.nan), lambda g, u: g.add("arctan", u), True,
+    ),
+}  # fmt: skip
+"""Invertible functions of the target: forwards, backwards on the graph, and whether the sign survives."""
+
+
+def sides(task: Task, names: Sequence[str] = tuple(SIDES)) -> Iterator[Task]:
+    """The task for functions of its target, where these are defined and can be inverted."""
+    g, y = task.graph, task.target
+    one_sign = bool((y >= 0).all() or (y <= 0).all())
+    negative = bool((y <= 0).all())
+    for name in names:
+        forward, backward, signed = SIDES[name]
+        with np.errstate(all="ignore"):
+            value = forward(y)
+        if not np.isfinite(value).all() or not np.ptp(value) or not (signed or one_sign):
+            continue
+
+        def wrap(u: int, backward: Inverse = backward, flipped: bool = negative and not signed) -> int:
+            made = backward(g, u)
+            return task.wrap(g.add("neg", made) if flipped else made)
+
+        yield Task(g, task.columns, value, wrap, name)
+
+
+def power_laws(task: Task) -> Iterator[int]:
+    """Roots of power laws for functions of the target: exponents as simple fractions, and as fitted."""
+    g = task.graph
+    usable = [u for u in task.columns if (g.values[u] != 0).all() and np.ptp(np.log(np.abs(g.values[u])))]
+    for one in sides(task):
+        if not usable or not (one.target != 0).all():
+            continue
+        logs = np.log(np.abs(one.target))
+        exponents, errors, explained = _line(
+            np.column_stack([np.log(np.abs(g.values[u])) for u in usable]), logs
+        )
+        if explained < CLEAR:
+            continue
+        tried = set()
+        for values in (
+            snapped(exponents, errors),
+            np.where(np.abs(exponents) > SURE * errors, exponents, 0.0),
+        ):
+            if values.any() and tuple(values) not in tried:
+                tried.add(tuple(values))
+                yield one.wrap(_scaled(g, power_product(g, usable, values), one.target))
+
+
+def _line(columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Slopes of a least-squares line, their standard errors, and the share of the variance it explains."""
+    matrix = np.column_stack([columns, np.ones(len(values))])
+    solved, *_ = np.linalg.lstsq(matrix, values, rcond=1e-10)
+    rest = values - matrix @ solved
+    free = max(1, len(values) - matrix.shape[1])
+    spread = np.sqrt(np.abs(np.diag(np.linalg.pinv(matrix.T @ matrix))) * float(rest @ rest) / free)
+    return solved[:-1], spread[:-1], 1.0 - float(np.var(rest) / np.var(values))
+
+
+def snapped(exponents: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Each exponent as the simplest fraction within its error, else as the nearest one of halves."""
+    return np.array([_fraction(float(e), float(s)) for e, s in zip(exponents, errors, strict=True)])
+
+
+def _fraction(value: float, error: float) -> float:
+    for denominator in DENOMINATORS:
+        near = round(value * denominator) / denominator
+        if abs(value - near) <= max(SURE * error, CLOSE):
+            return near
+    return round(2 * value) / 2
+
+
+def power_product(g: NumberedGraph, nodes: Sequence[int], exponents: Sequence[float] | np.ndarray) -> int:
+    """The product of powers of nodes, those below a line gathered; odd fractions are of sizes."""
+    above, below = -1, -1
+    for u, e in zip(nodes, map(float, exponents), strict=True):
+        if not e:
+            continue
+        base = u if e == int(e) or g.values[u].min() >= 0 else g.add("abs", u)
+        size = abs(e)
+        factor = (
+            base if size == 1 else g.add("sqrt", base) if size == 0.5 else g.add("pow", base, g.const(size))
+        )
+        if e > 0:
+            above = factor if above < 0 else g.add("mul", above, factor)
+        else:
+            below = factor if below < 0 else g.add("mul", below, factor)
+    above = g.const(1.0) if above < 0 else above
+    return above if below < 0 else g.add("div", above, below)
+
+
+def _scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:
+    values = g.values[node]
+    return g.add("mul", g.fresh(float(values @ target / (values @ values))), node)
+
+
+def weighted_sum(g: NumberedGraph, nodes: Sequence[int], target: np.ndarray) -> int:
+    """The sum of nodes with the coefficients that fit a target best, each a new parameter."""
+    columns = np.column_stack([g.values[u] for u in nodes])
+    lengths = np.linalg.norm(columns, axis=0)
+    solved = np.linalg.lstsq(columns / lengths, target, rcond=1e-13)[0] / lengths
+    root = -1
+    for u, c in zip(nodes, solved, strict=True):
+        part = g.fresh(float(c)) if g.nodes[u].op == "const" else g.add("mul", g.fresh(float(c)), u)
+        root = part if root < 0 else g.add("add", root, part)
+    return root
+
+
+Product = tuple[tuple[int, ...], tuple[float, ...]]
+
+
+def sums_of_products(task: Task, units: Sequence[int], exponents: Sequence[float], most: int) -> int:
+    """The root of the best sum of at most three products of powers of at most `most` of some nodes.
+
+    -1 where the dictionary is empty or too large.
+    """
+    g = task.graph
+    count = sum(comb(len(units), k) * len(exponents) ** k for k in range(most + 1))
+    if count * len(task.target) > MOST_NUMBERS:
+        return -1
+    names: list[Product] = [
+        (s, e)
+        for k in range(most + 1)
+        for s in combinations(range(len(units)), k)
+        for e in product(exponents, repeat=k)
+    ]
+    chosen = _beam(_numbers(g, units, names), task.target)
+    if not chosen:
+        return -1
+    nodes = [power_product(g, [units[s] for s in names[j][0]], names[j][1]) for j in chosen]
+    return task.wrap(weighted_sum(g, nodes, task.target))
+
+
+def _numbers(g: NumberedGraph, units: Sequence[int], names: Sequence[Product]) -> np.ndarray:
+    powers: dict[tuple[int, float], np.ndarray] = {}
+    out = np.ones((len(g.rows.target), len(names)))
+    with np.errstate(all="ignore"):
+        for j, (subset, exponents) in enumerate(names):
+            for s, e in zip(subset, exponents, strict=True):
+                if (s, e) not in powers:
+                    values = g.values[units[s]]
+                    powers[s, e] = (values if e == int(e) else np.abs(values)) ** e
+                out[:, j] *= powers[s, e]
+    return out
+
+
+def _beam(atoms: np.ndarray, target: np.ndarray, most: int = 3) -> list[int]:
+    """The set of at most `most` columns with the smallest residual."""
+    norms = np.linalg.norm(atoms, axis=0)
+    kept = np.flatnonzero(np.isfinite(norms) & (norms > 0))
+    if not len(kept):
+        return []
+    unit, goal = atoms[:, kept] / norms[kept], target / np.linalg.norm(target)
+    width = NARROW if len(kept) > WIDE else WIDTH
+    sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [((), np.zeros((len(goal), 0)), goal)]
+    best: tuple[float, tuple[int, ...]] = (np.inf, ())
+    for _ in range(most):
+        found: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+        for chosen, basis, rest in sets:
+            # what is left of unit columns, and what of the rest lies along it, without a copy of all
+            shadows = basis.T @ unit
+            left = 1.0 - np.einsum("ij,ij->j", shadows, shadows)
+            gain = np.where(left > ALIKE**2, np.abs(rest @ unit) / np.sqrt(np.maximum(left, ALIKE**2)), 0.0)
+            for j in np.argpartition(-gain, min(width, len(gain) - 1))[:width]:
+                new = unit[:, j] - basis @ (basis.T @ unit[:, j])
+                new -= basis @ (basis.T @ new)
+                new /= np.linalg.norm(new)
+                found.setdefault(
+                    tuple(sorted((*chosen, int(j)))),
+                    (np.column_stack([basis, new]), rest - new * (new @ rest)),
+                )
+        top = sorted(found.items(), key=lambda item: float(np.linalg.norm(item[1][1])))[:width]
+        sets = [(s, basis, rest) for s, (basis, rest) in top]
+        reached = float(np.linalg.norm(sets[0][2]))
+        if reached < 0.9 * best[0]:
+            best = (reached, sets[0][0])
+        if reached < ENOUGH:
+            break
+    return [int(kept[j]) for j in best[1]]

@@ -1,0 +1,295 @@
+"""Structure search: equations for a table without a model and without an equation to begin with.
+
+    power laws        a line through logarithms
+    sums of products  of powers, for functions of the target
+    subsets           every triple of some 1,400 atoms, then exchanges up to six
+
+What these stages find is polished by the fit engine; the best of every size are proposed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from llmsr.expression.canonical import canonicalize
+from llmsr.expression.derive import linear_params
+from llmsr.expression.graph import Expression, Graph, complexity, evaluate
+from llmsr.expression.printing.source import to_numpy_body
+from llmsr.fitting.dataset import Dataset, lay_out
+from llmsr.fitting.multistart import Search
+from llmsr.problem.loading import Problem, Split, nmse
+from llmsr.refinement.atoms import Atom, atoms_of
+from llmsr.refinement.floor import Floor
+from llmsr.refinement.inner_constants import moved_constants
+from llmsr.refinement.linearization import Candidate
+from llmsr.refinement.powers import Task, power_laws, sides, sums_of_products, weighted_sum
+from llmsr.refinement.proposals import Proposal
+from llmsr.refinement.rows import NumberedGraph, Rows
+from llmsr.refinement.subsets import Subset, Subsets
+from llmsr.refinement.symmetry import reduced
+
+POLISH_STEPS = 60
+TRIPLES = 60  # sets of three that are polished
+FURTHER = 16  # sets that are exchanged
+MOST_TERMS = 6
+EXTRA = 12  # equations that are still looked at once one is at the floor
+MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
+ROUNDS, ROUNDS_FREE = 8, 3  # of exchanges
+CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
+ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2")
+
+
+@dataclass
+class Structures:
+    """What structure search has found for a table: polished candidates by canonical form."""
+
+    problem: Problem
+    seconds: float
+    found: dict[str, Candidate] = field(default_factory=dict)
+    fits: int = 0
+
+    def __post_init__(self) -> None:
+        self.rows = Rows.of(self.problem.train)
+        self.data: Dataset = lay_out(Split(self.rows.inputs, self.rows.target))
+        self.began = time.process_time()
+        self.floor = Floor.of(self.problem.train)
+        self.at_floor: set[str] = set()
+
+    @property
+    def done(self) -> bool:
+        """Whether the data's floor is reached, or the time is over."""
+        return bool(self.at_floor) or time.process_time() - self.began > self.seconds
+
+    def task(self, rows: Rows) -> Task:
+        """The table's columns and its target on some rows."""
+        g = NumberedGraph(rows, max_nodes=1_000_000)
+        columns = [g.column(i) for i in range(rows.inputs.shape[1])]
+        varying = tuple(u for u in columns if np.ptp(g.values[u]) > 0)
+        return Task(g, varying, rows.target, lambda u: u)
+
+    def offer(self, task: Task, root: int, move: str) -> float:
+        """Polish an equation on the graph and note it; its NMSE."""
+        g = task.graph
+        expression = g.expression(root, self.problem.spec.columns)
+        if not expression.inputs or len(expression.params) > self.problem.spec.max_params:
+            return np.inf
+        form = canonicalize(expression)
+        known = self.found.get(form.hash)
+        if known is not None:
+            return known.predicted_nmse
+        start = {new: g.start[old] for new, old in enumerate(form.params)}
+        error, start = self._polished(form.expression, start)
+        self.fits += 1
+        if np.isfinite(error):
+            self.found[form.hash] = Candidate(form.expression, start, error, move)
+            if error < CLEAR and self._reaches_floor(form.expression, start):
+                self.at_floor.add(form.hash)
+        return error
+
+    def _polished(self, expression: Expression, start: dict[int, float]) -> tuple[float, dict[int, float]]:
+        search = Search(expression, self.data, np.inf)
+        theta = np.array([start[p] for p in search.tape.params])
+        search.polish(theta, POLISH_STEPS, 1e-12) if len(theta) else search.evaluate(theta)
+        best = search.best
+        if best is None:
+            return np.inf, start
+        return best.squares / self.data.power, dict(
+            zip(search.tape.params, map(float, best.theta), strict=True)
+        )
+
+    def _reaches_floor(self, expression: Expression, start: dict[int, float]) -> bool:
+        train, params = self.problem.train, np.array([start[p] for p in expression.params])
+        error = nmse(evaluate(expression, train.inputs, params), train.target)
+        return self.floor.reached(error, expression, params)
+
+    def run(self) -> None:
+        with np.errstate(all="ignore"):
+            task = self.task(self.rows)
+            if not task.columns:
+                return
+            self.powers(task)
+            if not self.done:
+                self.sums(task)
+            if not self.done:
+                self.symmetries(self.task(Rows.of(self.problem.train, MANY_ROWS)))
+            if not self.done:
+                self.subsets(task)
+
+    def powers(self, task: Task) -> None:
+        for root in power_laws(task):
+            self.offer(task, root, "power law")
+
+    def sums(self, task: Task, names: Sequence[str] = ALGEBRAIC) -> None:
+        g, d = task.graph, len(task.columns)
+        waves = [*task.columns, *(g.add("cos", u) for u in task.columns)]
+        tries = [
+            (task.columns, (-2, -1, 1, 2), min(d, 3)), (task.columns, (-1, 1), min(d, 5)),
+            (task.columns, (-2, -1, 1, 2), min(d, 4)), (task.columns, (-1, -0.5, 0.5, 1), min(d, 3)),
+            (waves, (-1, 1), 3), (waves, (-1, 1, 2), min(d, 3)),
+        ]  # fmt: skip
+        for units, exponents, most in tries:
+            for one in sides(task, names):
+                root = sums_of_products(one, units, exponents, most)
+                if root >= 0:
+                    self.offer(task, root, "sum of products")
+                if self.done:
+                    return
+
+    def symmetries(self, task: Task, tried: Sequence[int] = (5, 3, 2, 1)) -> None:
+        """The same for what is left when factors and groups of columns are taken out, again and again.
+
+        `tried` is how many reductions are followed, and how many of each of these, and so on.
+        """
+        if len(task.columns) < 2 or not tried:
+            return
+        for one in islice(reduced(task), tried[0]):
+            for root in power_laws(one):
+                self.offer(one, root, "power law of groups")
+            if not self.done and len(one.columns) <= 3:
+                self.sums(one)
+            if not self.done and len(one.columns) <= 2:
+                self.small_sums(one)
+            if not self.done:
+                self.symmetries(one, tried[1:])
+            if self.done:
+                return
+
+    def small_sums(self, task: Task) -> None:
+        """Sums of plain atoms for functions of the target."""
+        for one in sides(task):
+            atoms, values = atoms_of(task.graph, task.columns, constants=False)
+            self._sums_of(atoms, Subsets(values, one.target), one)
+            if self.done:
+                return
+
+    def subsets(self, task: Task) -> None:
+        """Sums of atoms: plain ones first, of which more can be tried, then those with inner constants."""
+        atoms, values = atoms_of(task.graph, task.columns)
+        plain = [a for a, atom in enumerate(atoms) if not atom.free]
+        if len(plain) < 4:
+            return
+        for few in (plain, range(len(atoms))):
+            self._sums_of([atoms[a] for a in few], Subsets(values[:, few], task.target), task)
+            if self.done:
+                return
+
+    def _sums_of(self, atoms: Sequence[Atom], subsets: Subsets, task: Task) -> None:
+        g = task.graph
+
+        def offer(ranked: Sequence[tuple[float, Subset]]) -> None:
+            """Polish sums of atoms; once one is at the floor, a few others that may be smaller."""
+            left = EXTRA
+            for _, chosen in ranked:
+                root = task.wrap(weighted_sum(g, [atoms[a].root for a in chosen], task.target))
+                self.offer(task, root, "subset")
+                if self.done:
+                    left -= 1
+                if not left:
+                    break
+
+        free = any(atom.free for atom in atoms)
+        ranked = _by_names([*subsets.singles((), 8), *subsets.pairs((), 4 * TRIPLES)], atoms)
+        if free:
+            atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked[:TRIPLES])
+        offer(ranked[: 2 * FURTHER])
+        if self.done:
+            return
+        ranked = _by_names(subsets.triples(40 * TRIPLES), atoms)
+        if free:
+            atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked[: 5 * TRIPLES])
+        offer(ranked[:TRIPLES] if free else ranked[:FURTHER])
+        beam, best, seen = ranked[:FURTHER], np.inf, set()
+        for _ in range(ROUNDS_FREE if free else ROUNDS):
+            if self.done:
+                break
+            further = {s: None for _, chosen in beam for _, s in subsets.exchanged(chosen, MOST_TERMS)[:6]}
+            exact = sorted((subsets.error(s), s) for s in further)
+            beam = [entry for entry in _by_names(exact, atoms) if entry[1] not in seen][
+                : FURTHER * (1 + 2 * free)
+            ]
+            seen |= {chosen for _, chosen in beam}
+            if free:
+                atoms, subsets, beam = self._with_moved_constants(task, atoms, beam)
+            if not beam or beam[0][0] > 0.9 * best:
+                break
+            best = beam[0][0]
+            beam = beam[:FURTHER]
+            offer(beam if free else beam[:4])
+
+    def _with_moved_constants(
+        self, task: Task, atoms: Sequence[Atom], ranked: Sequence[tuple[float, Subset]]
+    ) -> tuple[list[Atom], Subsets, list[tuple[float, Subset]]]:
+        """The atoms with new ones, whose inner constants fit best in a set, and the sets of these."""
+        more, sets = list(atoms), []
+        for error, chosen in ranked:
+            if not any(atoms[a].free for a in chosen):
+                sets.append((error, chosen))
+                continue
+            error, roots = moved_constants(task.graph, [atoms[a].root for a in chosen], task.target)
+            places = []
+            for a, root in zip(chosen, roots, strict=True):
+                places.append(a if root == atoms[a].root else len(more))
+                more += [atoms[a]._replace(root=root)] if root != atoms[a].root else []
+            sets.append((error, tuple(sorted(places))))
+        subsets = Subsets(np.column_stack([task.graph.values[a.root] for a in more]), task.target)
+        return more, subsets, _by_names(sorted(sets), more)
+
+    def ranked(self) -> list[Candidate]:
+        """What was found: at the floor the smallest first, then by what error and size are worth."""
+        ranked = sorted(self.found.items(), key=lambda item: item[1].penalised_loss)
+        first = [c for form, c in ranked if form in self.at_floor]
+        rest = [c for form, c in ranked if form not in self.at_floor]
+        return [*sorted(first, key=lambda c: complexity(c.expression)), *rest]
+
+
+def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:
+    """At most `count` bodies of the most promising equations, found in so many CPU seconds: a worker's task.
+
+    None for a target whose squares are no numbers. An equation whose constants a fit from scratch may miss
+    stands there twice, once with its inner constants written out.
+    """
+    if not 0 < Rows.of(problem.train).power < np.inf or not problem.spec.least_squares:
+        return []
+    search = Structures(problem, seconds)
+    search.run()
+    params_name = problem.spec.params_name
+    found: dict[str, Proposal] = {}
+    for candidate in search.ranked()[:count]:
+        linear = set(linear_params(candidate.expression))
+        for kept in (None, linear) if len(linear) < len(candidate.expression.params) else (None,):
+            made = canonicalize(_written_out(candidate, kept) if kept is not None else candidate.expression)
+            body = to_numpy_body(made.expression, params_name)
+            found.setdefault(made.hash, Proposal(body, made.hash, candidate.move))
+    return list(found.values())
+
+
+def _written_out(candidate: Candidate, kept: set[int]) -> Expression:
+    """The equation with numbers for the parameters that are not kept."""
+    graph = Graph()
+    made: list[int] = []
+    for node in candidate.expression.nodes:
+        value = int(node.value or 0)
+        if node.op == "param" and value not in kept:
+            made.append(graph.const(candidate.start[value]))
+        elif node.args:
+            made.append(graph.add(node.op, *(made[a] for a in node.args)))
+        else:
+            made.append(graph.intern(node))
+    return graph.expression(made[-1], candidate.expression.columns)
+
+
+def _names(chosen: Subset, atoms: Sequence[Atom]) -> tuple[str, ...]:
+    return tuple(sorted(atoms[a].name for a in chosen))
+
+
+def _by_names(ranked: Sequence[tuple[float, Subset]], atoms: Sequence[Atom]) -> list[tuple[float, Subset]]:
+    """Of subsets that differ in inner constants alone the first."""
+    kept: dict[tuple[str, ...], tuple[float, Subset]] = {}
+    for entry in ranked:
+        kept.setdefault(_names(entry[1], atoms), entry)
+    return list(kept.values())

@@ -1,0 +1,152 @@
+"""Fewer columns: factors that come off as powers, and columns that enter only through one group.
+
+A smooth surrogate of the data, a polynomial, tells how the target moves with every column on every row. Where
+d log y / d log x is the same simple fraction everywhere, a power of x comes off as a factor. Where the slopes
+by two columns are in the same ratio everywhere, both enter by one group only (Udrescu and Tegmark, 2020):
+by logarithms a product of powers, by the columns a sum or difference, by their squares or inverses a sum.
+What the surrogate suggests is only tried: an exact law for what is left decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from llmsr.refinement.powers import Task, power_product, sides, snapped
+
+DEGREES = (5, 4, 3, 2)
+SHARE = 0.35  # terms of a surrogate to rows, at most
+EXPLAINED = 0.05  # NMSE of a surrogate on rows that it has not seen, at most
+POORLY_EXPLAINED = 0.5  # the same where only middle slopes are looked at
+NEAR, SPREAD = 0.08, 0.5  # of an exponent from a simple one, and over the rows, at most
+PARALLEL = 0.93  # cosine between slopes that are tried as proportional
+TRIED = 5  # groups and factors of one task
+SIDES = ("y", "log y", "1/y", "y^2", "exp y")
+GROUPS = {
+    "log": (np.log, True), "x": (lambda x: x, False), "xx": (np.square, False), "1/x": (np.reciprocal, False),
+}  # fmt: skip
+
+
+def reduced(task: Task) -> Iterator[Task]:
+    """Tasks with fewer columns, the most likely first; they may be reduced again."""
+    offers: list[tuple[float, int, Task]] = []
+    if len(task.columns) < 2:
+        return
+    g = task.graph
+    values = np.column_stack([g.values[u] for u in task.columns])
+    if (values != 0).all() and (task.target != 0).all():
+        # a power law is a plane in logarithms, so that the surrogate has only the rest to follow
+        logs = np.log(np.abs(values))
+        exponents = (
+            _slopes(logs, np.log(np.abs(task.target)), POORLY_EXPLAINED)
+            if np.ptp(logs, axis=0).all()
+            else None
+        )
+        if exponents is not None:
+            offers += _factors(task, exponents)
+    for one in sides(task, SIDES):
+        slopes = _slopes(values, one.target, EXPLAINED)
+        if slopes is None:
+            continue
+        offers += _groups(one if one.side == "exp y" else task, values, slopes, len(offers))
+    seen: set[tuple[tuple[int, ...], str]] = set()
+    for _, _, offer in sorted(offers, key=lambda entry: entry[:2]):
+        if (offer.columns, offer.side) not in seen and len(seen) < TRIED:
+            seen.add((offer.columns, offer.side))
+            yield offer
+
+
+def _slopes(values: np.ndarray, target: np.ndarray, most: float) -> np.ndarray | None:
+    """The slopes of a polynomial surrogate, shape (rows, columns); None where it predicts badly."""
+    low, high = values.min(0), values.max(0)
+    scaled = 2 * (values - low) / (high - low) - 1
+    rows, d = scaled.shape
+    for degree in DEGREES:
+        powers = _exponents(d, degree)
+        if len(powers) > SHARE * rows:
+            continue
+        matrix = np.prod(scaled[:, None, :] ** powers, axis=2)
+        seen = np.arange(rows) % 5 > 0
+        goal = target - target.mean()
+        tried = np.linalg.lstsq(matrix[seen], goal[seen], rcond=1e-10)[0]
+        unseen = goal[~seen] - matrix[~seen] @ tried
+        if not float(np.mean(unseen**2)) <= most * float(np.var(target)):
+            continue
+        solved = np.linalg.lstsq(matrix, goal, rcond=1e-10)[0]
+        slopes = []
+        for i in range(d):
+            lowered = powers.copy()
+            lowered[:, i] = np.maximum(lowered[:, i] - 1, 0)
+            slopes.append(np.prod(scaled[:, None, :] ** lowered, axis=2) @ (solved * powers[:, i]))
+        return np.column_stack(slopes) * 2 / (high - low)
+    return None
+
+
+def _exponents(columns: int, degree: int) -> np.ndarray:
+    """The exponents of all monomials up to a degree, shape (monomials, columns)."""
+    found = [[0] * columns]
+    for total in range(1, degree + 1):
+        for divided in combinations(range(total + columns - 1), columns - 1):
+            edges = (-1, *divided, total + columns - 1)
+            found.append([b - a - 1 for a, b in pairwise(edges)])
+    return np.array(found)
+
+
+def _factors(task: Task, exponents: np.ndarray) -> list[tuple[float, int, Task]]:
+    """The task without the columns whose exponent is the same everywhere."""
+    g = task.graph
+    middle = np.median(exponents, axis=0)
+    spread = np.median(np.abs(exponents - middle), axis=0)
+    simple = np.round(2 * middle) / 2
+    off = np.abs(simple - middle) + 0.3 * spread
+    good = (np.abs(simple - middle) < NEAR) & (spread < SPREAD) & (simple != 0)
+    ranked = [int(i) for i in np.argsort(off) if good[i]]
+    found = []
+    for count in range(len(ranked), 0, -1):
+        taken = ranked[:count]
+        rest = tuple(u for i, u in enumerate(task.columns) if i not in taken)
+        if rest:
+            factor = power_product(g, [task.columns[i] for i in taken], simple[taken])
+            found.append((float(off[taken].max()) - 0.2, -count, task.divided_by(factor, rest)))
+    return sorted(found, key=lambda entry: entry[:2])[:3]
+
+
+def _groups(task: Task, values: np.ndarray, slopes: np.ndarray, order: int) -> list[tuple[float, int, Task]]:
+    """The task with two columns replaced by one group of them."""
+    g, found = task.graph, []
+    inner = {"log": 1 / values, "x": np.ones_like(values), "xx": 2 * values, "1/x": -1 / values**2}
+    for kind, by in inner.items():
+        if not np.isfinite(by).all() or not by.all():
+            continue
+        moved = slopes / by
+        for i, j in combinations(range(values.shape[1]), 2):
+            a, b = moved[:, i], moved[:, j]
+            lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+            cosine = float(a @ b) / lengths if lengths > 0 else 0.0
+            if abs(cosine) < PARALLEL:
+                continue
+            ratio = float(np.median(b / a))
+            u, v = task.columns[i], task.columns[j]
+            if kind == "log":
+                simple = float(snapped(np.array([ratio]), np.array([0.05]))[0])
+                if not simple or abs(simple) > 3 or abs(ratio - simple) > 0.2 * abs(simple):
+                    continue
+                # the smaller exponent is made whole: x*y**2 and not sqrt(x)*y
+                powers = (1.0, simple) if abs(simple) >= 1 else (1 / simple, 1.0)
+                group = power_product(g, [u, v], powers)
+            else:
+                if abs(abs(ratio) - 1) > 0.15:
+                    continue
+                parts = [_inner(g, kind, w) for w in (u, v)]
+                group = g.add("add" if ratio > 0 else "sub", *parts)
+            columns = (*(w for w in task.columns if w not in (u, v)), group)
+            found.append((1 - abs(cosine), order, Task(g, columns, task.target, task.wrap, task.side)))
+    return found
+
+
+def _inner(g, kind: str, u: int) -> int:  # type: ignore[no-untyped-def]
+    if kind == "x":
+        return u
+    return g.add("pow", u, g.const(2.0)) if kind == "xx" else g.add("div", g.const(1.0), u)
