@@ -107,6 +107,7 @@ wrapped(a): 30 minimum(a, sum_of(short)) | 7.5 where(any < P, a, P) | 7.5 where(
 # what these draw is drawn again where signed columns forbid it, and given up for the plain product at last
 _TAMED = ("factor", "curve", "term_factor", "pair")
 _TRIES = 8
+_DIFFERENT = {("?", "two"): 2, ("?", "three"): 3}  # columns that a rule is given
 _PREFERRED = 0.55  # share of one-column forms that follow the kind of the column, where that is known
 
 
@@ -185,23 +186,25 @@ def _grown(rng: Random, rule: Rule, inputs: Inputs, args: tuple[Tree, ...]) -> T
         return [("v", i) for i in sorted(rng.sample(range(inputs.count), count))]
 
     def fill(form: Tree) -> Tree:
-        if form[0] in LEAVES:
+        head, *inner = form
+        if head in LEAVES:
             return form
-        match form:
-            case ("?", "N"):
-                return given.setdefault("N", ("p", rng.getrandbits(30) + 1))
-            case ("?", "any"):
-                return columns(1)[0]
-            case ("?", name):
-                return given[name] if name in given else draw(rng, name, inputs)
-            case ("many", what, count):
-                return made("+", *(fill(what) for _ in range(int(fill(count)[1]))))
-            case (name, ("?", "two" | "three" as number)):
-                return draw(rng, name, inputs, *columns(2 if number == "two" else 3))
-        parts = [fill(part) for part in children(form)]
-        if form[0] in RULES:
-            return draw(rng, form[0], inputs, *parts)
-        return made(form[0], *parts)
+        if head == "?":
+            return named(inner[0])
+        if head == "many":
+            return made("+", *(fill(inner[0]) for _ in range(int(fill(inner[1])[1]))))
+        if head in RULES:
+            different = _DIFFERENT.get(inner[0])
+            parts = columns(different) if different else [fill(part) for part in inner]
+            return draw(rng, head, inputs, *parts)
+        return made(head, *map(fill, inner))
+
+    def named(name: str) -> Tree:
+        if name in given:
+            return given[name]
+        if name == "N":
+            return given.setdefault("N", ("p", rng.getrandbits(30) + 1))
+        return ("v", rng.randrange(inputs.count)) if name == "any" else draw(rng, name, inputs)
 
     return fill(rng.choices(rule.forms, cum_weights=rule.weights)[0])
 
