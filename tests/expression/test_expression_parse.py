@@ -293,6 +293,13 @@ FOLLOWED = {
     "l = [x, v]\nif params[0] > 1:\n    l[0] = -v\nreturn l[0] * l[1]": "np.where(params[0] > 1, -v, x) * v",
     "l = [x]\nm = l if params[0] > 1 else [v]\nreturn m[0] + sum(l)": "np.where(params[0] > 1, x, v) + x",
     "k = 2\ny = x * (k := 3) if params[0] > 1 else v\nreturn y * k": "np.where(params[0] > 1, x * 9, v * 2)",
+    "a = (True if params[0] > 1 else False) + (True if params[0] > 0 else False)\nreturn x * a": "x * (1 + "
+    "(params[0] > 1))",
+    "f = np.vectorize(lambda z: True if z > 0 else False)\nreturn x * (f(x) + f(v))": "np.where((x > 0) | "
+    "(v > 0), x, 0)",
+    "a = np.array([not params[0] > 1, True])\nreturn x * (a[0] + a[1])": "x",
+    "k = True if params[0] > 1 else False\nreturn np.where(k & (x > 0), x, v)": "np.where((params[0] > 1) & "
+    "(x > 0), x, v)",
 }
 
 

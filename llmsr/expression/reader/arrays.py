@@ -240,7 +240,8 @@ class Arrays:
         """A Python operator on arrays, with numpy's result types; integers only where float64 is exact."""
         kind, left, right = widest((a, b)), a.bound, b.bound
         if symbol in BITWISE:
-            refuse_if(kind != "b", f"{symbol} of numbers that are not booleans (compare first, then combine)")
+            truths = a.kind in "bt" and b.kind in "bt"
+            refuse_if(not truths, f"{symbol} of numbers that are not booleans (compare first, then combine)")
             return self.logical(BITWISE[symbol], a, b)
         refuse_if(symbol not in ARITHMETIC, f"the operator {symbol} on arrays")
         # numpy divides booleans and integers as float64
@@ -383,4 +384,5 @@ class Arrays:
         self.check_shape((total,))
         self.spend(total)
         cells = np.concatenate([item.cells for item in items], axis)
-        return fresh(cells, widest(items), first.rows, first.selection, largest(items))
+        kind = "b" if all(item.kind in "bt" for item in items) else widest(items)
+        return fresh(cells, kind, first.rows, first.selection, largest(items))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -337,6 +338,8 @@ class Branches(Arrays):
         self.memory = memory
         # for Python either is the array itself: a later change of the new one may have to change the old
         out = self.choose(condition, first, second)
+        if isinstance(a, bool) and isinstance(b, bool):
+            return replace(out, kind="t")
         sources = self.tie(first.place, second.place)
         return fresh(out.cells, out.kind, out.rows, out.selection, out.bound, "", sources) if sources else out
 

@@ -372,7 +372,7 @@ ATTRIBUTES: dict[str, Callable[[Expressions, Array], Any]] = {
     "shape": Expressions.shape,
     "size": Expressions.size,
     "ndim": lambda on, a: a.ndim,
-    "dtype": lambda on, a: DType("i" if a.kind == "t" else a.kind),
+    "dtype": lambda on, a: DType("b" if a.kind == "t" else a.kind),
     "T": lambda on, a: transpose(a),
     "real": lambda on, a: a,
 }

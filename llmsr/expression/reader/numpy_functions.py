@@ -42,7 +42,7 @@ MAX_POINTS = 32
 def kind_of(dtype: Any, default: str) -> str:
     """The kind that a dtype argument asks for."""
     if dtype is None:
-        return "i" if default == "t" else default
+        return "b" if default == "t" else default
     if isinstance(dtype, DType):
         return dtype.kind
     name = dtype.name.removeprefix("np.") if isinstance(dtype, Native) else dtype
@@ -53,7 +53,7 @@ def kind_of(dtype: Any, default: str) -> str:
 
 def cast(on: Interpreter, a: Array, kind: str) -> Array:
     """A copy of another type, where no rounding or overflow is at stake."""
-    if kind == "b" != a.kind:
+    if kind == "b" and a.kind not in "bt":
         return on.compare("!=", a, on.number(0))
     if kind == "i" and a.kind == "f":
         values = on.constants(a)
@@ -269,7 +269,8 @@ def vectorize(on: Interpreter, pyfunc: Any, otypes: Any = None) -> Native:
         before, on.one_kind = on.one_kind, on.one_kind or kind is None
         value = on.each_row(pyfunc, arrays)
         on.one_kind = before
-        return on.full([RowCount(columns[0].selection)], value if kind is None else cast(on, value, kind))
+        value = cast(on, value, kind_of(None, value.kind) if kind is None else kind)
+        return on.full([RowCount(columns[0].selection)], value)
 
     return Native("np.vectorize", call, (pyfunc,))
 
