@@ -75,7 +75,7 @@ class Compared:
             "valid": int(answers.valid.sum()),
             "distinct": int(answers.new.sum()),
             "tokens": history.tokens,
-            "seconds": history.seconds,
+            "seconds": max((s.elapsed for s in self.run.samples), default=0.0),
             "reward_first": rewards[0] if rewards else None,
             "reward_last": rewards[-1] if rewards else None,
             "sample": chosen.number if chosen else None,
