@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmsr.report.front import SPLITS, loss_of
 from llmsr.sample import REFINEMENT, Sample
 
@@ -78,7 +80,7 @@ class History:
         """All records so far, a row each."""
         import pandas as pd
 
-        return pd.DataFrame({name: column[:] for name, column in self._columns.items()})
+        return pd.DataFrame({name: np.array(column) for name, column in self._columns.items()})
 
     @property
     def answers(self) -> pd.DataFrame:
