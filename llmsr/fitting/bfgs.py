@@ -13,7 +13,8 @@ from llmsr.expression.engine.chosen import expired, gradient, jit
 
 GRADIENT_TOLERANCE = 1e-5
 SUFFICIENT, CURVATURE = 1e-4, 0.9  # of the strong Wolfe conditions
-TRIALS = 20
+TRIALS = 20  # of one line search
+FAR = 1e9  # parameters beyond it are outside the box that Levenberg-Marquardt stays in
 
 
 @jit
@@ -64,11 +65,11 @@ def _line_search(program, theta, direction, alpha, f0, d0, point, slope):
 
 
 @jit
-def minimise(program, theta):
+def minimise(program, theta, long):
     """Moves `theta` to where BFGS stops; returns the mean squared error there, infinity without a start.
 
-    Stops when no gradient entry exceeds 1e-5, after 200 iterations per parameter, when the line search
-    fails, or at the program's deadline.
+    Stops when no gradient entry exceeds 1e-5, after 200 iterations per parameter, after `long` of them where
+    no parameter is beyond `FAR`, when the line search fails, or at the program's deadline.
     """
     n = len(theta)
     slope, next_slope, point = np.zeros(n), np.zeros(n), np.empty(n)
@@ -77,8 +78,10 @@ def minimise(program, theta):
         return np.inf
     inverse = np.eye(n)
     before = value + np.sqrt(np.dot(slope, slope)) / 2.0
-    for _ in range(200 * n):
+    for turn in range(200 * n):
         if np.abs(slope).max() <= GRADIENT_TOLERANCE or expired(program):
+            break
+        if turn >= long and np.abs(theta).max() < FAR:
             break
         direction = -np.dot(inverse, slope)
         descent = np.dot(slope, direction)

@@ -16,6 +16,7 @@ from llmsr.fitting.residuals import FLOOR, Candidate, Residuals
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
 GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tried
 HUGE = 1e4
+LONG = 300  # iterations of BFGS; 168 of 1,268 skeletons need more, and then three quarters of all evaluations
 MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth more chains of perturbations
 ROUNDS = 4  # of perturbations
 MANY_ROWS, PART_ROWS = 65536, 16384
@@ -61,7 +62,10 @@ def search_best(search: Search) -> None:
         search.evaluate(ends[0].theta if ends else search.ones)
     if search.late or search.solved:
         return
-    for end in search.subset.descend_all([search.bfgs()]):
+    # a long way of BFGS leads along a valley, where Levenberg-Marquardt gets on faster
+    end_of_bfgs = search.bfgs(LONG)
+    search.polish(end_of_bfgs, 60, 1e-6)
+    for end in search.subset.descend_all([end_of_bfgs]):
         if search.promising(end, polished):
             search.polish(end.theta, 40)
     search.narrow()
@@ -156,9 +160,9 @@ class Search:
         self.keep(end.theta, end.squares)
         return capped
 
-    def bfgs(self) -> np.ndarray:
-        """BFGS from ones on all rows; notes and returns where it stops."""
-        end = self.full.bfgs(self.ones)
+    def bfgs(self, long: int = 10**9) -> np.ndarray:
+        """BFGS from ones on all rows, see `Residuals.bfgs`; notes and returns where it stops."""
+        end = self.full.bfgs(self.ones, long)
         self.keep(end.theta, end.squares)
         return end.theta
 

@@ -122,8 +122,8 @@ class Residuals:
         )
         return Candidate(float(squares), theta)
 
-    def bfgs(self, theta: np.ndarray) -> Candidate:
-        """Where BFGS on the mean squared error stops."""
+    def bfgs(self, theta: np.ndarray, long: int) -> Candidate:
+        """Where BFGS on the mean squared error stops; after `long` iterations where others can go on."""
         end = theta.copy()
-        value = minimise(self._program.handle, end)
+        value = minimise(self._program.handle, end, long)
         return Candidate(float(value) * self.rows, end)
