@@ -126,6 +126,7 @@ def located(on: Arrays, a: Array, key: Any) -> Picked:
     parts = list(key) if isinstance(key, tuple) else [key]
     dots = [i for i, p in enumerate(parts) if p is Ellipsis]
     missing = a.ndim - sum(p is not None and p is not Ellipsis for p in parts)
+    # more than sixteen parts are an attack on the loop below
     if missing < 0 or len(dots) > 1 or len(parts) > 16:
         raise Refused(f"too many indices for an array of shape {a.shape_text()}")
     at = dots[0] if dots else len(parts)
@@ -273,6 +274,7 @@ def matmul(on: Arrays, a: Array, b: Array) -> Array:
     if a.row_axis == axis or b.row_axis == 0 or n != b.cells.shape[0] or n == 0:
         raise wrong
     refuse_if(a.kind == b.kind == "b", "a matrix product of booleans")
+    # a slice at a time, so that the graph holds products and sums and nothing of matrices
     terms = []
     for i in range(n):
         left, right = slice_at(a, i, axis), slice_at(b, i, 0)

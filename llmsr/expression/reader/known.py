@@ -50,6 +50,7 @@ def aliases(table: Mapping[str, Any], text: str) -> dict[str, Any]:
 # ---- functions with a signature
 
 
+# a signature takes longer to find than most functions take to run
 @lru_cache(maxsize=1024)
 def signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
@@ -102,6 +103,7 @@ def closure(name: str, node: ast.FunctionDef | ast.Lambda) -> Closure:
     return Closure(name, node.args, node.body, local_names, defaults, by_name, PRELUDE, True)
 
 
+# read as text and never imported: the one interpreter runs what a body calls and what we write
 for _node in ast.parse(files(__package__).joinpath("prelude.py").read_text(encoding="utf-8")).body:
     if isinstance(_node, ast.FunctionDef):
         PRELUDE.names[_node.name] = closure(_node.name, _node)
@@ -220,6 +222,7 @@ def from_math(name: str, arity: int, function: Cellwise) -> Native:
                 raise Refused(f"math.{name} of a constant fails: {error}") from None
         on.kindly(f"math.{name} of data")
         arrays = [numeric(on, a, f"math.{name}") for a in args]
+        # an integer counts as one in indices, ranges and powers, which a parameter cannot
         if name in ("floor", "ceil", "trunc") and arrays[0].ndim == 0:
             raise Refused(f"math.{name} of a parameter gives a Python integer (use np.{name})")
         return function(on, *(on.copy(a, "f") if a.kind != "f" else a for a in arrays))

@@ -124,6 +124,7 @@ NUMPY: dict[str, Any] = {
     **{name: Module(f"numpy.{name}") for name in ("linalg", "polynomial", "random")},
     **{name: DType(name[0]) for name in ("int64", "int_", "bool_", "bool")},
 }
+# after the table, since what a name stands for may be any of its rows
 NUMPY |= aliases(
     NUMPY,
     "amax=max amin=min concat=concatenate double=float64 asanyarray=asarray ascontiguousarray=asarray "
@@ -176,6 +177,7 @@ MATH: dict[str, Any] = {
     **preludes("prod=math_prod fsum"),
     **{name: getattr(math, name) for name in ("pi", "e", "tau", "inf", "nan")},
 }
+# a module each in numpy, with the function that sums the series
 SERIES = named(
     "polynomial=polynomial_polyval chebyshev=chebval legendre=legval hermite=hermval hermite_e=hermeval"
 )

@@ -55,6 +55,7 @@ def cast(on: Interpreter, a: Array, kind: str) -> Array:
     """A copy of another type, where no rounding or overflow is at stake."""
     if kind == "b" and a.kind not in "bt":
         return on.compare("!=", a, on.number(0))
+    # numpy cuts each row's number: an integer that is not known has no place in the graph
     if kind == "i" and a.kind == "f":
         values = on.constants(a)
         if values is None or any(not math.isfinite(v) or abs(v) > EXACT for v in values):
@@ -166,6 +167,7 @@ def reshape(on: Interpreter, a: Any, *shape: Any) -> Array:
 
 def squeeze(on: Interpreter, a: Any, axis: Any = None) -> Array:
     a = asarray(on, a)
+    # the rows stay, though there might be one alone
     axes = range(a.ndim) if axis is None else [on.axis(axis, a.ndim)]
     drop = [i for i in axes if a.cells.shape[i] == 1 and i != a.row_axis]
     refuse_if(axis is not None and not drop, "squeeze of an axis that is not of length 1")
@@ -196,6 +198,7 @@ def einsum(on: Interpreter, subscripts: Any, *operands: Any) -> Array:
     fits = [len(t) for t in terms] == [a.ndim for a in arrays] and len(arrays) <= 3
     known = all(t.isalpha() and len(set(t)) == len(t) for t in terms) and set(output) <= set(letters)
     refuse_if(not (fits and known) or len(set(output)) != len(output), "np.einsum of this form")
+    # all operands get the same axes, those to be summed first, so that broadcasting does the rest
     order = [x for x in letters if x not in output] + list(output)
     product: Array | None = None
     for t, a in zip(terms, arrays, strict=True):

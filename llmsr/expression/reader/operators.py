@@ -49,6 +49,7 @@ class Operators(Branches):
         # arrays are compared cell by cell, all else as a whole
         if symbol in ("==", "!=") and not (isinstance(left, Array) or isinstance(right, Array)):
             return self.equal(left, right) == (symbol == "==")
+        # texts are keys of dictionaries, which bodies put together
         if isinstance(left, str) and isinstance(right, str) and symbol == "+":
             return self.bounded(left + right)
         if isinstance(left, (List, tuple)) or isinstance(right, (List, tuple)):
@@ -155,6 +156,7 @@ class Operators(Branches):
             if a.cells.size != 1 or (a.rows is not None and a.ndim != 1):
                 raise Refused(f"the truth of an array of shape {a.shape_text()}")
             if a.rows is not None:
+                # numpy would stop; what the author means is a condition on each row
                 self.kindly("a condition on a column")
                 return a
             a = Array(a.cells.reshape(()), a.kind, bound=a.bound)

@@ -180,6 +180,7 @@ class Interpreter(Expressions):
 
     def do_Try(self, node: ast.Try) -> str:
         """The body, then `else` and `finally`: what would raise is refused, so handlers are never needed."""
+        # where numpy would raise, the handler would run, so that no kinder meaning may be taken
         self.strict += 1
         status = self.block(node.body)
         self.strict -= 1
@@ -217,6 +218,7 @@ class Interpreter(Expressions):
         for status in (yes.result, no.result):
             refuse_if(status in (BREAK, CONTINUE), f"{status} under a condition that depends on data")
         self.step(node.lineno)
+        # the conditions of the two exclude each other, so that their order does not matter
         opposite = self.logical("not", truth)
         for condition, way in ((truth, yes), (opposite, no)):
             for inner, value, memory in way.returns:
@@ -257,6 +259,7 @@ class Interpreter(Expressions):
 
     def returned(self, frame: Frame, body: list[ast.stmt]) -> Any:
         """The value that a function body returns in its frame."""
+        # the caller goes on whichever way the function returned
         path = self.path
         status = self.inside(frame, lambda: self.block(body))
         self.path = path

@@ -36,6 +36,7 @@ def statements_of(text: str, limits: Limits) -> list[ast.stmt]:
     check_characters(text, limits)
     check_nesting(text, limits)
     refuse_if(not lines_of_code(text), "there is nothing but blank lines and comments", "empty")
+    # what is told is why the text as written is refused, and not why a mended one is
     failures = []
     for candidate in spellings(text):
         try:
@@ -109,6 +110,7 @@ def check_characters(text: str, limits: Limits) -> None:
 
 def check_nesting(text: str, limits: Limits) -> None:
     """Refuses brackets nested so deeply that some versions of Python's parser take exponential time."""
+    # brackets in strings count too, which only a parser could tell apart
     depth = 0
     for number, line in enumerate(text.split("\n"), 1):
         for character in line:
@@ -162,6 +164,7 @@ def check_names(text: str) -> None:
     """Refuses names beyond Latin and Greek letters, and those that Python would read as other names."""
     try:
         for token in tokenize.generate_tokens(io.StringIO("if 1:\n" + text + "\n").readline):
+            # Python reads a name by its NFKC form, so that one that looks foreign may be another's
             if token.type == tokenize.NAME and not token.string.isascii():
                 letters = [unicodedata.name(c, "") for c in token.string if not c.isascii()]
                 plain = unicodedata.normalize("NFKC", token.string) == token.string

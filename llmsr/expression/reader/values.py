@@ -54,6 +54,7 @@ def refuse_if(wrong: Any, reason: str, kind: str = "unsupported") -> None:
 
 # ---- what can change
 
+# what a function of one row changes is its own only if it was made after the call began, which numbers tell
 SERIALS = itertools.count()
 
 
@@ -257,4 +258,5 @@ def checked(value: Any, limits: Limits) -> bool | int | float:
         return value
     if isinstance(value, float):
         return value
+    # the graph is of float64: a complex number would need two of every operation
     raise Refused("a constant that is not a real number")
