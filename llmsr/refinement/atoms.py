@@ -78,14 +78,16 @@ def atoms_of(
 ) -> tuple[list[Atom], np.ndarray]:
     """Distinct atoms over some nodes of the graph, at most `MOST`, and their numbers (rows, atoms)."""
     with np.errstate(all="ignore"):
-        for count in GRIDS:
-            made = list(_all(graph, columns, count))
-            if len(made) <= 1.25 * MOST:  # some repeat others
+        made = list(_plain(graph, columns))
+        for count in GRIDS if constants else ():
+            free = list(_free(graph, columns, count))
+            if len(made) + len(free) <= 1.25 * MOST or count == GRIDS[-1]:  # some repeat others
+                made += free
                 break
-        return _distinct(graph, [a for a in made[: 2 * MOST] if constants or not a.free])
+        return _distinct(graph, made[: 2 * MOST])
 
 
-def _all(g: NumberedGraph, columns: Sequence[int], count: int) -> Iterator[Atom]:
+def _plain(g: NumberedGraph, columns: Sequence[int]) -> Iterator[Atom]:
     yield Atom(g.const(1.0), "1")
     functions = {u: list(_functions(g, u)) for u in columns}
     for u in columns:
@@ -98,6 +100,11 @@ def _all(g: NumberedGraph, columns: Sequence[int], count: int) -> Iterator[Atom]
             yield from _of_two(g, u, v)
         for u, v, w in combinations(columns, 3):
             yield Atom(g.add("mul", g.add("mul", u, v), w), f"{u}*{v}*{w}")
+
+
+def _free(g: NumberedGraph, columns: Sequence[int], count: int) -> Iterator[Atom]:
+    """Atoms with an inner constant at `count` numbers."""
+    functions = {u: list(_functions(g, u)) for u in columns[:4]}
     for u in columns:
         yield from _waves(g, u, columns[:4])
         factors = [("1", -1), *((f.name, f.root) for v in columns[:4] for f in functions[v][:3])]

@@ -35,7 +35,7 @@ def spacing(values: np.ndarray) -> np.ndarray:
     digits = max(len(t.partition("e")[0].replace(".", "").strip("0")) for t in shortest)
     size = np.abs(values)
     exponent = np.floor(np.log10(np.where(size > 0, size, 1.0)))
-    single = all(float(str(np.float32(v))) == v for v in some.tolist()) and bool((size < 3e38).all())
+    single = bool((size < 3e38).all()) and all(_is_single(v) for v in some.tolist())
     if digits > LONG and not single:
         return np.spacing(size)
     if single and digits > SHORT:
@@ -43,6 +43,12 @@ def spacing(values: np.ndarray) -> np.ndarray:
     relative = 10.0 ** (exponent + 1 - digits)
     decimals = max(_decimals(t) for t in shortest)
     return np.minimum(relative, 10.0**-decimals)
+
+
+def _is_single(value: float) -> bool:
+    """Whether a number is one of single precision, or the text of one."""
+    near = np.float32(value)
+    return float(near) == value or float(str(near)) == value
 
 
 def _decimals(text: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmsr.expression.graph import Node, pruned
+from llmsr.expression.graph import Node
 from llmsr.refinement.rows import NumberedGraph, node_values
 
 STEPS = 8
@@ -62,8 +62,8 @@ def moved_constants(
 
 
 def _part(graph: NumberedGraph, root: int) -> Part:
-    nodes, _ = pruned(graph.nodes[: root + 1], [root])
-    return nodes, tuple(sorted({int(n.value or 0) for n in nodes if n.op == "param"}))
+    expression = graph.expression(root, ())
+    return expression.nodes, expression.params
 
 
 def _values(graph: NumberedGraph, part: Part, at: dict[int, float]) -> np.ndarray:

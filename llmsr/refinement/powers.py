@@ -91,8 +91,11 @@ def sides(task: Task, names: Sequence[str] = tuple(SIDES)) -> Iterator[Task]:
         yield Task(g, task.columns, value, wrap, name)
 
 
-def power_laws(task: Task) -> Iterator[int]:
-    """Roots of power laws for functions of the target: exponents as simple fractions, and as fitted."""
+def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
+    """Roots of power laws for functions of the target: exponents as simple fractions, and as fitted.
+
+    A line must explain the share `clear` of the variance of the logarithm.
+    """
     g = task.graph
     usable = [u for u in task.columns if (g.values[u] != 0).all() and np.ptp(np.log(np.abs(g.values[u])))]
     for one in sides(task):
@@ -102,7 +105,7 @@ def power_laws(task: Task) -> Iterator[int]:
         exponents, errors, explained = _line(
             np.column_stack([np.log(np.abs(g.values[u])) for u in usable]), logs
         )
-        if explained < CLEAR:
+        if explained < clear:
             continue
         tried = set()
         for values in (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsr.expression.graph import Graph, Node
+from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.expression.operations import OPS
 from llmsr.problem.loading import Split
 
@@ -97,6 +97,18 @@ class NumberedGraph(Graph):
         index = INSIDE_TERMS + len(self.start)
         self.start[index] = value
         return self.param(index)
+
+    def expression(self, root: int, columns: tuple[str, ...]) -> Expression:
+        """The expression that ends in `root`, in time of its own size, however large the graph is."""
+        needed, stack = {root}, [root]
+        while stack:
+            for a in self.nodes[stack.pop()].args:
+                if a not in needed:
+                    needed.add(a)
+                    stack.append(a)
+        place = {old: new for new, old in enumerate(sorted(needed))}
+        nodes = (self.nodes[i]._replace(args=tuple(place[a] for a in self.nodes[i].args)) for i in place)
+        return Expression(tuple(nodes), columns)
 
     def intern(self, node: Node) -> int:
         index = super().intern(node)

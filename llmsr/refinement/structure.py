@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -33,12 +33,15 @@ from llmsr.refinement.rows import NumberedGraph, Rows
 from llmsr.refinement.subsets import Subset, Subsets
 from llmsr.refinement.symmetry import reduced
 
+MOST_COLUMNS = 8  # beyond power laws, which take all
 POLISH_STEPS = 60
 TRIPLES = 60  # sets of three that are polished
 FURTHER = 16  # sets that are exchanged
 MOST_TERMS = 6
+FEW = 3  # sums of one size that are polished for one function of what is left of a target
 EXTRA = 12  # equations that are still looked at once one is at the floor
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
+CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
 ROUNDS, ROUNDS_FREE = 8, 3  # of exchanges
 CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
 ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2")
@@ -113,10 +116,11 @@ class Structures:
             if not task.columns:
                 return
             self.powers(task)
+            task = _of_strongest(task)
             if not self.done:
                 self.sums(task)
             if not self.done:
-                self.symmetries(self.task(Rows.of(self.problem.train, MANY_ROWS)))
+                self.symmetries(_of_strongest(self.task(Rows.of(self.problem.train, MANY_ROWS))))
             if not self.done:
                 self.subsets(task)
 
@@ -148,7 +152,7 @@ class Structures:
         if len(task.columns) < 2 or not tried:
             return
         for one in islice(reduced(task), tried[0]):
-            for root in power_laws(one):
+            for root in power_laws(one, CLEARLY):
                 self.offer(one, root, "power law of groups")
             if not self.done and len(one.columns) <= 3:
                 self.sums(one)
@@ -163,7 +167,7 @@ class Structures:
         """Sums of plain atoms for functions of the target."""
         for one in sides(task):
             atoms, values = atoms_of(task.graph, task.columns, constants=False)
-            self._sums_of(atoms, Subsets(values, one.target), one)
+            self._sums_of(atoms, Subsets(values, one.target), one, few=True)
             if self.done:
                 return
 
@@ -178,7 +182,7 @@ class Structures:
             if self.done:
                 return
 
-    def _sums_of(self, atoms: Sequence[Atom], subsets: Subsets, task: Task) -> None:
+    def _sums_of(self, atoms: Sequence[Atom], subsets: Subsets, task: Task, few: bool = False) -> None:
         g = task.graph
 
         def offer(ranked: Sequence[tuple[float, Subset]]) -> None:
@@ -196,13 +200,16 @@ class Structures:
         ranked = _by_names([*subsets.singles((), 8), *subsets.pairs((), 4 * TRIPLES)], atoms)
         if free:
             atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked[:TRIPLES])
-        offer(ranked[: 2 * FURTHER])
+        offer(ranked[: FEW if few else 2 * FURTHER])
         if self.done:
             return
-        ranked = _by_names(subsets.triples(40 * TRIPLES), atoms)
+        ranked = _by_names(subsets.triples(40 * TRIPLES), atoms)[: 5 * TRIPLES]
+        ranked = sorted((subsets.error(chosen), chosen) for _, chosen in ranked)
         if free:
-            atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked[: 5 * TRIPLES])
-        offer(ranked[:TRIPLES] if free else ranked[:FURTHER])
+            atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked)
+        offer(ranked[: FEW if few else TRIPLES if free else FURTHER])
+        if few:
+            return
         beam, best, seen = ranked[:FURTHER], np.inf, set()
         for _ in range(ROUNDS_FREE if free else ROUNDS):
             if self.done:
@@ -245,6 +252,23 @@ class Structures:
         first = [c for form, c in ranked if form in self.at_floor]
         rest = [c for form, c in ranked if form not in self.at_floor]
         return [*sorted(first, key=lambda c: complexity(c.expression)), *rest]
+
+
+def _of_strongest(task: Task) -> Task:
+    """The task without the columns whose simple functions go least with the target, beyond `MOST_COLUMNS`."""
+    if len(task.columns) <= MOST_COLUMNS:
+        return task
+    goal = task.target - task.target.mean()
+
+    def strength(u: int) -> float:
+        v = task.graph.values[u]
+        along = [
+            np.abs(goal @ (f - f.mean())) / np.linalg.norm(f - f.mean()) for f in (v, v * v, np.sin(v), 1 / v)
+        ]
+        return float(np.nanmax([a if np.isfinite(a) else 0.0 for a in along]))
+
+    strongest = sorted(task.columns, key=strength, reverse=True)[:MOST_COLUMNS]
+    return replace(task, columns=tuple(u for u in task.columns if u in strongest))
 
 
 def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:

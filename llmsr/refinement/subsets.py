@@ -119,8 +119,7 @@ class Subsets:
             found += self.pairs((i,), first=i + 1 if NAME == "numba" else 0)
             if len(found) > 8 * count:
                 found = sorted(found)[:count]
-        best = sorted(dict.fromkeys(found))[:count]
-        return sorted((self.error(chosen), chosen) for _, chosen in best)
+        return sorted(dict.fromkeys(found))[:count]
 
     def exchanged(self, chosen: Subset, most: int) -> list[tuple[float, Subset]]:
         """The subset with none, one or two atoms less and the best pairs more, at most `most` atoms."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
+from math import comb
 
 import numpy as np
 
@@ -22,6 +23,7 @@ EXPLAINED = 0.05  # NMSE of a surrogate on rows that it has not seen, at most
 POORLY_EXPLAINED = 0.5  # the same where only middle slopes are looked at
 NEAR, SPREAD = 0.08, 0.5  # of an exponent from a simple one, and over the rows, at most
 PARALLEL = 0.93  # cosine between slopes that are tried as proportional
+JUMPS = 0.5  # mean square of steps between neighbours, in variances, at most; 2 where there is no function
 TRIED = 5  # groups and factors of one task
 SIDES = ("y", "log y", "1/y", "y^2", "exp y")
 GROUPS = {
@@ -55,7 +57,16 @@ def reduced(task: Task) -> Iterator[Task]:
     for _, _, offer in sorted(offers, key=lambda entry: entry[:2]):
         if (offer.columns, offer.side) not in seen and len(seen) < TRIED:
             seen.add((offer.columns, offer.side))
-            yield offer
+            if _is_function(offer):
+                yield offer
+
+
+def _is_function(task: Task) -> bool:
+    """Whether the target hardly jumps between neighbours; told for one column alone."""
+    if len(task.columns) > 1:
+        return True
+    along = task.target[np.argsort(task.graph.values[task.columns[0]], kind="stable")]
+    return bool(np.mean(np.diff(along) ** 2) < JUMPS * np.var(along))
 
 
 def _slopes(values: np.ndarray, target: np.ndarray, most: float) -> np.ndarray | None:
@@ -64,9 +75,9 @@ def _slopes(values: np.ndarray, target: np.ndarray, most: float) -> np.ndarray |
     scaled = 2 * (values - low) / (high - low) - 1
     rows, d = scaled.shape
     for degree in DEGREES:
-        powers = _exponents(d, degree)
-        if len(powers) > SHARE * rows:
+        if comb(d + degree, degree) > SHARE * rows:
             continue
+        powers = _exponents(d, degree)
         matrix = np.prod(scaled[:, None, :] ** powers, axis=2)
         seen = np.arange(rows) % 5 > 0
         goal = target - target.mean()

@@ -20,6 +20,8 @@ from llmsr.report.display import format_front
 from llmsr.report.runs import read_run
 
 ROOT = Path(__file__).parents[2]
+# every completion is asked for, and records are there to be refined
+ALONE = ("--structure_seconds", "0", "--stop_at_floor", "false")
 FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html")
 
 
@@ -30,7 +32,7 @@ def runs(tmp_path_factory):
     texts = write_replay(base / "texts.jsonl", completions(40))
     for seed in (0, 1):
         argv = ["--replay_path", str(texts), "--budget", "40", "--workers", "1", "--sample_files", "false"]
-        assert run([*argv, "--seed", str(seed), "--log_path", str(base / f"seed{seed}")]) == 0
+        assert run([*argv, *ALONE, "--seed", str(seed), "--log_path", str(base / f"seed{seed}")]) == 0
     return base
 
 
@@ -47,7 +49,7 @@ def test_a_search_leaves_all_files(runs):
 def test_refinements_are_told_apart_and_one_line_is_marked(tmp_path, capsys):
     texts = write_replay(tmp_path / "texts.jsonl", completions(24))
     argv = ["--replay_path", str(texts), "--budget", "24", "--workers", "1", "--sample_files", "false"]
-    assert run([*argv, "--refine", "run", "--log_path", str(tmp_path / "run")]) == 0
+    assert run([*argv, *ALONE, "--refine", "run", "--log_path", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert sum(line.startswith(">") for line in out.splitlines()) == 1
     result = json.loads((tmp_path / "run" / "result.json").read_text())

@@ -1,0 +1,163 @@
+"""Structure search: laws of tables without a model, the floor of a table, and tables that allow little."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from llmsr.expression import parse
+from llmsr.expression.canonical import canonical_hash
+from llmsr.expression.graph import evaluate
+from llmsr.problem.columns import Labels, table_problem
+from llmsr.refinement.floor import Floor, spacing
+from llmsr.refinement.inner_constants import moved_constants
+from llmsr.refinement.rows import NumberedGraph, Rows
+from llmsr.refinement.structure import Structures, structures
+from llmsr.refinement.subsets import Subsets, _best_partners, _best_partners_in_numpy
+from llmsr.refinement.symmetry import reduced
+
+RNG = np.random.default_rng(0)
+
+
+def table(function, *ranges, rows=300, noise=0.0):
+    draw = np.random.default_rng(1)
+    x = np.column_stack([draw.uniform(*r, rows) for r in ranges])
+    y = function(*x.T)
+    y = y + noise * y.std() * draw.standard_normal(rows)
+    return table_problem(x, y, Labels(tuple(f"x{i}" for i in range(len(ranges))), "y"))
+
+
+def found(problem, seconds=20.0):
+    search = Structures(problem, seconds)
+    search.run()
+    return search
+
+
+def best(problem):
+    """The smallest equation at the floor; it must be there."""
+    search = found(problem)
+    assert search.at_floor
+    return search.ranked()[0]
+
+
+def extrapolates(candidate, function, *ranges):
+    x = np.column_stack([np.random.default_rng(2).uniform(low, 4 * high, 200) for low, high in ranges])
+    params = np.array([candidate.start[p] for p in candidate.expression.params])
+    predicted = evaluate(candidate.expression, x, params)
+    return bool(np.allclose(predicted, function(*x.T), rtol=1e-5))
+
+
+LAWS = {
+    "power": (lambda a, b, c: 0.7 * np.sqrt(a * b) / c**1.5, (1, 4), (1, 4), (1, 4)),
+    "sum under an inverse": (lambda a, b: a * b / (a + 2 * b), (1, 4), (1, 4)),
+    "sum under a root": (lambda a, b, c: np.sqrt(a**2 + 3 * b / c), (1, 4), (1, 4), (1, 4)),
+    "factors of a difference": (lambda a, b, c, d: a * d * (b - c) / b**2, (1, 4), (5, 8), (1, 4), (1, 4)),
+    "waves": (lambda a, b: 2 * a * np.sin(3.1 * b) + 0.5 * a**2, (1, 4), (0, 9)),
+    "a rate": (lambda a, b: 3 * a * np.exp(-0.37 * b) + 0.2 * a**2, (1, 4), (0, 9)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_is_found_and_extrapolates(name):
+    function, *ranges = LAWS[name]
+    assert extrapolates(best(table(function, *ranges)), function, *ranges)
+
+
+def test_a_function_of_a_group_of_columns_is_found_by_the_group():
+    problem = table(lambda a, b, c: a * np.tanh(b / c), (1, 4), (1, 4), (1, 4))
+    search = Structures(problem, 20.0)
+    task = search.task(Rows.of(problem.train, 1200))
+    assert any(len(one.columns) < 3 for one in reduced(task))
+    search.run()
+    assert search.at_floor
+
+
+def test_noise_leaves_the_exponents_simple():
+    search = found(table(lambda a, b: 2 * a * b**2, (1, 4), (1, 4), rows=80, noise=0.05), 3.0)
+    form = canonical_hash(parse("return params[0]*x0*x1**2", ("x0", "x1")))
+    assert form in search.found
+
+
+def test_every_pair_is_compared_alike_by_both_engines():
+    subsets = Subsets(RNG.normal(size=(40, 30)), RNG.normal(size=40))
+    shadows, along, left, _ = subsets._projected((3, 7))
+    results = []
+    for search in (_best_partners, _best_partners_in_numpy):
+        gains, partners = np.empty(30), np.empty(30, dtype=np.int64)
+        search(subsets.gram, along, left, shadows, 2, gains, partners)
+        results.append((gains, partners))
+    np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-12)
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+def test_the_best_triple_is_that_of_brute_force():
+    subsets = Subsets(RNG.normal(size=(40, 14)), RNG.normal(size=40))
+    error, chosen = subsets.triples(5)[0]
+    least = min((subsets.error(s), s) for s in combinations(range(14), 3))
+    assert chosen == least[1]
+    assert error == pytest.approx(least[0])
+
+
+def test_inner_constants_move_to_where_the_target_has_them():
+    x = np.linspace(0, 5, 100)
+    y = 2 * np.exp(-0.8 * x) + 3 * np.sin(1.7 * x)
+    g = NumberedGraph(Rows(x[:, None], y, float(np.sum((y - y.mean()) ** 2))))
+    u = g.column(0)
+    roots = [
+        g.add("exp", g.add("neg", g.add("mul", g.fresh(0.5), u))),
+        g.add("sin", g.add("mul", g.fresh(1.6), u)),
+    ]
+    error, moved = moved_constants(g, roots, y)
+    assert error < 1e-20
+    assert np.corrcoef(g.values[moved[1]], np.sin(1.7 * x))[0, 1] > 1 - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (lambda v: v, np.spacing),
+        (lambda v: v.astype(np.float32).astype(float), lambda v: np.spacing(v.astype(np.float32))),
+        (lambda v: np.round(v, 2), lambda v: np.full(len(v), 0.01)),
+    ],
+)
+def test_the_spacing_of_numbers_is_that_of_their_format(written, expected):
+    values = written(RNG.uniform(1, 9, 500))
+    np.testing.assert_allclose(spacing(values), expected(values))
+
+
+def test_rounded_inputs_and_targets_make_the_floor():
+    x = RNG.uniform(1, 4, (500, 2))
+    y = np.round(x[:, 0] * np.exp(x[:, 1]), 3)
+    problem = table_problem(np.round(x, 3), y, Labels(("a", "b"), "y"))
+    law = parse("return a*np.exp(b)", ("a", "b"))
+    under = Floor.of(problem.train).under(law, np.empty(0))
+    error = np.mean((evaluate(law, np.round(x, 3), np.empty(0)) - y) ** 2) / y.var()
+    assert 0.3 < error / under < 3
+    assert Floor.of(problem.train).reached(error, law, np.empty(0))
+    assert not Floor.of(problem.train).reached(1e-3, law, np.empty(0))
+
+
+def test_noise_of_repeated_rows_is_a_floor():
+    x = np.repeat(np.linspace(0, 1, 50), 6)[:, None]
+    y = x[:, 0] + 0.1 * RNG.standard_normal(300)
+    line = parse("return x", ("x",))
+    assert Floor.of(table_problem(x, y, Labels(("x",), "y")).train).reached(
+        0.011 / y.var(), line, np.empty(0)
+    )
+
+
+def cases():
+    draw, rising = np.random.default_rng(3), np.arange(30.0)
+    yield "two rows", np.array([[1.0], [2.0]]), np.array([1.0, 3.0])
+    yield "40 columns", draw.normal(size=(60, 40)), draw.normal(size=60)
+    yield "a constant column and a copy", np.column_stack([np.ones(30), rising, rising]), rising**2
+    yield "far apart", 10.0 ** draw.uniform(-30, 30, (50, 2)), 10.0 ** draw.uniform(-30, 30, 50)
+    yield "zeros", np.round(draw.uniform(0, 2, (40, 2))), np.round(draw.uniform(0, 2, 40))
+    yield "whole numbers", draw.integers(-5, 5, (40, 2)).astype(float), draw.integers(-5, 5, 40).astype(float)
+
+
+@pytest.mark.parametrize(("name", "x", "y"), list(cases()), ids=[name for name, *_ in cases()])
+def test_a_table_that_allows_little_does_no_harm(name, x, y):
+    problem = table_problem(x, y, Labels(tuple(f"x{i}" for i in range(x.shape[1])), "y"))
+    for proposal in structures(problem, 2.0, 8):
+        assert proposal.body
