@@ -60,6 +60,7 @@ def _line_search(program, theta, direction, alpha, f0, d0, point, slope):
             low, f_low, d_low = alpha, f, d
         if expired(program) or (high < np.inf and abs(high - low) <= 1e-14 * abs(high)):
             break
+        # as in scipy five times as far while the minimum may be further out, then where cubics say
         alpha = 5.0 * alpha if high == np.inf else _between(low, f_low, d_low, high, f_high, d_high)
     return np.nan, f0
 

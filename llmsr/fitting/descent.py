@@ -15,7 +15,7 @@ import numpy as np
 from llmsr.expression.engine.chosen import expired, gram, jit
 
 CONVERGED, STALLED, CAPPED, LATE, INFINITE = 0, 1, 2, 3, 4
-_PIVOT = 1e-14
+_PIVOT = 1e-14  # of a matrix scaled to a diagonal of one: what is below is rounding
 
 
 @jit
@@ -129,6 +129,7 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
     refined = np.empty(k)
     g_trial = np.empty((k + 1, k + 1))
     g_refined = np.empty((k + 1, k + 1))
+    # the linear parameters first: a step of all from a start far from them would be wasted
     if n_linear > 0:
         promised = damped_step(g, linear, linear, 0.0, scale, lower, step)
         inside = promised > 1e-3 * g[k, k] and moved(theta, step, low, high, trial)
@@ -173,6 +174,7 @@ def descend(program, theta, linear, low, high, floor, rival, tolerance, iteratio
             if quiet >= 2:
                 return CONVERGED
         else:
+            # a linear problem is solved by one step, so what fails now is rounding
             if n_linear == k:
                 return STALLED
             damping = damping * growth

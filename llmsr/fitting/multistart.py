@@ -44,6 +44,7 @@ def search_best(search: Search) -> None:
     if not search.tape.n_params:
         search.evaluate(search.ones)
         return
+    # a linear problem has one minimum, which the first step finds
     if not search.n_nonlinear:
         search.polish(search.ones, 20)
         if search.best is None:

@@ -17,7 +17,7 @@ def load_torch() -> None:
         import torch
 
         one = torch.nn.Parameter(torch.ones(1))
-        one.sum().backward()
+        one.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
         torch.optim.Adam([one]).step()
 
 

@@ -76,6 +76,7 @@ def assembled(tape: Tape) -> Code:
             places[i] = (FEATURE, int(node.value))  # type: ignore[arg-type]
         elif node.op == "param":
             places[i] = (UNIFORM, len(constants) + int(node.value))  # type: ignore[arg-type]
+    # derivatives and value get the first registers, so that the sums read one block of memory
     slots = _Places(UNIFORM, len(constants) + tape.n_params)
     registers = _Places(REGISTER, len(outputs))
     inner = [i for i, node in enumerate(nodes) if node.args]

@@ -24,7 +24,7 @@ import numpy as np
 
 from llmsr.files import lock
 
-ROOMS = ("expression/engine", "fitting")
+ROOMS = ("expression/engine", "fitting", "refinement")
 """Folders of the package that hold compiled functions; no other module has any."""
 _PACKAGE = Path(__file__).resolve().parents[2]
 _LOCK, _COMPLETE = "lock", "complete"

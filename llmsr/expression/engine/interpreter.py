@@ -51,6 +51,7 @@ def _call(loop, data, a, a_stride, b, b_stride, out, width, loops_address):
 @jit
 def _power(a, a_stride, b, b_stride, out, width):
     """A power by exp and log; False, and nothing done, where only numpy's will do."""
+    # where both vary over rows, signs and special cases differ from row to row
     if a_stride != 0 and b_stride == 0:
         exponent = numbers(b, (1,))[0]
         if np.isfinite(exponent):

@@ -169,6 +169,7 @@ def _exp(x):
 @jit_contracting
 def _tanh(x):
     """By exp(2x) - 1, whose digits near 0 are kept."""
+    # from 20 on it is 1 to the last digit, and exp of twice the limit is still finite
     y = 30.0 if x > 30.0 else x
     y = -30.0 if y < -30.0 else y
     above, first, second = _powers_of_two(2.0 * y)

@@ -13,6 +13,7 @@ from llmsr.expression.engine.tape import Tape
 from llmsr.expression.graph import values_of
 
 NAME = "numpy"
+# long enough that calls of numpy cost little beside their rows, short enough for the cache
 BLOCK = 4096
 
 first_use = nullcontext

@@ -79,10 +79,12 @@ def gram_of(program_address, theta_address, k, first, out_address):
         residual, goal = block[k, :width], numbers(program[TARGET] + 8 * start, (width,))
         for i in range(width):
             residual[i] = goal[i] - residual[i]
+        # one sum tells whether all are finite, at a fraction of what a look at each would cost
         if not np.isfinite(_dot(residual, residual)):
             out[k, k] = np.inf
             return 0
         if not _products(block, width, first, part):
+            # seldom: the derivative of sqrt at 0, or of a branch that a mask keeps out of the value
             for i in range(k):
                 for t in range(width):
                     if not np.isfinite(block[i, t]):

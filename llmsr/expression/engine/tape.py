@@ -88,6 +88,7 @@ def _lowered(derivatives: Derivatives) -> tuple[tuple[Node, ...], list[int]]:
     nodes: Sequence[Node] = derivatives.nodes
     outputs = [*derivatives.partials, derivatives.root]
     rules = [OPS[node.op].lowered if node.args else None for node in nodes]
+    # most equations have nothing to respell, and need no second graph
     if any(rules):
         graph = Graph(max_nodes=4 * len(nodes))
         made: list[int] = []
