@@ -30,30 +30,33 @@ FAILURES = {
 LOWEST = min(FAILURES.values())
 COPY = 0.0  # an equation that the prompt itself shows: valid, and worth nothing
 
-NMSE_FLOOR = 1e-10  # below it differences are rounding
+NMSE_FLOOR = 1e-28  # below it differences are rounding in double precision
 NMSE_CEILING = 10.0
 COMPLEXITY_SCALE = 100.0
 
 
-def neg_log_nmse(evaluation: Evaluation) -> float:
-    """-log10(NMSE), clipped to [1e-10, 10] and mapped to [0, 1]: 1/11 for the mean, 1 for the law."""
-    value = min(max(_train_nmse(evaluation), NMSE_FLOOR), NMSE_CEILING)
-    span = math.log10(NMSE_CEILING) - math.log10(NMSE_FLOOR)
+def neg_log_nmse(evaluation: Evaluation, floor: float = NMSE_FLOOR) -> float:
+    """-log10(NMSE), clipped to [floor, 10] and mapped to [0, 1]: 1 for the law, whatever the data's format.
+
+    A higher floor than the data's would give a flexible form of ten constants as much as the law.
+    """
+    value = min(max(_train_nmse(evaluation), floor), NMSE_CEILING)
+    span = math.log10(NMSE_CEILING) - math.log10(floor)
     return (math.log10(NMSE_CEILING) - math.log10(value)) / span
 
 
-def neg_mse(evaluation: Evaluation) -> float:
+def neg_mse(evaluation: Evaluation, floor: float = NMSE_FLOOR) -> float:
     """1 / (1 + MSE): LLM-SR's score -MSE squeezed into (0, 1]; MSE in squared units of the target."""
     mse = evaluation.train_mse
     return 1.0 / (1.0 + mse) if mse is not None and mse >= 0 else 0.0
 
 
-def r2(evaluation: Evaluation) -> float:
+def r2(evaluation: Evaluation, floor: float = NMSE_FLOOR) -> float:
     """1 - NMSE, not below 0: the share of the variance that is explained."""
     return max(0.0, 1.0 - _train_nmse(evaluation))
 
 
-SHAPES: dict[str, Callable[[Evaluation], float]] = {
+SHAPES: dict[str, Callable[[Evaluation, float], float]] = {
     "neg_log_nmse": neg_log_nmse,
     "neg_mse": neg_mse,
     "r2": r2,
@@ -69,9 +72,11 @@ def reward(
     copy: bool = False,
     likeness: float = 0.0,
     graded_failures: bool = True,
+    floor: float = NMSE_FLOOR,
 ) -> float:
     """The reward of one answer: in [0, 1] if valid, else below 0 by the kind of failure.
 
+    `floor` is the NMSE that the data's numbers allow at best.
     `complexity_weight` is what an equation of 100 operations loses, `likeness` what one loses that resembles
     others of its group; a valid one never falls below 0. `copy` tells that the equation is not new. Without
     `graded_failures` every failure is worth the least.
@@ -81,7 +86,7 @@ def reward(
     if copy:
         return COPY
     size = min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE
-    return max(COPY, SHAPES[shape](evaluation) - complexity_weight * size - likeness)
+    return max(COPY, SHAPES[shape](evaluation, floor) - complexity_weight * size - likeness)
 
 
 def group_rewards(

@@ -49,7 +49,7 @@ def test_a_smaller_error_is_never_worth_less(shape, a, b):
 
 
 def test_the_default_shape_tells_apart_what_r2_cannot():
-    assert reward(valid(1e-9)) - reward(valid(1e-6)) > 0.2
+    assert reward(valid(1e-9)) - reward(valid(1e-6)) > 0.1
     assert reward(valid(1e-9), "r2") - reward(valid(1e-6), "r2") < 1e-5
 
 
@@ -89,3 +89,9 @@ def test_ranks_keep_the_order_and_the_range(rewards):
     for a, x in zip(rewards, values, strict=True):
         for b, y in zip(rewards, values, strict=True):
             assert (a < b) == (x < y)
+
+
+def test_a_digit_counts_down_to_what_the_numbers_of_the_data_allow():
+    assert reward(valid(1e-20)) < reward(valid(1e-27)) < reward(valid(1e-31)) == 1
+    assert reward(valid(1e-14), floor=1e-12) == reward(valid(1e-12), floor=1e-12) == 1
+    assert reward(valid(1e-6), floor=1e-12) > reward(valid(1e-6))

@@ -30,7 +30,7 @@ from llmsr.reward import COPY, ranked
 SUMMED = ("drgrpo", "max_at_k")
 EPSILON = 1e-6
 NOISE = 1e-6  # closer rewards are equal: one equation written in two ways is fitted a little apart
-FLOOR = 1e-3  # of a group's range of rewards: a hundredth of a decade of NMSE, see `neg_log_nmse`
+FLOOR = 1e-3  # of a group's range of rewards: 3% of a decade of NMSE at most, see `neg_log_nmse`
 ENTROPIC_KL = math.log(2)
 FEWEST_VALID = 3  # of an entropic group; with fewer, one lucky answer would take all the weight
 HIGHEST_WEIGHT = 10.0  # of one entropic answer, where 1 is that of an average one

@@ -236,11 +236,10 @@ def attend(
     kernel = packed.attention
     assert kernel is not None  # `Pack.to` was called
     # causal and aligned at the end: the i-th of n queries sees all but the last n - i keys
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     out = varlen_attn(
-        query[0].transpose(0, 1).contiguous(),
-        *(x[0].transpose(0, 1)[kernel.key_places] for x in (key, value)),
-        kernel.query_bounds, kernel.key_bounds, kernel.most_queries, kernel.most_keys,
-        scale=scaling, window_size=(-1, 0),
+        q.contiguous(), k[kernel.key_places], v[kernel.key_places], kernel.query_bounds, kernel.key_bounds,
+        kernel.most_queries, kernel.most_keys, scale=scaling, window_size=(-1, 0),
     )  # fmt: skip
     assert isinstance(out, torch.Tensor)  # and no statistics, which were not asked for
     return out[None], None
@@ -332,8 +331,8 @@ def read_answers(
 class PackedOutput(ModelOutput):
     """What `read_answers` gives."""
 
-    log_probs: torch.Tensor | None = None
-    entropy: torch.Tensor | None = None
+    log_probs: torch.Tensor = None  # type: ignore[assignment]  # ModelOutput asks for defaults
+    entropy: torch.Tensor = None  # type: ignore[assignment]
 
 
 def _logits(

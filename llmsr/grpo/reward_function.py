@@ -28,6 +28,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.grpo.answer_archive import Answer, Places, Records
 from llmsr.grpo.run_record import RunRecord, load_run_problem
 from llmsr.proposers.proposer import estimated_tokens
+from llmsr.refinement.floor import Floor
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
 from llmsr.sample import Evaluation, Sample
 
@@ -119,6 +120,7 @@ class RewardFunction:
                 self._settings.reward,
                 complexity_weight=self._settings.complexity_weight,
                 copy=copy or repeated,
+                floor=self._floor(answer.problem),
             )
         except Exception as error:  # noqa: BLE001 - as above
             evaluation, value, copy = fault(error), LOWEST, False
@@ -156,6 +158,10 @@ class RewardFunction:
                 )
             return self._evaluators[problem]
 
+    def _floor(self, problem: str) -> float:
+        """The NMSE below which a problem's rows tell equations apart by rounding or noise alone."""
+        return Floor.of(self._evaluator(problem).problem.train).least
+
     def _evaluation(self, waiting: Future[Evaluation] | Evaluation) -> Evaluation:
         if isinstance(waiting, Evaluation):
             return waiting
@@ -171,7 +177,7 @@ class RewardFunction:
 def score_of(evaluation: Evaluation, value: float, copy: bool) -> Score:
     """The reward `value` as `score` and what goes with it: the same keys for every answer.
 
-    `log10_nmse` lies between -10 and 1, the latter also for a failure; `status` is one of
+    `log10_nmse` lies between -28 and 1, the latter also for a failure; `status` is one of
     `llmsr.sample.STATUSES`, all else are floats.
     """
     nmse = evaluation.nmse.get("train") if evaluation.ok else None

@@ -86,6 +86,11 @@ class Floor:
         _known[id(split)] = weakref.ref(split), made
         return made
 
+    @property
+    def least(self) -> float:
+        """What no equation can be expected to fall below, whatever it says of the inputs."""
+        return max(self.written, self.repeats)
+
     def under(self, expression: Expression, params: np.ndarray) -> float:
         """The NMSE that rounding of inputs and target, and noise of repeated rows, give an equation."""
         jitter = np.random.default_rng(SEED).uniform(-0.5, 0.5, self.steps.shape) * self.steps

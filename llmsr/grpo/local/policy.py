@@ -48,7 +48,7 @@ class Policy:
     ) -> None:
         self.model = model
         self.temperature = temperature
-        self._sampling = {
+        self._sampling: dict[str, Any] = {
             "temperature": temperature,
             "max_tokens": max_tokens,
             "end_tokens": end_tokens,
