@@ -54,7 +54,7 @@ def test_the_default_shape_tells_apart_what_r2_cannot():
 
 
 def test_the_floor_makes_rounding_differences_equal():
-    assert reward(valid(1e-11)) == reward(valid(1e-28)) == reward(valid(0.0)) == 1.0
+    assert reward(valid(1e-29)) == reward(valid(1e-28)) == reward(valid(0.0)) == 1.0
 
 
 def test_a_split_that_is_not_train_changes_nothing():
