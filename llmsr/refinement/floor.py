@@ -32,7 +32,8 @@ def spacing(values: np.ndarray) -> np.ndarray:
     """The distance between neighbouring numbers in the format in which these seem to be written."""
     some = values[:: -(-len(values) // ROWS)]
     shortest = [repr(abs(v)) for v in some.tolist()]
-    digits = max(len(t.partition("e")[0].replace(".", "").strip("0")) for t in shortest)
+    counts = np.array([len(t.partition("e")[0].replace(".", "").strip("0")) for t in shortest])
+    digits = int(counts.max())
     size = np.abs(values)
     exponent = np.floor(np.log10(np.where(size > 0, size, 1.0)))
     single = bool((size < 3e38).all()) and all(_is_single(v) for v in some.tolist())
@@ -40,9 +41,11 @@ def spacing(values: np.ndarray) -> np.ndarray:
         return np.spacing(size)
     if single and digits > SHORT:
         return np.spacing(size.astype(np.float32)).astype(float)
-    relative = 10.0 ** (exponent + 1 - digits)
-    decimals = max(_decimals(t) for t in shortest)
-    return np.minimum(relative, 10.0**-decimals)
+    places = np.array([_decimals(t) for t in shortest])
+    # a last digit is 0 in one of ten numbers: what most numbers reach is how they are rounded
+    if np.mean(counts == digits) > np.mean(places == places.max()):
+        return np.asarray(10.0 ** (exponent + 1 - digits))
+    return np.full(len(values), 10.0 ** -float(places.max()))
 
 
 def _is_single(value: float) -> bool:

@@ -19,6 +19,7 @@ from llmsr.workers.pool import TaskError, WorkerFailure
 
 log = logging.getLogger(__name__)
 
+LEVEL = 3.0  # times the error of an equation at the floor, up to which errors are equal
 ROUND = 16  # fits before the best are looked at again
 STRUCTURES = 24  # equations of structure search that are fitted
 DEADLINE = 30.0  # seconds for the proposals of one equation, which take tens of milliseconds
@@ -46,10 +47,15 @@ class Refiner:
         if not sample.evaluation.ok:
             return []
         known = {sample.evaluation.canonical}
+        # at the data's floor errors of its order are equal, so that the smaller equation is worth more
+        error = sample.evaluation.nmse.get("train") or 0.0
+        level = LEVEL * error if at_floor(self.evaluator.problem, sample.evaluation) else 0.0
         found: list[Evaluation] = []
         opened: set[str] = set()
         while len(found) < self.fits:
-            ranked = sorted([sample.evaluation, *(e for e in found if e.ok)], key=self._worth)
+            ranked = sorted(
+                [sample.evaluation, *(e for e in found if e.ok)], key=lambda e: self._worth(e, level)
+            )
             beam = [e for e in ranked[: self.beam] if e.canonical not in opened]
             if not beam:
                 break
@@ -91,8 +97,8 @@ class Refiner:
 
         return sorted((s for s in samples if s.evaluation.ok), key=key)
 
-    def _worth(self, evaluation: Evaluation) -> float:
-        return loss_and_size(self.evaluator.problem.spec, evaluation)
+    def _worth(self, evaluation: Evaluation, level: float = 0.0) -> float:
+        return loss_and_size(self.evaluator.problem.spec, evaluation, level)
 
     def _proposals(self, beam: Sequence[Evaluation], known: set[str], count: int) -> list[Proposal]:
         """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
@@ -114,12 +120,15 @@ def best_refinement(spec: Spec, sample: Sample, refinements: Iterable[Sample]) -
     return best
 
 
-def loss_and_size(spec: Spec, evaluation: Evaluation) -> float:
-    """What refinement minimises: decades of training NMSE and the price of size; else minus the score."""
+def loss_and_size(spec: Spec, evaluation: Evaluation, level: float = 0.0) -> float:
+    """What refinement minimises: decades of training NMSE and the price of size; else minus the score.
+
+    Errors below `level` count as equal.
+    """
     if not spec.least_squares:
         return -evaluation.score if evaluation.score is not None else math.inf
     nmse = evaluation.nmse.get("train")
-    return penalised_loss(nmse if nmse is not None else math.inf, evaluation.complexity or 0)
+    return penalised_loss(max(nmse, level) if nmse is not None else math.inf, evaluation.complexity or 0)
 
 
 def _answer(future: Future[list[Proposal] | WorkerFailure]) -> list[Proposal]:

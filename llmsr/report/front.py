@@ -140,8 +140,8 @@ def pick(
 ) -> int:
     """The position of the member that a rule selects; the front must not be empty.
 
-    best      the highest score among losses up to 1.1 + 20 / rows times the lowest, at most 1.5. PySR's rule,
-              which has 1.5: one constant too many lowers the loss on noise by about 1 / rows
+    best      the highest score, that of the first member against the target's mean, among losses up to
+              1.1 + 20 / rows times the lowest, at most 1.5. PySR's rule, which has 1.5: one constant too many lowers the loss on noise by about 1 / rows
     accuracy  the lowest loss
     simplest  the smallest equation with a loss up to (1 + `within`) times the lowest
     aic       the least rows * log(loss) + 2 * constants (Akaike, 1974)
@@ -157,7 +157,10 @@ def pick(
     lowest = min(losses)
     positions = range(len(front))
     if rule == "best":
-        rated = scores(front)
+        # the smallest equation gains on the mean, which is one number
+        error, size = front[0].evaluation.nmse.get("train"), front[0].evaluation.complexity or 0
+        first = max(0.0, -math.log(max(error, NMSE_FLOOR))) / max(1, size - 1) if error is not None else 0.0
+        rated = [first, *scores(front)[1:]]
         within = min(WITHIN + LUCK / rows, MOST_WITHIN)
         return max((i for i in positions if losses[i] <= within * lowest), key=lambda i: (rated[i], -i))
     if rule == "accuracy":

@@ -118,6 +118,7 @@ def test_inner_constants_move_to_where_the_target_has_them():
         (lambda v: v, np.spacing),
         (lambda v: v.astype(np.float32).astype(float), lambda v: np.spacing(v.astype(np.float32))),
         (lambda v: np.round(v, 2), lambda v: np.full(len(v), 0.01)),
+        (lambda v: np.array([float(f"{10**u:.4g}") for u in v]), lambda v: 10 ** (np.floor(np.log10(v)) - 3)),
     ],
 )
 def test_the_spacing_of_numbers_is_that_of_their_format(written, expected):
