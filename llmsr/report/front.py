@@ -141,7 +141,8 @@ def pick(
     """The position of the member that a rule selects; the front must not be empty.
 
     best      the highest score, that of the first member against the target's mean, among losses up to
-              1.1 + 20 / rows times the lowest, at most 1.5. PySR's rule, which has 1.5: one constant too many lowers the loss on noise by about 1 / rows
+              1.1 + 20 / rows times the lowest, at most 1.5. PySR's rule, which has 1.5: one constant too
+              many lowers the loss on noise by about 1 / rows
     accuracy  the lowest loss
     simplest  the smallest equation with a loss up to (1 + `within`) times the lowest
     aic       the least rows * log(loss) + 2 * constants (Akaike, 1974)

@@ -87,6 +87,12 @@ def test_best_is_the_knee_and_accuracy_the_end():
     assert picked("accuracy") == (40, 0.94e-3)
 
 
+def test_the_first_of_a_front_gains_on_the_mean():
+    """Fake samples have their loss for an NMSE: a law, then one with a term that fits noise."""
+    points = [(7, 3.8e-4), (9, 3.65e-4), (18, 3.3e-4)]
+    assert pick(front_of(points).members, "best", rows=80) == 0
+
+
 def test_of_few_rows_the_best_may_be_further_from_the_lowest_loss():
     points = [(3, 1.0), (10, 1.2e-3), (40, 1.0e-3)]
     assert picked("best", points, rows=100) == (10, 1.2e-3)
