@@ -49,7 +49,10 @@ def data():
 
 
 def regressor(**options):
-    return SymbolicRegressor(**({"budget": 24, "proposer": Drawing(), "random_state": 0} | options))
+    # every completion is asked for, so that what it brings can be told
+    alone = {"structure_seconds": 0, "stop_at_floor": False} | options.pop("search_options", {})
+    told = {"budget": 24, "proposer": Drawing(), "random_state": 0, "search_options": alone}
+    return SymbolicRegressor(**(told | options))
 
 
 @pytest.fixture(scope="module")

@@ -245,7 +245,18 @@ def test_workers_that_are_killed_and_stopped_cost_a_search_no_more_than_their_sa
     replay = write_replay(tmp_path / "texts.jsonl", completions(200, seed=5))
     command = [
         *(sys.executable, "main.py", "--proposer", "replay", "--replay_path", str(replay), "--budget", "200"),
-        *("--workers", "2", "--refine", "off", "--fit_timeout", "1", "--log_path", str(tmp_path / "run")),
+        *(
+            "--workers",
+            "2",
+            "--refine",
+            "off",
+            "--stop_at_floor",
+            "false",
+            "--fit_timeout",
+            "1",
+            "--log_path",
+            str(tmp_path / "run"),
+        ),
     ]
     draw = random.Random(0)
     process = subprocess.Popen(
