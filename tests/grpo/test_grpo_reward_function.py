@@ -162,7 +162,7 @@ def test_a_record_is_refined_beside_the_answers_and_a_resumed_run_does_not_refin
 
 
 def test_answers_that_are_drawn_again_are_not_refined_twice(run_dir, monkeypatch):
-    monkeypatch.setattr("llmsr.search.refining.at_floor", lambda evaluation: False)  # the law ends it
+    monkeypatch.setattr("llmsr.search.refining.at_floor", lambda *_: False)  # the law ends it
     texts = [f"    return params[0] * {form}\n" for form in ("np.exp(-x * x)", "np.cos(z)", "z", "x")]
 
     def score(answers, **where):
