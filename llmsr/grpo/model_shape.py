@@ -17,7 +17,8 @@ class ModelShape:
     """Sizes of a decoder; `embedding` counts its input and output embeddings, which may be one.
 
     `layer_width` is the feed-forward width that a token passes in a layer, `cache_width` that of its keys and
-    values. `packs` tells that packed passes (`llmsr.grpo.packing`) give its probabilities.
+    values. `packs` tells that packed passes (`llmsr.grpo.packing`) give its probabilities. `architecture` is
+    what transformers calls it, empty where that is not known.
     """
 
     parameters: float
@@ -28,6 +29,7 @@ class ModelShape:
     cache_width: int
     embedding: float
     packs: bool
+    architecture: str = ""
 
     @property
     def layer_parameters(self) -> float:
@@ -77,6 +79,7 @@ def _of_configuration(config: Mapping[str, Any]) -> ModelShape:
         cache_width=2 * kv * head,
         embedding=embedding,
         packs=not nested and not _unusual(text),
+        architecture=str(config.get("model_type", "")),
     )
 
 

@@ -159,10 +159,19 @@ def _trainer(
         return "local"
     asks_verl = config.lora_rank or config.gpu_memory_utilization is not None
     one = config.gpus * config.nnodes == 1 and config.attention in ("auto", "packed")
-    if one and not asks_verl and local is not None and local.fits and shape is not None and shape.packs:
+    fits = local is not None and local.fits and shape is not None and shape.packs
+    if one and not asks_verl and fits and _draws_quickly(shape):
         notes.append("the model fits one GPU: the local trainer is used, which starts sooner (--trainer)")
         return "local"
     return "verl"
+
+
+def _draws_quickly(shape: ModelShape | None) -> bool:
+    """Whether the local trainer draws a model's answers by a CUDA graph; taken for true until it is known."""
+    # imported late: torch takes seconds, which the start of VERL need not wait for
+    from llmsr.proposers.shared_prefix import ARCHITECTURES
+
+    return shape is not None and shape.architecture in {"", *ARCHITECTURES}
 
 
 def _model_path(config: GrpoConfig, gpu: bool, notes: list[str]) -> str:

@@ -165,6 +165,13 @@ def write_shape(folder, **changes):
     return str(folder)
 
 
+@pytest.mark.parametrize(("architecture", "chosen"), [("qwen2", "local"), ("phi3", "verl")])
+def test_a_model_that_the_local_trainer_draws_slowly_is_left_to_verl(tmp_path, architecture, chosen):
+    model = write_shape(tmp_path / "model", model_type=architecture)
+    config = GrpoConfig(model_path=model, output_dir=str(tmp_path / "run"))
+    assert make_plan(config, cuda=True, gpu_bytes=80 * GIB).trainer == chosen
+
+
 def test_sizes_are_read_from_the_folder_or_the_name(tmp_path):
     assert 6e6 < read_shape(str(EMBEDDED)).parameters < 8e6
     assert read_shape("Qwen/Qwen2.5-1.5B-Instruct").parameters == 1.5e9
