@@ -36,6 +36,17 @@ class Sampled:
     end: int | None = None
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How tokens are drawn, and where a continuation ends: at an end token, when it is over, or cut off."""
+
+    temperature: float
+    max_tokens: int
+    end_tokens: frozenset[int] = frozenset()
+    is_over: Callable[[list[int]], bool] = lambda tokens: False
+    top_p: float = 1.0
+
+
 class Sampler:
     """Draws continuations from `model`.
 
@@ -43,22 +54,9 @@ class Sampler:
     prompts beside it but by rounding. Prompts are decoded together where the architecture allows it.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        temperature: float,
-        top_p: float,
-        max_tokens: int,
-        end_tokens: frozenset[int],
-        is_over: Callable[[list[int]], bool] = lambda tokens: False,
-    ) -> None:
+    def __init__(self, model: Any, drawing: Drawing) -> None:
         self.model = model
-        self.temperature = temperature
-        self.top_p = top_p
-        self.max_tokens = max_tokens
-        self.end_tokens = end_tokens
-        self.is_over = is_over
+        self.drawing = drawing
         self._cache_argument = shared_prefix.cache_argument(model)
         self.shares_prefix = shared_prefix.plug_in(model)
         self._prefaces: OrderedDict[tuple[int, ...], DynamicCache] = OrderedDict()
@@ -90,19 +88,19 @@ class Sampler:
         mask = torch.zeros(1, 1, 1, 1, device=device) if self.shares_prefix else None
         finished: set[tuple[int, int]] = set()
         # every row draws at every step, finished or not: no draw depends on when others ended
-        for _ in range(self.max_tokens):
+        for _ in range(self.drawing.max_tokens):
             draws = [torch.rand(n, generator=g).tolist() for n, g in zip(counts, generators, strict=True)]
             tokens = self._draw(logits, torch.tensor([draws[p][i] for p, i in rows], device=device))
             for (p, i), token in zip(rows, tokens.tolist(), strict=True):
                 sample = samples[p][i]
                 if (p, i) in finished:
                     continue
-                if token in self.end_tokens:
+                if token in self.drawing.end_tokens:
                     sample.reason, sample.end = "stop", token
                     finished.add((p, i))
                     continue
                 sample.tokens.append(token)
-                if self.is_over(sample.tokens):
+                if self.drawing.is_over(sample.tokens):
                     sample.reason = "stop"
                     finished.add((p, i))
             going = [row for row, place in enumerate(rows) if place not in finished]
@@ -130,15 +128,15 @@ class Sampler:
 
     def _draw(self, logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         """One token per row, by inversion of the distribution function at `uniform`."""
-        if self.temperature == 0:
+        if self.drawing.temperature == 0:
             return logits.argmax(-1)
-        probability = torch.softmax(logits.float() / self.temperature, -1)
-        if self.top_p == 1:
+        probability = torch.softmax(logits.float() / self.drawing.temperature, -1)
+        if self.drawing.top_p == 1:
             return _inverse(probability, uniform)
         # sorting a whole vocabulary at every token would take longer than a small model
         likely, order = probability.topk(min(LIKELY_TOKENS, probability.shape[-1]))
         tokens = order.gather(-1, _inverse(self._nucleus(likely), uniform)[:, None])[:, 0]
-        flat = likely.sum(-1) < self.top_p
+        flat = likely.sum(-1) < self.drawing.top_p
         if flat.any():
             probability, order = probability[flat].sort(-1, descending=True)
             places = _inverse(self._nucleus(probability), uniform[flat])
@@ -148,7 +146,7 @@ class Sampler:
     def _nucleus(self, descending: torch.Tensor) -> torch.Tensor:
         """The probabilities up to the one with which they sum to top_p, zeros behind it."""
         before = descending.cumsum(-1) - descending
-        return descending.masked_fill(before >= self.top_p, 0.0)
+        return descending.masked_fill(before >= self.drawing.top_p, 0.0)
 
     def _prefill(self, prompt: Prompt) -> tuple[torch.Tensor, DynamicCache]:
         """The logits after a prompt and its cache.

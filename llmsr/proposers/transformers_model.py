@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -48,15 +49,15 @@ class TransformersModel:
         self._over: dict[tuple[str, ...], Callable[[list[int]], bool]] = {}
         self._max_tokens = config.max_tokens
 
-        from llmsr.proposers.sampling import Sampler
+        from llmsr.proposers.sampling import Drawing, Sampler
 
-        self._sampler = Sampler(
-            model,
+        drawing = Drawing(
             temperature=config.temperature,
-            top_p=config.top_p,
             max_tokens=config.max_tokens,
             end_tokens=end_tokens(model, self._tokenizer),
+            top_p=config.top_p,
         )
+        self._sampler = Sampler(model, drawing)
 
     def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions of a prompt."""
@@ -83,8 +84,11 @@ class TransformersModel:
         with self._lock:
             if stops not in self._over:
                 self._over[stops] = stop_test(self._tokenizer, stops)
-            self._sampler.is_over = self._over[stops]
-            self._sampler.max_tokens = min(self._max_tokens + chats[0].thinking, room)
+            self._sampler.drawing = replace(
+                self._sampler.drawing,
+                is_over=self._over[stops],
+                max_tokens=min(self._max_tokens + chats[0].thinking, room),
+            )
             started = time.monotonic()
             sampled = self._sampler.sample(asked)
             seconds = (time.monotonic() - started) / (len(asked) * n)

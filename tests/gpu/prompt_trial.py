@@ -94,20 +94,18 @@ def by_vllm(model: str) -> tuple[Draw, ChatTemplate]:
 def by_transformers(model: str) -> tuple[Draw, ChatTemplate]:
     """Answers of a model in this process, on a CPU."""
     from llmsr.proposers.chat_template import end_tokens, stop_test
+    from llmsr.proposers.sampling import Drawing, Sampler
     from llmsr.proposers.sampling import Prompt as Tokens
-    from llmsr.proposers.sampling import Sampler
     from llmsr.proposers.transformers_model import load_model
     from llmsr.settings import ProposerConfig
 
     tokenizer, loaded = load_model(ProposerConfig(device="cpu"), model)
     template = ChatTemplate(tokenizer)
-    sampler = Sampler(
-        loaded, temperature=1.0, top_p=1.0, max_tokens=1, end_tokens=end_tokens(loaded, tokenizer)
-    )
+    ends = end_tokens(loaded, tokenizer)
 
     def draw(prompts: Sequence[Prompt], chat: bool, n: int, limit: int) -> list[list[Drawn]]:
         made = [_asked(prompt, template, chat) for prompt in prompts]
-        sampler.max_tokens, sampler.is_over = limit, stop_test(tokenizer, made[0][1].stops)
+        sampler = Sampler(loaded, Drawing(1.0, limit, ends, stop_test(tokenizer, made[0][1].stops)))
         drawn = []
         for first in range(0, len(made), 8):
             part = made[first : first + 8]

@@ -1,5 +1,7 @@
 """The policy's arithmetic: shared prompts give what separate ones give, and gradients are real."""
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -7,7 +9,7 @@ transformers = pytest.importorskip("transformers")
 
 from llmsr.grpo.local.policy import Answer, Asked, Policy, log_probabilities  # noqa: E402
 from llmsr.grpo.local.slots import SlotSampler  # noqa: E402
-from llmsr.proposers.sampling import Prompt, Sampler  # noqa: E402
+from llmsr.proposers.sampling import Drawing, Prompt, Sampler  # noqa: E402
 
 PROMPTS = [[4, 4, 2, 7, 7, 3], [4, 4, 9], [4, 4, 6, 2]]
 ASKED = [Asked(tokens) for tokens in PROMPTS]
@@ -24,12 +26,12 @@ def model():
     return transformers.LlamaForCausalLM(config).eval()
 
 
-DRAWING = {"temperature": 1.3, "max_tokens": 9, "end_tokens": frozenset({0, 31})}
+DRAWING = Drawing(temperature=1.3, max_tokens=9, end_tokens=frozenset({0, 31}))
 
 
 @pytest.fixture
 def answers(model):
-    return Policy(model, **DRAWING).draw(ASKED, N, [1, 2, 3])
+    return Policy(model, DRAWING).draw(ASKED, N, [1, 2, 3])
 
 
 def prompts_of(answers):
@@ -39,7 +41,7 @@ def prompts_of(answers):
 def test_an_answer_ends_with_the_end_token_that_was_drawn(model):
     with torch.no_grad():
         model.lm_head.weight[0] = model.lm_head.weight[31]  # the two are drawn alike
-    drawn = Policy(model, **DRAWING).draw(ASKED, 40, [1, 2, 3])
+    drawn = Policy(model, DRAWING).draw(ASKED, 40, [1, 2, 3])
     ends = [answer.tokens[-1] for answer in drawn if answer.finished]
     assert set(ends) == {0, 31}
     assert all(not {0, 31} & set(answer.tokens[: -1 if answer.finished else None]) for answer in drawn)
@@ -84,10 +86,10 @@ def test_the_gradient_equals_that_of_separate_passes(model, answers):
 def test_slots_draw_what_the_plain_loop_draws(model):
     """On a CPU the steps run without a graph, which changes no number."""
     asked = [Prompt(tokens, n, seed=n) for tokens, n in zip(PROMPTS, (3, 1, 4), strict=True)]
-    drawing = {**DRAWING, "is_over": lambda tokens: tokens[-1] == 5}
-    expected = Sampler(model, top_p=1.0, **drawing).sample(asked)
+    drawing = replace(DRAWING, is_over=lambda tokens: tokens[-1] == 5)
+    expected = Sampler(model, drawing).sample(asked)
     assert {one.reason for group in expected for one in group} == {"stop", "length"}
-    slots = SlotSampler(model, **drawing)
+    slots = SlotSampler(model, drawing)
     for _ in range(2):  # nothing of a call stays for the next
         assert slots.sample(asked) == expected
 
@@ -110,5 +112,5 @@ def test_new_weights_are_used_at_once(model, answers):
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     shared = [Asked(tokens, 2) for tokens in PROMPTS]
-    again = Policy(model, **DRAWING).draw(shared, N, [1, 2, 3])
+    again = Policy(model, DRAWING).draw(shared, N, [1, 2, 3])
     assert [a.tokens for a in again] != [a.tokens for a in answers]

@@ -16,7 +16,7 @@ from llmsr.proposers import sampling
 from llmsr.proposers.chat_template import ChatTemplate, stop_test
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerFailure
-from llmsr.proposers.sampling import Sampler
+from llmsr.proposers.sampling import Drawing, Sampler
 from llmsr.proposers.shared_prefix import ARCHITECTURES, SharedPrefixCache, serves
 from llmsr.proposers.transformers_model import TransformersModel
 from llmsr.settings import ProposerConfig
@@ -80,7 +80,7 @@ def local(path: Path, **settings: object) -> TransformersModel:
 
 def sampler(model, **settings) -> Sampler:
     defaults = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 12, "end_tokens": frozenset()}
-    return Sampler(model, **(defaults | settings))
+    return Sampler(model, Drawing(**(defaults | settings)))
 
 
 def tokens_of(samples) -> list[list[int]]:
@@ -104,7 +104,7 @@ def test_shared_prompts_give_the_logits_of_the_plain_model(kind, common):
     rows = [0, 0, 0, 1, 1, 2]
     plain = [model(torch.cat([prompts[p][0], steps[i]])[None]).logits[0] for i, p in enumerate(rows)]
 
-    Sampler(model, temperature=1.0, top_p=1.0, max_tokens=1, end_tokens=frozenset())  # sets the attention
+    Sampler(model, Drawing(temperature=1.0, max_tokens=1))  # sets the attention
     caches = []
     for prompt in prompts:
         cache = DynamicCache()

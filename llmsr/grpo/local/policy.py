@@ -5,7 +5,7 @@ Both read each prompt once for all of its answers, and what several prompts begi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from llmsr.grpo import packing
 from llmsr.grpo.local.slots import SlotSampler
-from llmsr.proposers.sampling import Prompt, Sampler
+from llmsr.proposers.sampling import Drawing, Prompt, Sampler
 from llmsr.proposers.shared_prefix import serves
 
 
@@ -35,35 +35,21 @@ class Answer:
 
 
 class Policy:
-    """Draws answers from `model` and tells how probable they are, at one temperature."""
+    """Draws answers from `model`."""
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        temperature: float,
-        max_tokens: int,
-        end_tokens: frozenset[int],
-        is_over: Callable[[list[int]], bool] | None = None,
-    ) -> None:
+    def __init__(self, model: Any, drawing: Drawing) -> None:
         self.model = model
-        self.temperature = temperature
-        self._sampling: dict[str, Any] = {
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "end_tokens": end_tokens,
-            "is_over": is_over or (lambda tokens: False),
-        }
+        self.drawing = drawing
         self._slots: SlotSampler | None = None
         if model.device.type == "cuda" and serves(model.config):
-            self._slots = SlotSampler(model, **self._sampling)
+            self._slots = SlotSampler(model, drawing)
 
     def draw(self, prompts: Sequence[Asked], n: int, seeds: Sequence[int]) -> list[Answer]:
         """n answers to each prompt, those of one prompt together; `seeds[i]` decides over prompt i."""
         asked = [Prompt(p.tokens, n, seed, p.preface) for p, seed in zip(prompts, seeds, strict=True)]
         self.model.eval()
         # elsewhere a new sampler at each call: the one before read its prefaces with other weights
-        sampler = self._slots or Sampler(self.model, top_p=1.0, **self._sampling)
+        sampler = self._slots or Sampler(self.model, self.drawing)
         answers: list[Answer] = []
         for number, samples in enumerate(sampler.sample(asked)):
             for one in samples:

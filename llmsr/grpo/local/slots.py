@@ -7,7 +7,7 @@ where they are: a row an answer, the prompt's tokens in its first slots, its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from transformers import Cache
 
 from llmsr.grpo import packing
-from llmsr.proposers.sampling import Prompt, Sampled
+from llmsr.proposers.sampling import Drawing, Prompt, Sampled
 from llmsr.proposers.shared_prefix import cache_argument
 
 LOOK_EVERY = 8  # tokens between two looks at what was drawn: each look waits for the GPU
@@ -29,20 +29,11 @@ class SlotSampler:
     change in place between two calls.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        temperature: float,
-        max_tokens: int,
-        end_tokens: frozenset[int],
-        is_over: Callable[[list[int]], bool],
-    ) -> None:
+    def __init__(self, model: Any, drawing: Drawing) -> None:
+        if drawing.top_p != 1:
+            raise ValueError("a graph draws from the whole distribution")
         self.model = model
-        self.temperature = temperature
-        self.max_tokens = max_tokens
-        self.end_tokens = end_tokens
-        self.is_over = is_over
+        self.drawing = drawing
         self._tables: dict[tuple[int, int], _Table] = {}
 
     @torch.inference_mode()
@@ -56,8 +47,8 @@ class SlotSampler:
         table = self._table(len(flat), -(-longest // PROMPT_STEP) * PROMPT_STEP)
         table.read(prompts)
         drawn = 0
-        while drawn < self.max_tokens:
-            count = min(LOOK_EVERY, self.max_tokens - drawn)
+        while drawn < self.drawing.max_tokens:
+            count = min(LOOK_EVERY, self.drawing.max_tokens - drawn)
             for _ in range(count):
                 table.next_token()
             for tokens in table.drawn[drawn : drawn + count].tolist():
@@ -72,11 +63,11 @@ class SlotSampler:
         """Add a token to an answer that has not ended."""
         if sample.reason == "stop":
             return
-        if token in self.end_tokens:
+        if token in self.drawing.end_tokens:
             sample.reason, sample.end = "stop", token
             return
         sample.tokens.append(token)
-        if self.is_over(sample.tokens):
+        if self.drawing.is_over(sample.tokens):
             sample.reason = "stop"
 
     def _table(self, rows: int, prompt_slots: int) -> _Table:
@@ -85,7 +76,7 @@ class SlotSampler:
             while len(self._tables) > 1:
                 del self._tables[next(iter(self._tables))]
             self._tables[rows, prompt_slots] = _Table(
-                self.model, rows, prompt_slots, self.max_tokens, self.temperature
+                self.model, rows, prompt_slots, self.drawing.max_tokens, self.drawing.temperature
             )
         return self._tables[rows, prompt_slots]
 

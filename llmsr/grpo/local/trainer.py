@@ -35,6 +35,7 @@ from llmsr.grpo.plan import SAVE_SECONDS, Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, Score
 from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
+from llmsr.proposers.sampling import Drawing
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once
 
@@ -62,13 +63,14 @@ class LocalTrainer:
         self.template = ChatTemplate(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)
         stops = row_chat(self.rows[0]).stops if self.rows else ()
-        self.policy = Policy(
-            self.model,
+        drawing = Drawing(
             temperature=config.temperature,
             max_tokens=config.max_response_length,
             end_tokens=self.end_tokens,
-            is_over=stop_test(self.tokenizer, stops) if stops and not plan.tiny else None,
         )
+        if stops and not plan.tiny:
+            drawing = replace(drawing, is_over=stop_test(self.tokenizer, stops))
+        self.policy = Policy(self.model, drawing)
         self.weights = TrainedWeights(
             self.model, config.learning_rate, plan.memory is not None and plan.memory.offload
         )
