@@ -31,6 +31,10 @@ class ExportFault(Exception):
     """The trained weights are not what they should be; the text says how."""
 
 
+class NothingLearned(ExportFault):
+    """The trained weights are those that training began from."""
+
+
 def export_final(
     trained: Path,
     base: str,
@@ -117,7 +121,7 @@ def compare(base: Mapping[str, Any], trained: Mapping[str, Any], dtype: Any) -> 
             if lost
             else "not one weight changed"
         )
-        raise ExportFault(f"the trained model equals its base: {reason}")
+        raise NothingLearned(f"the trained model equals its base: {reason}")
     return {"weights": len(common), "changed": changed, "largest_change": largest}
 
 

@@ -22,6 +22,7 @@ from llmsr.grpo.dataset import read_parquet
 from llmsr.grpo.export import (
     BEST,
     ExportFault,
+    NothingLearned,
     best_step,
     export_final,
     keep_best,
@@ -127,7 +128,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             outcome = findings.finish(complete)
         if complete:
             on_step.check_learned()
-            export = _export(plan)
+            export = export(plan)
             publish(plan)
             write_file(_over(plan), str(max(finished, plan.steps)))
     return {**outcome, "directory": str(plan.run_dir), "model": export}
@@ -196,26 +197,33 @@ def _train_locally(plan: Plan, on_step: OnStep) -> None:
             raise
 
 
-def _export(plan: Plan) -> dict[str, Any]:
-    """The best validated checkpoint as the final model, the last one where none was validated."""
+def export(plan: Plan) -> dict[str, Any]:
+    """The best validated checkpoint as the final model, the last one where none was validated.
+
+    The last one too where the best is the untrained model: who trains wants what was learned.
+    """
     checkpoints, best = plan.checkpoints, best_step(plan.checkpoints)
     step = last_step(checkpoints)
-    actor = checkpoints / f"global_step_{step}" / "actor"
-    if best is not None:
-        step, actor = best[0], checkpoints / BEST / "actor"
-        say(f"the final model is that of step {step}, the best of those validated: reward {best[1]:+.3f}")
-    elif step is None:
-        raise UserError("the training ended before its first checkpoint: lower --save_freq")
     try:
-        found = export_final(
-            trained_folder(actor),
-            plan.model_path,
-            plan.final,
-            trust_remote_code=plan.config.trust_remote_code,
-        )
+        if best is not None:
+            try:
+                found = _exported(plan, checkpoints / BEST / "actor")
+                say(f"the final model is that of step {best[0]}, the best of those validated: {best[1]:+.3f}")
+                return {**found, "step": best[0]}
+            except NothingLearned:
+                if step is None or step == best[0]:
+                    raise
+                say(f"step {best[0]}, the best of those validated, had learned nothing: the last is exported")
+        if step is None:
+            raise UserError("the training ended before its first checkpoint: lower --save_freq")
+        return {**_exported(plan, checkpoints / f"global_step_{step}" / "actor"), "step": step}
     except ExportFault as fault:
         raise UserError(f"the trained model was not exported: {fault}") from None
-    return {**found, "step": step}
+
+
+def _exported(plan: Plan, actor: Path) -> dict[str, Any]:
+    trusts = plan.config.trust_remote_code
+    return export_final(trained_folder(actor), plan.model_path, plan.final, trust_remote_code=trusts)
 
 
 def _over(plan: Plan) -> Path:

@@ -18,7 +18,9 @@ from llmsr.grpo.export import (  # noqa: E402
     keep_best,
     merge_adapters,
 )
-from llmsr.grpo.plan import EMBEDDED  # noqa: E402
+from llmsr.grpo.plan import EMBEDDED, make_plan  # noqa: E402
+from llmsr.grpo.training import export  # noqa: E402
+from llmsr.settings import GrpoConfig  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,16 @@ def test_the_best_validated_checkpoint_outlives_the_trainers_own(tmp_path):
     save(5)
     keep_best(tmp_path, 5, 0.5)  # of equals the one that was trained longer
     assert best_step(tmp_path) == (5, 0.5)
+
+
+def test_the_last_checkpoint_is_exported_where_the_best_validated_is_the_untrained_model(base, tmp_path):
+    config = GrpoConfig(model_path=str(base), output_dir=str(tmp_path), trainer="local")
+    plan = make_plan(config, cuda=False)
+    for step, change in ((1, 0.0), (2, 0.5)):
+        actor = plan.checkpoints / f"global_step_{step}" / "actor"
+        trained(base, actor / "huggingface", lambda p, change=change: p.add_(change))
+        keep_best(plan.checkpoints, step, 1.0 - step)
+    (plan.checkpoints / "latest_checkpointed_iteration.txt").write_text("2")
+    assert best_step(plan.checkpoints) == (1, 0.0)
+    assert export(plan)["step"] == 2
+    assert (plan.final / "config.json").is_file()
