@@ -128,7 +128,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             outcome = findings.finish(complete)
         if complete:
             on_step.check_learned()
-            export = export(plan)
+            export = final_model(plan)
             publish(plan)
             write_file(_over(plan), str(max(finished, plan.steps)))
     return {**outcome, "directory": str(plan.run_dir), "model": export}
@@ -197,7 +197,7 @@ def _train_locally(plan: Plan, on_step: OnStep) -> None:
             raise
 
 
-def export(plan: Plan) -> dict[str, Any]:
+def final_model(plan: Plan) -> dict[str, Any]:
     """The best validated checkpoint as the final model, the last one where none was validated.
 
     The last one too where the best is the untrained model: who trains wants what was learned.

@@ -19,7 +19,7 @@ from llmsr.grpo.export import (  # noqa: E402
     merge_adapters,
 )
 from llmsr.grpo.plan import EMBEDDED, make_plan  # noqa: E402
-from llmsr.grpo.training import export  # noqa: E402
+from llmsr.grpo.training import final_model  # noqa: E402
 from llmsr.settings import GrpoConfig  # noqa: E402
 
 
@@ -207,5 +207,5 @@ def test_the_last_checkpoint_is_exported_where_the_best_validated_is_the_untrain
         keep_best(plan.checkpoints, step, 1.0 - step)
     (plan.checkpoints / "latest_checkpointed_iteration.txt").write_text("2")
     assert best_step(plan.checkpoints) == (1, 0.0)
-    assert export(plan)["step"] == 2
+    assert final_model(plan)["step"] == 2
     assert (plan.final / "config.json").is_file()
