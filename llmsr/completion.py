@@ -254,8 +254,7 @@ def _bare_body(text: str, start: int, function_name: str) -> _Found:
         # that a helper returns says nothing about the body
         complete = complete and taken[-1].indent == base and _returns(taken[-1].code)
     end = taken[-1].end if taken else start
-    body = _with_helpers(_dedented(text, taken, base), text, (start, end), None)
-    return Body(body), complete
+    return Body(_with_helpers(_dedented(text, taken, base), text, (start, end), None)), complete
 
 
 def _up_to_return(lines: Iterable[_Line], base: int, least: int) -> tuple[list[_Line], bool]:
@@ -270,7 +269,8 @@ def _up_to_return(lines: Iterable[_Line], base: int, least: int) -> tuple[list[_
             break
         taken.append(line)
         if _returns(line.code):
-            if line.indent == base and not _COMPOUND.match(line.code):
+            goes_on = _unquoted(line.code).rstrip().endswith(("+", "-", "*", "/"))
+            if line.indent == base and not _COMPOUND.match(line.code) and not goes_on:
                 return taken, line.closed
             # one in every branch will do; that of a helper on the same line will not
             returns = returns or (line.closed and not re.match(r"def\b", line.code))

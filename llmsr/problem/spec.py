@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, parse
-from llmsr.expression.reader.syntax import repaired
+from llmsr.expression.reader.repair import repaired
 from llmsr.expression.reader.values import Dialect
 from llmsr.problem.objective import first_other_line, module_constants, ones_length
 
@@ -189,7 +189,8 @@ def read_as_meant(
     if isinstance(expression, Expression) or expression.kind not in ("syntax", "unsupported"):
         return Meant(expression, body)
     # only what was refused: a body that reads as written means what is written
-    text, repairs = repaired(body, arguments or (*spec.columns, spec.params_name), spec.max_params)
+    given = (*spec.constants, *(versions or ()))
+    text, repairs = repaired(body, arguments or (*spec.columns, spec.params_name), spec.max_params, given)
     again = read_body(spec, text, arguments, versions) if repairs else expression
     return Meant(again, text, repairs) if isinstance(again, Expression) else Meant(expression, body)
 

@@ -95,6 +95,13 @@ def test_the_last_complete_function_is_found(text):
     assert read_completion(text) == Body(DOCSTRING + BODY, ("x", "v", "params"))
 
 
+def test_a_return_that_ends_in_an_operator_goes_on_below():
+    text = "    return params[0] * x +  # one\n        params[1] * v\n"
+    body = "return params[0] * x +  # one\n    params[1] * v\n"
+    assert read_completion(text) == Body(body, None)
+    assert read_completion(f"def equation(x, v, params):\n{text}\nSo.") == Body(body, ("x", "v", "params"))
+
+
 def test_renamed_arguments_come_with_the_body():
     header = (
         "def equation(pos: np.ndarray, vel: 'np.ndarray' = (1, [2]), p: dict[str, int] = None) -> tuple:\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmsr.expression import Expression, Refusal, parse
-from llmsr.expression.reader.syntax import repaired
+from llmsr.expression.reader.repair import repaired
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import Meant, read_as_meant
 
@@ -29,6 +29,19 @@ MEANT = {
     "return param[11] * exp(x^2": "return params[0] * np.exp(x**2)",
     "# params[10], exp(x) and x^2\nreturn param[0] * x": "# params[10], exp(x) and x^2\nreturn params[0] * x",
     "return np.where(x > 0, x^2, v) * params[0]": "return np.where(x > 0, x**2, v) * params[0]",
+    r"return params[0] * \exp(x) + \ 0.6 * (\v)": "return params[0] * np.exp(x) +  0.6 * (v)",
+    "return params[0] * x +.params[1] * v": "return params[0] * x +params[1] * v",
+    "return params[0] * np*cos(x) + np sin(v)": "return params[0] * np.cos(x) + np.sin(v)",
+    "return params[0] * np * cos(x)": "return params[0] * np.cos(x)",
+    "return params[0] * x + # more": "return params[0] * x  # more",
+    "return params[0] * x + (": "return params[0] * x ",
+    "return params[0] * x + # the sum\n    params[1] * v": "return params[0] * x + params[1] * v",
+    "return params[0] * np.exp(x)) + v)": "return params[0] * np.exp(x) + v",
+    "return params[0] * x**2}": "return params[0] * x**2",
+    "return alpha * x + params[0] * v + params[11] * alpha": (
+        "return params[2] * x + params[0] * v + params[1] * params[2]"
+    ),
+    "return params[0] * X + V_": "return params[0] * x + v",
 }
 
 
@@ -58,6 +71,18 @@ AMBIGUOUS = [
     "return paramx[0] * x",
     "return (((((params[0] * x",
     "return [params[0] * x",
+    "return params[0] * x * ",
+    "return params[0] * x**",
+    "return params[0] * np.exp(x +",
+    "return params[0] * x + v) * x",
+    "return (params[0] * x] + v",
+    "return params[0] * (x)))))) + v",
+    "return params[0] * x +\nThis is the equation",
+    "return params[0] * x + beta(v)",
+    "return params[0] * x + a * v",
+    "return params[0] * X[0]",
+    "return params.sum() * x * alpha",
+    " + ".join(["return alpha * x", *(f"params[{i}] * x**{i}" for i in range(10))]),
 ]
 
 
@@ -73,6 +98,16 @@ def test_names_that_the_body_gives_a_meaning_keep_it() -> None:
     body, notes = repaired(written, ("x", "v", "params"), 10)
     assert body == written.replace("10", "0")
     assert notes == ("params beyond 9 renumbered: 10 as 0",)
+    written = "alpha = x * v\nX = v\nreturn alpha * X + params[0] * exp(x)"
+    assert read_as_meant(SPEC, written).body == written.replace("exp", "np.exp")
+    given = ("beta", "V")
+    body, _ = repaired("return beta * V * exp(x)", ("x", "v", "params"), 10, given)
+    assert body == "return beta * V * np.exp(x)"
+
+
+def test_what_stands_in_strings_and_comments_is_left_alone() -> None:
+    written = "s = '+.x np*cos(x) + ('  # return = 1 +.x\nreturn params[0] * \\exp(x)"
+    assert read_as_meant(SPEC, written).body == written.replace("\\exp", "np.exp")
 
 
 def test_a_body_that_can_be_read_is_never_changed() -> None:
@@ -92,6 +127,15 @@ def test_hostile_text_takes_no_time() -> None:
         "exp(" * 10_000,
         "^" * 40_000,
         "'\\" * 20_000,
+        "\\ " * 19_000,
+        "+" * 39_000,
+        "+\n" * 19_000,
+        "+" + "\n" * 39_000,
+        "np" + " " * 39_000,
+        "np " * 13_000,
+        "x" + ")" * 39_000,
+        "alpha+" * 6_600,
+        "X+" * 19_000,
     ]
     start = time.process_time()
     for text in texts:

@@ -1,22 +1,14 @@
-"""The text of a body: checked and parsed without surprises, and small slips in it put right.
-
-Only a body that is refused as written is put right, so that no body changes its meaning. What is put right
-are single tokens that have one reading, found without regard to what stands in strings and comments.
-"""
+"""The text of a body, checked and parsed without surprises, and the names in it."""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import io
 import re
 import tokenize
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Iterator
 
 from llmsr.expression.reader.values import Limits, Refused, refuse_if
 
@@ -222,159 +214,3 @@ def names_set_in(body: list[ast.stmt], everywhere: bool = False) -> frozenset[st
         inner = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, *OWN_SCOPE))
         stack += children(node) if everywhere or not inner else []
     return frozenset(names)
-
-
-# ---- bodies as their authors mean them
-
-MAX_CLOSERS = 3
-"""Missing parentheses; where more are open, too much of the text is missing to know what was meant."""
-
-OF_PARAMS = frozenset({"param", "params", "parameter", "parameters"})
-TRUTHS = (ast.Compare, ast.BoolOp, ast.BitAnd, ast.BitOr, ast.Not, ast.Invert)
-
-
-class Token(NamedTuple):
-    """A name, a number or a mark of a text, outside of strings and comments, from `start` to `end`."""
-
-    text: str
-    start: int
-    end: int
-
-
-class Edit(NamedTuple):
-    """The characters from `start` to `end` of a text replaced, and what a reader is told of it."""
-
-    start: int
-    end: int
-    text: str
-    note: str
-
-
-def repaired(body: str, arguments: Sequence[str], max_params: int) -> tuple[str, tuple[str, ...]]:
-    """A refused body as it was meant, and a note on each change; no notes where nothing can be put right.
-
-    `arguments` are the names that the body is given, the last one being that of the parameters, which are
-    `max_params`. Whether the new text can be read is for `parse` to say. The time is linear in the text.
-    """
-    if len(body) > Limits.text:
-        return body, ()
-    mended = [] if _tree(body) is not None else [*_closers(body), *_returned(body)]
-    text, notes = _edited(body, mended)
-    tree = _tree(text)
-    if tree is None:
-        return body, ()
-    stored, params_name = names_set_in(tree, everywhere=True), arguments[-1]
-    text, of_names = _edited(text, _names(text, {*stored, *arguments}, params_name))
-    text, of_powers = _edited(text, _powers(text))
-    beyond = [] if params_name in stored else _indices(text, params_name, max_params)
-    text, of_indices = _edited(text, beyond)
-    return text, (*notes, *of_names, *of_powers, *of_indices)
-
-
-def _edited(text: str, edits: Sequence[Edit]) -> tuple[str, tuple[str, ...]]:
-    for edit in sorted(edits, key=lambda e: -e.start):
-        text = text[: edit.start] + edit.text + text[edit.end :]
-    return text, tuple(dict.fromkeys(edit.note for edit in edits))
-
-
-# a string without an end goes on to the end of its line or of the text, so that no part is looked at twice
-_TOKEN = re.compile(
-    r"\"\"\".*?(?:\"\"\"|\Z)|'''.*?(?:'''|\Z)|\"(?:\\.|[^\"\\\n])*\"?|'(?:\\.|[^'\\\n])*'?|#[^\n]*"
-    r"|(\d[\w.]*|[^\W\d]\w*|\*\*|[^\s\w])",
-    re.DOTALL,
-)
-
-
-def _tokens(text: str) -> list[Token]:
-    return [Token(m.group(1), m.start(), m.end()) for m in _TOKEN.finditer(text) if m.group(1)]
-
-
-def _tree(text: str) -> list[ast.stmt] | None:
-    try:
-        return statements_of(text, Limits())
-    except Refused:
-        return None
-
-
-def _returned(text: str) -> list[Edit]:
-    """`return = value`, which follows a prompt that ends in `return`."""
-    places = re.finditer(r"(?m)^[ \t]*return[ \t]*(=)(?!=)", text)
-    return [Edit(m.start(1), m.end(1), " ", "return = read as return") for m in places]
-
-
-def _closers(text: str) -> list[Edit]:
-    """What closes the text. An open index or list may lack more than its bracket, and is left as it is."""
-    tokens, open_marks = _tokens(text), []
-    for token in tokens:
-        if token.text in ("(", "[", "{"):
-            open_marks.append(token.text)
-        elif token.text in (")", "]", "}") and (
-            not open_marks or open_marks.pop() + token.text not in ("()", "[]", "{}")
-        ):
-            return []
-    count = len(open_marks)
-    if not 1 <= count <= MAX_CLOSERS or set(open_marks) != {"("}:
-        return []
-    note = f"{count} closing parenthes{'e' if count > 1 else 'i'}s added at the end"
-    return [Edit(tokens[-1].end, tokens[-1].end, ")" * count, note)]
-
-
-def _bare(name: str) -> bool:
-    """Whether a function of numpy is one that is called without `np.` too."""
-    known = isinstance(vars(np).get(name), np.ufunc) or name in ("where", "clip", "sinc", "fix")
-    return known and not hasattr(builtins, name)
-
-
-def _names(text: str, known: set[str], params_name: str) -> list[Edit]:
-    """Unknown names: numpy's functions without `np.`, and other spellings of the parameters' name."""
-    tokens = [Token("", 0, 0), *_tokens(text), Token("", len(text), len(text))]
-    edits = []
-    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        name = token.text
-        if before.text == "." or name in known:
-            continue
-        if (after.text == "(" and _bare(name)) or (name == "pi" and after.text not in ("(", "=", "[")):
-            edits.append(Edit(token.start, token.end, f"np.{name}", f"{name} read as np.{name}"))
-        elif name.lower() in OF_PARAMS and after.text == "[":
-            edits.append(Edit(token.start, token.end, params_name, f"{name} read as {params_name}"))
-    return edits
-
-
-def _powers(text: str) -> list[Edit]:
-    """`^` between numbers as `**`; nothing where a truth is among the operands of one."""
-    edits = [Edit(t.start, t.end, "**", "^ read as **") for t in _tokens(text) if t.text == "^"]
-    tree = _tree(_edited(text, edits)[0]) if edits else None
-    for power in (n for statement in tree or [] for n in ast.walk(statement)):
-        if isinstance(power, ast.BinOp) and isinstance(power.op, ast.Pow):
-            inside = [*ast.walk(power.left), *ast.walk(power.right)]
-            if any(isinstance(part, TRUTHS) for part in inside):
-                return []
-    return [] if tree is None else edits
-
-
-def _indices(text: str, params_name: str, max_params: int) -> list[Edit]:
-    """Other numbers for indices beyond the parameters: constants are names, of which only so many differ.
-
-    Nothing unless every use of the parameters is a plain index, since length and order count elsewhere.
-    """
-    tokens = _tokens(text)
-    indices = []
-    for i, token in enumerate(tokens):
-        if token.text != params_name or (i and tokens[i - 1].text == "."):
-            continue
-        after = [t.text for t in tokens[i + 1 : i + 4]]
-        if len(after) < 3 or (after[0], after[2]) != ("[", "]") or not after[1].isdecimal():
-            return []
-        indices.append(tokens[i + 2])
-    used = sorted({int(token.text) for token in indices})
-    if len(used) > max_params:
-        return []
-    free = iter(sorted(set(range(max_params)) - set(used)))
-    number = {index: next(free) for index in used if index >= max_params}
-    pairs = ", ".join(f"{old} as {new}" for old, new in number.items())
-    note = f"{params_name} beyond {max_params - 1} renumbered: {pairs}"
-    return [
-        Edit(token.start, token.end, str(number[int(token.text)]), note)
-        for token in indices
-        if int(token.text) in number
-    ]
