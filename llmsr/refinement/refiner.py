@@ -13,7 +13,6 @@ from llmsr.problem.spec import Spec
 from llmsr.refinement.floor import at_floor
 from llmsr.refinement.linearization import penalised_loss
 from llmsr.refinement.proposals import Proposal, proposals
-from llmsr.refinement.structure import structures
 from llmsr.sample import REFINE, REFINEMENT, STRUCTURE, Evaluation, Sample
 from llmsr.workers.pool import TaskError, WorkerFailure
 
@@ -71,6 +70,9 @@ class Refiner:
 
         Samples of kind REFINEMENT with the number 0, since no completion was needed for them.
         """
+        # imported late: it compiles with numba, for which `--help` need not wait
+        from llmsr.refinement.structure import structures
+
         deadline = 3 * seconds + DEADLINE
         asked = _answer(self.evaluator.run(structures, seconds, STRUCTURES, deadline=deadline))
         futures = [self.evaluator.submit(proposal.body) for proposal in asked]

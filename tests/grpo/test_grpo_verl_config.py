@@ -220,7 +220,7 @@ def test_packed_passes_are_verls_engine_of_ours_and_else_its_chunked_logits(tmp_
 
 
 def test_the_name_of_the_attention_is_the_one_that_is_registered():
-    from llmsr.grpo.verl import packing
+    from llmsr.grpo import packing
 
     assert packing.ATTENTION == ATTENTION
     assert packing.CHUNK_ROWS == gpu_memory.CHUNK_ROWS

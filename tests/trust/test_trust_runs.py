@@ -29,6 +29,7 @@ from llmsr.search.search import Search  # noqa: E402
 from llmsr.settings import SearchSettings  # noqa: E402
 
 BUDGET = 40
+ALONE = ("--structure_seconds", "0", "--stop_at_floor", "false")  # every sample is the model's
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, capsys, replay):
 def test_a_full_standard_output_is_a_sentence_and_the_result_is_on_disk(tmp_path, replay):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            command(tmp_path / "run", replay, BUDGET),
+            command(tmp_path / "run", replay, BUDGET, *ALONE),
             cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -211,7 +212,7 @@ def test_what_is_written_down_of_a_url_has_no_secret(given, written):
 def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path, replay):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            command(tmp_path / "run", replay, BUDGET),
+            command(tmp_path / "run", replay, BUDGET, *ALONE),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=full,
