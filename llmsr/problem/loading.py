@@ -59,16 +59,18 @@ class Problem:
 def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str | Path = "data") -> Problem:
     """The problem called `name`: its spec and `<data_dir>/<name>/{train,test_id,test_ood}.csv`.
 
-    Without `spec_path` the spec is `specs/specification_<name>_numpy.txt`. Relative paths start at the
-    working directory, else where the project keeps its own. The last column is the target; the others are the
-    inputs, in the order of the equation's arguments. Where `train.csv` is absent and a folder `synthetic`
+    Without `spec_path` the spec is `specs/specification_<name>_numpy.txt`; a problem of a collection is
+    called FOLDER/NAME, and its spec is `specs/FOLDER/specification_NAME_numpy.txt`. Relative paths start at
+    the working directory, else where the project keeps its own. The last column is the target; the others are
+    the inputs, in the order of the equation's arguments. Where `train.csv` is absent and a folder `synthetic`
     holds a stand-in, that one is read and `synthetic` is True. `UserError` on any fault, with the file's name
     and what to do.
     """
-    # a name with a slash could lead out of the folder
-    if not re.fullmatch(r"[\w][\w.-]*", name):
+    # no part begins with a dot, since that could lead out of the folder
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name):
         raise UserError(f"'{name}' is no problem name; use the name of a folder under {data_dir}.")
-    spec_file = f"specification_{name}_numpy.txt"
+    collection, _, own = name.rpartition("/")
+    spec_file = Path(collection, f"specification_{own}_numpy.txt")
     folder, default_spec = locate(Path(data_dir) / name), locate(Path("specs") / spec_file)
     if not folder.is_dir() or (spec_path is None and not default_spec.is_file()):
         searched = locate(data_dir), locate("specs") / spec_file
@@ -173,11 +175,13 @@ def _split(rows: np.ndarray, names: tuple[str, ...], path: Path) -> Split:
 
 
 def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bool) -> str:
-    if not data_dir.is_dir():
-        return f"Problem '{name}' has no data: no folder {data_dir}; give the right one with --data_dir."
-    folders = {p.name for p in data_dir.iterdir() if p.is_dir()}
+    collection = "".join(name.rpartition("/")[:2])
+    home = data_dir / collection
+    if not home.is_dir():
+        return f"Problem '{name}' has no data: no folder {home}; give the right one with --data_dir."
+    folders = {collection + p.name for p in home.iterdir() if p.is_dir()}
     specs = {
-        m[1]
+        collection + m[1]
         for p in spec.parent.glob("specification_*")
         if (m := re.match(r"specification_(.+)_(?:numpy|torch)\.txt", p.name))
     }

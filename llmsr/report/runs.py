@@ -61,9 +61,10 @@ class Recorded:
         `UserError` if the train rows have changed since: losses and constants would be of other data.
         """
         # a training copies its problems: the user's files may be others by the time it is read
-        copied = self.directory / "problems" / self.problem_name / "specification.txt"
+        copies = (self.directory / "problems").resolve()
+        copied = copies / self.problem_name / "specification.txt"
         if copied.is_file():
-            return load_problem(self.problem_name, copied.resolve(), copied.resolve().parent.parent)
+            return load_problem(self.problem_name, copied, copies)
         spec_path = self.settings.get("spec_path")
         problem = load_problem(self.problem_name, spec_path, self.settings.get("data_dir") or "data")
         check_data(self.directory, problem)

@@ -261,10 +261,24 @@ def test_where_there_is_no_folder_of_problems_no_other_problem_is_suggested(tmp_
         load_problem("oscillator1", data_dir=tmp_path / "gone")
 
 
-@pytest.mark.parametrize("name", ["", "../data", "a/b", "/etc", ".."])
+@pytest.mark.parametrize("name", ["", "../data", "a/b/c", "a/..", "./a", "/etc", ".."])
 def test_problem_names_are_names(name):
     with pytest.raises(UserError, match="is no problem name"):
         load_problem(name)
+
+
+def test_a_problem_of_a_collection_is_called_by_folder_and_name(tmp_path, monkeypatch):
+    shipped = load_problem("oscillator1")
+    spec = tmp_path / "specs" / "mine" / "specification_one_numpy.txt"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(shipped.spec.text, encoding="utf-8")
+    folder = tmp_path / "data" / "mine" / "one"
+    folder.mkdir(parents=True)
+    (folder / "train.csv").write_text(GOOD, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load_problem("mine/one").name == "mine/one"
+    with pytest.raises(UserError, match="did you mean mine/one"):
+        load_problem("mine/onee")
 
 
 def test_an_unreadable_table_is_a_user_error(tmp_path):
