@@ -17,7 +17,7 @@ from llmsr.sample import Sample
 from llmsr.settings import GrpoConfig
 
 FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html", "curve.csv")
-BODIES = ["return params[0]*x", "return params[0]*x + params[1]*z", "return x +", "return params[0]*x*z + z",
+BODIES = ["return params[0]*x", "return params[0]*x + params[1]*z", "return x *", "return params[0]*x*z + z",
           "return params[0]*x + params[1]*z + params[2]*x**3", "return params[0]*z"]  # fmt: skip
 
 
