@@ -16,7 +16,7 @@ TERMS = [
     "params[{}] * np.tanh(v)",
     "params[{}]",
 ]
-FAULTY = ["", "I am sorry.", "    return x +", "    return np.gradient(v)", "    return params[0]"]
+FAULTY = ["", "I am sorry.", "    return x *", "    return np.gradient(v)", "    return params[0]"]
 
 
 def completions(count: int, seed: int = 0) -> list[str]:

@@ -31,7 +31,7 @@ BODIES = [
     "return params[0] * np.sin(x) + params[1] * v",
     "return params[0] * x + params[1] * x**3 + params[2]",
     "return params[0] * np.exp(params[1] * x) * v",
-    "return params[0] +",
+    "return params[0] *",
     "return 3.0",
 ]
 
