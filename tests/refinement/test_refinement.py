@@ -327,6 +327,6 @@ def test_refinement_depends_on_the_sample_alone(evaluators):
 
 def test_a_failure_is_not_refined_and_no_worse_equation_is_the_best(evaluators):
     refiner = Refiner(evaluators[1], fits=4)
-    assert refiner.refine(sample_of(evaluators[1], "x +")) == []
+    assert refiner.refine(sample_of(evaluators[1], "x *")) == []
     law = sample_of(evaluators[1], LAW)
     assert refiner.best(law, [sample_of(evaluators[1], "params[0]*x")]) is None

@@ -34,7 +34,8 @@ def csv_of(equation):
 
 
 def load_module(text, directory):
-    path = directory / "best_equation.py"
+    # a name of its own: a cached program of the same second and size would be taken for this one's
+    path = directory / f"best_equation_{len(list(directory.glob('*.py')))}.py"
     path.write_text(text, encoding="utf-8")
     module_spec = importlib.util.spec_from_file_location("best_equation", path)
     module = importlib.util.module_from_spec(module_spec)
