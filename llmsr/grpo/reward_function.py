@@ -120,7 +120,7 @@ class RewardFunction:
                 self._settings.reward,
                 complexity_weight=self._settings.complexity_weight,
                 copy=copy or repeated,
-                floor=self._floor(answer.problem),
+                floor=self._floor(answer.problem) if evaluation.ok else NMSE_FLOOR,
             )
         except Exception as error:  # noqa: BLE001 - as above
             evaluation, value, copy = fault(error), LOWEST, False

@@ -71,3 +71,14 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     model.pass_over(torch.full((1, 6), float("inf")))
     assert not torch.isfinite(torch.tensor(weights.step()))
     assert torch.equal(model.layer.weight, before)
+
+
+def test_what_was_trained_in_float32_goes_on_in_bfloat16():
+    one = Line().float()
+    state = copy.deepcopy(trained(one).state())
+    other = Line().bfloat16()
+    other.load_state_dict(one.state_dict())
+    expected = other.layer.weight.clone()
+    assert bool((expected != Line().bfloat16().layer.weight).any())
+    TrainedWeights(other, RATE).load(state)
+    assert torch.equal(other.layer.weight, expected)

@@ -13,7 +13,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -25,7 +26,7 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
-from llmsr.grpo.export import last_step, saved_steps, set_aside
+from llmsr.grpo.export import BEST, last_step, saved_steps, set_aside
 from llmsr.grpo.gpu_memory import CONTEXT, GIB
 from llmsr.grpo.local.policy import Answer, Asked, Policy, log_probabilities
 from llmsr.grpo.local.weights import TrainedWeights
@@ -91,7 +92,8 @@ class LocalTrainer:
             last = self.step == self.plan.steps
             if config.test_freq and (last or self.step % config.test_freq == 0):
                 reward = self.validate()
-                set_aside(self.plan.checkpoints, self.step, reward, self._write_model)
+                with _written(self.plan.checkpoints / BEST):
+                    set_aside(self.plan.checkpoints, self.step, reward, self._write_model)
                 metrics = _with(metrics, validation=reward)
             with open(metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics.__dict__) + "\n")
@@ -228,12 +230,10 @@ class LocalTrainer:
         """A checkpoint as VERL lays it out: global_step_N/actor/huggingface and what resuming needs."""
         folder = self.plan.checkpoints / f"global_step_{self.step}"
         actor = folder / "actor"
-        try:
+        with _written(folder):
             self._write_model(actor)
             torch.save({"step": self.step, **self.weights.state()}, actor / "local_state.pt")
             write_file(self.plan.checkpoints / "latest_checkpointed_iteration.txt", str(self.step))
-        except OSError as error:
-            raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from None
         keep = self.plan.config.keep_checkpoints
         for step in saved_steps(self.plan.checkpoints)[:-keep] if keep else []:
             shutil.rmtree(self.plan.checkpoints / f"global_step_{step}")
@@ -285,6 +285,15 @@ class LocalTrainer:
         state = torch.load(actor / "local_state.pt", weights_only=True)
         self.weights.load(state)
         return int(state["step"])
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turns what keeps a checkpoint from being written into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from None
 
 
 def _with(metrics: StepMetrics, **extra: float) -> StepMetrics:

@@ -63,10 +63,13 @@ class TrainedWeights:
         return {"optimizer": self._optimizer.state_dict(), "masters": masters}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`; the model itself was loaded already."""
+        """Go on from a `state`; the model itself was loaded already.
+
+        A state of float32 weights has no copies of its own: those of the model are as exact as there are.
+        """
         self._optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
-            for master, saved in zip(self._masters, state.get("masters") or [], strict=False):
+            for master, saved in zip(self._masters, state.get("masters") or self._used, strict=True):
                 master.copy_(saved)
         self._round()
 
