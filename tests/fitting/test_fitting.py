@@ -247,7 +247,7 @@ def test_deadline_gives_the_best_so_far() -> None:
     target = inputs[:, 0] ** 5 + np.cos(7 * inputs[:, 1])
     fitted(body, inputs[:300], target[:300])
     began = time.perf_counter()
-    found = fitted(body, inputs, target, seconds=0.15)
+    found = fitted(body, inputs, target, seconds=0.02)  # some evaluations of the hundreds of a whole fit
     assert time.perf_counter() - began < 1.5
     assert found.deadline_reached
     assert found.status == "ok"
