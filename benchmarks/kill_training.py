@@ -157,8 +157,8 @@ def run_for_scorers(folder: Path) -> Path:
     from llmsr.grpo.answer_archive import set_number
     from llmsr.grpo.plan import make_plan
     from llmsr.grpo.run_record import write_run_files
+    from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem
-    from llmsr.settings import GrpoConfig
 
     spec, data = write_problem(folder)
     config = GrpoConfig(

@@ -197,8 +197,8 @@ def one_answer(folder: Path, mark: Mark) -> None:
     from llmsr.grpo.plan import make_plan
     from llmsr.grpo.reward_function import compute_score_of
     from llmsr.grpo.run_record import write_run_files
+    from llmsr.grpo.settings import GrpoConfig
     from llmsr.problem.loading import load_problem
-    from llmsr.settings import GrpoConfig
 
     config = GrpoConfig(output_dir=str(folder), batch_size=2, rollout_n=2, workers=1)
     plan = make_plan(config, cuda=False)

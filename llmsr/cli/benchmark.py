@@ -17,8 +17,9 @@ from llmsr.cli.shared import Verb
 from llmsr.config import Checked, option
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.run_directory import RunLock
-from llmsr.settings import GrpoConfig, ProposerConfig, RunSettings, SearchSettings
+from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 SETTINGS = {SEARCH: (RunSettings, SearchSettings, ProposerConfig), GRPO: (GrpoConfig,)}
 USAGE = """examples:

@@ -24,6 +24,7 @@ from llmsr.config import (
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import silence
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import make_proposer
 from llmsr.report.display import Dashboards, SearchProgress, format_result
@@ -39,7 +40,7 @@ from llmsr.run_directory import (
 from llmsr.sample import Sample, is_llm_sample
 from llmsr.search.search import Search
 from llmsr.search.totals import SearchArchive, write_sample_file
-from llmsr.settings import GrpoConfig, ProposerConfig, RunSettings, SearchSettings
+from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 EXAMPLES = """examples:
   python main.py                                             the embedded model on oscillator1, offline

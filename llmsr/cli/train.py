@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from llmsr.config import Parser, add_options, flags_of, resolve
 from llmsr.grpo.run_choice import stored_settings
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.report.display import format_curve, format_result
-from llmsr.settings import GrpoConfig, ProposerConfig, RunSettings, SearchSettings
+from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 EXAMPLES = """examples:
   python main.py --use_rl                                         on this machine, whatever it has

@@ -15,11 +15,12 @@ from random import Random
 from typing import Any
 
 from llmsr.errors import UserError
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Chat, make_prompt, version_bodies
 from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.search.population import Member
-from llmsr.settings import GrpoConfig, PromptSettings
+from llmsr.settings import PromptSettings
 
 Row = dict[str, Any]
 

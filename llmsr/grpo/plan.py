@@ -22,8 +22,8 @@ from llmsr.grpo.gpu_memory import (
     plan_memory,
 )
 from llmsr.grpo.model_shape import ModelShape, read_shape
+from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 from llmsr.proposers.known_names import EMBEDDED as EMBEDDED
-from llmsr.settings import DEFAULT_MODEL, GrpoConfig
 
 SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is asked for
 FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end

@@ -21,9 +21,9 @@ from llmsr.errors import UserError
 from llmsr.grpo.plan import FINISHED_FILE, Plan, run_directory
 from llmsr.grpo.progress import say
 from llmsr.grpo.run_record import RUN_FILE, RunRecord, load_run_problem
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.run_directory import changed_settings, check_unchanged
-from llmsr.settings import GrpoConfig
 
 # what may differ between a run and its continuation: how long it is, what it costs and what it leaves.
 # gpus and nnodes may not: VERL's checkpoints are in as many parts as there are GPUs

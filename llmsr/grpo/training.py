@@ -35,6 +35,7 @@ from llmsr.grpo.prompt_files import TRAIN, VALIDATION, prompt_encoder, write_pro
 from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
 from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
 from llmsr.report.display import Dashboards
@@ -51,7 +52,7 @@ from llmsr.report.runs import (
 from llmsr.run_directory import RunLock
 from llmsr.sample import VALIDATION as WATCHED
 from llmsr.sample import Sample
-from llmsr.settings import DASHBOARDS, GrpoConfig
+from llmsr.settings import DASHBOARDS
 
 # what a trainer tells of a finished step; the same metrics come back with what the archive adds
 OnStep = Callable[[StepMetrics], StepMetrics]

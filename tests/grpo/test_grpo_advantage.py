@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsr.grpo.advantage import FEWEST_VALID, HIGHEST_WEIGHT, batch_advantages, entropic, group_advantages
+from llmsr.grpo.settings import ADVANTAGES
 from llmsr.reward import FAILURES, LOWEST
-from llmsr.settings import ADVANTAGES
 
 GROUP = np.array([0.1, 0.2, 0.25, 0.3, 0.9, -0.8])
 

@@ -16,9 +16,9 @@ from llmsr.grpo.plan import EMBEDDED, make_plan
 from llmsr.grpo.prompt_files import prompt_encoder, write_prompts
 from llmsr.grpo.run_choice import check_start, stored_settings
 from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation, Sample
-from llmsr.settings import GrpoConfig
 
 
 @pytest.fixture

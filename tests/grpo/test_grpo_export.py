@@ -19,8 +19,8 @@ from llmsr.grpo.export import (  # noqa: E402
     merge_adapters,
 )
 from llmsr.grpo.plan import EMBEDDED, make_plan  # noqa: E402
+from llmsr.grpo.settings import GrpoConfig  # noqa: E402
 from llmsr.grpo.training import final_model  # noqa: E402
-from llmsr.settings import GrpoConfig  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from llmsr.cli import main
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import Findings
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample
-from llmsr.settings import GrpoConfig
 
 FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html", "curve.csv")
 BODIES = ["return params[0]*x", "return params[0]*x + params[1]*z", "return x *", "return params[0]*x*z + z",

@@ -15,7 +15,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.plan import FINISHED_FILE, make_plan
 from llmsr.grpo.run_choice import claimed, located, publish
 from llmsr.grpo.run_record import RunRecord
-from llmsr.settings import GrpoConfig
+from llmsr.grpo.settings import GrpoConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBLEMS = ("oscillator1", "oscillator2", "bactgrow", "stressstrain")

@@ -13,9 +13,9 @@ from llmsr.grpo.dataset import PromptForm
 from llmsr.grpo.memory import LiveMemory, memory_seeds, write_seeds
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample
-from llmsr.settings import GrpoConfig
 
 FORMS = (
     "x",

@@ -10,7 +10,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes
 from llmsr.grpo.model_shape import read_shape
 from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan
-from llmsr.settings import DEFAULT_MODEL, GrpoConfig
+from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
 
 
 def verl(**settings):

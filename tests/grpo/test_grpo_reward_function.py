@@ -19,10 +19,10 @@ from llmsr.grpo.answer_archive import next_number, set_number
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import load_run_problem, write_run_files
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.reward import COPY, FAILURES, LOWEST
 from llmsr.sample import is_llm_sample
-from llmsr.settings import GrpoConfig
 
 LAW = "    return params[0] * x + params[1] * z + params[2] * x**3\n"
 ANSWERS = {

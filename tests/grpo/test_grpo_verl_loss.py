@@ -14,8 +14,8 @@ from llmsr.grpo.local.policy import Answer, Asked  # noqa: E402
 from llmsr.grpo.local.trainer import LocalTrainer  # noqa: E402
 from llmsr.grpo.plan import make_plan  # noqa: E402
 from llmsr.grpo.run_record import write_run_files  # noqa: E402
+from llmsr.grpo.settings import ADVANTAGES, GrpoConfig  # noqa: E402
 from llmsr.grpo.verl.config import verl_config, write_config  # noqa: E402
-from llmsr.settings import ADVANTAGES, GrpoConfig  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,10 +17,10 @@ from llmsr.grpo.answer_archive import set_number
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.reward_function import RewardFunction
 from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import parse_spec, read_body
 from llmsr.sample import is_llm_sample
-from llmsr.settings import GrpoConfig
 
 pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]

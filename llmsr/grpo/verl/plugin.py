@@ -18,8 +18,8 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from llmsr.grpo.advantage import batch_advantages
 from llmsr.grpo.plan import SAVE_SECONDS
 from llmsr.grpo.run_record import RunRecord
+from llmsr.grpo.settings import ADVANTAGES
 from llmsr.grpo.verl.config import NEVER
-from llmsr.settings import ADVANTAGES
 
 POLL_SECONDS = 0.1  # VERL's own 2 s are a floor under every generation
 
