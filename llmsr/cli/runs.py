@@ -8,14 +8,17 @@ from pathlib import Path
 
 from llmsr.cli.shared import Verb, print_json
 from llmsr.config import Checked, option
+from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.report.comparison import as_table, compare, comparison_page, format_runs, runs_table
 from llmsr.report.display import format_result, line_width
+from llmsr.report.exports import FORMS, latex_table
 from llmsr.report.front import RULES
 from llmsr.report.markup import plain
 from llmsr.report.runs import Outputs, read_run, write_run
 
 SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
+EXPORTS = (*FORMS, "latex_table")
 OF_RUNS = """A table over all runs below DIR, one line per run and problem: settings in which they
 differ, costs, and errors, size and equation of the one that `show` picks."""
 
@@ -32,6 +35,9 @@ class ShownSettings(Checked):
         0.5, "with --select simplest: how far above the lowest loss, as a share of it", least=0
     )
     json: bool = option(False, "print JSON")
+    form: str | None = option(
+        None, "print the pick alone, as text in this form, or the front as a LaTeX table", choices=EXPORTS
+    )
 
     def outputs(self) -> list[Outputs]:
         """What the run found, once per problem."""
@@ -40,12 +46,27 @@ class ShownSettings(Checked):
 
 def show(shown: ShownSettings) -> int:
     """Print what `result.json` says; nothing is written."""
+    if shown.form:
+        print("\n".join(_exported(outputs, shown.form) for outputs in shown.outputs()), end="")
+        return 0
     results = [outputs.result() for outputs in shown.outputs()]
     if shown.json:
         print_json(results[0] if len(results) == 1 else results)
     else:
         print("\n\n".join(map(format_result, results)))
     return 0
+
+
+def _exported(outputs: Outputs, form: str) -> str:
+    front = outputs.picked_front()
+    if front.pick is None:
+        raise UserError(f"{outputs.output} has no valid equation yet; let the run go on")
+    try:
+        if form == "latex_table":
+            return latex_table(front.table(), ("complexity", "rounded_latex", "nmse_train"))
+        return FORMS[form](front.pick)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def report(shown: ShownSettings) -> int:

@@ -22,6 +22,7 @@ from llmsr.problem.columns import Labels, Words, strongest_columns, table_proble
 from llmsr.problem.loading import Problem, variance_fault
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
+from llmsr.report import exports
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, Front, PickedFront
 from llmsr.report.simplify import Simplified
@@ -250,8 +251,28 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         return self._equation(index).latex(exact)
 
     def sympy(self, index: int | None = None, *, exact: bool = False) -> Any:
-        """The right-hand side as a sympy expression over real symbols named like the columns."""
+        """The right-hand side as a sympy expression; `subs({"x0": 1})` meets its symbols."""
         return self._equation(index).sympy(exact)
+
+    def torch(self, index: int | None = None) -> Any:
+        """A `torch.nn.Module` of X, shape (rows, columns shown); its constants are a trainable parameter."""
+        return exports.to_torch(self._equation(index))
+
+    def jax(self, index: int | None = None) -> tuple[Any, Any]:
+        """(a function of X, shape (rows, columns shown), and constants; the fitted constants)."""
+        return exports.to_jax(self._equation(index))
+
+    def code(self, form: str, index: int | None = None) -> str:
+        """The equation as text in a form of `llmsr.report.exports.FORMS`: c, julia, excel, python, ..."""
+        if form not in exports.FORMS:
+            raise ValueError(f"there is no form {form!r}; there are {', '.join(exports.FORMS)}")
+        return exports.FORMS[form](self._equation(index))
+
+    def latex_table(
+        self, columns: Sequence[str] = ("complexity", "latex", "nmse"), *, digits: int = 3
+    ) -> str:
+        """Columns of `equations_` as a LaTeX tabular; the document needs booktabs and amsmath."""
+        return exports.latex_table(self.equations_, columns, digits)
 
     def text(self, index: int | None = None, *, exact: bool = False) -> str:
         """The equation on one line, such as `y = 0.8*sin(x0) - 0.5*x1**3`."""
@@ -261,23 +282,20 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
     def equations_(self) -> Any:
         """The front as a DataFrame, one row per equation; `picked` marks the one that predicts."""
         check_is_fitted(self)
-        import pandas as pd
-
-        rows = [
-            {
-                "complexity": equation.complexity,
-                "loss": equation.sample.evaluation.train_mse,
-                "score": score,
-                "equation": equation.text(),
-                "exact": equation.text(exact=True),
-                "sympy": equation.sympy_text(),
-                "latex": equation.latex(),
-                "nmse": equation.nmse.get("train"),
-                "sample": equation.sample.number,
-            }
-            for equation, score in zip(self._front.equations, self._front.scores, strict=True)
-        ]
-        return pd.DataFrame(rows).assign(picked=np.arange(len(rows)) == self.best_index_)
+        table = self._front.table()
+        return (
+            table[["complexity", "loss", "score"]]
+            .infer_objects()
+            .assign(
+                equation=table.rounded_equation,
+                exact=table.equation,
+                sympy=[equation.sympy_text() for equation in self._front.equations],
+                latex=table.rounded_latex,
+                nmse=table.nmse_train.astype(float),
+                sample=table["sample"].astype(int),
+                picked=table.picked == 1,
+            )
+        )
 
     # ---- what a fit is asked to do
 

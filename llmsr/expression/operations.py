@@ -148,6 +148,21 @@ def _selection(first: Formula) -> Derivative:
     return (lambda d, y, a, b: d * first(a, b), lambda d, y, a, b: d * negation(first(a, b)))
 
 
+# sympy compares the arguments of an evaluated Min or Max in every pair, which takes minutes for nested ones
+def _least(sp: Any, a: Any, b: Any) -> Any:
+    return sp.Min(a, b, evaluate=False)
+
+
+def _largest(sp: Any, a: Any, b: Any) -> Any:
+    return sp.Max(a, b, evaluate=False)
+
+
+def _half_to_even(sp: Any, a: Any) -> Any:
+    """The nearest whole number, of two equally near ones the even one."""
+    half = sp.Rational(1, 2)
+    return sp.floor(a + half) - sp.Piecewise((1, sp.Eq(sp.Mod(a, 2, evaluate=False), half)), (0, True))
+
+
 _LN2, _LN10, _BELL = math.log(2.0), math.log(10.0), 2.0 / math.sqrt(math.pi)
 
 _ROWS = (
@@ -203,7 +218,7 @@ _ROWS = (
     Operation("arctanh", np.arctanh, lambda d, y, x: d / (1.0 - x**2), "odd", UNIT, sympy="atanh"),
     Operation("floor", np.floor, notation="fence ⌊ ⌋"),
     Operation("ceil", np.ceil, sympy="ceiling", notation="fence ⌈ ⌉"),
-    Operation("rint", np.rint, None, "odd", torch="round", sympy=None),
+    Operation("rint", np.rint, None, "odd", torch="round", sympy=_half_to_even),
     Operation("trunc", np.trunc, None, "odd", sympy=lambda sp, a: sp.sign(a) * sp.floor(sp.Abs(a))),
     Operation(
         "expit", special.expit, lambda d, y, x: d * (y * (1.0 - y)), "nonnegative",
@@ -254,13 +269,16 @@ _ROWS = (
     ),
     Operation(
         "mod", np.mod, (lambda d, y, a, b: d, lambda d, y, a, b: -(d * floor(a / b))), domain=None,
-        torch="remainder", sympy=None, notation="modulo",
+        torch="remainder", notation="modulo", sympy=lambda sp, a, b: sp.Mod(a, b, evaluate=False),
     ),
     Operation(
         "fmod", np.fmod, (lambda d, y, a, b: d, lambda d, y, a, b: -(d * trunc(a / b))), domain=None,
-        sympy=None,
+        sympy=lambda sp, a, b: sp.sign(a) * sp.Mod(sp.Abs(a), sp.Abs(b), evaluate=False),
     ),
-    Operation("floordiv", np.floor_divide, domain=None, sympy=None, notation="floored quotient"),
+    Operation(
+        "floordiv", np.floor_divide, domain=None, notation="floored quotient",
+        sympy=lambda sp, a, b: sp.floor(a / b),
+    ),
     Operation(
         "arctan2", np.arctan2,
         (lambda d, y, a, b: d / (a**2 + b**2) * b, lambda d, y, a, b: -(d / (a**2 + b**2) * a)),
@@ -268,27 +286,33 @@ _ROWS = (
     ),
     Operation(
         "hypot", np.hypot, (lambda d, y, a, b: d * (a / y), lambda d, y, a, b: d * (b / y)),
-        "commutative nonnegative", sympy=None,
+        "commutative nonnegative", sympy=lambda sp, a, b: sp.sqrt(a**2 + b**2),
     ),
-    Operation("minimum", np.minimum, _selection(less_equal), SELECTION, sympy=None, word="min"),
-    Operation("maximum", np.maximum, _selection(greater_equal), SELECTION, sympy=None, word="max"),
+    Operation("minimum", np.minimum, _selection(less_equal), SELECTION, sympy=_least, word="min"),
+    Operation("maximum", np.maximum, _selection(greater_equal), SELECTION, sympy=_largest, word="max"),
     # the other argument where one is nan
     Operation(
-        "fmin", np.fmin, _selection(lambda a, b: either(less_equal(a, b), isnan(b))), SELECTION, sympy=None
+        "fmin", np.fmin, _selection(lambda a, b: either(less_equal(a, b), isnan(b))), SELECTION,
+        sympy=_least,
     ),
     Operation(
-        "fmax", np.fmax, _selection(lambda a, b: either(greater_equal(a, b), isnan(b))), SELECTION, sympy=None
+        "fmax", np.fmax, _selection(lambda a, b: either(greater_equal(a, b), isnan(b))), SELECTION,
+        sympy=_largest,
     ),
     Operation(
         "logaddexp", np.logaddexp,
-        (lambda d, y, a, b: d * expit(a - b), lambda d, y, a, b: d * expit(b - a)), "commutative", sympy=None,
+        (lambda d, y, a, b: d * expit(a - b), lambda d, y, a, b: d * expit(b - a)), "commutative",
+        # the logarithm of the sum itself would overflow
+        sympy=lambda sp, a, b: _largest(sp, a, b) + sp.log(1 + sp.exp(-sp.Abs(a - b))),
     ),
     Operation(
         "copysign", np.copysign,
-        (lambda d, y, a, b: d * (copysign(1.0, a) * copysign(1.0, b)), None), sympy=None,
+        (lambda d, y, a, b: d * (copysign(1.0, a) * copysign(1.0, b)), None),
+        sympy=lambda sp, a, b: sp.Piecewise((sp.Abs(a), sp.Ge(b, 0)), (-sp.Abs(a), True)),
     ),
     Operation(
-        "heaviside", np.heaviside, (None, lambda d, y, a, b: where(equal(a, 0.0), d, 0.0)), sympy=None,
+        "heaviside", np.heaviside, (None, lambda d, y, a, b: where(equal(a, 0.0), d, 0.0)),
+        sympy="Heaviside",
         # torch's own takes nan for a number
         torch="torch.where(torch.isnan({0}), {0}, torch.heaviside({0}, {1}))",
     ),
@@ -310,7 +334,8 @@ _ROWS = (
         "or", np.logical_or, None, "boolean " + SELECTION, opcode=OR, sympy="Or", notation="infix ∨"
     ),
     Operation(
-        "xor", np.logical_xor, None, "boolean commutative", sympy=None, notation="infix ⊕",
+        "xor", np.logical_xor, None, "boolean commutative", notation="infix ⊕",
+        sympy=lambda sp, a, b: sp.Or(sp.And(a, sp.Not(b)), sp.And(b, sp.Not(a))),
         lowered=lambda a, b: unequal(equal(a, 0.0), equal(b, 0.0)),
     ),
     # condition, value where it is not zero, value where it is zero

@@ -149,7 +149,7 @@ class Equation:
         return f"{name} = {right}"
 
     def sympy(self, exact: bool = False) -> Any:
-        """The right-hand side over real symbols named like the labels.
+        """The right-hand side over symbols named like the labels.
 
         ValueError where sympy cannot say it, or only too slowly.
         """
@@ -161,7 +161,7 @@ class Equation:
     def sympy_text(self, exact: bool = False) -> str:
         """The right-hand side in sympy's syntax; empty where sympy cannot say it."""
         try:
-            formula = _by_sympy_names(self.sympy(exact))
+            formula = self.sympy(exact)
             return str(formula) if _is_real(formula) else ""
         except _SYMPY_ERRORS:
             return ""
@@ -205,28 +205,6 @@ class Equation:
 
 def _short(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.3e}"
-
-
-def _by_sympy_names(formula: Any) -> Any:
-    """The formula with Min, Max, Mod and floor for undefined functions, so that sympy reads its text.
-
-    Nothing is evaluated, which for Min and Max can take long.
-    """
-    import sympy as sp
-
-    named: dict[str, Any] = {
-        "minimum": sp.Min,
-        "maximum": sp.Max,
-        "fmin": sp.Min,
-        "fmax": sp.Max,
-        "mod": sp.Mod,
-        "floordiv": lambda a, b, evaluate: sp.floor(a / b, evaluate=evaluate),
-    }
-    present = {f.func.__name__ for f in formula.atoms(sp.core.function.AppliedUndef)}
-    for name in present & named.keys():
-        made = named[name]
-        formula = formula.replace(sp.Function(name), lambda a, b, made=made: made(a, b, evaluate=False))
-    return formula
 
 
 def _is_real(formula: Any) -> bool:

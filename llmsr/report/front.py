@@ -6,18 +6,20 @@ says otherwise.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
 from llmsr.refinement.floor import at_floor
 from llmsr.report.equation import Equation
 from llmsr.sample import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NMSE_FLOOR = 1e-26  # of the training rows; below it, differences are rounding: near laws reach 1e-21
 WITHIN, MOST_WITHIN = 1.1, 1.5  # `best` looks among losses up to this factor of the lowest
@@ -228,32 +230,41 @@ class PickedFront:
         constants = [len(equation.expression.params) for equation in self.equations]
         return pick(members, rule, within=within, rows=rows, constants=constants)
 
-    def to_csv(self) -> str:
-        """equations.csv: exact forms first, rounded ones behind, in the columns `CSV_COLUMNS`.
+    def table(self) -> pd.DataFrame:
+        """A row per equation, in the columns `CSV_COLUMNS`: exact forms first, rounded ones behind.
 
-        `loss` is the training MSE in squared units of the target. `sympy` stands in parentheses; it is empty
-        where sympy cannot say the equation. Nothing in it is text of a model.
+        `loss` is the training MSE in squared units of the target, `sympy` is empty where sympy cannot say the
+        equation, and an NMSE is None where a prediction is not finite.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for index, (equation, score) in enumerate(zip(self.equations, self.scores, strict=True)):
-            cells = [
-                equation.complexity,
-                repr(equation.sample.evaluation.train_mse),
-                f"{score:.6g}",
-                equation.text(exact=True),
-                f"({equation.exact_sympy})" if equation.exact_sympy else "",
-                equation.latex(exact=True),
-                *(_number_cell(equation.nmse.get(split)) for split in SPLITS),
-                equation.sample.number,
-                int(index == self.picked),
-                equation.text(),
-                equation.latex(),
-                *(_number_cell(equation.simplified_nmse.get(split)) for split in SPLITS),
-            ]
-            writer.writerow([_plain_cell(cell) for cell in cells])
-        return text.getvalue()
+        import pandas as pd
+
+        rows = [
+            {
+                "complexity": equation.complexity,
+                "loss": equation.sample.evaluation.train_mse,
+                "score": score,
+                "equation": equation.text(exact=True),
+                "sympy": equation.exact_sympy,
+                "latex": equation.latex(exact=True),
+                **{f"nmse_{split}": equation.nmse.get(split) for split in SPLITS},
+                "sample": equation.sample.number,
+                "picked": int(index == self.picked),
+                "rounded_equation": equation.text(),
+                "rounded_latex": equation.latex(),
+                **{f"rounded_nmse_{split}": equation.simplified_nmse.get(split) for split in SPLITS},
+            }
+            for index, (equation, score) in enumerate(zip(self.equations, self.scores, strict=True))
+        ]
+        # objects: a whole number stays one, and None stays nothing
+        return pd.DataFrame(rows, columns=CSV_COLUMNS, dtype=object)
+
+    def to_csv(self) -> str:
+        """equations.csv: the table, its sympy in parentheses. Nothing in it is text of a model."""
+        table = self.table()
+        table["sympy"] = [f"({text})" if text else "" for text in table.sympy]
+        table["score"] = [float(f"{score:.6g}") for score in table.score]
+        text: str = table.map(_plain_cell).to_csv(index=False, lineterminator="\n")
+        return text
 
 
 def _key(sample: Sample) -> tuple[int, str]:
@@ -261,11 +272,7 @@ def _key(sample: Sample) -> tuple[int, str]:
     return sample.number, sample.evaluation.canonical
 
 
-def _number_cell(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _plain_cell(cell: object) -> str:
-    """The cell's text, with an apostrophe before what a spreadsheet would run."""
-    text = str(cell)
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def _plain_cell(cell: object) -> object:
+    """The cell, with an apostrophe before text that a spreadsheet would run."""
+    risky = isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{cell}" if risky else cell

@@ -107,7 +107,7 @@ def check(body, params, directory):
 def check_sympy(text, expression, want, rows):
     import sympy as sp
 
-    names = {name: sp.Symbol(name, real=True) for name in COLUMNS}
+    names = {name: sp.Symbol(name) for name in COLUMNS}
     names |= {op: sp.Function(op) for op in OPS if op in text and not hasattr(sp, op)}
     formula = sp.sympify(text, locals=names)
     found = np.broadcast_to(lambdify(expression, formula)(*ROWS.T), want.shape).astype(complex)

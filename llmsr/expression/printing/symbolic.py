@@ -16,17 +16,18 @@ from llmsr.expression.printing.infix import fill, unused_prefix
 LARGEST = 2000
 """The largest complexity that is handed to sympy, whose own algorithms work on the tree."""
 
-_LOGIC = ("and", "or", "not")
+_LOGIC = ("and", "or", "not", "xor")
 
 
 def to_sympy(expression: Expression, params: Sequence[float] | None = None, digits: int | None = None) -> Any:
-    """The expression over real symbols named like the columns (and p0, p1, ... where `params` is None).
+    """The expression over symbols named like the columns (and p0, p1, ... where `params` is None).
 
-    `where` becomes Piecewise, conditions used as numbers Piecewise of 1 and 0. Operations that sympy cannot
-    say on real numbers (rint, fmod, isnan, ...) stay undefined functions of the same name; `lambdify` knows
-    them. sympy simplifies as it builds, so values agree where every step is finite: sqrt(x)**2 becomes x.
-    `digits` rounds the numbers. Raises ValueError for an equation larger than `LARGEST`, for one that
-    compares with NaN, and when `params` is too short.
+    The symbols have no assumptions, so that `subs({"x": 1})` and formulas that people write meet them.
+    `where` becomes Piecewise, conditions used as numbers Piecewise of 1 and 0. Questions that no real number
+    answers (isnan, isinf, isfinite) stay undefined functions of the same name, which `lambdify` knows. sympy
+    simplifies as it builds, so values agree where every step is finite: sqrt(x)**2 becomes x. `digits` rounds
+    the numbers. Raises ValueError for an equation larger than `LARGEST`, for one that compares with NaN, and
+    when `params` is too short.
     """
     import sympy as sp
 
@@ -34,7 +35,7 @@ def to_sympy(expression: Expression, params: Sequence[float] | None = None, digi
         raise ValueError(f"the equation has more than {LARGEST} operations and leaves, too many for sympy")
     if params is not None:
         expression = fill(expression, params)
-    symbols = [sp.Symbol(name, real=True) for name in expression.columns]
+    symbols = [sp.Symbol(name) for name in expression.columns]
     prefix = unused_prefix(expression.columns, ["p", "param", "params"])
     made: list[Any] = []
     try:
@@ -44,7 +45,7 @@ def to_sympy(expression: Expression, params: Sequence[float] | None = None, digi
             elif op == "column":
                 made.append(symbols[int(value)])  # type: ignore[arg-type]
             elif op == "param":
-                made.append(sp.Symbol(f"{prefix}{int(value)}", real=True))  # type: ignore[arg-type]
+                made.append(sp.Symbol(f"{prefix}{int(value)}"))  # type: ignore[arg-type]
             else:
                 made.append(_operation(op, [made[a] for a in args]))
         return _as_number(made[-1])
@@ -61,8 +62,8 @@ def lambdify(expression: Expression, formula: Any) -> Callable[..., np.ndarray]:
         # sympy writes logical_and.reduce((a, b)), which numpy refuses for an array beside a number
         names[op.__name__] = SimpleNamespace(reduce=partial(reduce, op))
     # a pole that sympy found while building, such as 1/0, is not finite for us
-    pole = sp.Dummy("pole", real=True)
-    symbols = [sp.Symbol(name, real=True) for name in expression.columns]
+    pole = sp.Dummy("pole")
+    symbols = [sp.Symbol(name) for name in expression.columns]
     formula = formula.xreplace({sp.zoo: pole})
     function = sp.lambdify([*symbols, pole], formula, modules=[names, "scipy", "numpy"])
     return lambda *columns: function(*columns, np.nan)
