@@ -12,9 +12,9 @@ import ast
 import math
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 
 from llmsr.context import MOST_COLUMNS, Known, meaning, notes, version_nmse
 from llmsr.problem.loading import Problem
@@ -67,13 +67,30 @@ class Chat:
         asked = {**question, "content": question["content"] + FREE_ANSWER}
         return replace(self, messages=(*others, asked), begun="", stops=FREE_STOPS)
 
+    def without_system(self) -> Chat:
+        """The same chat for a model whose template knows no system role: the user says all."""
+        if len(self.messages) < 2 or self.messages[0]["role"] != "system":
+            return self
+        system, user, *others = self.messages
+        said = {"role": user["role"], "content": f"{system['content']}\n\n{user['content']}"}
+        return replace(self, messages=(said, *others))
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in both forms: `text` is continued as it stands, `chat` is answered."""
+    """A prompt in both forms: `text` is continued as it stands, `chat` is answered.
+
+    `shorten` makes one that shows less, for a model whose context it exceeds; None where nothing can go.
+    """
 
     text: str
     chat: Chat | None = None
+    shorten: Callable[[], Prompt] | None = field(default=None, compare=False)
+
+    def rewritten(self, rewrite: Callable[[str], str]) -> Prompt:
+        """The bare text as `rewrite` changes it, and the shorter prompts likewise."""
+        shorten = self.shorten
+        return Prompt(rewrite(self.text), shorten=shorten and (lambda: shorten().rewritten(rewrite)))
 
     def form(self, chat: bool) -> Chat:
         """The form for a chat model or for one that continues text, whose only message is that text."""
@@ -82,28 +99,39 @@ class Prompt:
 
 
 def make_prompt(
-    problem: Problem, versions: Sequence[Version], settings: PromptSettings, refusals: Sequence[str] = ()
+    problem: Problem,
+    versions: Sequence[Version],
+    settings: PromptSettings,
+    refusals: Sequence[str] = (),
+    first: int = 0,
 ) -> Prompt:
-    """The prompt that shows `versions`, in ascending order of score.
+    """The prompt that shows `versions`, in ascending order of score, of which `first` is the lowest number.
 
-    `refusals` are the reasons of recent failures, oldest first.
+    `refusals` are the reasons of recent failures, oldest first. The shorter prompt leaves out the worst
+    version and all that `settings.context` adds; what it still shows keeps its name, since answers call it.
     """
-    names = [version_name(problem.spec, number) for number in range(len(versions))]
+    names = [version_name(problem.spec, first + i) for i in range(len(versions))]
     told = notes(settings.kinds, Known(problem, names, versions, refusals))
-    return Prompt(build_prompt(problem.spec, versions, told), _chat(problem, versions, settings, refusals))
+    text = build_prompt(problem.spec, versions, told, first)
+    bare = replace(settings, context="none")
+    shorten = partial(make_prompt, problem, versions[1:], bare, (), first + 1) if versions else None
+    return Prompt(text, _chat(problem, versions, settings, refusals), shorten)
 
 
-def build_prompt(spec: Spec, versions: Sequence[Version], notes: Sequence[str] = ()) -> str:
+def build_prompt(spec: Spec, versions: Sequence[Version], notes: Sequence[str] = (), first: int = 0) -> str:
     """The text that a model continues with a function body, indented by four spaces.
 
-    `versions` come in ascending order of score; `notes` are lines that stand as comments above them. The last
-    line is the header of the next version.
+    `versions` come in ascending order of score, numbered from `first`; `notes` are lines that stand as
+    comments above them. The last line is the header of the next version.
     """
     parts = [f"{INSTRUCTION}\n\n{spec.preface.strip()}\n"]
     if notes:
         parts.append("".join(f"# {note}\n" for note in notes))
-    parts += [_header(spec, i) + indent_body(version.body) for i, version in enumerate(versions)]
-    parts.append(_header(spec, len(versions)))
+    parts += [
+        _header(spec, number, first) + indent_body(version.body)
+        for number, version in enumerate(versions, first)
+    ]
+    parts.append(_header(spec, first + len(versions), first))
     return "\n\n".join(parts)
 
 
@@ -141,10 +169,10 @@ def cut_at_stops(text: str, stops: Sequence[str] = STOPS) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _header(spec: Spec, number: int) -> str:
+def _header(spec: Spec, number: int, first: int) -> str:
     name = version_name(spec, number)
     header = re.sub(rf"\bdef\s+{re.escape(spec.function_name)}\b", f"def {name}", spec.header, count=1)
-    if number == 0:
+    if number == first:
         docstring = spec.docstring
     else:
         docstring = f"Improved version of `{version_name(spec, number - 1)}`."

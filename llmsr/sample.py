@@ -74,8 +74,9 @@ class Sample:
 
     `number` counts a run's completions from 1; 0 stands for the spec's own body, which is shown in prompts
     but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
-    it showed. `tokens` are generated tokens, `seconds` the time of the request divided by its completions,
-    `elapsed` the seconds from the run's begin to this record, pauses between runs and resumes left out.
+    it showed. `tokens` are generated tokens, `finish_reason` says why there are no more ("length": cut off),
+    `seconds` the time of the request divided by its completions, `elapsed` the seconds from the run's begin
+    to this record, pauses between runs and resumes left out.
     `kind` is one of ANSWER, REFINEMENT and VALIDATION. A refinement has the number of the sample that it
     refines, which is its parent, and is its `refinement`-th from 1; so no two samples of a run share an `id`.
     `problem` names the problem where one run holds several; `step` and `reward` belong to training.
@@ -91,6 +92,7 @@ class Sample:
     kind: str = ANSWER
     refinement: int = 0
     tokens: int = 0
+    finish_reason: str = ""
     seconds: float = 0.0
     elapsed: float = 0.0
     seed: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from llmsr.errors import UserError
@@ -41,11 +40,7 @@ class ChatTemplate:
 
     def fitting(self, chat: Chat) -> Chat:
         """The chat in roles that the template takes: where it knows no system, the user says all."""
-        if not self._folds or len(chat.messages) < 2 or chat.messages[0]["role"] != "system":
-            return chat
-        system, user, *others = chat.messages
-        said = {"role": user["role"], "content": f"{system['content']}\n\n{user['content']}"}
-        return replace(chat, messages=(said, *others))
+        return chat.without_system() if self._folds else chat
 
     def text(self, chat: Chat) -> str:
         """What the model reads: the messages, and what the answer is begun with."""

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ class KnownNames:
 
     def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         names = [stand_ins(prompt.text) for prompt in prompts]
-        asked = [Prompt(renamed(prompt.text, found)) for prompt, found in zip(prompts, names, strict=True)]
+        asked = [
+            prompt.rewritten(partial(renamed, names=found))
+            for prompt, found in zip(prompts, names, strict=True)
+        ]
         if hasattr(self.inner, "propose_many"):
             answers = self.inner.propose_many(asked, n, seeds)
         else:

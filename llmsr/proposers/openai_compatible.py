@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.chat_template import ChatTemplate
-from llmsr.proposers.proposer import Completion, estimated_tokens
+from llmsr.proposers.dialect import FEWEST_TOKENS, NOT_UNDERSTOOD, ONE_BY_ONE, Dialect, TooLong
+from llmsr.proposers.proposer import Completion, ProposerFailure, estimated_tokens
 from llmsr.proposers.service import Refusal, Service, Transient, error_message
 from llmsr.settings import ProposerConfig
 
@@ -25,12 +27,11 @@ OPENAI_HOST = "api.openai.com"
 OPENAI_MODEL = "gpt-3.5-turbo"  # LLM-SR's default
 START_TIMEOUT_SECONDS = 10.0
 SINGLE_REQUESTS = 8  # in flight for one prompt, where the server gives one completion per request
-OPTIONAL = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
-CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
-NOT_UNDERSTOOD = (400, 422)  # what servers answer to an argument that they do not know
 PROBE_QUESTION = "Write a Python function that returns the sum of a and b."
 # whatever goes on behind this begins with a plus; a new answer begins with a fence or a word
 PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
+PROBE_TOKENS = 8
+THOUGHT = "<think>"  # opens reasoning, as models write it
 
 
 class OpenAICompatible:
@@ -69,22 +70,24 @@ class OpenAICompatible:
         self.parallel_prompts = config.parallel_prompts or 8
         self._singles = ThreadPoolExecutor(SINGLE_REQUESTS, thread_name_prefix="completions")
         self._template = template
-        self._mode_is_open = config.api_mode == "auto" and template is None
-        self._mode = "chat" if self._mode_is_open else config.api_mode if template is None else "completion"
-        # what is found out about the server on the way
+        mode = "chat" if config.api_mode == "auto" else config.api_mode
+        # OpenAI refuses fields that its own protocol does not have
+        unknown = frozenset({"chat_template_kwargs"} if self._is_openai else ())
+        self._dialect = (
+            Dialect("completion") if template else Dialect(mode, config.api_mode == "auto", unknown)
+        )
+        self._learning = threading.Lock()
         self._continues: bool | None = None
         self._probing = threading.Lock()
-        self._left_out: set[str] = set()
-        self._token_limit = "max_tokens"
-        self._one_by_one = False
+        self._told: set[str] = set()
 
     def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions, from one request where the server can."""
         completions: list[Completion] = []
-        if n > 1 and not self._one_by_one:
+        if n > 1 and not self._dialect.one_by_one:
             completions = self._ask(prompt, n, seed)
             if 0 < len(completions) < n:
-                self._remember_one_by_one(f"it gave {len(completions)} of {n} completions")
+                self._learn(replace(self._dialect, one_by_one=True), ONE_BY_ONE, f"it gave one of {n}")
         # some servers give one completion whatever n is
         missing = range(len(completions), n)
         if len(missing) > 1:
@@ -122,35 +125,65 @@ class OpenAICompatible:
     # ---- requests
 
     def _ask(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
-        """Up to n completions of one request; none if the server turned out to take one at a time."""
+        """Up to n completions of one request; none if the server turned out to take one at a time.
+
+        A prompt over the model's context leaves room for a shorter answer, is made shorter, or fails alone.
+        """
+        most: int | None = None
         while True:
             try:
-                return self._service.retried(lambda: self._request(self._mode, prompt, n, seed), seed)
+                return self._service.retried(partial(self._request, prompt, n, seed, most), seed)
             except _Adapted:
-                if n > 1 and self._one_by_one:
+                if n > 1 and self._dialect.one_by_one:
                     return []
+            except TooLong as fault:
+                self._warn_once("going on with shorter prompts, or shorter answers to long ones", str(fault))
+                if fault.room and FEWEST_TOKENS <= fault.room < (most or fault.room + 1):
+                    most = fault.room
+                elif prompt.shorten is not None:
+                    prompt, most = prompt.shorten(), None
+                else:
+                    raise ProposerFailure(
+                        "prompt_too_long",
+                        f"the prompt is too long for {self.model}: lower --max_tokens or take a model of "
+                        f"longer context ({fault})",
+                    ) from None
 
-    def _request(self, mode: str, prompt: Prompt, n: int, seed: int) -> list[Completion]:
+    def _request(self, prompt: Prompt, n: int, seed: int, most: int | None) -> list[Completion]:
         """One request, one answer; _Adapted after giving something up."""
+        dialect = self._dialect
         if self._template is not None:
             chat = prompt.form(not self._template.plain)
         else:
-            chat = prompt.form(mode == "chat")
+            chat = prompt.form(dialect.mode == "chat")
             chat = chat.free() if chat.begun and not self._continues_answers() else chat
-        body = self._body(mode, chat, n, seed)
+        body = {"model": self.model} | dialect.body(self.config, chat, seed, most)
+        if self._template is not None:
+            body |= {"prompt": self._template.encode(chat)[0], "add_special_tokens": False}
+        if n > 1:
+            body["n"] = n
         started = time.monotonic()
         try:
-            answer = self._service.request(_path(mode), body)
+            answer = self._service.request(_path(dialect.mode), body)
         except Refusal as refusal:
-            raise self._refused(refusal, mode, body) from None
-        return _completions(answer, mode, chat, n, time.monotonic() - started)
+            raise self._refused(refusal, dialect, body) from None
+        completions = _completions(answer, dialect.mode, chat, n, time.monotonic() - started)
+        if any(map(_is_thought_alone, completions)):
+            self._warn_once(
+                "an answer is reasoning alone and was cut off",
+                f"raise --max_tokens from {self.config.max_tokens}, or give thoughts room by --thinking on",
+            )
+        return completions
 
     def _continues_answers(self) -> bool:
         """Whether the server goes on with an answer that is begun; found out by asking once."""
         with self._probing:
             if self._continues is None:
                 chat = Chat(({"role": "user", "content": PROBE_QUESTION},), PROBE_BEGUN)
-                body = self._body("chat", chat, 1, 0) | {"temperature": 0.0, self._token_limit: 8}
+                dialect = self._dialect
+                body = {"model": self.model} | dialect.body(self.config, chat, 0, PROBE_TOKENS)
+                if "temperature" in body:
+                    body["temperature"] = 0.0
                 try:
                     answer = self._service.request(_path("chat"), body)
                     told = _choice_text(answer["choices"][0], "chat") or ""
@@ -158,85 +191,46 @@ class OpenAICompatible:
                 except Refusal as refusal:
                     if refusal.status not in NOT_UNDERSTOOD:
                         # the request that the trial is part of would fare no better
-                        raise self._refused(refusal, "chat", body) from None
+                        raise self._refused(refusal, dialect, body) from None
                     self._continues = False
                 except (LookupError, TypeError):
                     return False
                 if not self._continues:
-                    self._warn("answers that begin by themselves, since the server begins anew")
+                    self._warn_once("going on with answers that begin by themselves", "it begins anew")
             return self._continues
 
-    def _body(self, mode: str, chat: Chat, n: int, seed: int) -> dict[str, Any]:
-        config = self.config
-        body: dict[str, Any] = {"model": self.model, self._token_limit: config.max_tokens + chat.thinking}
-        body |= {"temperature": config.temperature, "top_p": config.top_p, "seed": seed % 2**31}
-        if mode == "chat":
-            body["messages"] = list(chat.messages)
-            if chat.begun:
-                body["messages"].append({"role": "assistant", "content": chat.begun})
-                body |= CONTINUING
-            # OpenAI refuses fields that its own protocol does not have
-            if not self._is_openai:
-                body["chat_template_kwargs"] = {"enable_thinking": bool(chat.thinking)}
-        elif self._template is not None:
-            body |= {"prompt": self._template.encode(chat)[0], "add_special_tokens": False}
-        else:
-            body["prompt"] = chat.messages[0]["content"]
-        if chat.stops:
-            body["stop"] = list(chat.stops)
-        if n > 1:
-            body["n"] = n
-        if self._token_limit == "max_completion_tokens" and mode == "completion":
-            body["max_tokens"] = body.pop("max_completion_tokens")
-        return {name: value for name, value in body.items() if name not in self._left_out}
-
-    # ---- refusals
-
-    def _refused(self, refusal: Refusal, mode: str, body: dict[str, Any]) -> Exception:
+    def _refused(self, refusal: Refusal, dialect: Dialect, body: dict[str, Any]) -> Exception:
         """What to raise: _Adapted where what the server does not know is given up, else UserError."""
-        status, message, shown = refusal.status, str(refusal), self._service.shown
-        if self._mode != mode or self._adapted(status, message, mode, body):
-            return _Adapted()
-        if status == 404:
+        with self._learning:
+            if self._dialect is not dialect:  # another request has taught it
+                return _Adapted()
+            try:
+                taught = dialect.after(refusal, body, self.config)
+            except TooLong as fault:
+                return fault
+            if taught is not None:
+                self._learn(*taught, str(refusal))
+                return _Adapted()
+        shown = self._service.shown
+        if refusal.status == 404:
             near = get_close_matches(self.model, self._served, 3, 0.3) or self._served[:3]
             served = f"; it serves {', '.join(near)}" if near else ""
             return UserError(
                 f"{shown} does not know the model {self.model!r}{served}: "
-                f"check --api_model and --api_base ({message})"
+                f"check --api_model and --api_base ({refusal})"
             )
-        return UserError(f"{shown} refuses the request with status {status}: {message}")
+        return UserError(f"{shown} refuses the request with status {refusal.status}: {refusal}")
 
-    def _adapted(self, status: int, message: str, mode: str, body: dict[str, Any]) -> bool:
-        """Whether something was given up that the refusal names, each thing once."""
-        told = message.lower()
-        no_template = re.search(r"chat[ _]template(?!_kwargs)|not a chat model", told) is not None
-        no_endpoint = status in (404, 405, 501) and "model" not in told
-        if mode == "chat" and self._mode_is_open and (no_template or no_endpoint):
-            self._mode, self._mode_is_open = "completion", False
-            self._warn(f"no chat with {self.model}, asking for raw completions ({message})")
-            return True
-        if status not in NOT_UNDERSTOOD:
-            return False
-        if "max_completion_tokens" in told and "max_tokens" in body and mode == "chat":
-            self._token_limit = "max_completion_tokens"
-            return True
-        # the sentence of a refusal is all that tells which field is meant
-        for name in OPTIONAL:
-            if name in body and re.search(rf"(?<![\w-]){name}(?![\w-])", told):
-                self._left_out.add(name)
-                self._warn(f"no `{name}` ({message})")
-                return True
-        if "n" in body:
-            self._remember_one_by_one(message)
-        return "n" in body
+    def _learn(self, dialect: Dialect, what: str, why: str) -> None:
+        """Ask in another dialect from here on."""
+        self._dialect = dialect
+        if what:
+            self._warn_once(f"going on with {what}", why)
 
-    def _remember_one_by_one(self, why: str) -> None:
-        if not self._one_by_one:
-            self._one_by_one = True
-            self._warn(f"one completion per request ({why})")
-
-    def _warn(self, what: str) -> None:
-        log.warning("%s: going on with %s", self._service.shown, what)
+    def _warn_once(self, what: str, why: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s: %s (%s)", self._service.shown, what, why)
 
 
 class _Adapted(Exception):
@@ -261,28 +255,43 @@ def _completions(answer: Any, mode: str, chat: Chat, n: int, seconds: float) -> 
     texts = [_choice_text(choice, mode) for choice in choices[:n]]
     if any(text is None for text in texts):
         raise Transient("answer", "the answer holds a choice without text")
-    # some servers give the begun text back
-    read = [cut_at_stops((text or "").removeprefix(chat.begun), chat.stops) for text in texts]
+    read = [_read(text or "", chat) for text in texts]
     counts, estimated = _token_counts(answer.get("usage"), read)
     return [
-        Completion(
-            chat.begun + text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated
-        )
+        Completion(text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated)
         for text, tokens, choice in zip(read, counts, choices, strict=False)
     ]
 
 
 def _choice_text(choice: Any, mode: str) -> str | None:
-    """A choice's text; "" where a chat model said nothing (refused, or only reasoned), None if malformed."""
+    """A choice's text; "" where a chat model said nothing, None if malformed.
+
+    Of a model that only reasoned it is the reasoning, opened as such: what stands complete in it is read.
+    """
     if mode == "chat":
         choice = choice.get("message") if isinstance(choice, dict) else None
     content = choice.get("content" if mode == "chat" else "text") if isinstance(choice, dict) else 0
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str))
-    if content is None and mode == "chat":
-        return ""
+    if mode == "chat" and not content and isinstance(choice, dict):
+        thoughts = choice.get("reasoning_content") or choice.get("reasoning")
+        return THOUGHT + thoughts if isinstance(thoughts, str) else ""
     return content if isinstance(content, str) else None
+
+
+def _read(text: str, chat: Chat) -> str:
+    """The whole answer, what it was begun with included; thoughts are neither begun nor stopped."""
+    if text.startswith(THOUGHT):
+        return text
+    # some servers give the begun text back
+    return chat.begun + cut_at_stops(text.removeprefix(chat.begun), chat.stops)
+
+
+def _is_thought_alone(completion: Completion) -> bool:
+    """Whether an answer was cut off before it began."""
+    begun = not completion.text.startswith(THOUGHT) or "</think>" in completion.text
+    return completion.finish_reason == "length" and not (completion.text and begun)
 
 
 def _token_counts(usage: Any, texts: list[str]) -> tuple[list[int], bool]:

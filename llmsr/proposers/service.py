@@ -135,6 +135,8 @@ class Service:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
+            if (streamed := _of_stream(text)) is not None:
+                return streamed
             raise Transient("answer", f"the answer is not JSON: {text[:80]!r}") from None
 
     def _fault(self, response: Any) -> Exception:
@@ -161,6 +163,34 @@ class Service:
             wait = _retry_after_seconds(headers.get("retry-after"))
             return Transient(kind, f"status {status}: {message}", wait)
         return Refusal(status, message)
+
+
+def _of_stream(text: str) -> Any:
+    """The answer that a body of server-sent events comes to; None for any other text.
+
+    Events are answers whose choices hold pieces (`delta`, or `text`); the pieces are put together by index.
+    """
+    events = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
+    try:
+        parts = [
+            part for event in events if event != "[DONE]" and isinstance(part := json.loads(event), dict)
+        ]
+    except (ValueError, RecursionError):
+        return None
+    if not parts:
+        return None
+    choices: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        for piece in part.get("choices") or ():
+            whole = choices.setdefault(piece.get("index", 0), {"message": {}, "text": ""})
+            for name, said in (piece.get("delta") or {}).items():
+                if isinstance(said, str):
+                    whole["message"][name] = whole["message"].get(name, "") + said
+            whole["text"] += piece.get("text") or ""
+            whole["finish_reason"] = piece.get("finish_reason") or whole.get("finish_reason")
+    usage = next((part["usage"] for part in reversed(parts) if part.get("usage")), None)
+    error = next((part["error"] for part in parts if part.get("error")), None)
+    return {"choices": [choices[i] for i in sorted(choices)], "usage": usage, "error": error}
 
 
 def error_message(error: Any) -> str:

@@ -21,6 +21,7 @@ from llmsr.proposers.proposer import Completion, ProposerFailure, scrubbed
 from llmsr.settings import ProposerConfig
 
 BATCH_PROMPTS = 8
+FEWEST_TOKENS = 16  # of an answer
 HUB_SECONDS = 5.0
 LARGE_PARAMETERS = 100_000_000
 TEMPLATE_MODES = {"auto": "auto", "chat": "model", "completion": "plain"}
@@ -67,15 +68,8 @@ class TransformersModel:
         """n completions of each prompt; `seeds[i]` alone decides over prompt i, but for rounding."""
         from llmsr.proposers import sampling
 
-        chats = [prompt.form(not self._template.plain) for prompt in prompts]
-        tokenised = [self._template.encode(chat) for chat in chats]
-        longest = max(len(tokens) for tokens, _ in tokenised)
-        room = self._room - longest
-        if room < 16:
-            raise ProposerFailure(
-                "prompt_too_long",
-                f"the prompt has {longest} tokens and {self.name} takes {self._room} in all",
-            )
+        chats, tokenised = zip(*(self._fitting(prompt) for prompt in prompts), strict=True)
+        room = self._room - max(len(tokens) for tokens, _ in tokenised)
         asked = [
             sampling.Prompt(tokens, n, seed % 2**63, preface)
             for (tokens, preface), seed in zip(tokenised, seeds, strict=True)
@@ -99,6 +93,19 @@ class TransformersModel:
             ]
             for chat, samples in zip(chats, sampled, strict=True)
         ]
+
+    def _fitting(self, prompt: Prompt) -> tuple[Chat, tuple[list[int], int]]:
+        """A prompt and its tokens, made shorter until the context has room for an answer."""
+        chat = prompt.form(not self._template.plain)
+        tokens, preface = self._template.encode(chat)
+        if self._room - len(tokens) >= min(self._max_tokens, FEWEST_TOKENS):
+            return chat, (tokens, preface)
+        if prompt.shorten is not None:
+            return self._fitting(prompt.shorten())
+        raise ProposerFailure(
+            "prompt_too_long",
+            f"the prompt has {len(tokens)} tokens and {self.name} takes {self._room} in all",
+        )
 
     def _text(self, chat: Chat, tokens: list[int]) -> str:
         text = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

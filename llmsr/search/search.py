@@ -246,6 +246,7 @@ class Search:
             parents=tuple(member.sample for member in asked.draw.members),
             proposer=self.proposer.name,
             tokens=completion.tokens,
+            finish_reason=completion.finish_reason,
             seconds=completion.seconds,
             elapsed=round(time.monotonic() - self._began, 3),
             seed=asked.seed,

@@ -34,6 +34,8 @@ class FakeServer:
         self.always = "ok"
         self.text = BODY
         self.reply: Callable[[dict[str, Any]], str] | None = None  # said in place of `text`
+        self.refuse: Callable[[dict[str, Any]], str | None] = lambda asked: None  # with status 400, and this
+        self.send: Callable[[dict[str, Any]], bytes] = lambda answer: json.dumps(answer).encode()
         self.retry_after = "0"
         self.hang_seconds = 3.0
         self.redirect_to = "http://127.0.0.1:9/elsewhere"
@@ -105,12 +107,14 @@ class _Handler(BaseHTTPRequestHandler):
         behaviour = fake.next_behaviour()
         if behaviour != "ok":
             self._misbehave(behaviour, asked)
+        elif message := fake.refuse(asked):
+            self._error(400, message)
         elif self.path == "/completions":
             self._json(200, {"content": [fake.text] * asked["repeat_prompt"]})
         elif asked.get("model") not in fake.models:
             self._error(404, f"The model `{asked.get('model')}` does not exist", code="model_not_found")
         else:
-            self._json(200, fake.answer(self.path, asked))
+            self._send(200, fake.send(fake.answer(self.path, asked)))
 
     def _misbehave(self, behaviour: str, asked: dict[str, Any]) -> None:
         fake = self.fake
