@@ -35,6 +35,7 @@ VERBS = {
     "report": ("llmsr.cli.runs:REPORT", "write a run's report.html and equation files anew"),
     "runs": ("llmsr.cli.runs:RUNS", "a table over all runs below a directory"),
     "compare": ("llmsr.cli.runs:COMPARE", "figures and curves of several runs"),
+    "plot": ("llmsr.cli.plot:PLOT", "figures of a run for a paper: PDF, SVG, PNG"),
     "benchmark": ("llmsr.cli.benchmark:BENCHMARK", "arms x problems x seeds: runs, tables, figures"),
     "prompt": ("llmsr.cli.prompt:PROMPT", "print the prompt that a search or a training sends"),
     "predict": ("llmsr.cli.predict:PREDICT", "what a run's equation says for the rows of a CSV file"),
