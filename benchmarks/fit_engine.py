@@ -29,9 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 from fit_peers import operon_levenberg_marquardt, scipy_least_squares, torch_bfgs  # noqa: E402
 
-from llmsr.expression import Refusal, parse  # noqa: E402
+from llmsr.expression import (  # noqa: E402
+    Refusal,
+    engine,
+    parse,
+)
 from llmsr.expression.derive import derivatives  # noqa: E402
-from llmsr.expression.engine import chosen as engine  # noqa: E402
 from llmsr.expression.engine.tape import compile_tape  # noqa: E402
 from llmsr.expression.operations import OPS  # noqa: E402
 from llmsr.fitting import (  # noqa: E402
@@ -200,7 +203,7 @@ def own_seconds(op: str, sample: np.ndarray) -> float:
     out, other = np.empty_like(sample), np.empty_like(sample)
     if engine.NAME != "numba":
         return _loop_seconds(lambda: getattr(np, op)(sample, out=out)) / len(sample)
-    from llmsr.expression.engine.kernels import sine_and_cosine, unary
+    from llmsr.expression.engine.interpreter import sine_and_cosine, unary
 
     if op == "sin":
         return _loop_seconds(lambda: sine_and_cosine(sample, out, other)) / len(sample)

@@ -39,7 +39,7 @@ def scipy_least_squares(body: str, problem: Problem) -> float:
 def torch_bfgs(body: str, problem: Problem) -> float:
     import torch
 
-    from llmsr.expression.printing.source import callable_for
+    from llmsr.expression.printing import callable_for
 
     equation = callable_for(parse(body, problem.spec.columns), "torch")
     columns = [torch.from_numpy(np.ascontiguousarray(c)) for c in problem.train.inputs.T]

@@ -28,11 +28,9 @@ from llmsr.config import parse_workers
 from llmsr.expression import Refusal
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, complexity
-from llmsr.expression.printing.latex import to_latex
-from llmsr.expression.printing.line import to_text
-from llmsr.expression.printing.source import to_numpy_body
+from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting import fit, warm_up
-from llmsr.fitting.metrics import split_nmse, split_nmse_by_engine
+from llmsr.fitting.fit import split_nmse, split_nmse_by_engine
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_as_meant
 from llmsr.sample import Evaluation, finite_or_none
@@ -289,7 +287,7 @@ def load(state: Duty) -> Duty:
     if not state.as_written:
         warm_up()
     elif state.problem.spec.dialect == "torch":
-        from llmsr.fitting.tensors import load_torch
+        from llmsr.fitting.reference import load_torch
 
         load_torch()
     return state

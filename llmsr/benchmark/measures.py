@@ -24,7 +24,7 @@ from llmsr.benchmark.problems import law_of, load, matches
 from llmsr.benchmark.runner import read_json, read_usages
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.fitting.metrics import predict, within_tolerance_all, within_tolerance_share
+from llmsr.fitting.fit import predict, within_tolerance_all, within_tolerance_share
 from llmsr.problem.loading import Problem
 from llmsr.report.equation import expression_of
 from llmsr.report.front import NMSE_FLOOR, Front, pick

@@ -37,7 +37,7 @@ class Canonical:
     @cached_property
     def text(self) -> str:
         """One readable line in the columns' names, numbers to 13 digits; bounded for any graph."""
-        from llmsr.expression.printing.line import to_text
+        from llmsr.expression.printing import to_text
 
         return to_text(self.expression, digits=13)
 

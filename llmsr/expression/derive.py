@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from llmsr.expression.graph import Expression, Graph, Node, pruned
+from llmsr.expression.graph import Expression, Graph, Node, Symbol, pruned
 from llmsr.expression.operations import OPS
-from llmsr.expression.symbol import Symbol
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A new operation is one row of `OPS`. Where its function is a numpy or scipy ufun
 the same everywhere, a row is a name, the function and the derivative.
 
 Derivatives, and spellings by other operations, are formulas over symbols that have Python's operators. They
-are symbols of whoever asks: of a graph under construction, see `llmsr.expression.symbol.Symbol`.
+are symbols of whoever asks: of a graph under construction, see `llmsr.expression.graph.Symbol`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TRAITS = {
 SELECTION = "commutative lattice"
 
 # Branches of the compiled interpreter, for what numpy has no loop over float64 for, or a slower one: those
-# from COPY on are the loops of one operand in `engine.kernels`, those from ADD on its loops of two.
+# from COPY on are the loops of one operand in `engine.interpreter`, those from ADD on its loops of two.
 CALL, TRIG, WHERE, POWER, COPY, NEG, EXP, LOG, TANH, ADD, SUB, MUL, DIV, LT, LE, EQ, NE, AND, OR = range(19)
 
 

@@ -1,24 +1,51 @@
-"""The fit of one expression to a problem's train split, in one of three modes."""
+"""The fit of one expression to a problem's train split, in one of three modes, and how well it predicts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsr.expression.canonical import Canonical, canonicalize
-from llmsr.expression.graph import Expression, Graph, evaluate
+from llmsr.expression.derive import Derivatives
+from llmsr.expression.graph import Expression, Graph, Node, evaluate
 from llmsr.expression.reader import Refusal
-from llmsr.fitting.result import Fit
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem, Split, nmse
 from llmsr.problem.spec import read_body
 
 if TYPE_CHECKING:
-    from llmsr.fitting.dataset import Dataset
+    from llmsr.fitting.residuals import Dataset
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The outcome of fitting one expression to a problem's train split.
+
+    status: "ok"; "nonfinite" (no parameters were found for which every train row is finite); "timeout" (the
+    deadline came before anything was evaluated); "error" (the spec's own `evaluate` failed, see `reason`).
+    mode: the mode that was really used. params: one number per parameter of the spec, 1.0 where unused.
+    loss: mean squared error on train in the target's units, None without one. evaluations: passes over the
+    rows of train, passes over a subset counted by its share (rounded up). seconds: wall time; cpu_seconds:
+    time of this thread's CPU. engine: what evaluated the tape ("numba", "numpy") or "callable" for the
+    reference mode. score: what the spec's own `evaluate` returned, reference mode only.
+    """
+
+    status: str
+    reason: str
+    mode: str
+    params: tuple[float, ...]
+    loss: float | None
+    evaluations: int
+    seconds: float
+    cpu_seconds: float
+    deadline_reached: bool
+    engine: str
+    score: float | None = None
+
 
 MODES = ("best", "bfgs", "reference")
 _ROWS_AT_ONCE = 65536
@@ -42,8 +69,8 @@ def fit(
         from llmsr.fitting.reference import fit_reference
 
         return fit_reference(expression, problem, deadline)
-    from llmsr.fitting.dataset import dataset_of
     from llmsr.fitting.multistart import Search, search_best
+    from llmsr.fitting.residuals import dataset_of
 
     engine = warm_up()
     began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
@@ -92,9 +119,9 @@ def warm_up() -> str:
     Seconds on a machine that never ran it, a fraction of a second afterwards. Call it once per worker, so
     that no fit's deadline pays for it.
     """
-    from llmsr.expression.engine import chosen as engine
-    from llmsr.fitting.dataset import lay_out
+    from llmsr.expression import engine
     from llmsr.fitting.multistart import Search, search_best
+    from llmsr.fitting.residuals import lay_out
 
     graph = Graph()
     x = graph.column(0)
@@ -155,3 +182,65 @@ def fit_many(
         params[list(form.params)] = found.params[: len(form.params)]
         results.append(replace(found, params=tuple(params.tolist())))
     return results
+
+
+# ---- errors
+
+
+def predict(expression: Expression, params: Sequence[float], split: Split) -> np.ndarray:
+    """The prediction for every row of a split, shape (rows,); not finite where the equation is not."""
+    return evaluate(expression, split.inputs, np.asarray(params, dtype=np.float64))
+
+
+def split_nmse(expression: Expression, params: Sequence[float], problem: Problem) -> dict[str, float | None]:
+    """The NMSE of every split of the problem; None where a prediction, or the NMSE itself, is not finite."""
+    values = {}
+    for name, split in problem.splits.items():
+        value = nmse(predict(expression, params, split), split.target)
+        values[name] = value if np.isfinite(value) else None
+    return values
+
+
+def split_nmse_by_engine(
+    expression: Expression, params: Sequence[float], problem: Problem
+) -> dict[str, float | None]:
+    """As `split_nmse`, to rounding, by the engine that fits: several times cheaper."""
+    from llmsr.expression import engine
+    from llmsr.expression.engine.tape import compile_tape
+    from llmsr.fitting.residuals import dataset_of
+
+    nodes = tuple(
+        Node("const", (), float(params[int(n.value)])) if n.op == "param" else n  # type: ignore[arg-type]
+        for n in expression.nodes
+    )
+    tape = compile_tape(Derivatives(nodes, len(nodes) - 1, (), ()), max_features=0)
+    values: dict[str, float | None] = {}
+    squares, nothing = np.empty((1, 1)), np.empty(0)
+    for name, split in problem.splits.items():
+        data = dataset_of(split)
+        program = engine.bind(tape, tape.features(data.full.columns), data.full.target)
+        engine.gram(program.handle, nothing, squares)
+        with np.errstate(all="ignore"):
+            value = squares[0, 0] / len(split) / data.variance
+        values[name] = float(value) if np.isfinite(value) else None
+    return values
+
+
+def within_tolerance_share(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
+    """Acc_tau as a share: the part of the rows, 0 to 1, with abs(prediction - target) <= tau * abs(target).
+
+    A prediction that is not finite counts as wrong; a target of 0 asks for exactly 0.
+    """
+    return float(np.mean(_within(prediction, target, tau)))
+
+
+def within_tolerance_all(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
+    """Acc_tau of the worst row: 1.0 if every row is within tau as above, else 0.0."""
+    return float(np.all(_within(prediction, target, tau)))
+
+
+def _within(prediction: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(
+            np.abs(prediction - target) <= tau * np.abs(target)
+        )  # a comparison with nan is False

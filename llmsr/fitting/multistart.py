@@ -9,9 +9,8 @@ import numpy as np
 from llmsr.expression.derive import derivatives, linear_params
 from llmsr.expression.engine.tape import compile_tape
 from llmsr.expression.graph import Expression, Node
-from llmsr.fitting.dataset import Dataset, strided
 from llmsr.fitting.initial_guesses import InitialGuesses
-from llmsr.fitting.residuals import FLOOR, Candidate, Residuals
+from llmsr.fitting.residuals import FLOOR, Candidate, Dataset, Residuals, strided
 
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
 GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tried

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
@@ -22,11 +22,9 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.printing.source import callable_for
-from llmsr.fitting.repeated import RepeatedEquation
-from llmsr.fitting.result import Fit
-from llmsr.fitting.tensors import as_numbers, as_tensors, load_torch
+from llmsr.expression.graph import Expression, Graph, Node, evaluate
+from llmsr.expression.printing import callable_for
+from llmsr.fitting.fit import Fit
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, without_markers
 
@@ -259,3 +257,98 @@ def _score(returned: Any, spec: Spec) -> tuple[float | None, str]:
         kind = type(returned).__name__
         return None, f"{spec.evaluate_name} returned {kind}; it must return a number or None"
     return (score if np.isfinite(score) else None), ""
+
+
+# ---- the equation
+
+
+MOST_BYTES = 2**28  # of features kept; beyond it they are computed at every call
+CHEAP = {"neg", "abs", "add", "sub", "mul", "div"}  # quicker than to see that the columns are the same
+
+
+def features_of(expression: Expression) -> tuple[list[Expression], Expression]:
+    """The largest parts that depend on columns alone, and the equation with them as further columns.
+
+    A part does more than plain arithmetic. Without parameters the whole equation may be one, and the second
+    is then that column.
+    """
+    nodes = expression.nodes
+    fixed: list[bool] = []  # depends on no parameter
+    worth: list[bool] = []  # holds an operation that takes long
+    for node in nodes:
+        fixed.append(node.op != "param" and all(fixed[a] for a in node.args))
+        worth.append(bool(node.args) and (node.op not in CHEAP or any(worth[a] for a in node.args)))
+    used = {a for i, node in enumerate(nodes) if not fixed[i] for a in node.args} | {len(nodes) - 1}
+    parts = [i for i in sorted(used) if fixed[i] and worth[i]]
+    place = {part: len(expression.columns) + k for k, part in enumerate(parts)}
+    names = tuple(f"feature{k}" for k in range(len(parts)))
+    rest = [Node("column", (), place[i]) if i in place else node for i, node in enumerate(nodes)]
+    graph, columns = Graph(nodes=nodes), expression.columns
+    features = [graph.expression(part, columns) for part in parts]
+    return features, Graph(nodes=rest).expression(len(nodes) - 1, (*columns, *names))
+
+
+class RepeatedEquation:
+    """`callable_for(expression)`, quicker from the second call with equal columns on."""
+
+    def __init__(self, expression: Expression) -> None:
+        features, rest = features_of(expression)
+        self.features = [callable_for(feature) for feature in features]
+        self.rest = callable_for(rest)
+        self.used = sorted({column for feature in features for column in feature.inputs})
+        self.columns: Sequence[Any] | None = None  # copies, since a spec may change its data in place
+        self.values: list[Any] = []
+
+    def __call__(self, *args: Any) -> Any:
+        """`args` are the columns, of shape (rows,) or numbers, and the parameters; gives the same shape."""
+        *columns, params = args
+        used = [columns[i] for i in self.used]
+        if self.columns is not None and all(map(np.array_equal, used, self.columns)):
+            values = self.values
+        else:
+            values = [feature(*columns, params) for feature in self.features]
+            if 8 * sum(map(np.size, values)) <= MOST_BYTES:
+                self.columns, self.values = [np.array(column) for column in used], values
+        return self.rest(*columns, *values, params)
+
+
+# ---- tensors
+
+
+@lru_cache(maxsize=1)
+def load_torch() -> None:
+    """Import torch, if it is there, with what its optimisers load at their first step; both take seconds."""
+    with contextlib.suppress(ImportError):
+        import torch
+
+        one = torch.nn.Parameter(torch.ones(1))
+        one.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
+        torch.optim.Adam([one]).step()
+
+
+def as_tensors(args: tuple[Any, ...]) -> list[Any] | None:
+    """The equation's arguments as torch takes them, None where no tensor is among them.
+
+    Parameters may be a tensor, an array, or any sequence of tensors and numbers, such as a ParameterList;
+    gradients flow through all that were tensors.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    *columns, params = args
+    whole = isinstance(params, torch.Tensor | np.ndarray)
+    parts = [params] if whole else list(params)
+    if not any(isinstance(part, torch.Tensor) for part in (*columns, *parts)):
+        return None
+    made = [part if isinstance(part, torch.Tensor) else torch.as_tensor(part, dtype=torch.float64)
+            for part in (*columns, *parts)]  # fmt: skip
+    return made if whole else [*made[: len(columns)], made[len(columns) :]]
+
+
+def as_numbers(params: Any) -> np.ndarray:
+    """A copy of parameters that may be an array, a tensor or a sequence of numbers or tensors."""
+    if hasattr(params, "detach"):
+        params = params.detach().cpu()
+    elif not isinstance(params, np.ndarray):
+        params = [float(p) for p in params]
+    return np.array(params, dtype=np.float64)

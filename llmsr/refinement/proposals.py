@@ -10,7 +10,7 @@ import numpy as np
 
 from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.printing.source import to_numpy_body
+from llmsr.expression.printing import to_numpy_body
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import Spec, read_body
 from llmsr.refinement.edits import bound, drop, fix, free, swap

@@ -19,9 +19,9 @@ import numpy as np
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.derive import linear_params
 from llmsr.expression.graph import Expression, Graph, complexity, evaluate
-from llmsr.expression.printing.source import to_numpy_body
-from llmsr.fitting.dataset import Dataset, lay_out
+from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
+from llmsr.fitting.residuals import Dataset, lay_out
 from llmsr.problem.loading import Problem, Split, nmse
 from llmsr.refinement.atoms import Atom, atoms_of
 from llmsr.refinement.floor import Floor

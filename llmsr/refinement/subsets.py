@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from llmsr.expression.engine.chosen import NAME, jit
+from llmsr.expression.engine import NAME, jit
 
 NOTHING_LEFT = 1e-13  # square of what is left of a unit atom behind its prefix, at least
 INDEPENDENT = 1e-11  # sine squared of the angle between two atoms, at least, for them to be a pair

@@ -12,9 +12,8 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.printing import to_latex, to_numpy_source, to_sympy, to_text
-from llmsr.expression.printing.latex import latex_name
-from llmsr.fitting.metrics import split_nmse
+from llmsr.expression.printing import latex_name, to_latex, to_numpy_source, to_sympy, to_text
+from llmsr.fitting.fit import split_nmse
 from llmsr.problem.columns import with_labels
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body

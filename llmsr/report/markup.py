@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmsr.expression.printing.mathml import to_mathml
+from llmsr.expression.printing import to_mathml
 
 if TYPE_CHECKING:
     import jinja2

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmsr.expression.canonical import canonical
 from llmsr.expression.graph import Expression, Graph, Node, evaluate, tree_sizes
-from llmsr.expression.printing.infix import fill
+from llmsr.expression.printing import fill
 from llmsr.problem.loading import Split
 
 RELATIVE = 0.01  # the training NMSE may grow by this share of itself ...

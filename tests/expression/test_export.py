@@ -18,15 +18,16 @@ from llmsr.expression.graph import Expression, Graph, evaluate
 from llmsr.expression.operations import OPS
 from llmsr.expression.printing import (
     callable_for,
+    fill,
+    lambdify,
+    latex_name,
+    safe_names,
     to_latex,
     to_numpy_source,
     to_sympy,
     to_text,
     to_torch_source,
 )
-from llmsr.expression.printing.infix import fill, safe_names
-from llmsr.expression.printing.latex import latex_name
-from llmsr.expression.printing.symbolic import lambdify
 
 ROWS = np.vstack([np.random.default_rng(5).normal(0, 2, (40, 3)), [[1, 1, 1], [-2, 3, 0.5], [0, 1, -1]]])
 PARAMS = np.array([0.7, -1.3, 2.25, 0.031])

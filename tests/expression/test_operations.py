@@ -9,9 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from llmsr.expression.graph import Graph
+from llmsr.expression.graph import Graph, Symbol
 from llmsr.expression.operations import CALL, COPY, OPS, POWER, REALS, TRAITS, TRIG, WHERE, Operation
-from llmsr.expression.symbol import Symbol
 
 SAMPLES = np.array([-31.7, -2.5, -2.0, -1.0, -0.6, -0.0, 0.0, 0.3, 0.6, 1.0, 1.7, 2.0, 3.5, 20.0])
 EDGES = np.array([*SAMPLES, np.nan, np.inf, -np.inf])
@@ -73,7 +72,7 @@ def test_the_spelling_by_other_operations_is_the_same(row: Operation) -> None:
 @each
 def test_every_engine_can_compute_it(row: Operation) -> None:
     pytest.importorskip("numba")
-    from llmsr.expression.engine.addresses import loop_address
+    from llmsr.expression.engine.compiling import loop_address
 
     if row.opcode in (CALL, POWER, TRIG) and not row.boolean:
         assert isinstance(row.function, np.ufunc)
@@ -113,8 +112,8 @@ from llmsr.expression.engine import numba_engine, numpy_engine
 from llmsr.expression.engine.tape import compile_tape
 from llmsr.expression.graph import Graph, evaluate
 from llmsr.expression.printing import callable_for, to_latex, to_sympy, to_text
-from llmsr.expression.printing.symbolic import lambdify
-from llmsr.expression.printing.mathml import to_mathml
+from llmsr.expression.printing import lambdify
+from llmsr.expression.printing import to_mathml
 
 def equation(turned):
     graph = Graph()

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from llmsr.expression import parse
+from llmsr.expression import engine, parse
 from llmsr.expression.derive import derivatives
-from llmsr.expression.engine import chosen as engine
 from llmsr.expression.engine.tape import compile_tape
 from llmsr.fitting import Fit, fit, fit_many
 from llmsr.problem.loading import Problem, Split, load_problem

@@ -10,7 +10,7 @@ from scipy import optimize
 from small_spec import HEAD, LEAST_SQUARES, spec_text
 
 from llmsr.expression import Expression, evaluate, parse
-from llmsr.fitting.metrics import (
+from llmsr.fitting.fit import (
     split_nmse,
     within_tolerance_all,
     within_tolerance_share,

@@ -7,8 +7,8 @@ import pytest
 
 from llmsr.expression import Expression, parse
 from llmsr.expression.printing import callable_for, to_text
-from llmsr.fitting import repeated
-from llmsr.fitting.repeated import RepeatedEquation, features_of
+from llmsr.fitting import reference
+from llmsr.fitting.reference import RepeatedEquation, features_of
 from llmsr.proposers.grammar import mutate, random_body
 
 COLUMNS = ("x", "v", "temp")
@@ -47,7 +47,7 @@ def test_the_largest_parts_without_parameters_are_features_if_they_take_long(bod
 
 @pytest.mark.parametrize("most_bytes", [2**28, 0])
 def test_every_bit_is_that_of_the_whole_equation(monkeypatch, most_bytes):
-    monkeypatch.setattr(repeated, "MOST_BYTES", most_bytes)
+    monkeypatch.setattr(reference, "MOST_BYTES", most_bytes)
     rng, data = random.Random(0), rows(0)
     body = random_body(rng, COLUMNS, 10)
     for _ in range(300):

@@ -18,8 +18,7 @@ from llmsr.expression import Refusal, parse
 from llmsr.expression.canonical import canonical
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.operations import OPS
-from llmsr.expression.printing.source import to_numpy_source
-from llmsr.expression.printing.symbolic import lambdify
+from llmsr.expression.printing import lambdify, to_numpy_source
 from llmsr.proposers.grammar import random_body
 from llmsr.report.equation import Equation
 from llmsr.report.front import CSV_COLUMNS, PickedFront

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from report_cases import make_problem, make_sample
 
-from llmsr.expression.printing.mathml import to_mathml
+from llmsr.expression.printing import to_mathml
 from llmsr.report.chart import Series, chart
 from llmsr.report.comparison import Compared, comparison_page
 from llmsr.report.runs import Outputs, Recorded

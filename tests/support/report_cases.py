@@ -7,7 +7,7 @@ from small_spec import spec_of
 
 from llmsr.expression import parse
 from llmsr.expression.graph import Expression, complexity, evaluate
-from llmsr.fitting.metrics import split_nmse
+from llmsr.fitting.fit import split_nmse
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import parse_spec
 from llmsr.sample import Evaluation, Sample

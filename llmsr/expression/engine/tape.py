@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from llmsr.expression.derive import Derivatives
-from llmsr.expression.graph import Graph, Node, pruned, values_of
+from llmsr.expression.graph import Graph, Node, Symbol, pruned, values_of
 from llmsr.expression.operations import OPS
-from llmsr.expression.symbol import Symbol
 
 FEATURE_BLOCK = 16384  # rows
 _COLUMN, _PARAM = 1, 2

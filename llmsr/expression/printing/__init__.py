@@ -1,10 +1,23 @@
-"""Every way out of an expression in one place: source code, one line of text, LaTeX, sympy."""
+"""Every way out of an expression in one place: source code, one line of text, LaTeX, MathML, sympy."""
 
 from __future__ import annotations
 
-from llmsr.expression.printing.latex import to_latex
-from llmsr.expression.printing.line import to_text
-from llmsr.expression.printing.source import callable_for, to_numpy_source, to_torch_source
-from llmsr.expression.printing.symbolic import to_sympy
+from llmsr.expression.printing.infix import fill, safe_names, to_text
+from llmsr.expression.printing.source import callable_for, to_numpy_body, to_numpy_source, to_torch_source
+from llmsr.expression.printing.symbolic import lambdify, to_sympy
+from llmsr.expression.printing.typeset import latex_name, to_latex, to_mathml
 
-__all__ = ["callable_for", "to_latex", "to_numpy_source", "to_sympy", "to_text", "to_torch_source"]
+__all__ = [
+    "callable_for",
+    "fill",
+    "lambdify",
+    "latex_name",
+    "safe_names",
+    "to_latex",
+    "to_mathml",
+    "to_numpy_body",
+    "to_numpy_source",
+    "to_sympy",
+    "to_text",
+    "to_torch_source",
+]

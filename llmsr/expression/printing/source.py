@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from llmsr.expression.printing.infix import (
     COMPARE,
     OR,
     POWER,
-    PRODUCT,
     SUM,
     Infix,
     Piece,
@@ -31,36 +30,27 @@ RESERVED = frozenset({"np", "torch", "special", "float", "params"})
 """Names that mean something in the text, so that no column and no function has them."""
 
 
-class _Code(Infix):
-    flat = False
-    times = " * "
-
-    def param(self, index: int) -> str:
-        return f"params[{index}]"
+class _Numpy(Infix):
+    templates: ClassVar = Infix.templates | {"param": "%s[%s]", "times": "%s * %s", "quotient": "%s / %s"}
+    flat: ClassVar = False
+    zeros: ClassVar = "np.zeros(np.shape({}))"
 
     def number(self, value: float) -> str:
-        if np.isfinite(value):
-            return repr(float(value))
-        return f'float("{float(value)!r}")'
-
-    def quotient(self, a: Piece, b: Piece) -> Piece:
-        return super().quotient(a, b)._replace(text=f"{self.wrap(a, PRODUCT)} / {self.wrap(b, POWER)}")
+        return repr(float(value)) if np.isfinite(value) else f'float("{float(value)!r}")'
 
     def arguments(self, args: list[Piece]) -> str:
         return ", ".join(self.wrap(a, OR) for a in args)
 
-    def whole_exponent(self, base: Piece, exponent: Piece) -> Piece | None:
-        """`base**n` for a small literal n, which Python, numpy and torch all compute alike."""
+    def power(self, base: Piece, exponent: Piece) -> Piece:
+        # Python, numpy and torch all compute a small whole power alike
         if exponent.number and not exponent.negative and not base.number and exponent.text[0].isdigit():
             value = float(exponent.text)
             if value == int(min(value, 100)) and value >= 1:
                 return Piece(f"{self.wrap(base, ATOM)}**{int(value)}", POWER)
-        return None
+        return self.other_power(base, exponent)
 
-
-class _Numpy(_Code):
-    def power(self, base: Piece, exponent: Piece) -> Piece:
-        return self.whole_exponent(base, exponent) or Piece(f"np.power({self.arguments([base, exponent])})")
+    def other_power(self, base: Piece, exponent: Piece) -> Piece:
+        return Piece(f"np.power({self.arguments([base, exponent])})")
 
     def as_number(self, piece: Piece) -> Piece:
         return Piece(f"np.where({piece.text}, 1.0, 0.0)")
@@ -69,10 +59,11 @@ class _Numpy(_Code):
         return Piece(f"{OPS[op].numpy}({self.arguments(args)})")
 
 
-class _Torch(_Code):
-    def power(self, base: Piece, exponent: Piece) -> Piece:
-        whole = self.whole_exponent(base, exponent)
-        return whole or Piece(f"{self.wrap(base, ATOM)} ** {self.wrap(exponent, ATOM)}", POWER)
+class _Torch(_Numpy):
+    zeros: ClassVar = "torch.zeros_like({})"
+
+    def other_power(self, base: Piece, exponent: Piece) -> Piece:
+        return Piece(f"{self.wrap(base, ATOM)} ** {self.wrap(exponent, ATOM)}", POWER)
 
     def as_number(self, piece: Piece) -> Piece:
         return Piece(f"({piece.text}).double()")
@@ -81,34 +72,31 @@ class _Torch(_Code):
         text = super().compare(op, a, b).text
         return Piece(f"torch.tensor({text})") if a.number and b.number else Piece(text, COMPARE)
 
-    def tensor(self, piece: Piece) -> Piece:
-        if not piece.number:
-            return piece
-        return Piece(f"torch.tensor({self.wrap(piece, OR)}, dtype=torch.float64)")
-
     def call(self, op: str, args: list[Piece]) -> Piece:
-        if len(args) > 1:
-            args = [self.tensor(piece) for piece in args]
+        if len(args) > 1:  # torch's functions of two arguments take no plain numbers
+            args = [
+                Piece(f"torch.tensor({self.wrap(a, OR)}, dtype=torch.float64)") if a.number else a
+                for a in args
+            ]
         name = OPS[op].torch or OPS[op].numpy.partition(".")[2]
         if "{" in name:
             return Piece(name.format(*(self.wrap(a, OR) for a in args)))
         return Piece(f"torch.{name}({self.arguments(args)})")
 
 
-def _columns(expression: Expression, name: str) -> tuple[str, ...]:
-    return safe_names(expression.columns, {*RESERVED, name})
-
-
-def _source(kind: type[_Code], expression: Expression, name: str, params: Sequence[float] | None) -> str:
+def _source(kind: type[_Numpy], expression: Expression, name: str, params: Sequence[float] | None) -> str:
+    if safe_names([name], RESERVED) != (name,):
+        raise ValueError(f"{name!r} cannot be the name of a function here")
     if params is not None:
         expression = fill(expression, params)
-    columns = _columns(expression, name)
-    code = kind(expression, columns, unused_prefix(columns, ["t", "s", "term"]))
+    columns = safe_names(expression.columns, {*RESERVED, name})
+    code = kind(expression, columns, unused_prefix(columns, ["t", "s", "term"]), prefix="params")
     result = code.render()
-    text = code.wrap(code.as_number(result) if result.boolean else result, OR)
-    if not expression.inputs and columns:
-        zeros = f"np.zeros(np.shape({columns[0]}))" if kind is _Numpy else f"torch.zeros_like({columns[0]})"
-        text = f"{code.wrap(code.as_number(result) if result.boolean else result, SUM)} + {zeros}"
+    if result.boolean:
+        result = code.as_number(result)
+    text = code.wrap(result, OR)
+    if not expression.inputs and columns:  # one value per row, also where no column is used
+        text = f"{code.wrap(result, SUM)} + {kind.zeros.format(columns[0])}"
     lines = [f"def {name}({', '.join([*columns, *([] if params is not None else ['params'])])}):"]
     body = [f"    {target} = {value}" for target, value in code.assignments] + [f"    return {text}"]
     if kind is _Numpy and any("special." in line for line in body):
@@ -126,22 +114,7 @@ def to_numpy_source(
     float64 arrays of shape (rows,) and returns one; numpy may warn about rows that are not finite.
     Raises ValueError when `name` is no identifier or `params` is too short.
     """
-    _check_name(name)
     return _source(_Numpy, expression, name, params)
-
-
-def to_numpy_body(expression: Expression, params_name: str = "params") -> str:
-    """The statements of `to_numpy_source` for a function whose arguments have the columns' own names.
-
-    Columns must be identifiers of Python; those that the text names otherwise are renamed at its top.
-    """
-    named = zip(_columns(expression, "equation"), expression.columns, strict=True)
-    used = {expression.columns[index] for index in expression.inputs}
-    lines = [f"{new} = {own}" for new, own in named if new != own and own in used]
-    if params_name != "params":
-        lines.append(f"params = {params_name}")
-    statements = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
-    return "\n".join([*lines, statements])
 
 
 def to_torch_source(
@@ -151,13 +124,22 @@ def to_torch_source(
 
     gamma goes through lgamma, which costs some digits for large arguments.
     """
-    _check_name(name)
     return _source(_Torch, expression, name, params)
 
 
-def _check_name(name: str) -> None:
-    if safe_names([name], RESERVED) != (name,):
-        raise ValueError(f"{name!r} cannot be the name of a function here")
+def to_numpy_body(expression: Expression, params_name: str = "params") -> str:
+    """The statements of `to_numpy_source` for a function whose arguments have the columns' own names.
+
+    Columns must be identifiers of Python; those that the text names otherwise are renamed at its top.
+    """
+    columns = expression.columns
+    renamed = zip(safe_names(columns, {*RESERVED, "equation"}), columns, strict=True)
+    used = {columns[index] for index in expression.inputs}
+    lines = [f"{new} = {own}" for new, own in renamed if new != own and own in used]
+    if params_name != "params":
+        lines.append(f"params = {params_name}")
+    statements = textwrap.dedent(to_numpy_source(expression).split("\n", 1)[1])
+    return "\n".join([*lines, statements])
 
 
 def callable_for(
@@ -170,13 +152,11 @@ def callable_for(
     """
     namespace: dict[str, Any]
     if dialect == "numpy":
-        namespace = {"np": np}
-        text = to_numpy_source(expression, params=params)
+        namespace, text = {"np": np}, to_numpy_source(expression, params=params)
     elif dialect == "torch":
         import torch
 
-        namespace = {"torch": torch}
-        text = to_torch_source(expression, params=params)
+        namespace, text = {"torch": torch}, to_torch_source(expression, params=params)
     else:
         raise ValueError(f"dialect must be 'numpy' or 'torch', not {dialect!r}")
     exec(compile(text, f"<equation in {dialect}>", "exec"), namespace)
