@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,7 @@ from llmsr.cli.shared import Verb, whole_output
 from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.problem.columns import position_of
-from llmsr.problem.table import is_number, opened, separator_of
+from llmsr.problem.table_format import MISSING, Format, number, seen_format
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
 from llmsr.report.runs import read_run
@@ -31,8 +32,8 @@ Line = tuple[int, list[str]]  # the number of a line in its file, and its cells
 class PredictSettings:
     """which equation, and of what"""
 
-    directory: str = option(MISSING, "the run's directory", metavar="DIR", positional=True)
-    csv: str = option(MISSING, "rows to predict for; input columns are enough", metavar="FILE")
+    directory: str = option(dataclasses.MISSING, "the run's directory", metavar="DIR", positional=True)
+    csv: str = option(dataclasses.MISSING, "rows to predict for; input columns are enough", metavar="FILE")
     output: str = option("-", "where to write; - is standard output", metavar="FILE")
     select: str = option("best", "which equation of the front", choices=RULES)
     problem: str | None = option(None, "which problem, where the run has several", metavar="NAME")
@@ -77,15 +78,11 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
     it, and kept. A file whose first line is numbers has no header. Memory is bounded. A prediction that is
     not finite is an empty cell. `UserError` names the line of a bad one; errors of `output` are its own.
     """
-    lines = _lines(path)
-    _, (separator,) = next(lines)
-    number, first = next(lines, (0, []))
-    if not first:
-        raise UserError(f"{path}: the file is empty; give a header row and the data.")
+    form = seen_format(path)
+    first = [*form.names]
     columns = equation.expression.columns
-    first = [cell.strip() for cell in first]
     # a column's name is hardly ever a number
-    headless = all(is_number(cell) for cell in first)
+    headless = all(number(cell) is not None for cell in first)
     positions = list(range(len(columns))) if headless else _positions(first, columns, path)
     if max(positions) >= len(first):
         raise UserError(
@@ -94,41 +91,28 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
         )
     header = first
     if headless:
-        lines = itertools.chain([(number, first)], lines)
+        form = replace(form, skipped=form.header_line - 1)
         own = len(columns) == len(first)
         header = list(columns) if own else [f"column{i + 1}" for i in range(len(first))]
     name = f"{equation.target}_predicted"
     # a file that was predicted for before has the column already
     while name in first:
         name += "_"
-    writer = csv.writer(output, delimiter=separator, lineterminator="\n")
+    writer = csv.writer(output, delimiter=form.separator, lineterminator="\n")
     writer.writerow([*header, name])
     rows = nonfinite = 0
+    lines = form.rows()
     while block := list(itertools.islice(lines, BLOCK_ROWS)):
-        inputs = np.array([_inputs(line, positions, len(first), path) for line in block])
+        inputs = np.array([_inputs(line, positions, form) for line in block])
         # the user's cells go out as they came in, whatever they hold
         for (_, cells), value in zip(block, equation.predict(inputs).tolist(), strict=True):
             finite = math.isfinite(value)
             nonfinite += not finite
-            writer.writerow([*cells, repr(value) if finite else ""])
+            writer.writerow([*cells, repr(value).replace(".", form.decimal) if finite else ""])
         rows += len(block)
     if not rows:
         raise UserError(f"{path}: no rows below the header; add the data.")
     return rows, nonfinite
-
-
-def _lines(path: Path) -> Iterator[Line]:
-    """The separator, as a line of its own, then all lines that are not empty; `UserError` as they come."""
-    with opened(path, newline="") as file:
-        head: list[str] = []
-        while not head or head[-1].isspace():
-            head.append(file.readline())
-        separator = separator_of(head[-1])
-        yield 0, [separator]
-        reader = csv.reader(itertools.chain(head, file), delimiter=separator)
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
 
 
 def _positions(header: Sequence[str], columns: Sequence[str], path: Path) -> list[int]:
@@ -145,16 +129,18 @@ def _positions(header: Sequence[str], columns: Sequence[str], path: Path) -> lis
     return [position for position in found.values() if position is not None]
 
 
-def _inputs(line: Line, positions: Sequence[int], width: int, path: Path) -> list[float]:
-    number, cells = line
-    if len(cells) != width:
+def _inputs(line: Line, positions: Sequence[int], form: Format) -> list[float]:
+    at, cells = line
+    if len(cells) not in (len(form.names), form.width):
         raise UserError(
-            f"{path}: line {number} has {len(cells)} values but the first line has {width}; correct the line."
+            f"{form.path}: line {at} has {len(cells)} values but the first line has {len(form.names)}; "
+            "correct the line."
         )
-    try:
-        return [float(cells[p]) for p in positions]
-    except ValueError:
-        bad = next(cells[p] for p in positions if not is_number(cells[p]))
-        raise UserError(
-            f"{path}: line {number} has {bad.strip()[:40]!r} where a number should be; correct it."
-        ) from None
+    values = []
+    for position in positions:
+        cell = cells[position].strip()
+        value = math.nan if cell in MISSING else number(cell, form.decimal)
+        if value is None:
+            raise UserError(f"{form.path}: line {at} has {cell[:40]!r} where a number should be; correct it.")
+        values.append(value)
+    return values

@@ -14,7 +14,7 @@ import numpy as np
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import parse_spec
-from llmsr.problem.table import doubles
+from llmsr.problem.table_format import doubles
 
 LONGEST_NAME = 40
 RESERVED = frozenset(

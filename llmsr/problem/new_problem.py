@@ -5,21 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from llmsr.config import Checked, listed, option, read_yaml
+from llmsr.config import Checked, listed, option
 from llmsr.errors import UserError
+from llmsr.problem.about import Told, told_columns
 from llmsr.problem.columns import Quantity, identifiers, spec_text, without_unit
+from llmsr.problem.conversions import Categories, Dates, look_like_dates, parse_dates, sentinel_of
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
-from llmsr.problem.table import Column, RawTable, read_header, read_raw
+from llmsr.problem.table import Column, RawTable, ToNumbers, read_raw
+from llmsr.problem.table_format import Format, found_format, number
 
-FEWEST_ROWS = 10
+FEWEST_ROWS = 4
+FEWEST_TO_TEST = 10  # with fewer rows all are for training
 MANY_COLUMNS = 20
+MOST_SHOWN = 12  # different texts that are likely to be categories
 IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
 
 
@@ -28,7 +33,7 @@ class NewProblem(Checked):
     """the new problem"""
 
     name: str = option("", "name of the problem, for --problem_name")
-    csv: str = option("", "CSV file with a header row; one column is the target")
+    csv: str = option("", "table with a header row, one column is the target: CSV or the like, xlsx, parquet")
     target: str = option("", "column to find an equation for")
     description: str = option("", "what the data are, in a sentence that the model reads")
     inputs: str = option("", "columns to use, separated by commas (default: all others)")
@@ -39,11 +44,20 @@ class NewProblem(Checked):
     ood: str = option("", 'rows to test out of range, such as "temp>300"; commas join conditions')
     test_share: float = option(0.2, "share of the rows in range that only test, drawn at random")
     max_rows: int = option(
-        100_000, "rows that are used at most, an even sample of larger files", least=FEWEST_ROWS
+        100_000, "rows that are used at most, an even sample of larger files", least=FEWEST_TO_TEST
     )
     max_params: int | None = option(
         None, "constants of an equation at most (default: 10, more for many columns)"
     )
+    dates: str = option(
+        "",
+        'columns of dates to read as the time since the first row, such as "when=h" (s, min, h, d or yr)',
+    )
+    dummies: str = option(
+        "", "columns of texts to read as one column of 0 and 1 for every text but the first"
+    )
+    codes: str = option("", "columns of texts to read as numbers 0, 1, ... in the order in which they occur")
+    missing: str = option("", "cells that stand for a missing value, such as -999, separated by commas")
     drop_missing: bool = option(False, "leave out rows with missing values")
     seed: int = option(0, "seed of the random split and of the sample")
     data_dir: str = option("data", "folder for <name>/{train,test_id,test_ood}.csv")
@@ -59,17 +73,6 @@ class Made:
     folder: Path
     spec_path: Path
     notices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What the user says of the columns: which are used, and in words what they are."""
-
-    inputs: tuple[str, ...]
-    ignore: tuple[str, ...]
-    description: str
-    units: Mapping[str, str]
-    meanings: Mapping[str, str]
 
 
 def make_problem(asked: NewProblem) -> Made:
@@ -89,85 +92,71 @@ def make_problem(asked: NewProblem) -> Made:
         for path in (spec_path, folder):
             if path.exists():
                 raise UserError(f"{path} exists already; choose another --name, or add --force to replace it")
-    told = _told(asked)
-    names = _used_names(asked, told)
-    conditions = [_condition(text, names, asked.csv) for text in listed(asked.ood)]
+    told = told_columns(
+        asked.inputs, asked.ignore, asked.description, asked.units, asked.meanings, asked.about
+    )
+    form = found_format(asked.csv, nameless=bool(told.inputs))
+    return _write(asked, told, _read(asked, told, form), folder, spec_path)
+
+
+def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = ()) -> RawTable:
+    """The columns to use, those of texts and of dates as numbers; a column without a value is left out."""
+    names = _used_names(asked, told, form, empty)
+    dates = parse_dates(listed(asked.dates))
+    categories = {name: Categories() for name in (*listed(asked.dummies), *listed(asked.codes))}
+    conditions = [_condition(text, names, dates, asked.csv) for text in listed(asked.ood)]
 
     def group_of(rows: np.ndarray) -> dict[str, np.ndarray]:
         outside = np.zeros(len(rows), dtype=bool)
         for position, test, bound in conditions:
-            outside |= _TESTS[test](rows[:, position], bound)
+            outside |= _TESTS[test](rows[:, position], bound() if callable(bound) else bound)
         return {IN_RANGE: ~outside, OUT_OF_RANGE: outside}
 
-    table = read_raw(asked.csv, set(names).__contains__, group_of, asked.max_rows, asked.seed)
+    readers: dict[str, ToNumbers] = {**dates, **categories}
+    used, missing = set(names).__contains__, listed(asked.missing)
+    table = read_raw(form, used, group_of, asked.max_rows, asked.seed, missing, readers)
+    without = tuple(c.name for c in table.columns if c.missing == table.rows and c.name != asked.target)
+    if without:
+        table = _read(asked, told, form, (*empty, *without))
+        table.notices.append(f"left out, without a value: {', '.join(without)}")
+        return table
     _check_cells(table, asked)
-    return _write(asked, told, table, folder, spec_path)
+    for name in listed(asked.dummies):
+        _expand(table, name, categories[name])
+    table.notices += [reader.notice(name) for name, reader in dates.items()]
+    table.units |= {name: reader.unit for name, reader in dates.items()}
+    for name in listed(asked.codes):
+        texts = ", ".join(f"{code} {text}" for text, code in categories[name].names.items())
+        table.notices.append(f"{name} is {texts}")
+    return table
 
 
-# ---- what the user says
-
-
-def _told(asked: NewProblem) -> _Told:
-    description, units, meanings = _read_about(asked.about) if asked.about else ("", {}, {})
-    return _Told(
-        inputs=listed(asked.inputs),
-        ignore=listed(asked.ignore),
-        description=asked.description or description,
-        units=units | _pairs(asked.units, "--units"),
-        meanings=meanings | _pairs(asked.meanings, "--meanings"),
-    )
-
-
-def _pairs(text: str, flag: str) -> dict[str, str]:
-    """`a=b,c=d` as a mapping; a part without `=` belongs to the text before it."""
-    pairs: list[list[str]] = []
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        # a text may hold commas: what has no = goes on with the text before it
-        if equals:
-            pairs.append([name.strip(), value.strip()])
-        elif pairs:
-            pairs[-1][1] += f",{part.rstrip()}"
-        elif part.strip():
-            raise UserError(f"{flag} must be like column=text, got {part.strip()!r}")
-    return {pair[0]: pair[1] for pair in pairs}
-
-
-def _read_about(path: str) -> tuple[str, dict[str, str], dict[str, str]]:
-    """The description, the units and the meanings of a YAML file."""
-    content = read_yaml(path)
-    unknown = set(content) - {"description", "columns"}
-    if unknown:
-        raise UserError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use description and columns")
-    columns = content.get("columns") or {}
-    if not isinstance(columns, dict):
-        raise UserError(f"{path}: columns must map names to texts or to {{meaning: ..., unit: ...}}")
-    units: dict[str, str] = {}
-    meanings: dict[str, str] = {}
-    for name, about in columns.items():
-        if not isinstance(about, dict):
-            meanings[str(name)] = str(about)
-            continue
-        for key, value in about.items():
-            if key not in ("meaning", "unit"):
-                raise UserError(f"{path}: column {name} has an unknown key {key!r}; use meaning and unit")
-            (meanings if key == "meaning" else units)[str(name)] = str(value)
-    return str(content.get("description") or ""), units, meanings
+def _expand(table: RawTable, name: str, categories: Categories) -> None:
+    """Put 0/1 columns in the place of a column of codes."""
+    at = table.names.index(name)
+    for group, rows in table.groups.items():
+        made = categories.columns(name, rows[:, at])
+        table.groups[group] = np.column_stack([rows[:, :at], *made.values(), rows[:, at + 1 :]])
+    table.columns[at : at + 1] = [Column(label, low=0.0, high=1.0) for label in made]
+    first = min(categories.names)
+    table.notices.append(f"{', '.join(made)} are 1 where {name} is so, all are 0 where it is {first}")
 
 
 # ---- what the file offers
 
 
-def _used_names(asked: NewProblem, told: _Told) -> list[str]:
-    """The columns to read, in the file's order."""
-    names, _ = read_header(asked.csv)
+def _used_names(asked: NewProblem, told: Told, form: Format, empty: Sequence[str]) -> list[str]:
+    """The columns to read, in the file's order, without the `empty` ones."""
+    names = list(filter(None, form.names))
     wanted = [(asked.target, "--target"), *((n, "--inputs") for n in told.inputs)]
     wanted += [(n, "--ignore") for n in told.ignore]
+    for flag in ("dates", "dummies", "codes"):
+        wanted += [(text.partition("=")[0].strip(), f"--{flag}") for text in listed(getattr(asked, flag))]
     wanted += [(n, "units") for n in told.units] + [(n, "meanings") for n in told.meanings]
     for name, where in wanted:
         if name not in names:
             raise UserError(f"{asked.csv}: no column {name!r} ({where}); {_nearest(name, names)}")
-    inputs = [n for n in names if n != asked.target and n not in told.ignore]
+    inputs = [n for n in names if n != asked.target and n not in (*told.ignore, *empty)]
     if told.inputs:
         inputs = [n for n in inputs if n in told.inputs]
     if not inputs:
@@ -185,14 +174,18 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 _TESTS = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
 
 
-def _condition(text: str, names: Sequence[str], path: str) -> tuple[int, str, float]:
-    """The column's position, the comparison and the bound of a condition such as temp>300."""
+def _condition(
+    text: str, names: Sequence[str], dates: Mapping[str, Dates], path: str
+) -> tuple[int, str, float | Callable[[], float]]:
+    """The column's position, the comparison and the bound of a condition such as temp>300.
+
+    The bound of a column of dates may be a date, whose number is known once the first row is read.
+    """
     found = re.fullmatch(r"\s*([^<>=]+?)\s*(>=|<=|>|<)\s*([^<>=]+?)\s*", text)
-    try:
-        bound = float(found[3]) if found else float("nan")
-    except ValueError:
-        bound = float("nan")
-    if not found or not np.isfinite(bound):
+    if found and found[1] in dates and look_like_dates([found[3]]):
+        return names.index(found[1]), found[2], lambda: dates[found[1]].of(found[3])
+    bound = number(found[3]) if found else None
+    if not found or bound is None or not np.isfinite(bound):
         raise UserError(f"--ood {text.strip()!r} is no condition; write it like temp>300")
     if found[1] not in names:
         raise UserError(f"{path}: no column {found[1]!r} (--ood); {_nearest(found[1], names)}")
@@ -203,7 +196,7 @@ def _check_cells(table: RawTable, asked: NewProblem) -> None:
     path = table.path
     texts = [column for column in table.columns if column.texts]
     if texts:
-        raise UserError(f"{path}: {_text_fault(texts, asked.target)}")
+        raise UserError(f"{path}: {_text_fault(texts, table.rows, asked.target)}")
     missing, complete = table.missing, table.rows - table.missing
     if missing and not asked.drop_missing:
         where = ", ".join(f"{c.name}: {c.missing}" for c in table.columns if c.missing)
@@ -215,6 +208,8 @@ def _check_cells(table: RawTable, asked: NewProblem) -> None:
         what = "complete rows" if missing else "rows"
         raise UserError(f"{path}: too few {what}, {complete}; give at least {FEWEST_ROWS}")
     target = next(column for column in table.columns if column.name == asked.target)
+    if target.missing == table.rows:
+        raise UserError(f"{path}: the target {target.name} has no value in any row")
     if target.low == target.high:
         raise UserError(f"{path}: the target {target.name} is {target.low:g} in every row")
     for group, rows in ((IN_RANGE, FEWEST_ROWS), (OUT_OF_RANGE, 2)):
@@ -226,24 +221,34 @@ def _check_cells(table: RawTable, asked: NewProblem) -> None:
             )
 
 
-def _text_fault(texts: Sequence[Column], target: str) -> str:
-    first = texts[0]
-    where = first.text_fault
-    if re.fullmatch(r"-?\d+,\d+", first.first_text):
-        return f"{where}; write decimal points instead of commas"
-    if first.name == target:
+def _text_fault(texts: Sequence[Column], rows: int, target: str) -> str:
+    """Where texts stand, and the flags that read or leave out such columns."""
+    where = texts[0].text_fault
+    rare = [f"--missing {c.first_text!r}" for c in texts if c.texts < rows / 2 and len(c.some_texts) == 1]
+    if rare:
+        return f"{where}; give numbers, or add {rare[0]} if that stands for a missing value"
+    if all(re.fullmatch(r"[+-]?[\d.,]+\s*[^\d\s.,]+", text) for text in texts[0].some_texts):
+        return f"{where}; give numbers alone, and what stands behind them in the column's name"
+    if texts[0].name == target:
         return f"{where}; the target must be numbers"
     if len(texts) > 1:
         where = f"columns {', '.join(repr(c.name) for c in texts)} are not numeric; of these {where}"
+    dates = [c.name for c in texts if look_like_dates(c.some_texts)]
+    kinds = [c.name for c in texts if c.name not in dates and len(c.some_texts) <= MOST_SHOWN < rows]
+    more = [
+        f", read {what} with --{flag} {','.join(names)!r}"
+        for flag, what, names in (("dates", "dates", dates), ("dummies", "categories", kinds))
+        if names
+    ]
     ignored = ",".join(column.name for column in texts)
-    return f"{where}; give numbers, or leave out what is text with --ignore {ignored!r}"
+    return f"{where}; give numbers{''.join(more)}, or leave out what is text with --ignore {ignored!r}"
 
 
 # ---- what is written
 
 
-def _write(asked: NewProblem, told: _Told, table: RawTable, folder: Path, spec_path: Path) -> Made:
-    notices = []
+def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_path: Path) -> Made:
+    notices = table.notices
     constant = [c.name for c in table.columns if c.low == c.high]
     if constant:
         notices.append(f"left out, the same in every row: {', '.join(constant)}")
@@ -251,7 +256,7 @@ def _write(asked: NewProblem, told: _Told, table: RawTable, folder: Path, spec_p
     if not labels:
         raise UserError(f"{table.path}: every input column is the same in every row")
     positions = [table.names.index(name) for name in (*labels, asked.target)]
-    quantities = _quantities([*labels, asked.target], told, notices)
+    quantities = _quantities([*labels, asked.target], told, table)
     if table.missing:
         notices.append(f"left out, with a missing value: {table.missing} of {table.rows} rows")
     for group, rows in table.groups.items():
@@ -261,12 +266,24 @@ def _write(asked: NewProblem, told: _Told, table: RawTable, folder: Path, spec_p
             )
     if len(labels) > MANY_COLUMNS:
         notices.append(f"{len(labels)} inputs are many for a model to read; name the likely ones by --inputs")
+    for name, position in zip((*labels, asked.target), positions, strict=True):
+        mark = sentinel_of(table.groups[IN_RANGE][:, position])
+        if mark is not None:
+            notices.append(
+                f"{name} is {mark:g} in some rows, far from all others: if that stands for a missing value, "
+                f"add --missing={mark:g} --drop_missing"
+            )
     inside = table.groups[IN_RANGE][:, positions]
     tested = np.zeros(len(inside), dtype=bool)
-    count = max(2, round(asked.test_share * len(inside)))
-    # a generator of its own: another sample of the file must not change who tests
-    tested[np.random.default_rng([asked.seed, 1]).permutation(len(inside))[:count]] = True
-    splits = {"train": inside[~tested], "test_id": inside[tested]}
+    if len(inside) < FEWEST_TO_TEST:
+        notices.append(f"only {len(inside)} rows: all are for training and none tests; more rows are better")
+    else:
+        count = max(2, round(asked.test_share * len(inside)))
+        # a generator of its own: another sample of the file must not change who tests
+        tested[np.random.default_rng([asked.seed, 1]).permutation(len(inside))[:count]] = True
+    splits = {"train": inside[~tested]}
+    if tested.any():
+        splits["test_id"] = inside[tested]
     if asked.ood:
         splits["test_ood"] = table.groups[OUT_OF_RANGE][:, positions]
     for name, rows in splits.items():
@@ -288,7 +305,7 @@ def _write(asked: NewProblem, told: _Told, table: RawTable, folder: Path, spec_p
     return Made(problem, folder, spec_path, tuple(notices))
 
 
-def _quantities(labels: Sequence[str], told: _Told, notices: list[str]) -> list[Quantity]:
+def _quantities(labels: Sequence[str], told: Told, table: RawTable) -> list[Quantity]:
     """The columns as the spec names them; a unit in brackets behind a name is taken for its unit."""
     bare, units = list(labels), {}
     for i, label in enumerate(labels):
@@ -301,11 +318,13 @@ def _quantities(labels: Sequence[str], told: _Told, notices: list[str]) -> list[
     names = identifiers(bare)
     changed = [f"{label} is {name}" for label, name in zip(labels, names, strict=True) if label != name]
     if changed:
-        notices.append(f"names in the spec and in equations: {'; '.join(changed)}")
+        table.notices.append(f"names in the spec and in equations: {'; '.join(changed)}")
     made = []
     for label, plain, name in zip(labels, bare, names, strict=True):
         meaning = told.meanings.get(label) or (plain if plain != name else "")
-        made.append(Quantity(name, meaning, told.units.get(label) or units.get(label, "")))
+        made.append(
+            Quantity(name, meaning, told.units.get(label) or units.get(label) or table.units.get(label, ""))
+        )
     return made
 
 

@@ -200,6 +200,16 @@ def test_predict_reads_what_new_reads(runs, tmp_path, capsys):
     assert capsys.readouterr().out == f"note;v (m/s);x [m];a_predicted\nfirst;0.5;0.25;{value}\n"
 
 
+def test_predict_reads_comments_units_decimal_commas_and_a_missing_value(runs, tmp_path, capsys):
+    plain = write_text(tmp_path / "plain.csv", "v,x\n0.5,0.25\n")
+    assert main(["predict", str(runs / "seed0"), "--csv", str(plain)]) == 0
+    value = capsys.readouterr().out.splitlines()[1].split(",")[-1].replace(".", ",")
+    text = "# by a logger\nv;x\nm/s;m\n0,5;0,25\n-;0,25\n"
+    odd = write_text(tmp_path / "odd.csv", text)
+    assert main(["predict", str(runs / "seed0"), "--csv", str(odd)]) == 0
+    assert capsys.readouterr().out == f"v;x;a_predicted\n0,5;0,25;{value}\n-;0,25;\n"
+
+
 def test_predict_writes_through_links_and_devices_and_into_no_directory(runs, tmp_path, capsys):
     source = write_text(tmp_path / "in.csv", "x,v\n0.25,0.5\n")
     argv = ["predict", str(runs / "seed0"), "--csv", str(source), "--output"]
