@@ -258,6 +258,31 @@ def test_names_that_are_no_identifiers_come_back_in_every_form(data):
     assert "c_1st: speed, one number per row." in model.proposer.asked[0]
 
 
+def test_a_unit_in_brackets_is_no_part_of_a_name(data):
+    X, y = data
+    table = X.rename(columns={"x": "x (m)", "v": "v [m/s]"})
+    model = regressor(budget=8).fit(table, y.rename("a (N/kg)"), meanings={"x": "position"})
+    assert model.text().startswith("a = ")
+    assert model.latex().startswith("a = ")
+    assert {str(symbol) for symbol in model.sympy().free_symbols} <= {"x", "v"}
+    assert "x: position in m, one number per row." in model.proposer.asked[0]
+    assert "v: v in m/s" in model.proposer.asked[0]
+    assert np.array_equal(model.predict(table), model.predict(table))
+    twice = regressor(budget=8).fit(X.rename(columns={"x": "q (m)", "v": "q (km)"}), y)
+    assert "`q (m)`" in twice.text() or "`q (km)`" in twice.text()
+
+
+def test_a_notebook_shows_the_equations_and_before_a_fit_the_estimator(fitted):
+    assert regressor()._repr_latex_() is None
+    assert "text/html" in regressor()._repr_mimebundle_()
+    assert fitted._repr_latex_() == f"${fitted.latex()}$"
+    shown = fitted._repr_mimebundle_()
+    assert fitted._repr_html_() == shown["text/html"]
+    assert shown["text/html"].count("<math") >= len(fitted.equations_)
+    assert shown["text/html"].count("font-weight:bold") == 1
+    assert fitted.text() in shown["text/plain"]
+
+
 def test_of_many_columns_the_strongest_are_shown():
     X = np.random.default_rng(0).normal(size=(150, 40))
     proposer = Drawing()

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from llmsr import __version__
 from llmsr.config import parse_bool
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     With `overview` no arguments, and `--help` alone, ask for the list of verbs.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["--version"], ["-V"]):
+        print(f"llmsr {__version__}")
+        return 0
     asks_for_verbs = overview and (not arguments or arguments[0] in ("-h", "--help"))
     # LLM-SR's flags come without a verb
     verb = "run"

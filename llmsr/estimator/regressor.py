@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from llmsr.config import Checked, option, resolve
 from llmsr.errors import UserError
+from llmsr.estimator.forms import Forms
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
 from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem
 from llmsr.problem.loading import Problem, variance_fault
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
-from llmsr.report import exports
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, Front, PickedFront
 from llmsr.report.simplify import Simplified
@@ -48,7 +48,7 @@ class Parameters(Checked):
     max_columns: int = option(20, "", least=1)
 
 
-class SymbolicRegressor(RegressorMixin, BaseEstimator):
+class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
     """Finds a closed-form equation for y by a language model's proposals and fitted constants.
 
     Without a word about models it uses the embedded one, offline, on the CPU. A larger `budget` finds better
@@ -243,60 +243,6 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         self._set_front(problem, replace(refitted, picked=kept.index(self.best_index_)))
         return self
 
-    def latex(self, index: int | None = None, *, exact: bool = False) -> str:
-        """The equation in LaTeX, the target's name included; its constants rounded unless `exact`.
-
-        `index` is a row of `equations_`, None the pick.
-        """
-        return self._equation(index).latex(exact)
-
-    def sympy(self, index: int | None = None, *, exact: bool = False) -> Any:
-        """The right-hand side as a sympy expression; `subs({"x0": 1})` meets its symbols."""
-        return self._equation(index).sympy(exact)
-
-    def torch(self, index: int | None = None) -> Any:
-        """A `torch.nn.Module` of X, shape (rows, columns shown); its constants are a trainable parameter."""
-        return exports.to_torch(self._equation(index))
-
-    def jax(self, index: int | None = None) -> tuple[Any, Any]:
-        """(a function of X, shape (rows, columns shown), and constants; the fitted constants)."""
-        return exports.to_jax(self._equation(index))
-
-    def code(self, form: str, index: int | None = None) -> str:
-        """The equation as text in a form of `llmsr.report.exports.FORMS`: c, julia, excel, python, ..."""
-        if form not in exports.FORMS:
-            raise ValueError(f"there is no form {form!r}; there are {', '.join(exports.FORMS)}")
-        return exports.FORMS[form](self._equation(index))
-
-    def latex_table(
-        self, columns: Sequence[str] = ("complexity", "latex", "nmse"), *, digits: int = 3
-    ) -> str:
-        """Columns of `equations_` as a LaTeX tabular; the document needs booktabs and amsmath."""
-        return exports.latex_table(self.equations_, columns, digits)
-
-    def text(self, index: int | None = None, *, exact: bool = False) -> str:
-        """The equation on one line, such as `y = 0.8*sin(x0) - 0.5*x1**3`."""
-        return self._equation(index).text(exact)
-
-    @property
-    def equations_(self) -> Any:
-        """The front as a DataFrame, one row per equation; `picked` marks the one that predicts."""
-        check_is_fitted(self)
-        table = self._front.table()
-        return (
-            table[["complexity", "loss", "score"]]
-            .infer_objects()
-            .assign(
-                equation=table.rounded_equation,
-                exact=table.equation,
-                sympy=[equation.sympy_text() for equation in self._front.equations],
-                latex=table.rounded_latex,
-                nmse=table.nmse_train.astype(float),
-                sample=table["sample"].astype(int),
-                picked=table.picked == 1,
-            )
-        )
-
     # ---- what a fit is asked to do
 
     def _check_parameters(self) -> None:
@@ -391,14 +337,6 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         self.best_index_ = front.picked
         self.expression_ = self._best.expression
         self.params_ = self._best.params
-
-    @property
-    def _best(self) -> Equation:
-        return self._front.equations[self.best_index_]
-
-    def _equation(self, index: int | None) -> Equation:
-        check_is_fitted(self)
-        return self._best if index is None else self._front.equations[index]
 
 
 def _check_target(y: np.ndarray) -> None:

@@ -67,6 +67,14 @@ def without_unit(label: str) -> tuple[str, str]:
     return (found[1], (found[2] or found[3]).strip()) if found else (label, "")
 
 
+def without_units(labels: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """(the labels without units in brackets, the units by these names); as they are where two become one."""
+    bare, units = zip(*map(without_unit, labels), strict=True)
+    if len(set(bare)) < len(bare):  # speed (m/s) and speed (km/h)
+        return tuple(labels), {}
+    return bare, {name: unit for name, unit in zip(bare, units, strict=True) if unit}
+
+
 def position_of(name: str, labels: Sequence[str]) -> int | None:
     """Where the column stands that a spec made from these labels, or some of them, calls `name`.
 
@@ -278,14 +286,21 @@ class Labels:
     def of(
         cls, columns: Sequence[object], target: object, description: str, units: Words, meanings: Words
     ) -> Labels:
-        """Labels with units and meanings by name, or in the columns' order; UserError for unknown names."""
-        names = tuple(str(column) for column in columns)
-        twice = doubles(names)
+        """Labels with units and meanings by name, or in the columns' order; UserError for unknown names.
+
+        A unit in brackets behind a name, as in `speed (m/s)`, is its unit and no part of the name.
+        """
+        given = (*map(str, columns), str(target))
+        twice = doubles(given[:-1])
         if twice:
             raise UserError(f"the column name {twice[0]!r} stands twice; give every column its own name")
-        known = (*names, str(target))
-        found = [_by_name(words, known, kind) for words, kind in ((units, "units"), (meanings, "meanings"))]
-        return cls(names, str(target), description or "", *found)
+        names, in_brackets = without_units(given)
+        called = dict(zip(given, names, strict=True))
+        own_units, own_meanings = (
+            {called[label]: text for label, text in _by_name(words, given, kind).items()}
+            for words, kind in ((units, "units"), (meanings, "meanings"))
+        )
+        return cls(names[:-1], names[-1], description or "", in_brackets | own_units, own_meanings)
 
     def chosen(self, positions: Sequence[int]) -> Labels:
         """The labels of some of the columns."""
@@ -304,17 +319,21 @@ class Labels:
         return made[:-1], made[-1]
 
 
-def _by_name(words: Words, names: Sequence[str], kind: str) -> dict[str, str]:
+def _by_name(words: Words, labels: Sequence[str], kind: str) -> dict[str, str]:
+    """Texts by label; a mapping may leave the unit of a label out."""
     if words is None:
         return {}
     if isinstance(words, Mapping):
-        unknown = [str(key) for key in words if str(key) not in names]
+        whole = dict(zip(without_units(labels)[0], labels, strict=True)) | {label: label for label in labels}
+        unknown = [str(key) for key in words if str(key) not in whole]
         if unknown:
-            raise UserError(f"{kind} names {unknown[0]!r}, which is no column; there are: {', '.join(names)}")
-        return {str(key): str(value) for key, value in words.items() if value is not None}
-    if isinstance(words, str) or len(words) not in (len(names) - 1, len(names)):
+            raise UserError(
+                f"{kind} names {unknown[0]!r}, which is no column; there are: {', '.join(labels)}"
+            )
+        return {whole[str(key)]: str(value) for key, value in words.items() if value is not None}
+    if isinstance(words, str) or len(words) not in (len(labels) - 1, len(labels)):
         raise UserError(f"{kind} must be a mapping, or one text per column in their order")
-    return {name: str(value) for name, value in zip(names, words, strict=False) if value is not None}
+    return {label: str(value) for label, value in zip(labels, words, strict=False) if value is not None}
 
 
 def table_problem(
