@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from llmsr import __version__
 from llmsr.config import parse_bool
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
-        print(f"llmsr {__version__}")
+        print("llmsr", importlib.import_module("llmsr").__version__)
         return 0
     asks_for_verbs = overview and (not arguments or arguments[0] in ("-h", "--help"))
     # LLM-SR's flags come without a verb
