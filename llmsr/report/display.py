@@ -143,11 +143,21 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
             f"{origin(best)} of complexity {best['complexity']})"
         )
     lines += ["", "constants:", *(f"  {entry}" for entry in _constants(shown) or ["none"])]
-    lines += ["", "NMSE (mean squared error / variance of the target):"]
-    for split, value in shown["nmse"].items():
-        after = f"   rounded {number(rounded['nmse'].get(split))}" if rounded else ""
-        lines.append(f"  {split:<9}{number(value)}{after}")
+    lines += ["", "errors (NMSE: mean squared error / variance of the target):", *_errors(shown)]
     return "\n".join(lines)
+
+
+def _errors(entry: Mapping[str, Any]) -> list[str]:
+    """A table of an equation's errors on every split, and of what rounding makes of them."""
+    kinds = {"NMSE": entry["nmse"], "R2": entry.get("r2"), "RMSE": entry.get("rmse")}
+    kinds["NMSE, rounded"] = entry["rounded"]["nmse"] if "rounded" in entry else None
+    told = {name: errors for name, errors in kinds.items() if errors}
+    rows = []
+    for split in entry["nmse"]:
+        cells = [f"{e.get(split):.6g}" if n == "R2" and e.get(split) is not None else number(e.get(split))
+                 for n, e in told.items()]  # fmt: skip
+        rows.append([f"  {split}", *cells])
+    return format_table(["  rows", *told], rows).splitlines()
 
 
 def _constants(entry: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ so the clock may say when files are refreshed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -19,12 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmsr.archive import read_archive
 from llmsr.config import read_yaml
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.problem.loading import Problem, load_problem
-from llmsr.report.equation import description
+from llmsr.report.equation import Equation, description
 from llmsr.report.front import Front, PickedFront
 from llmsr.report.history import History, curve_csv, learning_curve
 from llmsr.run_directory import check_data
@@ -236,7 +239,7 @@ class Outputs:
         """What `result.json` says, as plain data; nothing is written."""
         front, history = self.picked_front(), self.history
         entries = [
-            equation.to_json() | {"score": score}
+            equation.to_json() | {"score": score, **self._errors(equation)}
             for equation, score in zip(front.equations, front.scores, strict=True)
         ]
         result = self._counts() | {
@@ -257,6 +260,15 @@ class Outputs:
             result["base_model"] = self.settings.get("model_path")
             result["curve"] = learning_curve([history])
         return result
+
+    def _errors(self, equation: Equation) -> dict[str, Any]:
+        """R2 and RMSE of an equation, one per split, the latter in units of the target; None as its NMSE."""
+        r2, rmse = {}, {}
+        for name, split in self.problem.splits.items():
+            error = equation.nmse.get(name)
+            r2[name] = None if error is None else 1 - error
+            rmse[name] = None if error is None else math.sqrt(error) * float(np.std(split.target))
+        return {"r2": r2, "rmse": rmse}
 
     def _write(self, complete: bool) -> dict[str, Any]:
         # late: a search should not wait for what its first refresh needs

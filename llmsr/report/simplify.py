@@ -96,7 +96,9 @@ def simplify(expression: Expression, params: Sequence[float], train: Split) -> S
         if candidate is not None and reached <= allowed:
             # a factor of 1 and a sum with 0 are gone once the numbers stand
             final = _with_roots(fill(candidate, ()))
-            recognised = _recognised(final, everything, allowed)
+            # a value may stand for a number that it beats, or within two standard errors of the fitted one
+            bound = max(everything.nmse(final), fitted * (1 + 4 / len(train)))
+            recognised = _recognised(final, everything, bound)
             return Simplified(final, reached, dropped, recognised, candidate.nodes == filled.nodes)
     return unchanged
 

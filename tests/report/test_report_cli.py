@@ -88,11 +88,18 @@ def test_show_marks_the_pick_and_writes_nothing(runs, capsys):
     assert main(["show", str(runs / "seed0")]) == 0
     out = capsys.readouterr().out
     assert sum(line.startswith(">") for line in out.splitlines()) == 1
-    assert "NMSE (mean squared error" in out
+    assert "errors (NMSE: mean squared error" in out
+    assert re.search(r"^  rows +NMSE +R2 +RMSE +NMSE, rounded$", out, re.MULTILINE)
     assert stamps == {p: p.stat().st_mtime_ns for p in (runs / "seed0").iterdir()}
     assert main(["show", str(runs / "seed0"), "--json", "--select", "simplest", "--within", "1e40"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["pick"] == result["front"][0]
+    for split, error in result["pick"]["nmse"].items():
+        assert result["pick"]["r2"][split] == 1 - error
+    assert main(["show", str(runs / "seed0"), "--form", "c"]) == 0
+    assert "double equation(double x, double v)" in capsys.readouterr().out
+    assert main(["show", str(runs / "seed0"), "--form", "latex_table"]) == 0
+    assert r"\toprule" in capsys.readouterr().out
 
 
 def test_runs_is_a_table_of_searches_and_training_runs(runs, tmp_path, capsys):

@@ -10,7 +10,7 @@ from report_cases import law, make_problem
 from llmsr.expression import parse
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import to_text
-from llmsr.problem.loading import nmse
+from llmsr.problem.loading import Split, nmse
 from llmsr.proposers.grammar import random_body
 from llmsr.report.simplify import ABSOLUTE, RELATIVE, simplify
 
@@ -76,6 +76,17 @@ def test_known_values_are_offered_and_not_imposed(value, name):
     found = simplified("return params[0]*x", [value * (1 + 1e-7)], lambda i: value * i[:, 0])
     assert [r.name for r in found.recognised] == [name]
     assert str(value)[:5] in to_text(found.expression, digits=None)
+
+
+def test_a_value_that_the_rows_rule_out_is_not_offered():
+    draw = np.random.default_rng(0)
+    # 8 standard errors from pi/2, although it costs less than 1 % of the error
+    inputs = draw.uniform(-1, 1, (10_000, 3))
+    rows = Split(inputs, 1.5695 * inputs[:, 0] + draw.normal(0, 0.01, 10_000))
+    expression = parse("return params[0]*x", ("x", "v", "t"))
+    assert simplify(expression, [1.5695], rows).recognised == ()
+    near = Split(inputs, 1.5708 * inputs[:, 0] + draw.normal(0, 0.01, 10_000))
+    assert [r.name for r in simplify(expression, [1.5708], near).recognised] == ["π/2"]
 
 
 def test_numbers_that_are_short_already_get_no_offer():
