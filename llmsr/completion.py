@@ -9,13 +9,14 @@ code and hostile text take no longer than any other; it does not promise that wh
 from __future__ import annotations
 
 import ast
-import json
 import keyword
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile
+
+from llmsr.answer_text import after_reasoning, from_json, inside_turn, new_sides, newlines, segments
 
 MAX_TEXT = 1_000_000  # characters of a completion beyond which it is refused unread
 MAX_BODY = 65_536  # characters of one function that are looked at; equations are hundreds of times shorter
@@ -37,7 +38,7 @@ class Body:
 
 @dataclass(frozen=True)
 class NoBody:
-    """Why a completion holds no function body; `kind` is "empty" or "too_large"."""
+    """Why a completion holds no function body; `kind` is "empty", "too_large" or "unsupported"."""
 
     kind: str
     reason: str
@@ -51,19 +52,22 @@ def read_completion(text: str, function_name: str = "equation") -> Body | NoBody
 
     In this order: a bare body that the text begins with, up to its `return`; the last complete function
     of that name (`equation`, `equation_v2`, ...), with the helper functions it calls placed inside; a
-    bare body in a fenced block or below prose; what there is of an answer that was cut off; a return in
-    backticks within a sentence.
+    bare body in a fenced block or below prose; a lambda of that name, or of none; what there is of an answer
+    that was cut off; a return in backticks within a sentence. Of a diff only the new side is read, which must
+    be a whole body: what it changes is not known here. A line that looks like code and does not parse is
+    left in its place above the others, so that the body is refused for it and means nothing else.
     """
     if len(text) > MAX_TEXT:
         return NoBody("too_large", f"the answer has {len(text)} characters, more than {MAX_TEXT}")
-    text = _newlines(text)
+    text = newlines(text)
     if not text.strip():
         return NoBody("empty", "the answer is empty")
-    text, open_reasoning = _after_reasoning(text)
-    text = _inside_turn(text)
+    text, open_reasoning = after_reasoning(text)
+    text = inside_turn(text)
     if not text.strip():
         return NoBody("empty", "the answer holds reasoning only")
-    outside, fenced = _segments(_newlines(_from_json(text) or text))
+    outside, fenced = segments(newlines(from_json(text) or text))
+    (outside, changes), (fenced, changes_fenced) = new_sides(outside), new_sides(fenced)
     leading = [] if open_reasoning else _leading_body(outside[0], function_name)
     done = any(complete for _, complete in leading)
     functions = [] if done else list(_functions((*outside, *fenced), function_name))
@@ -71,69 +75,18 @@ def read_completion(text: str, function_name: str = "equation") -> Body | NoBody
     below = (found for part in prose for found in _bodies_below_prose(part, function_name))
     begun = (found for part in reversed(fenced) for found in _leading_body(part, function_name))
     whole = (found for found in chain(leading, functions, below) if found[1])
-    for body, _ in chain(whole, functions, leading, begun):
+    for body, _ in whole:
+        if changes + changes_fenced < 2 or body.arguments is not None:
+            return body
+    if changes + changes_fenced:
+        return NoBody("unsupported", "the answer is a diff whose new side is no whole body")
+    lambdas = (found for found in _lambdas((*outside, *fenced), function_name) if found[1])
+    for body, _ in chain(lambdas, functions, leading, begun):
         return body
     if inline := re.findall(r"`(return [^`\n]{1,4000})`", text):
         return Body(inline[-1] + "\n")
     why = "ends inside its reasoning" if open_reasoning else "holds no statement that ends in a return"
     return NoBody("empty", f"the answer {why}")
-
-
-def _newlines(text: str) -> str:
-    """The text with "\\n" line ends, without byte order mark, leading tabs as four spaces."""
-    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    return re.sub(r"(?m)^ *\t[ \t]*", lambda match: match[0].expandtabs(4), text)
-
-
-def _after_reasoning(text: str) -> tuple[str, bool]:
-    """What follows the reasoning, and whether reasoning was opened and never closed.
-
-    Text in reasoning without an end is kept: a function that stands complete in it may be read.
-    """
-    head, _, final = text.rpartition("<|channel|>final<|message|>")
-    if head:
-        return final, False
-    *closed, tail = re.split(r"</(?:think|thinking|thought|reasoning)>", text)
-    before, *inside = re.split(r"<(?:think|thinking|thought|reasoning)>", tail, maxsplit=1)
-    if closed or before.strip() or not inside:
-        return before, False
-    return inside[0], True
-
-
-_TURN = re.compile(r"<\|[A-Za-z_0-9]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</s>|\[/?INST\]|<(?:start|end)_of_turn>")
-_ROLE = re.compile(r"\A\s*(?:(?:assistant|model)[ \t]*(?:\n|$)|<s>)")
-
-
-def _inside_turn(text: str) -> str:
-    """The first turn that says something: what stands between special tokens of chat models."""
-    pieces = (_ROLE.sub("", piece) for piece in _TURN.split(text))
-    return next((piece for piece in pieces if piece.strip()), "")
-
-
-def _from_json(text: str) -> str | None:
-    """The code in an answer that is one JSON object or string, None for any other answer."""
-    content = text.strip()
-    if content.startswith("```") and content.endswith("```"):
-        content = re.sub(r"^[A-Za-z]*", "", content[3:-3]).strip()
-    if not re.match(r"\{.*\}$|\"(?!\"\").*\"$", content, re.DOTALL):
-        return None
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return value
-    strings = [item for item in value.values() if isinstance(item, str) and re.search(r"\breturn\b", item)]
-    return strings[-1] if strings else None
-
-
-_LANGUAGE = re.compile(r"\A[ \t]*(?:python[0-9.]*|py|[A-Za-z]*(?=[ \t]*\n))[ \t]*\n?")
-
-
-def _segments(text: str) -> tuple[list[str], list[str]]:
-    """Text outside and inside of fences; the first part outside may be empty, the last fence may be open."""
-    parts = re.split(r"```+|~~~+", text)
-    return parts[0::2], [_LANGUAGE.sub("", part) for part in parts[1::2]]
 
 
 @dataclass(frozen=True)
@@ -222,13 +175,25 @@ def _leading_body(text: str, function_name: str) -> list[_Found]:
     return [_bare_body(text, first.start, function_name)]
 
 
+_SLIP = re.compile(
+    r"(?:[^\W\d]\w*[ \t]+){0,2}[^\W\d]\w*[ \t]*(?::|[-+*/]|\*\*|//)?=(?!=)|(?:if|for|while|def)\b.*[(<>=]"
+)
+
+
 def _bodies_below_prose(text: str, function_name: str) -> Iterator[_Found]:
     """The bare bodies below prose, whole or not; as much is tried as MAX_TRIED allows."""
-    tried = 0
+    tried, begins = 0, None
     for match in re.finditer(r"(?m)^(.{0,2000}).*$", text):
-        if tried < MAX_TRIED and _is_statement(match[1].strip()):
-            tried += min(len(text) - match.start(), MAX_BODY)
-            yield _bare_body(text, match.start(), function_name)
+        code = match[1].strip()
+        if tried < MAX_TRIED and _is_statement(code):
+            start = match.start() if begins is None else begins
+            tried += min(len(text) - start, MAX_BODY)
+            yield _bare_body(text, start, function_name)
+        # a line of code that is no Python belongs to the lines that follow it at once
+        indented = match[1].startswith("  ") and code[:1] not in ("-", "*", "#")
+        prose = not code or code.endswith((".", ":", ",")) or not (indented or _SLIP.match(code))
+        slip = not prose and not _is_statement(code)
+        begins = (match.start() if begins is None else begins) if slip else None
 
 
 def _rank(name: str, function_name: str) -> int:
@@ -281,7 +246,7 @@ def _base_indent(statements: Sequence[_Line]) -> int:
     """The indentation of a bare body's statements, whose first line may have lost its own or part of it."""
     first, *rest = [line.indent or 0 for line in statements] or [0]
     code = statements[0].code if statements else ""
-    if not rest or first == rest[0] or re.match(r"return\b", code):
+    if not rest or first == rest[0] or re.match(r"return\b", code) or not _is_statement(code):
         return first
     if code.endswith(":"):
         inside = rest[: next((i for i, indent in enumerate(rest) if indent <= first), len(rest))]
@@ -318,6 +283,22 @@ def _functions(parts: Sequence[str], function_name: str) -> Iterator[_Found]:
         if body.strip():
             body = _with_helpers(body, part, (match.start(), lines[-1].end), arguments)
             yield Body(body, arguments), complete
+
+
+_LAMBDA = re.compile(
+    r"(?m)^[ \t]*(?:([^\W\d]\w*)[ \t]*(?::[^=\n]{0,100})?=[ \t]*)?(\(?)[ \t]*lambda\b([^:\n]{0,1000}):[ \t]*"
+)
+
+
+def _lambdas(parts: Sequence[str], function_name: str) -> Iterator[_Found]:
+    """The lambda that an answer gives instead of a function, read as that function; the last one first."""
+    found = [(part, match) for part in parts for match in list(_LAMBDA.finditer(part))[-MAX_FUNCTIONS:]]
+    for part, match in reversed(found):
+        if _rank(match[1] or function_name, function_name) == 3:
+            text = (
+                f"def {function_name}({match[3].strip()}): return {match[2]}{part[match.end() :][:MAX_BODY]}"
+            )
+            yield from _functions([text], function_name)
 
 
 def _definition(text: str, match: re.Match[str]) -> tuple[tuple[str, ...] | None, list[_Line], bool]:

@@ -29,7 +29,7 @@ TRACING = ROOT / "scripts" / "tracing"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "files", "interruption"),
+    ("answer_text", "config", "files", "interruption"),
     ("settings",),
     ("expression", "workers"),
     ("completion", "problem"),

@@ -167,6 +167,99 @@ def test_a_return_in_backticks_is_found_where_there_is_nothing_else():
     assert body(f"Not `return x`, but:\n{INDENTED}") == BODY
 
 
+LAMBDA = "params[0] * x + params[1] * v**3"
+LAMBDAS = {
+    "bare": f"equation = lambda x, v, params: {LAMBDA}",
+    "fence": f"```python\nequation = lambda x, v, params: {LAMBDA}\n```",
+    "version": f"Better:\n\nequation_v2 = lambda x, v, params: {LAMBDA}\n\nIt has a cubic term.",
+    "annotated": f"equation: Callable = lambda x, v, params: {LAMBDA}",
+    "brackets": f"equation = (lambda x, v, params: {LAMBDA})",
+    "no name": f"```\nlambda x, v, params: {LAMBDA}\n```",
+    "two": f"equation = lambda x, v, params: x\nequation = lambda x, v, params: {LAMBDA}",
+}
+
+
+@pytest.mark.parametrize("text", LAMBDAS.values(), ids=LAMBDAS.keys())
+def test_a_lambda_is_read_as_the_function_that_it_is(text):
+    found = read_completion(text)
+    assert isinstance(found, Body)
+    assert found.text.replace("(params", "params").replace("**3)", "**3") == f"return {LAMBDA}\n"
+    assert found.arguments == ("x", "v", "params")
+
+
+def test_a_lambda_over_several_lines_is_whole():
+    text = "equation = (lambda x, v, params:\n    params[0] * x\n    + params[1] * v)"
+    assert ast.unparse(ast.parse(f"def f():\n    {body(text)}")).endswith("params[0] * x + params[1] * v")
+
+
+def test_a_helper_that_is_a_lambda_is_no_equation():
+    assert isinstance(read_completion("sq = lambda t: t * t\n"), NoBody) or "lambda" in body(
+        "sq = lambda t: t * t\n"
+    )
+    assert body("    sq = lambda t: t * t\n    return sq(x)\n") == "sq = lambda t: t * t\nreturn sq(x)\n"
+
+
+NEW = "return params[0] * x + params[1] * v**3"
+DIFFS = {
+    "search and replace": f"<<<<<<< SEARCH\n    return x\n=======\n    {NEW}\n>>>>>>> REPLACE",
+    "in a fence": f"Sure:\n```\n<<<<<<< SEARCH\n    return x\n=======\n    {NEW}\n>>>>>>> REPLACE\n```",
+    "conflict marks": f"<<<<<<< old\n    return x\n=======\n    {NEW}\n>>>>>>> new\n",
+    "cut off": f"<<<<<<< SEARCH\n    return x\n=======\n    {NEW}\n",
+    "unified": f"```diff\n@@ -1,2 +1,2 @@\n-    return x\n+    {NEW}\n```",
+    "files": f"--- a/equation.py\n+++ b/equation.py\n@@ -3 +3 @@\n-    return x\n+    {NEW}\n",
+    "no marks": f"-    return x\n+    {NEW}\n",
+    "context": f'```diff\n@@ -1,3 +1,3 @@\n     """A law."""\n-    return x\n+    {NEW}\n```',
+}
+
+
+@pytest.mark.parametrize("text", DIFFS.values(), ids=DIFFS.keys())
+def test_the_new_side_of_a_diff_is_read(text):
+    assert body(text).removeprefix('"""A law."""\n') == f"{NEW}\n"
+
+
+def test_a_whole_function_on_the_new_side_is_read():
+    old = "def equation(x, v, params):\n    return x\n"
+    assert body(f"<<<<<<< SEARCH\n{old}=======\n{FUNCTION}>>>>>>> REPLACE") == DOCSTRING + BODY
+    lines = [*(f"-{line}" for line in old.splitlines()), *(f"+{line}" for line in FUNCTION.splitlines())]
+    assert body("```diff\n" + "\n".join(lines) + "\n```") == DOCSTRING + BODY
+
+
+PART = "<<<<<<< SEARCH\n    a = x\n=======\n    a = v\n>>>>>>> REPLACE\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PART,
+        PART + f"<<<<<<< SEARCH\n    return a\n=======\n    {NEW}\n>>>>>>> REPLACE\n",
+        "<<<<<<< SEARCH\n    return x\n",
+        "@@ -1 +1 @@\n-    a = x\n+    a = v\n     return a * (\n",
+    ],
+)
+def test_a_diff_that_is_no_whole_body_is_refused_with_its_reason(text):
+    found = read_completion(text)
+    assert isinstance(found, NoBody)
+    assert found.kind == "unsupported"
+    assert "diff" in found.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "params[0] x v", "x = x shifted by params[0]", "float a = params[0];", "let k = params[0]", "x² = x²",
+        "if x > 0", "for i in range(3) x = 2 * x", "def f(t) t * t", "x =", "1x = x", "x squared", "x :=", "if x > 0\n        x = 3",
+    ],
+)  # fmt: skip
+def test_a_leading_line_that_is_no_python_is_never_cut_off(line):
+    for before, after in (("", ""), ("```python\n", "\n```"), ("Here it is:\n\n", "")):
+        assert body(f"{before}    {line}\n    return params[1] * x{after}").startswith(line)
+
+
+@pytest.mark.parametrize("line", ["Here is the body:", "The damping is x = 3.", "- linear in x", "So:"])
+def test_prose_directly_above_a_body_is_none_of_it(line):
+    assert body(f"{line}\n    return x\n") == "return x\n"
+
+
 def test_the_functions_name_may_be_any():
     text = "def f_v1(x):\n    return 1\n\ndef equation(x):\n    return 2\n"
     found = read_completion(text, "f")
@@ -303,6 +396,13 @@ HOSTILE = [
     "=",
     "a=b=",
     ": ",
+    "<<<<<<< SEARCH\n",
+    "=======\n",
+    "- return x\n",
+    "@@ -1 +1 @@\n",
+    "equation = lambda x: ",
+    "equation = lambda x: x\n",
+    "    x y\n",
 ]
 
 
