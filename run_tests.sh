@@ -10,4 +10,5 @@ cd "$HERE"
 ruff check .
 ruff format --check .
 mypy
-exec python -m pytest "$@"
+# one process per core: a test may start processes of its own, and most wait for theirs
+exec python -m pytest -n auto --dist worksteal "$@"

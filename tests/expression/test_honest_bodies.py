@@ -85,7 +85,7 @@ def test_the_usual_body_takes_about_a_millisecond() -> None:
 
     for case in BODIES:
         parse(case["body"], case["columns"], versions=VERSIONS)
-    start = time.perf_counter()
+    start = time.process_time()
     for case in BODIES:
         parse(case["body"], case["columns"], versions=VERSIONS)
-    assert (time.perf_counter() - start) / len(BODIES) < 0.02
+    assert (time.process_time() - start) / len(BODIES) < 0.02

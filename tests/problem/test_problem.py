@@ -69,10 +69,10 @@ def test_time_column_is_kept():
 def test_problems_pickle_small_and_fast():
     problem = load_problem("oscillator2")
     n_numbers = sum(s.inputs.size + s.target.size for s in problem.splits.values())
-    began = time.perf_counter()
+    began = time.process_time()
     text = pickle.dumps(problem)
     again = pickle.loads(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert len(text) < 8 * n_numbers + 10_000
     assert again.spec == problem.spec
     np.testing.assert_array_equal(again.train.inputs, problem.train.inputs)

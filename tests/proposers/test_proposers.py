@@ -292,7 +292,7 @@ def test_a_hang_ends_with_the_timeout(server):
     with pytest.raises(ProposerFailure, match="no answer within") as raised:
         proposer.propose(Prompt("p"), 2, 1)
     assert raised.value.kind == "timeout"
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 5
 
 
 def test_retry_after_is_kept_to(server):

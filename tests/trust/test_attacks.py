@@ -18,9 +18,9 @@ KINDS = {"empty", "syntax", "unsupported", "too_large", "constant"}
 
 @pytest.mark.parametrize("body", CASES)
 def test_an_attack_is_refused_with_a_reason(body: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     result = parse(body, ["x", "v"])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert isinstance(result, Refusal), f"{body[:200]!r} was understood"
     assert result.kind in KINDS
     assert 0 < len(result.reason) < 160

@@ -39,7 +39,7 @@ def flags(server, run_dir, *more):
     return [
         *("--proposer", "openai", "--api_base", base, "--log_path", str(run_dir), "--workers", "1"),
         *("--budget", "4", "--samples_per_prompt", "2", "--retries", "1", "--timeout", "0.5"),
-        *("--structure_seconds", "0", "--stop_at_floor", "false", *more),
+        *("--structure_seconds", "0", "--stop_at_floor", "false", "--refine", "off", *more),
     ]
 
 

@@ -229,7 +229,7 @@ def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, monkeypa
     problem = load_problem("oscillator1", str(spec), str(ROOT / "data"))
     me = os.getpid()
     others = descendants(me)
-    with Evaluator(problem, fit_timeout=1.0, workers=1) as evaluator:
+    with Evaluator(problem, fit_timeout=2.5, workers=1) as evaluator:
         assert evaluator.evaluate("return params[0]*x").status == "ok"
         found = evaluator.evaluate("return x + 13")
         assert found.status == status, found
