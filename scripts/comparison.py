@@ -10,7 +10,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from claim import claim_markdown
 
 from llmsr.benchmark.plan import read_plan
 from llmsr.benchmark.results import read_results
@@ -41,9 +44,9 @@ def tables() -> str:
     """The whole page as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         unpack(Path(folder))
-        summary = summary_markdown(read_results(read_plan(CONFIG, SETTINGS), Path(folder)))
-    title, _, rest = summary.partition("\n")
-    return f"{title}\n\n{NOTE}\n{rest}"
+        results = read_results(read_plan(CONFIG, SETTINGS), Path(folder))
+        title, _, rest = summary_markdown(results).partition("\n")
+        return f"{title}\n\n{NOTE}\n{rest}\n{claim_markdown(results)}"
 
 
 if __name__ == "__main__":

@@ -23,12 +23,6 @@ and alone means `true`.
 """
 
 
-OF_BENCHMARK = (
-    ("make", "write the data of classic equations", "llmsr.cli.benchmark:MAKE"),
-    ("measure", "measure one finished cell anew", "llmsr.cli.benchmark:MEASURE"),
-)
-
-
 def reference() -> str:
     """The whole page as Markdown."""
     parts = [HEAD]
@@ -39,8 +33,6 @@ def reference() -> str:
             parts.append(_section("python main.py --use_rl", "train the model by GRPO", module))
         else:
             parts.append(_section(f"python -m llmsr {verb}", about, module))
-        if verb == "benchmark":
-            parts += [_section(f"python -m llmsr benchmark {name}", *rest) for name, *rest in OF_BENCHMARK]
     return "\n".join(parts)
 
 

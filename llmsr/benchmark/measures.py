@@ -1,5 +1,7 @@
 """What one run came to, from its archive and its meter alone: a few kilobytes that everything later reads.
 
+    python -m llmsr.benchmark.measures DIR/cells/oscillator1/islands/seed0      measures a finished run anew
+
 LLM samples are counted without refinements and validation answers; a refinement belongs to the sample that it
 refines. The equation is picked by the training rows alone: the least NMSE, and below 1e-26, where differences
 are rounding, the smallest equation. Errors on test_id and test_ood are then looked up, None where a
@@ -11,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -265,3 +268,10 @@ class Clock:
             "peak_host_bytes": max((u["peak_host_bytes"] for u in self._usages), default=0),
             "peak_gpu_bytes": max(gpu_bytes, default=None),
         }
+
+
+if __name__ == "__main__":
+    try:
+        measure(Path(sys.argv[1]))
+    except UserError as fault:
+        sys.exit(f"llmsr: {fault}")

@@ -17,7 +17,6 @@ that it is tested against instead of the baseline; they are checked here, before
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -55,12 +54,6 @@ class BenchmarkSettings(Checked):
         choices=KEPT,
     )
     title: str = option("Benchmark", "heading of the page")
-    claim: str = option("", "how many times quicker training is said to be, such as 3-5")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.claim and not re.fullmatch(r"\d+-\d+", self.claim):
-            raise UserError(f"claim must be two whole numbers such as 3-5, got {self.claim!r}")
 
 
 @dataclass(frozen=True)
@@ -118,10 +111,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms.
-
-    `claim`, such as 3-5, is how many times quicker than their baselines training arms are said to be.
-    """
+    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms."""
 
     title: str
     problems: tuple[str, ...]
@@ -129,7 +119,6 @@ class Plan:
     seeds: tuple[int, ...]
     baseline: str
     keep: str
-    claim: str = ""
 
     @property
     def cells(self) -> list[Cell]:
@@ -167,7 +156,7 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
         seeds = _seeds(settings.seeds)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep, settings.claim)
+    return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep)
 
 
 def _check_shared(shared: Any) -> None:

@@ -13,30 +13,21 @@ from statistics import fmean, median
 from typing import Any
 
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
-from llmsr.benchmark.plan import GRPO, PEER, Arm, Cell, Plan
+from llmsr.benchmark.plan import PEER, Arm, Cell, Plan
 from llmsr.benchmark.runner import DONE, FAILED, CellDirectory, read_json
 from llmsr.benchmark.statistics import (
     Comparison,
     Cost,
-    Interval,
-    Ratio,
     Spread,
     compare_arms,
-    cost_ratio,
     median_cost,
     nmse_spread,
-    value_ratio,
 )
 
 COLUMN = {name: place for place, name in enumerate((*COSTS, *SPLITS))}  # of a row of `improvements`
 # what has a median in a record
 MEDIANS = ("samples", "tokens", "fits", "refinement_fits", "cpu_seconds", "gpu_seconds", "seconds",
            "peak_host_bytes", "peak_gpu_bytes")  # fmt: skip
-
-# CPU seconds of all processes together: those of a start, and those of a sample, means over the problems
-# of docs/comparison.md, on shared cores
-START = 7.0
-RATES = {"grammar": 0.02, "skeleton-lm": 0.1, "reference": 0.23, GRPO: 0.18}
 
 Measures = dict[str, Any]
 
@@ -64,12 +55,6 @@ class Results:
         """The problems with a finished run."""
         begun = {problem for problem, _ in self.runs}
         return [problem for problem in self.plan.problems if problem in begun]
-
-    @property
-    def trained(self) -> list[Arm]:
-        """The arms that train and have finished a run."""
-        begun = {arm for _, arm in self.runs}
-        return [arm for arm in self.plan.arms if arm.kind == GRPO and arm.name in begun]
 
 
 def read_results(plan: Plan, output: Path) -> Results:
@@ -167,54 +152,6 @@ def tests(results: Results) -> dict[str, dict[str, Comparison]]:
     }  # fmt: skip
 
 
-def ratios(results: Results, arm: Arm, unit: str, threshold: str) -> Ratio | None:
-    """How many times less than its baseline an arm spends until a threshold, over the problems."""
-    ours, theirs = {}, {}
-    for problem in results.plan.problems:
-        pairs = results.pairs(problem, arm)
-        ours[problem] = costs((a for a, _ in pairs), threshold, unit)
-        theirs[problem] = costs((b for _, b in pairs), threshold, unit)
-    return cost_ratio({p: c for p, c in ours.items() if c}, theirs)
-
-
-def memory_ratio(results: Results, arm: Arm, name: str = "peak_host_bytes") -> tuple[float, Interval] | None:
-    """Peak memory of an arm over its baseline's, in pairs of equal problem and seed."""
-    pairs = [pair for problem in results.plan.problems for pair in results.pairs(problem, arm)]
-    return value_ratio(*([float(pair[side][name] or 0) for pair in pairs] for side in (0, 1)))
-
-
-def claim(results: Results) -> list[dict[str, Any]]:
-    """How much quicker every trained arm is than its baseline: ratios with a verdict on the plan's claim.
-
-    `supported` where the whole interval lies at the claim's lower end or above; `refuted` where it lies below
-    that and the baseline arrives as often as the arm, since a baseline that is cut more often makes the ratio
-    a lower bound; `open` otherwise; `not reached` where neither got to the threshold.
-    """
-    found = []
-    least = float(results.plan.claim.partition("-")[0] or 1)
-    for arm in results.trained:
-        for threshold in THRESHOLDS:
-            for unit in ("samples", "cpu_seconds", "gpu_seconds"):
-                ratio = ratios(results, arm, unit, f"{threshold:g}")
-                if ratio is None and unit == "gpu_seconds":
-                    continue
-                told = {"arm": arm.name, "against": arm.against, "threshold": threshold, "unit": unit}
-                found.append(told | {"verdict": verdict(ratio, least)} | (ratio._asdict() if ratio else {}))
-    return found
-
-
-def verdict(ratio: Ratio | None, least: float) -> str:
-    """What a ratio says about the claim, see `claim`."""
-    if ratio is None:
-        return "not reached"
-    if ratio.interval is None:
-        return "open"
-    if ratio.interval[0] >= least:
-        return "supported"
-    arm, baseline = ratio.reached
-    return "refuted" if ratio.interval[1] < least and arm <= baseline else "open"
-
-
 def course(runs: Sequence[Measures], unit: str, split: str, places: Sequence[float]) -> list[Spread | None]:
     """The best-so-far NMSE over the runs at each place on an axis; None without any run.
 
@@ -229,10 +166,10 @@ def course(runs: Sequence[Measures], unit: str, split: str, places: Sequence[flo
     return found
 
 
-def estimate(plan: Plan, cells: Sequence[Cell], output: Path) -> list[tuple[Arm, int, int, float, bool]]:
-    """Per arm: its runs, how many of these cells are to do, CPU seconds of a run, and if that was measured.
+def estimate(plan: Plan, cells: Sequence[Cell], output: Path) -> list[tuple[Arm, int, int, float | None]]:
+    """Per arm: its runs, how many of these cells are to do, CPU seconds of a run.
 
-    Measured is the median of the arm's finished runs of the same budget.
+    The latter is the median of the arm's finished runs of the same budget, None before there is one.
     """
     found = []
     for arm in plan.arms:
@@ -243,15 +180,5 @@ def estimate(plan: Plan, cells: Sequence[Cell], output: Path) -> list[tuple[Arm,
         waiting = sum(directory.state().get("status") != DONE for directory in asked)
         measures = [read_json(directory.measures) for directory in own]
         spent = _median(m["cpu_seconds"] for m in measures if m is not None and m["budget"] == arm.budget)
-        found.append((arm, len(own), waiting, _assumed(arm) if spent is None else spent, spent is not None))
+        found.append((arm, len(own), waiting, spent))
     return found
-
-
-def _assumed(arm: Arm) -> float:
-    if arm.kind == PEER:
-        return float(arm.flags.get("cpu_seconds", 300.0))
-    if arm.kind == GRPO:
-        return START + arm.budget * RATES[GRPO]
-    rate = RATES.get(str(arm.flags.get("proposer", "skeleton-lm")), RATES["skeleton-lm"])
-    by_bfgs = RATES["reference"] if arm.flags.get("fitter") == "reference" else 0.0
-    return START + arm.budget * (rate + by_bfgs)

@@ -271,7 +271,7 @@ class Runner:
 
     def _measured(self, directory: CellDirectory) -> tuple[int, str]:
         """Write the cell's measures in a process of their own, so that cells do not wait for one another."""
-        command = [sys.executable, "-m", "llmsr", "benchmark", "measure", str(directory.path)]
+        command = [sys.executable, "-m", "llmsr.benchmark.measures", str(directory.path)]
         done = subprocess.run(
             command, env=_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
             start_new_session=True,

@@ -1,5 +1,4 @@
-"""Statistics over seeds: medians with bootstrap intervals, costs to a threshold with censored runs, paired
-tests.
+"""Statistics over seeds: medians with bootstrap intervals, censored costs to a threshold, paired tests.
 
 Nothing here knows files. A failure is an error of CEILING. A run that did not reach a threshold is censored
 at what it spent; it is never dropped and never counted as if it had arrived.
@@ -20,7 +19,6 @@ RESAMPLES = 2000
 SEED = 0
 LEAST = 1e-33  # an NMSE of exactly 0 in logarithms
 CEILING = 1e10  # an NMSE that is not finite, or larger
-LEAST_COST = 1e-9  # a mean cost of 0 in ratios
 ROUNDING = 1e-10  # NMSE below which tests see no difference
 
 Interval = tuple[float, float] | None  # of the bootstrap; None for fewer than two runs
@@ -41,21 +39,6 @@ class Cost(NamedTuple):
 
     spent: float
     reached: bool
-
-
-class Ratio(NamedTuple):
-    """How many times less an arm spends than the baseline until a threshold; above 1 it is quicker.
-
-    The ratio of restricted means (see `restricted_means`), as geometric mean over `problems` of them;
-    `interval` is the bootstrap's over seeds. `reached` counts runs of the arm and of the baseline, `runs`
-    those of either.
-    """
-
-    ratio: float
-    interval: Interval
-    problems: int
-    reached: tuple[int, int]
-    runs: int
 
 
 class Comparison(NamedTuple):
@@ -85,7 +68,7 @@ def nmse_spread(values: Sequence[float | None], interval: bool = True) -> Spread
     if not values:
         return None
     logs = np.array([log_nmse(value) for value in values])
-    ends = _bootstrap((logs,), np.median) if interval else None
+    ends = bootstrap((logs,), np.median) if interval else None
     return Spread(
         10 ** float(np.median(logs)),
         10 ** float(logs.min()),
@@ -105,69 +88,6 @@ def median_cost(costs: Sequence[Cost]) -> float | None:
     survival = stats.ecdf(data).sf
     arrived = survival.quantiles[survival.probabilities <= 0.5 + 1e-12]
     return float(arrived[0]) if len(arrived) else None
-
-
-def restricted_means(ours: Sequence[Cost], theirs: Sequence[Cost]) -> tuple[float, float] | None:
-    """Both arms' mean cost to a threshold, cut at a horizon that no run was censored before.
-
-    Up to that horizon every run's cost is known, so that the restricted mean is a plain mean; the horizon is
-    the least that a run that did not arrive has spent, else the most that one that did. None where no run of
-    either arm arrives within it.
-    """
-    means = _restricted_means(np.array(ours), np.array(theirs))
-    return None if np.isnan(means).any() else (float(means[0]), float(means[1]))
-
-
-def _restricted_means(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """As above for arrays (..., runs, 2) of costs; shape (2, ...), nan where nobody arrives."""
-    spent, reached = np.moveaxis(np.concatenate([ours, theirs], axis=-2), -1, 0)
-    censored = np.where(reached > 0, np.inf, spent).min(axis=-1, keepdims=True)
-    horizon = np.where(np.isfinite(censored), censored, spent.max(axis=-1, keepdims=True))
-    arrives = ((reached > 0) & (spent <= horizon)).any(axis=-1) & (horizon[..., 0] > 0)
-    means = [np.minimum(costs[..., 0], horizon).mean(axis=-1) for costs in (ours, theirs)]
-    return np.where(arrives, np.maximum(means, LEAST_COST), np.nan)
-
-
-def cost_ratio(arm: Mapping[str, Sequence[Cost]], baseline: Mapping[str, Sequence[Cost]]) -> Ratio | None:
-    """Baseline's over arm's restricted mean cost, over the problems where either of them arrives.
-
-    In a resample too: a problem where nobody arrives in it says nothing there. Both map a problem to its runs
-    in the order of their seeds; a seed is resampled for both together. None where no problem is left.
-    """
-    pairs = [
-        (np.array(arm[name]), np.array(baseline[name]))
-        for name in arm
-        if baseline.get(name) and len(arm[name]) == len(baseline[name])
-        and restricted_means(arm[name], baseline[name]) is not None
-    ]  # fmt: skip
-    if not pairs:
-        return None
-
-    def statistic(*seeds: np.ndarray, axis: int = -1) -> np.ndarray:
-        logs = []
-        for (ours, theirs), chosen in zip(pairs, seeds, strict=True):
-            index = chosen.astype(int)
-            means = _restricted_means(ours[index], theirs[index])
-            logs.append(np.log(means[1] / means[0]))
-        return np.exp(np.nanmean(logs, axis=0))
-
-    everyone = tuple(np.arange(len(ours)) for ours, _ in pairs)
-    arrived = [sum(int(side[:, 1].sum()) for side in sides) for sides in zip(*pairs, strict=True)]
-    return Ratio(
-        float(statistic(*everyone)),
-        _bootstrap(everyone, statistic),
-        len(pairs),
-        (arrived[0], arrived[1]),
-        sum(map(len, everyone)),
-    )
-
-
-def value_ratio(arm: Sequence[float], baseline: Sequence[float]) -> tuple[float, Interval] | None:
-    """The geometric mean of arm over baseline in paired positive values, with its bootstrap interval."""
-    logs = np.array([math.log(a / b) for a, b in zip(arm, baseline, strict=True) if a > 0 and b > 0])
-    if not len(logs):
-        return None
-    return float(np.exp(logs.mean())), _bootstrap((logs,), lambda x, axis: np.exp(np.mean(x, axis=axis)))
 
 
 def compare_arms(arms: Mapping[str, Pairs]) -> dict[str, Comparison]:
@@ -211,7 +131,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(order, np.maximum.accumulate(raised).tolist(), strict=True))
 
 
-def _bootstrap(data: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> Interval:
+def bootstrap(data: tuple[np.ndarray, ...], statistic: Callable[..., Any]) -> Interval:
     """The percentile interval of a statistic of one or several independently resampled samples.
 
     Resamples in which it is nan, which tell nothing of it, are left out. None for a sample of one.

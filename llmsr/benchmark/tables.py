@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
 from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Arm, Cell, Plan
-from llmsr.benchmark.results import Results, arm_records, claim, course, estimate, memory_ratio, tests
+from llmsr.benchmark.results import Results, arm_records, course, estimate, tests
 from llmsr.benchmark.statistics import CEILING
 from llmsr.files import write_file
 from llmsr.report.chart import Series, chart
@@ -76,8 +76,6 @@ def _said(results: Results) -> dict[str, Any]:
         "plan": results.plan,
         "state": state(results),
         "tests": test_table(results),
-        "claim": claim_table(results),
-        "memory": memory_lines(results),
         "failures": results.failures,
     }
 
@@ -96,18 +94,19 @@ def estimate_text(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) ->
     found = estimate(plan, cells, output)
     rows = [
         [arm.name, arm.kind, str(arm.budget) if arm.kind != PEER else "-", str(runs), str(waiting),
-         f"{seconds:,.0f}", "measured" if known else "assumed",
+         "-" if seconds is None else f"{seconds:,.0f}",
          " ".join(f"{k}={v}" for k, v in arm.flags.items())[:90]]
-        for arm, runs, waiting, seconds, known in found
+        for arm, runs, waiting, seconds in found
     ]  # fmt: skip
-    total = sum(waiting * seconds for _, _, waiting, seconds, _ in found)
-    head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "", "flags"]
+    total = sum(waiting * seconds for _, _, waiting, seconds in found if seconds is not None)
+    unknown = sum(waiting for _, _, waiting, seconds in found if seconds is None)
+    head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "flags"]
     return (
         f"{len(plan.problems)} problems ({', '.join(plan.problems)}) x {len(plan.arms)} arms x "
-        f"{len(plan.seeds)} seeds\n\n{format_table(head, rows)}\n\n"
-        f"{sum(waiting for _, _, waiting, _, _ in found)} runs to do, about {total:,.0f} CPU seconds "
-        f"({total / 3600:.1f} core hours); "
-        f"with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many cores are free"
+        f"{len(plan.seeds)} seeds\n\n{format_table(head, rows, words=('flags',))}\n\n"
+        f"{sum(waiting for _, _, waiting, _ in found)} runs to do; by the finished runs of their arms about "
+        f"{total / 3600:.1f} core hours, with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many "
+        f"cores are free, and {unknown} runs of arms that have finished none"
     )
 
 
@@ -165,37 +164,6 @@ def test_table(results: Results) -> Table:
     return Table(head, rows)
 
 
-def claim_table(results: Results) -> Table:
-    """The claim's ratios, a row per trained arm, threshold and unit."""
-    said = results.plan.claim
-    head = ["arm", "against", "NMSE", "counted in", "times quicker", "95% interval",
-            "got there (arm, baseline)", "problems", f"{said} times" if said else "quicker"]  # fmt: skip
-    rows = []
-    for entry in claim(results):
-        ratio, interval, reached = (entry.get(name) for name in ("ratio", "interval", "reached"))
-        rows.append([
-            entry["arm"], entry["against"], f"{entry['threshold']:g}", entry["unit"].replace("_", " "),
-            f"{ratio:.2f}" if ratio is not None else "–",
-            f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "–",
-            f"{reached[0]}, {reached[1]} of {entry['runs']}" if reached else "none",
-            str(entry.get("problems", 0)), entry["verdict"],
-        ])  # fmt: skip
-    return Table(head, rows)
-
-
-def memory_lines(results: Results) -> list[str]:
-    """A sentence per trained arm on its peak memory against its baseline's."""
-    lines = []
-    for arm in results.trained:
-        for what, key in (("host", "peak_host_bytes"), ("GPU", "peak_gpu_bytes")):
-            if found := memory_ratio(results, arm, key):
-                ratio, interval = found
-                more = f" (95% interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-                told = f"{ratio:.2f} times that of {arm.against}{more}"
-                lines.append(f"{arm.name}: peak {what} memory is {told}.")
-    return lines
-
-
 def _nmse(record: dict[str, Any], split: str) -> str:
     found = [record.get(f"nmse_{split}_{name}") for name in ("median", "min", "max")]
     if found[0] is None:
@@ -229,7 +197,6 @@ def results_json(results: Results) -> str:
         "missing": results.missing,
         "arms": arm_records(results),
         "tests": {split: {n: c._asdict() for n, c in of.items()} for split, of in tests(results).items()},
-        "claim": claim(results),
         "failures": [{"cell": place, "reason": reason} for place, reason in results.failures],
     }
     return json.dumps(content, indent=1) + "\n"

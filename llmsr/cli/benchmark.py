@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
-from llmsr.benchmark.problems import FOLDER, bench, provide
 from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
 from llmsr.benchmark.tables import estimate_text, summary_markdown, write_pages
 from llmsr.cli.shared import Verb
 from llmsr.config import Checked, option
-from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.run_directory import RunLock
@@ -27,11 +24,10 @@ USAGE = """examples:
   python -m llmsr benchmark --config configs/benchmark.yaml --dry_run
   python -m llmsr benchmark --config FILE --output_dir DIR --jobs 30 --seconds 3000
   python -m llmsr benchmark --config FILE --output_dir DIR --report
-  python -m llmsr benchmark make bench/budworm-noise0.05
 
 The first runs what the file asks for, the second shows the matrix and what it will take, the third stops
-after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there, the
-fifth makes the data of a classic equation. docs/benchmark.md says what is measured and how."""
+after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there.
+docs/benchmark.md says what is measured and how."""
 
 
 @dataclass(frozen=True)
@@ -93,55 +89,10 @@ def _report(plan: Plan, output: Path, as_json: bool, complete: bool) -> int:
     return 0 if results.runs else 1
 
 
-@dataclass(frozen=True)
-class Measured:
-    """which run"""
-
-    directory: str = option(
-        MISSING, "such as DIR/cells/oscillator1/islands/seed0", metavar="CELL", positional=True
-    )
-
-
-def measure_cell(given: Measured) -> int:
-    """Measure a finished run anew."""
-    from llmsr.benchmark.measures import measure
-
-    print(json.dumps(measure(Path(given.directory)), indent=1))
-    return 0
-
-
-@dataclass(frozen=True)
-class Made:
-    """which equations"""
-
-    problems: tuple[str, ...] = option(
-        (),
-        "what to write (default: all, without noise)",
-        metavar=f"{FOLDER}/NAME",
-        positional=True,
-        many=True,
-    )
-
-
-def make_data(given: Made) -> int:
-    """Write the data of classic equations."""
-    for name in given.problems or [f"{FOLDER}/{name}" for name in bench()]:
-        if not name.startswith(f"{FOLDER}/"):
-            raise UserError(f"{name} is no classic equation; write {FOLDER}/NAME")
-        provide(name)
-        print(f"data/{name}")
-    return 0
-
-
-ABOUT_MAKE = f"""Write data/{FOLDER}/NAME for classic equations, those of specs/{FOLDER}.
-NAME-noise0.05 has noise of 5% of the target's standard deviation on its training rows."""
-MEASURE = Verb("benchmark measure", "Measure one finished cell anew.", (Measured,), measure_cell, "CELL")
-MAKE = Verb("benchmark make", ABOUT_MAKE, (Made,), make_data, f"[{FOLDER}/NAME ...]")
 BENCHMARK = Verb(
     "benchmark",
     USAGE,
     (BenchmarkChoice,),
     benchmark,
     "--config FILE [--flag value ...]",
-    {"measure": MEASURE, "make": MAKE},
 )

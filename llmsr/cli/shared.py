@@ -7,8 +7,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from llmsr.config import Parser, add_options, resolve
@@ -22,8 +22,7 @@ from llmsr.settings import FitSettings
 class Verb:
     """A verb of the command line: `run` gets an instance of each of the `settings` and returns the exit code.
 
-    `about` is what `--help` says; `usage` follows the verb's name there. `inner` are verbs that may be its
-    first word.
+    `about` is what `--help` says; `usage` follows the verb's name there.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Verb:
     settings: tuple[type, ...]
     run: Callable[..., int]
     usage: str = "[--flag value ...]"
-    inner: Mapping[str, Verb] = field(default_factory=dict)
 
     def parser(self) -> Parser:
         """The flags of the verb."""
@@ -46,8 +44,6 @@ class Verb:
 
     def main(self, argv: Sequence[str]) -> int:
         """Run the verb with these words and return its exit code."""
-        if argv and argv[0] in self.inner:
-            return self.inner[argv[0]].main(argv[1:])
         return self.run(*resolve(*self.settings, given=vars(self.parser().parse_args(argv))))
 
 

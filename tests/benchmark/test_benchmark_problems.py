@@ -1,15 +1,20 @@
 """The classic equations: their data, their specs, and whether a found equation is the law."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from llmsr.benchmark.problems import bench, bench_spec, draw, law_of, laws, location, matches, write_data
+from llmsr.benchmark.problems import law_of, laws, load, location, matches
+from llmsr.errors import UserError
 from llmsr.expression import evaluate, parse
 from llmsr.problem.loading import load_problem, nmse
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from classic import bench, bench_spec, draw, write_data  # noqa: E402
+
 LAW = "0.8*np.sin(x) - 0.5*v**3 - 0.2*x**3 - 0.5*x*v - x*np.cos(x)"
 
 
@@ -44,6 +49,12 @@ def test_noise_lies_on_the_training_targets_alone():
         "spec_path": "specs/bench/specification_budworm_numpy.txt",
         "data_dir": "data/bench",
     }
+
+
+def test_without_its_data_the_command_that_makes_them_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"python benchmarks/classic.py bench/budworm-noise0.05"):
+        load("bench/budworm-noise0.05")
 
 
 def test_a_written_problem_loads_with_its_spec(tmp_path, monkeypatch):
