@@ -23,6 +23,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from llmsr.completion import MAX_TEXT, NoBody, read_completion
 from llmsr.config import parse_workers
 from llmsr.expression import Refusal
@@ -236,6 +238,8 @@ def read(state: Duty, completion: str, versions: Mapping[str, str]) -> Skeleton 
     form = canonicalize(expression)
     if not form.expression.inputs:
         return Evaluation(status="constant", reason="the inputs cancel out", body=text, repaired=repairs)
+    if fault := state.problem.refused_units(expression):
+        return Evaluation(status="units", reason=fault, body=text, repaired=repairs)
     calls_versions = any(name in text for name in versions)
     plain = arguments == own and not calls_versions and len(text) <= SHOWN_CHARACTERS
     body = text if plain else to_numpy_body(expression, spec.params_name)
@@ -275,6 +279,10 @@ def fit_skeleton(state: Duty, skeleton: Skeleton) -> Evaluation:
         nmse = errors(equation, found.params, state.problem)
         mse = finite_or_none(found.loss)
         cost = replace(cost, params=found.params, score=score, train_mse=mse, nmse=nmse)
+        dimensions = state.problem.dimensions
+        if dimensions and (fault := dimensions.fault(equation)) and score is not None:
+            # as much worse as a constant: below every consistent equation that says something
+            cost = replace(cost, reason=fault, score=score - float(np.var(state.problem.train.target)))
     return replace(cost, cpu_seconds=time.process_time() - cpu)
 
 

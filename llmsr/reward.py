@@ -22,12 +22,14 @@ FAILURES = {
     "unsupported": -0.6,
     "too_large": -0.6,
     "constant": -0.5,
+    "units": -0.5,
     "crash": -0.5,
     "error": -0.4,
     "timeout": -0.4,
     "nonfinite": -0.4,
 }
 LOWEST = min(FAILURES.values())
+PENALTY = 0.5  # what an equation loses whose units do not agree, where that is no refusal
 COPY = 0.0  # an equation that the prompt itself shows: valid, and worth nothing
 
 NMSE_FLOOR = 1e-28  # below it differences are rounding in double precision
@@ -76,15 +78,17 @@ def reward(
 ) -> float:
     """The reward of one answer: in [0, 1] if valid, else below 0 by the kind of failure.
 
-    `floor` is the NMSE that the data's numbers allow at best.
-    `complexity_weight` is what an equation of 100 operations loses, `likeness` what one loses that resembles
-    others of its group; a valid one never falls below 0. `copy` tells that the equation is not new. Without
+    `floor` is the NMSE that the data's numbers allow at best. `complexity_weight` is what an equation of 100
+    operations loses, `likeness` what one loses that resembles others of its group, `PENALTY` one whose units
+    do not agree; a valid one never falls below 0. `copy` tells that the equation is not new. Without
     `graded_failures` every failure is worth the least.
     """
     if not evaluation.ok:
         return FAILURES.get(evaluation.status, LOWEST) if graded_failures else LOWEST
     if copy:
         return COPY
+    if evaluation.penalized:
+        likeness += PENALTY
     size = min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE
     return max(COPY, SHAPES[shape](evaluation, floor) - complexity_weight * size - likeness)
 

@@ -15,6 +15,7 @@ STATUSES = (
     "unsupported",  # Python, but nothing that an equation of one row can be
     "too_large",  # beyond the limits on text, nesting or operations
     "constant",  # uses no input column
+    "units",  # its units do not agree, where the run asks for it
     "nonfinite",  # no constants give finite values on the training rows
     "timeout",  # no result before the deadline
     "crash",  # the worker process died
@@ -66,6 +67,11 @@ class Evaluation:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def penalized(self) -> bool:
+        """Whether it is valid but counts less, for the reason that it has."""
+        return self.ok and bool(self.reason)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from llmsr.config import Checked, names_or_none, option, parse_workers
 
 PROPOSERS = ("auto", "skeleton-lm", "grammar", "openai", "transformers", "vllm", "local-engine", "replay")
 CONTEXTS = ("scores", "constants", "residuals", "columns", "rows", "refusals")  # as prompts order them
+UNITS = ("words", "penalty", "strict")
 FITTERS = ("best", "bfgs", "reference")
 DASHBOARDS = ("tensorboard", "wandb")
 
@@ -91,6 +92,12 @@ class FitSettings(ProblemSettings):
 
     fitter: str = option("best", "how constants are fitted", choices=FITTERS)
     fit_timeout: float = option(10.0, "seconds that one fit may take", above=0)
+    units: str = option(
+        "words",
+        "what becomes of equations whose units do not agree; words: prompts tell of units and nothing is "
+        "checked; penalty: they count as worse; strict: they are refused",
+        choices=UNITS,
+    )
     workers: str = option("0", "processes that fit; 0: one per core; ray: on the cluster at RAY_ADDRESS")
 
     def __post_init__(self) -> None:

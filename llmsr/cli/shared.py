@@ -15,6 +15,7 @@ from llmsr.config import Parser, add_options, resolve
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
 from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.units import with_units
 from llmsr.settings import FitSettings
 
 
@@ -50,6 +51,7 @@ class Verb:
 def read_problem(settings: FitSettings) -> Problem:
     """The problem that is asked for; where its spec's own optimiser will fit, standard error says so."""
     problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
+    problem = with_units(problem, settings.units)
     if note := problem.spec.search_note(settings.fitter):
         print(note, file=sys.stderr)
     return problem

@@ -19,15 +19,16 @@ from llmsr.errors import UserError
 from llmsr.estimator.forms import Forms
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
-from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem
+from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem, units_by_name
 from llmsr.problem.loading import Problem, variance_fault
+from llmsr.problem.units import with_units
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, Front, PickedFront
 from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample, is_llm_sample
-from llmsr.settings import FITTERS, ProposerConfig, SearchSettings
+from llmsr.settings import FITTERS, UNITS, ProposerConfig, SearchSettings
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
 # results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.
@@ -44,6 +45,7 @@ class Parameters(Checked):
     within: float = option(0.5, "", least=0)
     fitter: str = option("best", "", choices=FITTERS)
     fit_timeout: float = option(10.0, "", above=0)
+    check_units: str = option("words", "", choices=UNITS)
     max_params: int | None = option(None, "", least=1)
     max_columns: int = option(20, "", least=1)
 
@@ -68,6 +70,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         How constants are fitted.
     fit_timeout : float, default=10.0
         Seconds that the fit of one equation may take. Only a fit that reaches it depends on the clock.
+    check_units : {"words", "penalty", "strict"}, default="words"
+        What becomes of equations whose units do not agree: nothing, they count as worse, they are refused.
     max_params : int or None, default=None
         Constants of an equation at most; None: 10, more for more than nine columns.
     max_columns : int, default=20
@@ -120,6 +124,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         within: float = 0.5,
         fitter: str = "best",
         fit_timeout: float = 10.0,
+        check_units: str = "words",
         max_params: int | None = None,
         max_columns: int = 20,
         proposer: str | Proposer = "auto",
@@ -137,6 +142,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         self.within = within
         self.fitter = fitter
         self.fit_timeout = fit_timeout
+        self.check_units = check_units
         self.max_params = max_params
         self.max_columns = max_columns
         self.proposer = proposer
@@ -158,18 +164,22 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         description: str = "",
         units: Words = None,
         meanings: Words = None,
+        X_units: Words = None,
+        y_units: str | None = None,
     ) -> SymbolicRegressor:
         """Search for equations of y in the columns of X, and return self.
 
         X has shape (rows, columns), y (rows,). Names come from `feature_names`, a DataFrame's columns or are
         x0, x1, ...; they need not be identifiers. `description` tells the model what the data are;
-        `units` and `meanings` map names, the target's included, to texts, or list them in order.
+        `units` and `meanings` map names, the target's included, to texts, or list them in order;
+        `X_units` and `y_units` are another way to give units. With `check_units` pint must know them.
         ValueError for bad input, RuntimeError where the model cannot be asked or nothing was found.
         """
         target_name = target_name or getattr(y, "name", None) or "y"
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
         with _raised_as(ValueError):
+            units = units_by_name(self._names(feature_names), target_name, units, X_units, y_units)
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
@@ -185,6 +195,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
                     self.columns_ = strongest_columns(X, y, self.max_columns, self._drawn_seed())
             labels = labels.chosen(self.columns_.tolist())
             problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
+            problem = with_units(problem, self.check_units)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
         if constant:
             self._keep_constant(problem, labels.columns, float(y[0]))
@@ -254,12 +265,14 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
                 f"{type(self.proposer).__name__} has no {', '.join(lacking)}"
             )
 
+    def _names(self, names: Sequence[str] | None) -> Sequence[str]:
+        plain = [f"x{i}" for i in range(self.n_features_in_)]
+        return getattr(self, "feature_names_in_", plain) if names is None else names
+
     def _labels(
         self, names: Sequence[str] | None, target: str, description: str, units: Words, meanings: Words
     ) -> Labels:
-        if names is None:
-            plain = [f"x{i}" for i in range(self.n_features_in_)]
-            names = getattr(self, "feature_names_in_", plain)
+        names = self._names(names)
         if len(names) != self.n_features_in_:
             raise UserError(f"{len(names)} feature_names for {self.n_features_in_} columns; name each once")
         return Labels.of(names, target, description, units, meanings)

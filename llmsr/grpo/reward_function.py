@@ -27,6 +27,7 @@ from llmsr.archive import ArchiveTail
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.answer_archive import Answer, Places, Records
 from llmsr.grpo.run_record import RunRecord, load_run_problem
+from llmsr.problem.units import with_units
 from llmsr.proposers.proposer import estimated_tokens
 from llmsr.refinement.floor import Floor
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
@@ -152,7 +153,7 @@ class RewardFunction:
     def _evaluator(self, problem: str) -> Evaluator:
         with self._evaluators_lock:
             if problem not in self._evaluators:
-                loaded = load_run_problem(self._run_dir, problem)
+                loaded = with_units(load_run_problem(self._run_dir, problem), self._settings.units)
                 self._evaluators[problem] = Evaluator(
                     loaded, self._settings.fitter, self._settings.fit_timeout, self._workers
                 )

@@ -23,6 +23,7 @@ from llmsr.grpo.progress import say
 from llmsr.grpo.run_record import RUN_FILE, RunRecord, load_run_problem
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.units import with_units
 from llmsr.run_directory import changed_settings, check_unchanged
 
 # what may differ between a run and its continuation: how long it is, what it costs and what it leaves.
@@ -124,7 +125,10 @@ def check_start(plan: Plan) -> None:
 def load_problems(plan: Plan) -> list[Problem]:
     """The problems of a run; `UserError` if a run that is continued was begun with another spec or rows."""
     config = plan.config
-    problems = [load_problem(name, config.spec_path, config.data_dir) for name in config.problems]
+    problems = [
+        with_units(load_problem(name, config.spec_path, config.data_dir), config.units)
+        for name in config.problems
+    ]
     for problem in problems if config.resume else ():
         begun = load_run_problem(plan.run_dir, problem.name)
         changed = begun.spec.text != problem.spec.text or begun.splits.keys() != problem.splits.keys()

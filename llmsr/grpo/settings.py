@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmsr.config import check_names, listed, option
 from llmsr.errors import UserError
-from llmsr.settings import DASHBOARDS, FITTERS, PromptSettings
+from llmsr.settings import DASHBOARDS, FITTERS, UNITS, PromptSettings
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 REWARDS = ("neg_log_nmse", "neg_mse", "r2", "rank")
@@ -121,6 +121,12 @@ class GrpoConfig(PromptSettings):
         choices=("auto", "model", "plain"),
     )
     fitter: str = option("best", "how constants are fitted", choices=FITTERS)
+    units: str = option(
+        "words",
+        "what becomes of equations whose units do not agree; words: nothing; penalty: they are worth less; "
+        "strict: they are refused",
+        choices=UNITS,
+    )
     # shorter than a search's: the whole step waits for its slowest answer
     fit_timeout: float = option(5.0, "seconds that one fit may take", above=0)
     workers: int = option(

@@ -146,7 +146,7 @@ _TEMPLATE = '''"""
 
 import numpy as np
 from scipy.optimize import minimize
-
+{units}
 # the constants of an equation: at most MAX_NPARAMS, fitted from PRAMS_INIT
 MAX_NPARAMS = {max_params}
 PRAMS_INIT = [1.0] * MAX_NPARAMS
@@ -217,6 +217,7 @@ def spec_text(
         linear.append(f"params[{len(linear)}]")
     return _TEMPLATE.format(
         task=_task(inputs, target, description),
+        units=_declared_units([*inputs, target]),
         max_params=max_params,
         unpacking=_unpacking(names),
         names=", ".join(names),
@@ -238,6 +239,12 @@ def _task(inputs: Sequence[Quantity], target: Quantity, description: str) -> str
         told = told if told.endswith((".", "!", "?")) else f"{told}."
         lines += textwrap.wrap(told, WIDTH, break_long_words=False)
     return "\n".join(lines)
+
+
+def _declared_units(quantities: Sequence[Quantity]) -> str:
+    """The comment that gives the units as data, for checks of dimensions; empty where there are none."""
+    units = [f"{q.name}={_one_line(q.unit).replace(';', ',')}" for q in quantities if _one_line(q.unit)]
+    return f"\n# llmsr: units {'; '.join(units)}\n" if units else ""
 
 
 def _is_bare(quantity: Quantity) -> bool:
@@ -334,6 +341,20 @@ def _by_name(words: Words, labels: Sequence[str], kind: str) -> dict[str, str]:
     if isinstance(words, str) or len(words) not in (len(labels) - 1, len(labels)):
         raise UserError(f"{kind} must be a mapping, or one text per column in their order")
     return {label: str(value) for label, value in zip(labels, words, strict=False) if value is not None}
+
+
+def units_by_name(
+    names: Sequence[object], target: str, units: Words, columns: Words, of_target: str | None
+) -> Words:
+    """The units as they are given: all in one, or of the columns and the target apart; UserError for both."""
+    if columns is None and of_target is None:
+        return units
+    if units is not None:
+        raise UserError("give units, or X_units and y_units, not both")
+    if columns is not None and not isinstance(columns, Mapping) and len(columns) != len(names):
+        raise UserError(f"X_units must have one text per column, {len(names)}")
+    made = _by_name(columns, [str(name) for name in names], "X_units")
+    return made | ({target: of_target} if of_target else {})
 
 
 def table_problem(

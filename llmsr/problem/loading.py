@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from llmsr.errors import UserError
+from llmsr.expression import Expression
+from llmsr.expression.dimensions import Dimensions
 from llmsr.problem.spec import Spec, load_spec
 from llmsr.problem.table import read_table
 
@@ -41,7 +43,8 @@ class Problem:
     """A spec with its data; `splits` has "train", and "test_id" and "test_ood" where their files exist.
 
     `synthetic` tells that the rows are a stand-in for measured data that is not there; `note` is then the
-    sentence to show beside every result, and empty otherwise.
+    sentence to show beside every result, and empty otherwise. Equations are held to `dimensions` where they
+    are known: with `units` "strict" an inconsistent one is refused, with "penalty" it counts less.
     """
 
     name: str
@@ -50,6 +53,12 @@ class Problem:
     splits: Mapping[str, Split]
     synthetic: bool = False
     note: str = ""
+    units: str = "words"
+    dimensions: Dimensions | None = None
+
+    def refused_units(self, expression: Expression) -> str:
+        """Why units forbid the expression; empty where they allow it, or are only words or a penalty."""
+        return self.dimensions.fault(expression) if self.dimensions and self.units == "strict" else ""
 
     @property
     def train(self) -> Split:

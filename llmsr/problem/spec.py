@@ -25,6 +25,7 @@ RUN, EVOLVE = "run", "evolve"
 MAX_PARAMS_LIMIT = 1000
 _MAX_TEXT = 1_000_000
 _DECLARATION = "# llmsr: least_squares"
+_UNITS = "units "
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -38,7 +39,8 @@ class Spec:
     with its number, that makes `evaluate` another objective than the mean squared error of the equation
     minimised by scipy's BFGS from ones; it is empty where `evaluate` is that, and when in doubt it is not.
     `declared` tells that a comment `# llmsr: least_squares` asks for least squares whatever `evaluate` says.
-    `constants` holds the numbers that the module defines.
+    `constants` holds the numbers that the module defines, `units` the texts of a comment such as
+    `# llmsr: units t=s; v=m/s`.
     """
 
     path: str
@@ -56,6 +58,7 @@ class Spec:
     own_search: str
     declared: bool
     constants: Mapping[str, int | float]
+    units: Mapping[str, str]
 
     @property
     def least_squares(self) -> bool:
@@ -111,6 +114,7 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
     constants = module_constants(tree)
     max_params = _max_params(tree, evaluate, constants, path)
     line = first_other_line(tree, evaluate, equation, max_params)
+    declared, units = _declarations(text, path)
     first = min(d.lineno for f in (evaluate, equation) for d in f.decorator_list)
     return Spec(
         path=path,
@@ -126,21 +130,28 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         max_params=max_params,
         dialect=_dialect(tree, evaluate, equation),
         own_search=f"line {line}: {lines[line - 1].strip()}" if line else "",
-        declared=_declared(text, path),
+        declared=declared,
         constants=constants,
+        units=units,
     )
 
 
-def _declared(text: str, path: str) -> bool:
-    """Whether a comment of the spec declares least squares."""
+def _declarations(text: str, path: str) -> tuple[bool, dict[str, str]]:
+    """Whether a comment of the spec declares least squares, and the units that comments give."""
+    least_squares, units = False, {}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and (told := re.match(r"#\s*llmsr\s*:\s*(.*?)\s*$", token.string)):
-            if told[1] != "least_squares":
+            if told[1] == "least_squares":
+                least_squares = True
+            elif told[1].startswith(_UNITS):
+                parts = (part.partition("=") for part in told[1].removeprefix(_UNITS).split(";"))
+                units |= {name.strip(): unit.strip() for name, _, unit in parts if unit.strip()}
+            else:
                 raise UserError(
-                    f"{path}: line {token.start[0]}: unknown declaration {told[1]!r}; there is {_DECLARATION}"
+                    f"{path}: line {token.start[0]}: unknown declaration {told[1]!r}; "
+                    f"there is {_DECLARATION}, and # llmsr: units x=m; y=s"
                 )
-            return True
-    return False
+    return least_squares, units
 
 
 def read_body(

@@ -12,7 +12,7 @@ from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.printing import to_numpy_body
 from llmsr.problem.loading import Problem, Split
-from llmsr.problem.spec import Spec, read_body
+from llmsr.problem.spec import read_body
 from llmsr.refinement.edits import bound, drop, fix, free, swap
 from llmsr.refinement.linearization import FLOOR, Candidate, Linearization, Move
 from llmsr.refinement.pursuit import pursue
@@ -56,7 +56,7 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
             found = candidates(at) if np.isfinite(at.residual).all() else []
     except (NotImplementedError, GraphTooLarge, np.linalg.LinAlgError):  # nothing can be said of this one
         return []
-    return _distinct(found, form.hash, problem.spec, count)
+    return _distinct(found, form.hash, problem, count)
 
 
 def candidates(at: Linearization) -> list[Candidate]:
@@ -77,13 +77,15 @@ def _in_turn(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
     return [c for some in zip_longest(*lists) for c in some if c is not None]
 
 
-def _distinct(found: list[Candidate], own: str, spec: Spec, count: int) -> list[Proposal]:
+def _distinct(found: list[Candidate], own: str, problem: Problem, count: int) -> list[Proposal]:
     """The first `count` different candidates as bodies in the spec's names."""
     chosen: dict[str, Proposal] = {}
+    spec = problem.spec
     for candidate in found:
         made = canonicalize(candidate.expression)
         new = made.hash not in chosen and made.hash != own
-        if new and len(made.params) <= spec.max_params and made.expression.inputs:
+        fits = len(made.params) <= spec.max_params and made.expression.inputs
+        if new and fits and not problem.refused_units(made.expression):
             body = to_numpy_body(made.expression, spec.params_name)
             chosen[made.hash] = Proposal(body, made.hash, candidate.move)
         if len(chosen) == count:

@@ -81,6 +81,8 @@ class Structures:
         expression = g.expression(root, self.problem.spec.columns)
         if not expression.inputs or len(expression.params) > self.problem.spec.max_params:
             return np.inf
+        if self.problem.refused_units(expression):
+            return np.inf
         form = canonicalize(expression)
         known = self.found.get(form.hash)
         if known is not None:
