@@ -10,7 +10,7 @@ import pytest
 from replays import completions, write_replay
 
 from llmsr.cli import VERBS, main, wants_training
-from llmsr.cli.run import _settings
+from llmsr.cli.run import RUN
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,8 +64,8 @@ def test_a_full_standard_output_is_a_sentence(arguments):
 
 @pytest.mark.parametrize(("flag", "value"), [("True", True), ("false", False), ("1", True), ("no", False)])
 def test_use_api_takes_both_words(flag, value):
-    assert _settings(["--use_api", flag])[2].use_api is value
-    assert _settings(["--use_api"])[2].use_api is True
+    assert RUN.read(["--use_api", flag])[2].use_api is value
+    assert RUN.read(["--use_api"])[2].use_api is True
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_use_rl_chooses_the_mode(argv, answer):
 def test_a_config_file_sets_and_flags_override(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("budget: 7\nproblem_name: bactgrow\ntemperature: 0.5\n")
-    run, search, proposer = _settings(["--config", str(config), "--budget", "9"])
+    run, search, proposer = RUN.read(["--config", str(config), "--budget", "9"])
     assert (run.problem_name, search.budget, proposer.temperature) == ("bactgrow", 9, 0.5)
 
 
@@ -138,7 +138,7 @@ def test_a_setting_without_a_value_is_one_sentence(at_root, tmp_path, capsys, na
 def test_a_setting_that_may_have_no_value_may_be_empty(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("spec_path:\nmodel_path: null\n")
-    run, _, proposer = _settings(["--config", str(config)])
+    run, _, proposer = RUN.read(["--config", str(config)])
     assert (run.spec_path, proposer.model_path) == (None, None)
 
 

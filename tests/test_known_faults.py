@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer
 
-from llmsr.cli.run import _settings
+from llmsr.cli.run import RUN
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
@@ -52,11 +52,11 @@ def test_errors_of_a_service_are_not_retried_for_ever():
 
 
 def test_the_api_host_is_not_fixed():
-    assert _settings(["--api_base", "http://127.0.0.1:1/v1"])[2].api_base == "http://127.0.0.1:1/v1"
+    assert RUN.read(["--api_base", "http://127.0.0.1:1/v1"])[2].api_base == "http://127.0.0.1:1/v1"
 
 
 def test_a_flag_that_says_false_is_false():
-    assert _settings(["--use_api", "False"])[2].use_api is False
+    assert RUN.read(["--use_api", "False"])[2].use_api is False
 
 
 def test_runs_have_a_seed_can_be_resumed_and_find_equal_equations(evaluator):
@@ -192,4 +192,4 @@ def test_unknown_settings_are_errors(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("loging: true\n")
     with pytest.raises(UserError, match="unknown setting"):
-        _settings(["--config", str(config)])
+        RUN.read(["--config", str(config)])

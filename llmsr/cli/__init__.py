@@ -27,7 +27,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # verb: (what has its `parser` and `main`: a module, or an object in one; one line of help)
 VERBS = {
-    "run": ("llmsr.cli.run", "search for equations (also: python main.py)"),
+    "run": ("llmsr.cli.run:RUN", "search for equations (also: python main.py)"),
     "train": ("llmsr.cli.train", "train the model by GRPO (also: python main.py --use_rl)"),
     "new": ("llmsr.cli.new:NEW", "make a problem from your own CSV file"),
     "score": ("llmsr.cli.score:SCORE", "fit and score given function bodies, one JSON line each"),

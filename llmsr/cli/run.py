@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llmsr.archive import holds_records, read_archive
-from llmsr.cli.shared import read_problem
-from llmsr.config import (
-    Parser,
-    add_options,
-    as_mapping,
-    flags_of,
-    parse_bool,
-    read_yaml,
-    resolve,
-)
+from llmsr.cli.shared import Mode, read_problem
+from llmsr.config import as_mapping, read_yaml
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import silence
@@ -56,8 +46,8 @@ FREE_ON_RESUME = {"budget", "api_base", "port", "workers", "resume", "log_path",
                   "gpu_memory_utilization", "timeout", "retries", "logger"}  # fmt: skip
 
 
-def main(argv: Sequence[str]) -> int:
-    run, search, proposer = _settings(argv)
+def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfig) -> int:
+    """Search, print the outcome, and return the exit code."""
     run_dir = _run_directory(run, search)
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
@@ -120,33 +110,6 @@ def _print(result: str, run_dir: Path) -> None:
         ) from None
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of a search."""
-    parser = Parser(
-        prog="main.py",
-        usage="python main.py [--flag value ...]",
-        description=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
-    parser.add_argument("--use_rl", type=parse_bool, nargs="?", const=True, help="train by GRPO instead")
-    add_options(parser, RunSettings, SearchSettings, ProposerConfig)
-    parser.elsewhere = dict.fromkeys(flags_of(GrpoConfig), "it belongs to training: add --use_rl")
-    return parser
-
-
-def _settings(argv: Sequence[str]) -> tuple[RunSettings, SearchSettings, ProposerConfig]:
-    given = vars(parser().parse_args(argv))
-    path = given.pop("config")
-    given.pop("use_rl")
-    if given.get("resume") and path is None and given.get("log_path"):
-        # so that --resume --log_path DIR alone goes on as the run began
-        stored = Path(given["log_path"]) / "config.yaml"
-        path = stored if stored.is_file() else None
-    run, search, proposer = resolve(RunSettings, SearchSettings, ProposerConfig, given=given, path=path)
-    return run, search, proposer
-
-
 def _run_directory(run: RunSettings, search: SearchSettings) -> Path:
     """Where the run lives: as told, or a new folder below logs/ (the newest one with --resume)."""
     if run.log_path:
@@ -179,3 +142,22 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, prob
         )
     write_configuration(run_dir, settings, problem)
     return []
+
+
+def _stored(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run that is resumed, so that --resume --log_path DIR alone goes on as it began."""
+    path = Path(given.get("log_path") or "") / "config.yaml"
+    return read_yaml(path) if given.get("log_path") and path.is_file() else {}
+
+
+RUN = Mode(
+    "",
+    EXAMPLES,
+    (RunSettings, SearchSettings, ProposerConfig),
+    run_search,
+    program="python main.py",
+    stored=_stored,
+    other=(GrpoConfig,),
+    hint="it belongs to training: add --use_rl",
+)
+main = RUN.main

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from llmsr.config import Parser, add_options, resolve
+from llmsr.config import Parser, add_options, flags_of, parse_bool, resolve
 from llmsr.errors import UserError
 from llmsr.files import output_fault, silence
 from llmsr.problem.loading import Problem, load_problem
@@ -31,21 +31,59 @@ class Verb:
     settings: tuple[type, ...]
     run: Callable[..., int]
     usage: str = "[--flag value ...]"
+    program: str = "python -m llmsr"
 
     def parser(self) -> Parser:
         """The flags of the verb."""
+        words = f"{self.program} {self.name}".strip()
         parser = Parser(
-            prog=f"llmsr {self.name}",
-            usage=f"python -m llmsr {self.name} {self.usage}",
+            prog=words.removeprefix("python ").removeprefix("-m "),
+            usage=f"{words} {self.usage}",
             description=self.about,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_options(parser, *self.settings)
         return parser
 
+    def read(self, argv: Sequence[str]) -> list[Any]:
+        """An instance of each of the settings from these words."""
+        return resolve(*self.settings, given=vars(self.parser().parse_args(argv)))
+
     def main(self, argv: Sequence[str]) -> int:
         """Run the verb with these words and return its exit code."""
-        return self.run(*resolve(*self.settings, given=vars(self.parser().parse_args(argv))))
+        return self.run(*self.read(argv))
+
+
+@dataclass(frozen=True)
+class Mode(Verb):
+    """A verb of `main.py`, whose settings may stand in a YAML file too.
+
+    `stored` gives the settings with which a run began that is to be resumed. A flag of the `other` mode's
+    settings is answered with the `hint`.
+    """
+
+    stored: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    other: tuple[type, ...] = ()
+    hint: str = ""
+
+    def parser(self) -> Parser:
+        """The flags of the mode, those of the other one known as such."""
+        parser = super().parser()
+        parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
+        parser.add_argument(
+            "--use_rl", type=parse_bool, nargs="?", const=True, help="train by GRPO instead of a search"
+        )
+        parser.elsewhere = dict.fromkeys(flags_of(*self.other), self.hint)
+        return parser
+
+    def read(self, argv: Sequence[str]) -> list[Any]:
+        """The settings: defaults, then those of the run that is resumed or of a YAML file, then flags."""
+        given = vars(self.parser().parse_args(argv))
+        path = given.pop("config")
+        given.pop("use_rl")
+        if given.get("resume") and path is None:
+            given = self.stored(given) | given
+        return resolve(*self.settings, given=given, path=path)
 
 
 def read_problem(settings: FitSettings) -> Problem:

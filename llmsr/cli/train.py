@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 
-from llmsr.config import Parser, add_options, flags_of, resolve
+from llmsr.cli.shared import Mode, print_json
 from llmsr.grpo.run_choice import stored_settings
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
@@ -25,29 +23,8 @@ EXAMPLES = """examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of a training run."""
-    parser = Parser(
-        prog="main.py --use_rl", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
-    parser.add_argument("--use_rl", nargs="?", help=argparse.SUPPRESS)
-    add_options(parser, GrpoConfig)
-    of_search = flags_of(RunSettings, SearchSettings, ProposerConfig)
-    parser.elsewhere = dict.fromkeys(of_search, "it belongs to a search, without --use_rl")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
+def run_training(config: GrpoConfig, overrides: Sequence[str] = ()) -> int:
     """Train, print the outcome, and return the exit code."""
-    own, overrides = _split(argv)
-    given = vars(parser().parse_args(own))
-    path = given.pop("config")
-    given.pop("use_rl", None)
-    if given.get("resume") and path is None:
-        # a resumed run has the settings that it began with, but for what is said now
-        given = stored_settings(given) | given
-    (config,) = resolve(GrpoConfig, given=given, path=path)
     outcome = train(config, overrides)
     if not outcome:
         return 0
@@ -55,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     # without a model the run was interrupted
     code = 0 if model else 130
     if config.json:
-        print(json.dumps(outcome, indent=2))
+        print_json(outcome)
         return code
     print(format_curve(outcome["curve"]))
     for found in outcome.get("problems") or [outcome]:
@@ -73,10 +50,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our flags, and what follows the first `--`."""
+TRAIN = Mode(
+    "--use_rl",
+    EXAMPLES,
+    (GrpoConfig,),
+    run_training,
+    program="python main.py",
+    stored=stored_settings,
+    other=(RunSettings, SearchSettings, ProposerConfig),
+    hint="it belongs to a search, without --use_rl",
+)
+parser = TRAIN.parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train with these words; those behind the first `--` are VERL's."""
     words = list(argv)
-    if "--" not in words:
-        return words, []
-    place = words.index("--")
-    return words[:place], words[place + 1 :]
+    place = words.index("--") if "--" in words else len(words)
+    (config,) = TRAIN.read(words[:place])
+    return run_training(config, words[place + 1 :])
