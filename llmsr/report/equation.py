@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -158,12 +160,22 @@ class Equation:
         return to_sympy(replace(expression, columns=self.labels), params)
 
     def sympy_text(self, exact: bool = False) -> str:
-        """The right-hand side in sympy's syntax; empty where sympy cannot say it."""
+        """The right-hand side as text that `sympy.sympify` reads; empty where sympy cannot say it.
+
+        A column whose name means something to sympy, such as E or beta, has a `_` behind it there.
+        """
         try:
-            formula = self.sympy(exact)
+            formula = replace(self, labels=self._sympy_names()).sympy(exact)
             return str(formula) if _is_real(formula) else ""
         except _SYMPY_ERRORS:
             return ""
+
+    def _sympy_names(self) -> tuple[str, ...]:
+        import sympy as sp
+
+        names = zip(self.labels, self.expression.columns, strict=True)
+        plain = [label if label.isidentifier() else name for label, name in names]
+        return tuple(f"{n}_" if hasattr(sp, n) or hasattr(builtins, n) or iskeyword(n) else n for n in plain)
 
     @cached_property
     def exact_sympy(self) -> str:

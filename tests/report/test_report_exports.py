@@ -148,6 +148,18 @@ def test_names_that_mean_something_in_a_language_do_not_hide_it():
     assert to_excel(equation).count("A2") == 1
 
 
+def test_the_text_for_sympy_is_read_back_whatever_the_columns_are_called():
+    labels = ("E", "beta (1/s)")
+    problem = table_problem(ROWS, ROWS @ [1.0, 0.5], Labels(labels, "y"), 10)
+    first, second = problem.spec.columns
+    body = f"return params[0]*np.exp({first}) + params[1]*{second}"
+    equation = Equation.of(make_sample(problem, body, PARAMS), problem, labels)
+    formula = sympy.sympify(equation.exact_sympy)
+    assert {str(symbol) for symbol in formula.free_symbols} == {"E_", second}
+    close([float(formula.subs({"E_": a, second: b})) for a, b in ROWS[:5]], equation, ROWS[:5])
+    assert {str(symbol) for symbol in equation.sympy().free_symbols} == set(labels)
+
+
 def test_the_latex_table_has_a_row_per_equation(equation):
     import pandas as pd
 
