@@ -193,8 +193,8 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
 # ---- the pages
 
 
-def comparison_page(compared: Sequence[Compared]) -> str:
-    """The whole page as text: one section per problem, a colour per run."""
+def comparison_page(compared: Sequence[Compared], *, live: bool = False) -> str:
+    """The whole page as text: one section per problem, a colour per run; `live` as in `report_page`."""
     problems = []
     for problem in dict.fromkeys(one.run.problem_name for one in compared):
         runs = [one for one in compared if one.run.problem_name == problem]
@@ -209,6 +209,7 @@ def comparison_page(compared: Sequence[Compared]) -> str:
         heads=[HEADS.get(name, name) if name != "complexity" else name for name in FIGURES],
         names=[one.name for one in compared],
         settings=differ,
+        live=live,
     )
 
 

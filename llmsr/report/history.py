@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,17 @@ KINDS_OF_REASONS = 2000  # counted apart; what comes later is counted by its sta
 REASON_CHARACTERS = 100
 NMSE = [f"nmse_{split}" for split in SPLITS]
 COLUMNS = ("number", "kind", "samples", "seconds", "tokens", "island", "step", "reward", "loss",
-           "complexity", *NMSE)  # fmt: skip
+           "complexity", "parent", *NMSE)  # fmt: skip
+LATEST = 12  # records that are kept whole
 
 
 class History:
     """What became of a run's records, in the order in which they came.
 
     `add` is told of every answer and refinement. The tables are DataFrames over `COLUMNS`: `samples` and
-    `tokens` count the answers so far, `seconds` the run's time, `loss` is what the run minimised, and nan
-    stands for what a record does not have.
+    `tokens` count the answers so far, `seconds` the run's time, `loss` is what the run minimised, `parent`
+    the best record that the answer's prompt showed, and nan stands for what a record does not have. `latest`
+    are the last records themselves.
     """
 
     def __init__(self, samples: Sequence[Sample] = ()) -> None:
@@ -41,11 +43,13 @@ class History:
         self.samples = self.tokens = self.fits = self.refinement_fits = self.deadlines = 0
         self.seconds = self.generation_seconds = self.fit_seconds = self.cpu_seconds = 0.0
         self.proposer = ""
+        self.latest: deque[Sample] = deque(maxlen=LATEST)
         for sample in samples:
             self.add(sample)
 
     def add(self, sample: Sample) -> None:
         """Take note of a record; of an answer with an equation whether an earlier one had it."""
+        self.latest.append(sample)
         evaluation = sample.evaluation
         fitted = evaluation.evaluations > 0
         self.fit_seconds += evaluation.fit_seconds
@@ -70,6 +74,8 @@ class History:
         row = (sample.number, kind, self.samples, sample.elapsed, self.tokens, sample.island, sample.step,
                sample.reward if kind != REFINED else None, loss_of(sample) if found else None,
                evaluation.complexity if found else None,
+               # prompts show equations in ascending order of score
+               sample.parents[-1] if sample.parents else None,
                *(evaluation.nmse.get(split) if found else None for split in SPLITS))  # fmt: skip
         for column, value in zip(self._columns.values(), row, strict=True):
             column.append(math.nan if value is None else value)
@@ -92,6 +98,16 @@ class History:
         """The records that were better than all before them, by the loss; without refinements on demand."""
         records = self.records if refinements else self.records[self.records.kind != REFINED]
         return improvements(records, "loss")
+
+    def lineage(self, number: int) -> pd.DataFrame:
+        """The answer of a number and what it came from, the youngest first; empty for the spec's own."""
+        answers = self.answers.drop_duplicates("number").set_index("number", drop=False)
+        line: list[float] = []
+        following = float(number)
+        while following in answers.index and following not in line:
+            line.append(following)
+            following = answers.parent[following]
+        return answers.loc[line]
 
     def islands(self) -> dict[int, pd.DataFrame]:
         """Per island the records with a training error below all before them there."""

@@ -5,6 +5,7 @@ The template says what stands where; here are the figures and the few sentences 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from llmsr.report.markup import SPLIT_TONES, number, render, scientific
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markupsafe import Markup
 
 Figure = tuple[str, str, str]  # a title, a drawing, and what is said in small letters behind the title
 Points = list[tuple[float, float]]
@@ -33,6 +35,7 @@ MAX_INPUTS = 6  # columns against which residuals are drawn
 STRETCHES = 40  # of a run, whose shares of valid and new answers are drawn
 REASONS = 12  # that are told
 TONES = 6
+TEXT_CHARACTERS = 300  # of an answer
 
 
 def report_page(
@@ -41,8 +44,15 @@ def report_page(
     problem: Problem,
     settings: Mapping[str, Any],
     front: PickedFront,
+    *,
+    shown: int | None = None,
+    live: bool = False,
 ) -> str:
-    """The whole page of a run as text; `result` is what `result.json` says."""
+    """The whole page of a run as text; `result` is what `result.json` says.
+
+    `shown` is the place on the front of the equation that is looked at, by default the pick's; a `live` page
+    asks its server for changes and links to every equation.
+    """
     facts = ["training with GRPO" if "curve" in result else f"search: {settings.get('search', 'unknown')}"]
     if model := settings.get("model_path") or settings.get("api_model") or history.proposer:
         facts.append(f"model: {Path(model).name if Path(model).is_absolute() else model}")
@@ -51,9 +61,10 @@ def report_page(
     given = {"facts": facts, "counts": counted(result), "result": result, "settings": settings}
     if history.samples:
         given |= _course(history, list(problem.splits))
-    if front.pick is not None:
-        given |= _findings(front, front.pick, result, history, problem)
-    return render("run.html", equation=front.pick, problem=problem, history=history, **given)
+    equation = front.pick if shown is None else front.equations[shown]
+    if equation is not None:
+        given |= _findings(front, equation, result, history, problem)
+    return render("run.html", equation=equation, problem=problem, history=history, live=live, **given)
 
 
 def counted(result: Mapping[str, Any]) -> str:
@@ -71,12 +82,17 @@ def _findings(
 ) -> dict[str, Any]:
     """The picked equation, the front, and how well the equation fits."""
     best, dropped = result["best"], picked.simplified.dropped
+    lineage = history.lineage(picked.sample.number)
     rows = len(problem.train)
     fits, over_inputs = _fit_figures(picked, problem)
     return {
         "origin": _origin,
         "dropped": f"; {dropped} term{'s' * (dropped > 1)} without effect left out" if dropped else "",
         "lowest": best if best["sample"] != picked.sample.number and not is_exact(result["pick"]) else None,
+        "heading": "Best equation" if picked is front.pick else "An equation of the front",
+        "lineage": [_ancestor(row) for row in lineage.itertuples()],
+        "errors": result["front"][front.equations.index(picked)],
+        "pick": front.pick,
         "members": list(zip(front.equations, front.scores, strict=True)),
         "choices": [(r, told, front.equations[front.position(r, 0.5, rows)]) for r, told in RULES.items()],
         "front_figures": [
@@ -94,6 +110,25 @@ def _origin(equation: Equation) -> str:
     return f"Refined without the model from s{source}" if equation.is_refined else f"S{source}"
 
 
+def _ancestor(row: Any) -> tuple[str, str, str, Markup | str]:
+    """A line of the table of what an equation came from: sample, island, complexity, training error."""
+    island, size = ("–" if math.isnan(value) else f"{value:.0f}" for value in (row.island, row.complexity))
+    error = None if math.isnan(row.nmse_train) else row.nmse_train
+    return f"{row.number:.0f}", island, size, scientific(error)
+
+
+def _latest(history: History) -> list[tuple[str, str, str, str]]:
+    """The last records, the youngest first: number, what became of it, text, reason or error."""
+    lines = []
+    for sample in reversed(history.latest):
+        evaluation = sample.evaluation
+        error = evaluation.nmse.get("train") if evaluation.ok else None
+        told = evaluation.reason if not evaluation.ok else f"NMSE {'–' if error is None else number(error)}"
+        text = (evaluation.body or sample.completion).strip()
+        lines.append((sample.id, evaluation.status, text[:TEXT_CHARACTERS], told))
+    return lines
+
+
 def _front_chart(front: PickedFront, picked: Equation) -> str:
     """Complexity against NMSE: a step for the training rows with a mark per equation, rings for the tests."""
     series = [
@@ -103,11 +138,11 @@ def _front_chart(front: PickedFront, picked: Equation) -> str:
     ]  # fmt: skip
     tips = [f"complexity {e.complexity} · {_origin(e)}\n{_told(e.nmse)}" for e in front.equations]
     points = [(float(e.complexity), e.nmse.get("train") or LEAST) for e in front.equations]
-    place = front.picked or 0
+    place = front.equations.index(picked)
     series = [one for one in series if one.points]
     series.append(Series("", points, 1, "step", faint=True))
     series.append(Series("train", points, 1, "mark", tips))
-    series.append(Series("pick", [points[place]], 5, "mark", [tips[place]]))
+    series.append(Series("shown above", [points[place]], 5, "mark", [tips[place]]))
     return chart(series, "complexity", "NMSE", log_y=True, whole_x=True, title="Pareto front")
 
 
@@ -186,6 +221,7 @@ def _course(history: History, splits: Sequence[str]) -> dict[str, Any]:
     ends = (0.0, history.samples)
     drawing = chart(series, "samples", "NMSE, train", log_y=True, whole_x=True, x_range=ends)
     return {
+        "latest": _latest(history),
         "progress": _progress(history, splits),
         "training": _steps(steps) if len(steps) else [],
         "outcomes": outcomes,

@@ -10,3 +10,30 @@ document.addEventListener("pointermove", function (event) {
   tip.style.top = top + "px";
   tip.style.visibility = "visible";
 });
+
+// a live page asks its server for itself and takes over what has changed, details left as they are
+if (document.body.hasAttribute("data-live")) {
+  var told = document.getElementById("live"), seen = "";
+  var openDetails = function (main) {
+    return Array.from(main.querySelectorAll("details[open] > summary"), function (s) { return s.textContent; });
+  };
+  var take = function (text) {
+    var main = document.querySelector("main"), open = openDetails(main), at = document.activeElement.id;
+    var fresh = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+    fresh.querySelectorAll("summary").forEach(function (s) {
+      if (open.indexOf(s.textContent) >= 0) s.parentNode.open = true;
+    });
+    main.replaceWith(document.adoptNode(fresh));
+    if (at && document.getElementById(at)) document.getElementById(at).focus({preventScroll: true});
+  };
+  setInterval(function () {
+    fetch(location.href).then(function (answer) {
+      return answer.text().then(function (text) {
+        if (!answer.ok) { told.textContent = text; return; }
+        if (text !== seen && seen) take(text);
+        seen = text;
+        told.textContent = "live, " + new Date().toLocaleTimeString();
+      });
+    }).catch(function () { told.textContent = "no answer: llmsr watch has ended"; });
+  }, 3000);
+}
