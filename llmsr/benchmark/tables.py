@@ -281,7 +281,7 @@ def _curves(results: Results, problem: str, arms: Sequence[Arm], unit: str, spli
             continue
         places = _places(min(1.0, end), end, unit in ("samples", "tokens"))
         found = zip(places, course(runs, unit, split, places), strict=True)
-        points = [(x, max(y.median, 1e-33)) for x, y in found if y is not None and y.median < CEILING]
+        points = [(x, y.median) for x, y in found if y is not None and y.median < CEILING]
         tips = [f"{arm.title}\n{AXES[unit]} {x:.0f}\nNMSE {y:.2e}" for x, y in points]
         series.append(Series(arm.title, points, tone, "step", tips))
     if not any(s.points for s in series) or (len(arms) > 1 and not any(s.tone > 1 for s in series)):

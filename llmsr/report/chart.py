@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from llmsr.report.markup import number, template
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 60, 368, 12, 210  # the plot's edges
 MAX_POINTS = 400  # of a line
-SMALLEST, LARGEST = 1e-300, 1e300  # drawn
+LEAST, LARGEST = 1e-33, 1e300  # drawn; an error of exactly 0 has no logarithm and stands at the least
 MAX_ZONES = 60  # places of a line that tell their values when pointed at
 RADII = {"mark": 4.5, "ring": 3}
 
@@ -35,6 +39,17 @@ class Series:
     style: str = "line"
     tips: Sequence[str] = ()
     faint: bool = False
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, x: str, y: str, name: str = "", *more: Any, **named: Any) -> Series:
+        """Two columns of a table, or its index and one, without the rows that have no `y`."""
+        known = (table if x in table else table.reset_index()).dropna(subset=[y])
+        return cls(name, pairs(known[x], known[y]), *more, **named)
+
+
+def pairs(x: Any, y: Any) -> list[Point]:
+    """The points of two equally long columns."""
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,6 @@ def chart(
     log_y: bool = False,
     diagonal: bool = False,
     zero: bool = False,
-    whole_x: bool = False,
     x_range: Iterable[float] = (),
     y_range: Iterable[float] = (),
     title: str = "",
@@ -91,7 +105,8 @@ def chart(
     """An `<svg>` element of all series, which is markup, or a sentence where there is no point to draw.
 
     `diagonal` draws the line y = x, `zero` the line y = 0; the ranges are widened, never narrowed.
-    Points that are not finite, or not positive on a logarithmic axis, are left out.
+    Points that are not finite, or negative on a logarithmic axis, are left out. Whole numbers get ticks at
+    whole numbers.
     """
     kept = [(one, _visible(one, log_x, log_y)) for one in series]
     points = [point for _, found in kept for point, _ in found]
@@ -102,7 +117,7 @@ def chart(
     ys = [y for _, y in points] + list(y_range) + [0.0] * zero
     if diagonal:
         xs = ys = [*xs, *ys]
-    x_axis = log_axis(xs, 5) if log_x else linear_axis(xs, 5, whole_x)
+    x_axis = log_axis(xs, 5) if log_x else linear_axis(xs, 5, all(float(x).is_integer() for x in xs))
     y_axis = log_axis(ys, 6) if log_y else linear_axis(ys, 6)
 
     def place(point: Point) -> Point:
@@ -136,11 +151,11 @@ def _visible(series: Series, log_x: bool, log_y: bool) -> list[tuple[Point, str]
     """The points that can be drawn with their tips, no more than a line can show."""
 
     def fits(value: float, log: bool) -> bool:
-        return math.isfinite(value) and (value > 0 or not log)
+        return math.isfinite(value) and (value >= 0 or not log)
 
     def clipped(value: float, log: bool) -> float:
         # the difference of two larger numbers would be infinite
-        return min(max(value, SMALLEST if log else -LARGEST), LARGEST)
+        return min(max(value, LEAST if log else -LARGEST), LARGEST)
 
     tips = series.tips or [""] * len(series.points)
     found = [

@@ -15,7 +15,7 @@ from llmsr.report.equation import Equation
 from llmsr.report.front import SPLITS, Front, pick
 from llmsr.report.history import History
 from llmsr.report.markup import is_secret, render, scientific
-from llmsr.report.pages import TONES, Figure, Points, best_so_far, by_step, pairs
+from llmsr.report.pages import TONES, Figure, best_so_far
 from llmsr.report.runs import SEARCH, TRAINING, Recorded, find_runs, read_run
 from llmsr.sample import Sample
 
@@ -240,20 +240,16 @@ def _drawings(runs: Sequence[Compared]) -> list[Figure]:
             series.append(Series(one.name, points, one.tone, "step", tips))
             last = max(last, end)
         if split == "train" or any(one.points for one in series):
-            drawing = chart(
-                series, over, f"NMSE, {split}", log_y=True, whole_x=over != "seconds", x_range=(0.0, last)
-            )
+            drawing = chart(series, over, f"NMSE, {split}", log_y=True, x_range=(0.0, last))
             small = "training rows" if split == "train" else split
             figures.append((f"NMSE of the best over {over}", drawing, small))
-    known = [Series(one.name, _known(one.history), one.tone) for one in runs]
-    figures.append(("New equations", chart(known, "samples", "distinct equations", whole_x=True), "so far"))
-    rewards = [by_step(one.name, one.history, one.tone, "reward") for one in runs]
+    known = [
+        Series.of(one.history.answers.assign(known=lambda answers: answers.new.cumsum()), "samples", "known",
+                  one.name, one.tone)
+        for one in runs
+    ]  # fmt: skip
+    figures.append(("New equations", chart(known, "samples", "distinct equations"), "so far"))
+    rewards = [Series.of(one.history.steps(), "step", "reward", one.name, one.tone) for one in runs]
     if any(one.points for one in rewards):
-        figures.append(("Mean reward of each step", chart(rewards, "step", "reward", whole_x=True), ""))
+        figures.append(("Mean reward of each step", chart(rewards, "step", "reward"), ""))
     return figures
-
-
-def _known(history: History) -> Points:
-    """(samples, distinct equations so far)"""
-    answers = history.answers
-    return [(0.0, 0.0), *pairs(answers.samples, answers.new.cumsum())]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmsr.errors import UserError
+from llmsr.report.chart import LEAST
 from llmsr.report.equation import Equation
 from llmsr.report.front import SPLITS
-from llmsr.report.pages import LEAST, best_so_far
+from llmsr.report.pages import best_so_far
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

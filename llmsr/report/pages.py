@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmsr.problem.loading import Problem
-from llmsr.report.chart import Series, chart
+from llmsr.report.chart import Point, Series, chart, pairs
 from llmsr.report.display import is_exact
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES, PickedFront
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 Figure = tuple[str, str, str]  # a title, a drawing, and what is said in small letters behind the title
-Points = list[tuple[float, float]]
-LEAST = 1e-33  # drawn for an error of exactly 0, which has no logarithm
 CLOUD = 2500  # dots
 CEILING = 1e6  # of the NMSE that is drawn
 RESIDUAL_POINTS = 450  # of each cloud, at equal distances in the file
@@ -131,19 +129,21 @@ def _latest(history: History) -> list[tuple[str, str, str, str]]:
 
 def _front_chart(front: PickedFront, picked: Equation) -> str:
     """Complexity against NMSE: a step for the training rows with a mark per equation, rings for the tests."""
-    series = [
+    tests = [
         Series(split, [(e.complexity, v) for e in front.equations if (v := e.nmse.get(split)) is not None],
                SPLIT_TONES[split], "ring")
         for split in ("test_ood", "test_id")
     ]  # fmt: skip
     tips = [f"complexity {e.complexity} · {_origin(e)}\n{_told(e.nmse)}" for e in front.equations]
-    points = [(float(e.complexity), e.nmse.get("train") or LEAST) for e in front.equations]
+    points = [(float(e.complexity), e.nmse.get("train") or 0.0) for e in front.equations]
     place = front.equations.index(picked)
-    series = [one for one in series if one.points]
-    series.append(Series("", points, 1, "step", faint=True))
-    series.append(Series("train", points, 1, "mark", tips))
-    series.append(Series("shown above", [points[place]], 5, "mark", [tips[place]]))
-    return chart(series, "complexity", "NMSE", log_y=True, whole_x=True, title="Pareto front")
+    series = [
+        *(one for one in tests if one.points),
+        Series("", points, 1, "step", faint=True),
+        Series("train", points, 1, "mark", tips),
+        Series("shown above", [points[place]], 5, "mark", [tips[place]]),
+    ]
+    return chart(series, "complexity", "NMSE", log_y=True, title="Pareto front")
 
 
 def _told(nmse: Mapping[str, float | None]) -> str:
@@ -156,9 +156,9 @@ def _cloud(history: History) -> str:
     new = records[(records.kind == NEW) & records.nmse_train.notna()]
     new = new.iloc[:: max(1, -(-len(new) // CLOUD))]
     # where nothing is below the ceiling, what is least is drawn
-    errors = new.nmse_train.clip(LEAST, max(CEILING, new.nmse_train[new.nmse_train > 0].min()))
-    series = Series("", pairs(new.complexity, errors), 6, "dots")
-    return chart([series], "complexity", "NMSE, train", log_y=True, whole_x=True)
+    ceiling = max(CEILING, new.nmse_train[new.nmse_train > 0].min())
+    series = Series("", pairs(new.complexity, new.nmse_train.clip(upper=ceiling)), 6, "dots")
+    return chart([series], "complexity", "NMSE, train", log_y=True)
 
 
 def _fit_figures(equation: Equation, problem: Problem) -> tuple[list[Figure], list[Figure]]:
@@ -188,18 +188,12 @@ def _fit_figures(equation: Equation, problem: Problem) -> tuple[list[Figure], li
     return fits + residuals, over_inputs
 
 
-def pairs(x: Any, y: Any) -> Points:
-    """The points of two equally long columns."""
-    return list(zip(x.tolist(), y.tolist(), strict=True))
-
-
 # ---- how it went
 
 
-def best_so_far(best: pd.DataFrame, over: str, end: float, split: str = "train") -> Points:
+def best_so_far(best: pd.DataFrame, over: str, end: float, split: str = "train") -> list[Point]:
     """(samples, seconds or tokens; NMSE of the best equation so far on a split), up to `end`."""
-    known = best.dropna(subset=[f"nmse_{split}"])
-    points = pairs(known[over], known[f"nmse_{split}"].clip(LEAST))
+    points = Series.of(best, over, f"nmse_{split}").points
     return [*points, (end, points[-1][1])] if points and points[-1][0] < end else points
 
 
@@ -215,11 +209,10 @@ def _course(history: History, splits: Sequence[str]) -> dict[str, Any]:
     outcomes += [(status, count, 5) for status, count in statuses.most_common()]
     islands, steps = history.islands(), history.steps()
     series = [
-        Series("", pairs(best.samples, best.nmse_train.clip(LEAST)), island % TONES + 1, "step", faint=True)
+        Series.of(best, "samples", "nmse_train", "", island % TONES + 1, "step", faint=True)
         for island, best in islands.items()
     ]
-    ends = (0.0, history.samples)
-    drawing = chart(series, "samples", "NMSE, train", log_y=True, whole_x=True, x_range=ends)
+    drawing = chart(series, "samples", "NMSE, train", log_y=True, x_range=(0.0, history.samples))
     return {
         "latest": _latest(history),
         "progress": _progress(history, splits),
@@ -255,52 +248,42 @@ def _progress(history: History, splits: Sequence[str]) -> list[Figure]:
         if len(without) != len(best):
             points = best_so_far(without, over, end)
             series.append(Series("train, without refinements", points, 4, "step", faint=True))
-        drawing = chart(series, over, "NMSE", log_y=True, x_range=(0.0, end), whole_x=over == "samples")
+        drawing = chart(series, over, "NMSE", log_y=True, x_range=(0.0, end))
         figures.append((f"Best so far over {over}", drawing, ""))
     shares = history.stretches(STRETCHES)
     tips = [
         f"to sample {row.samples:.0f}\nvalid {row.valid:.0%}\nnew equations {row.new:.0%}"
         for row in shares.itertuples()
     ]
-    drawing = _shares_chart(shares.samples, shares, "samples", tips, x_range=(0.0, history.samples))
+    drawing = _shares_chart(shares, "samples", tips, x_range=(0.0, history.samples))
     return [*figures, ("Valid and distinct", drawing, "share of each stretch of the run")]
 
 
-def _shares_chart(x: Any, table: pd.DataFrame, label: str, tips: Sequence[str] = (), **more: Any) -> str:
+def _shares_chart(table: pd.DataFrame, over: str, tips: Sequence[str] = (), **more: Any) -> str:
     series = [
-        Series("valid", pairs(x, table.valid), 2, "line", tips),
-        Series("new equations", pairs(x, table.new), 4),
+        Series.of(table, over, "valid", "valid", 2, "line", tips),
+        Series.of(table, over, "new", "new equations", 4),
     ]
-    return chart(series, label, "share", y_range=(0.0, 1.0), whole_x=True, **more)
+    return chart(series, over, "share", y_range=(0.0, 1.0), **more)
 
 
 def _steps(steps: pd.DataFrame) -> list[Figure]:
     """A training's reward, shares of valid and of new answers, and best answer, step by step."""
-    rewarded, fitted = steps.dropna(subset=["reward"]), steps.dropna(subset=["nmse_train"])
     tips = [
         f"step {row.Index:.0f}: {row.answers} answers\nreward {row.reward:.3f}\n"
         f"valid {row.valid:.0%}, new {row.new:.0%}"
-        for row in rewarded.itertuples()
+        for row in steps.dropna(subset=["reward"]).itertuples()
     ]
-    reward = Series("", pairs(rewarded.index, rewarded.reward), 1, "line", tips)
-    best = Series("", pairs(fitted.index, fitted.nmse_train.clip(LEAST)), 3)
-    figures = [
-        ("Reward", chart([reward], "step", "mean reward", whole_x=True), "mean over the step's answers")
-    ]
+    reward = chart([Series.of(steps, "step", "reward", "", 1, "line", tips)], "step", "mean reward")
+    best = chart([Series.of(steps, "step", "nmse_train", "", 3)], "step", "NMSE, train", log_y=True)
     return [
-        *(figures if len(rewarded) else []),
-        ("Validity", _shares_chart(steps.index, steps, "step"), "share of the step's answers"),
-        ("Best answer of each step", chart([best], "step", "NMSE, train", log_y=True, whole_x=True), ""),
+        *([("Reward", reward, "mean over the step's answers")] if tips else []),
+        ("Validity", _shares_chart(steps, "step"), "share of the step's answers"),
+        ("Best answer of each step", best, ""),
     ]
 
 
 # ---- several problems
-
-
-def by_step(name: str, history: History, tone: int, column: str) -> Series:
-    """What a column of a training's step table says."""
-    values = history.steps()[column].dropna()
-    return Series(name, pairs(values.index, values), tone)
 
 
 def problems_page(
@@ -311,15 +294,18 @@ def problems_page(
     `problems` has each one's name, the address of its own page, its pick and its history; `whole` is what
     `result.json` says of all.
     """
-    histories = [(name, history, tone) for tone, (name, _, _, history) in enumerate(problems, start=1)]
-    rewards, shares = ([by_step(*one, column) for one in histories] for column in ("reward", "valid"))
+    rewards, shares = (
+        [Series.of(history.steps(), "step", column, name, tone)
+         for tone, (name, _, _, history) in enumerate(problems, start=1)]
+        for column in ("reward", "valid")
+    )  # fmt: skip
     return render(
         "problems.html",
         names=", ".join(name for name, *_ in problems),
         counts=counted(whole),
         problems=problems,
         drawings=[
-            ("Reward", chart(rewards, "step", "mean reward", whole_x=True), ""),
-            ("Valid answers", chart(shares, "step", "share", whole_x=True, y_range=(0.0, 1.0)), ""),
+            ("Reward", chart(rewards, "step", "mean reward"), ""),
+            ("Valid answers", chart(shares, "step", "share", y_range=(0.0, 1.0)), ""),
         ],
     )
