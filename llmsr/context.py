@@ -63,7 +63,7 @@ def version_nmse(problem: Problem, version: Version) -> float:
     if version.nmse is not None:
         return version.nmse
     # an archive of an earlier version has scores alone
-    variance = float(np.var(problem.train.target))
+    variance = problem.train.spread
     return -version.score / variance if variance > 0 else float("nan")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmsr.config import Checked, names_or_none, option, parse_workers
+from llmsr.declarations import Declarations
 
 PROPOSERS = ("auto", "skeleton-lm", "grammar", "openai", "transformers", "vllm", "local-engine", "replay")
 CONTEXTS = ("scores", "constants", "residuals", "columns", "rows", "refusals")  # as prompts order them
@@ -87,7 +88,7 @@ class ProblemSettings(Checked):
 
 
 @dataclass(frozen=True)
-class FitSettings(ProblemSettings):
+class FitSettings(ProblemSettings, Declarations):
     """problem and fits"""
 
     fitter: str = option("best", "how constants are fitted", choices=FITTERS)

@@ -30,6 +30,7 @@ TRACING = ROOT / "scripts" / "tracing"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("answer_text", "config", "files", "interruption"),
+    ("declarations",),
     ("settings",),
     ("expression", "workers"),
     ("completion", "problem"),

@@ -36,6 +36,9 @@ class PredictSettings:
     csv: str = option(dataclasses.MISSING, "rows to predict for; input columns are enough", metavar="FILE")
     output: str = option("-", "where to write; - is standard output", metavar="FILE")
     select: str = option("best", "which equation of the front", choices=RULES)
+    interval: float | None = option(
+        None, "share of new measurements, such as 0.95, that two more columns hold between them"
+    )
     problem: str | None = option(None, "which problem, where the run has several", metavar="NAME")
 
 
@@ -53,7 +56,7 @@ def predict(given: PredictSettings) -> int:
     if equation is None:
         raise UserError(f"{given.directory} has no valid equation yet; let the run go on")
     with whole_output(given.output) as output:
-        rows, nonfinite = write_predictions(equation, Path(given.csv), output)
+        rows, nonfinite = write_predictions(equation, Path(given.csv), output, given.interval)
     print(f"{rows} rows by {equation.text(exact=True)}", file=sys.stderr)
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
@@ -70,8 +73,12 @@ PREDICT = Verb(
 )
 
 
-def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[int, int]:
+def write_predictions(
+    equation: Equation, path: Path, output: IO[str], interval: float | None = None
+) -> tuple[int, int]:
     """Copy the CSV with one more column, the prediction; (rows, rows whose prediction is not finite).
+
+    With an `interval` two more columns follow, its ends, see `Equation.predict_within`.
 
     Columns are matched by name, as it is or as `new` makes it an identifier, whatever their order; where no
     name matches, the first columns are taken in the equation's order. The separator is found as `new` finds
@@ -94,21 +101,27 @@ def write_predictions(equation: Equation, path: Path, output: IO[str]) -> tuple[
         form = replace(form, skipped=form.header_line - 1)
         own = len(columns) == len(first)
         header = list(columns) if own else [f"column{i + 1}" for i in range(len(first))]
-    name = f"{equation.target}_predicted"
-    # a file that was predicted for before has the column already
-    while name in first:
-        name += "_"
+    ends = ("predicted",) if interval is None else ("predicted", "low", "high")
+    names = [f"{equation.target}_{end}" for end in ends]
+    # a file that was predicted for before has the columns already
+    while set(names) & set(first):
+        names = [f"{name}_" for name in names]
     writer = csv.writer(output, delimiter=form.separator, lineterminator="\n")
-    writer.writerow([*header, name])
+    writer.writerow([*header, *names])
     rows = nonfinite = 0
     lines = form.rows()
     while block := list(itertools.islice(lines, BLOCK_ROWS)):
         inputs = np.array([_inputs(line, positions, form) for line in block])
         # the user's cells go out as they came in, whatever they hold
-        for (_, cells), value in zip(block, equation.predict(inputs).tolist(), strict=True):
-            finite = math.isfinite(value)
-            nonfinite += not finite
-            writer.writerow([*cells, repr(value).replace(".", form.decimal) if finite else ""])
+        if interval is None:
+            said = [equation.predict(inputs)]
+        else:
+            value, _, reach = equation.predict_within(inputs, interval)
+            said = [value, value - reach, value + reach]
+        for (_, cells), values in zip(block, np.column_stack(said).tolist(), strict=True):
+            nonfinite += not math.isfinite(values[0])
+            told = [repr(v).replace(".", form.decimal) if math.isfinite(v) else "" for v in values]
+            writer.writerow([*cells, *told])
         rows += len(block)
     if not rows:
         raise UserError(f"{path}: no rows below the header; add the data.")

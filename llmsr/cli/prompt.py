@@ -10,6 +10,7 @@ from pathlib import Path
 from llmsr.archive import read_archive
 from llmsr.cli.shared import Verb
 from llmsr.config import option
+from llmsr.declarations import Declarations
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.prompt import Chat, Prompt, make_prompt
@@ -26,7 +27,7 @@ SHOWN = 2
 
 
 @dataclass(frozen=True)
-class PromptChoice(ProblemSettings):
+class PromptChoice(ProblemSettings, Declarations):
     """which prompt"""
 
     log_path: str | None = option(
@@ -49,7 +50,7 @@ class PromptChoice(ProblemSettings):
 
 def prompt(choice: PromptChoice, settings: PromptSettings) -> int:
     """Print the prompt as its model reads it."""
-    problem = load_problem(choice.problem_name, choice.spec_path, choice.data_dir)
+    problem = load_problem(choice.problem_name, choice.spec_path, choice.data_dir, choice)
     members = _shown(problem, choice.log_path)
     made = make_prompt(problem, [member.version() for member in members], settings)
     chat, text, tokens = _as_read(made, choice)

@@ -34,6 +34,9 @@ class ShownSettings(Checked):
     within: float = option(
         0.5, "with --select simplest: how far above the lowest loss, as a share of it", least=0
     )
+    bootstrap: int = option(
+        0, "fits to resampled rows that give the pick's constants their errors; 0: the Jacobian does", least=0
+    )
     json: bool = option(False, "print JSON")
     form: str | None = option(
         None, "print the pick alone, as text in this form, or the front as a LaTeX table", choices=EXPORTS
@@ -41,7 +44,8 @@ class ShownSettings(Checked):
 
     def outputs(self) -> list[Outputs]:
         """What the run found, once per problem."""
-        return [run.outputs(rule=self.select, within=self.within) for run in read_run(self.directory)]
+        options = {"rule": self.select, "within": self.within, "bootstrap": self.bootstrap}
+        return [run.outputs(**options) for run in read_run(self.directory)]
 
 
 def show(shown: ShownSettings) -> int:

@@ -88,7 +88,7 @@ class Mode(Verb):
 
 def read_problem(settings: FitSettings) -> Problem:
     """The problem that is asked for; where its spec's own optimiser will fit, standard error says so."""
-    problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir)
+    problem = load_problem(settings.problem_name, settings.spec_path, settings.data_dir, settings)
     problem = with_units(problem, settings.units)
     if note := problem.spec.search_note(settings.fitter):
         print(note, file=sys.stderr)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,40 +13,27 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from llmsr.config import Checked, option, resolve
+from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.estimator.forms import Forms
+from llmsr.estimator.given import PROPOSER_PARTS, GivenRows, Parameters, raised_as
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
-from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem, units_by_name
-from llmsr.problem.loading import Problem, variance_fault
+from llmsr.fitting.uncertainty import Uncertainty
+from llmsr.problem.columns import Labels, Words, identifiers, strongest_columns, table_problem, units_by_name
+from llmsr.problem.loading import Problem
 from llmsr.problem.units import with_units
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
 from llmsr.report.equation import Equation
-from llmsr.report.front import RULES, Front, PickedFront
+from llmsr.report.front import Front, PickedFront
 from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample, is_llm_sample
-from llmsr.settings import FITTERS, UNITS, ProposerConfig, SearchSettings
+from llmsr.settings import ProposerConfig, SearchSettings
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
 # results. Rounds of 3 x 8 take two thirds of the time of rounds of 8 x 4, and find as much.
 PROMPTS, SAMPLES = 3, 8
-PROPOSER_PARTS = ("name", "parallel_prompts", "propose")
-
-
-@dataclass(frozen=True)
-class Parameters(Checked):
-    """The parameters of `SymbolicRegressor` that go into no other settings, with what they may be."""
-
-    flag = ""
-    selection: str = option("best", "", choices=RULES)
-    within: float = option(0.5, "", least=0)
-    fitter: str = option("best", "", choices=FITTERS)
-    fit_timeout: float = option(10.0, "", above=0)
-    check_units: str = option("words", "", choices=UNITS)
-    max_params: int | None = option(None, "", least=1)
-    max_columns: int = option(20, "", least=1)
 
 
 class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
@@ -83,6 +69,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         Fields of `ProposerConfig`, such as model_path, api_base, api_model, temperature.
     search_options : dict or None, default=None
         Fields of `SearchSettings`, such as islands, samples_per_prompt, context.
+    problem_options : dict or None, default=None
+        Fields of `Declarations`, what is asked of equations, such as loss="huber".
     n_jobs : int or None, default=None
         Processes that fit equations; None is 1, -1 all cores. The result does not depend on it.
     random_state : int, RandomState or None, default=None
@@ -130,6 +118,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         proposer: str | Proposer = "auto",
         proposer_options: Mapping[str, Any] | None = None,
         search_options: Mapping[str, Any] | None = None,
+        problem_options: Mapping[str, Any] | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         warm_start: bool = False,
@@ -148,6 +137,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         self.proposer = proposer
         self.proposer_options = proposer_options
         self.search_options = search_options
+        self.problem_options = problem_options
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.warm_start = warm_start
@@ -158,6 +148,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         self,
         X: Any,
         y: Any,
+        sample_weight: Any = None,
         *,
         feature_names: Sequence[str] | None = None,
         target_name: str | None = None,
@@ -170,37 +161,37 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         """Search for equations of y in the columns of X, and return self.
 
         X has shape (rows, columns), y (rows,). Names come from `feature_names`, a DataFrame's columns or are
-        x0, x1, ...; they need not be identifiers. `description` tells the model what the data are;
-        `units` and `meanings` map names, the target's included, to texts, or list them in order;
-        `X_units` and `y_units` are another way to give units. With `check_units` pint must know them.
+        x0, x1, ...; they need not be identifiers. `sample_weight` (rows,) weighs the squared residuals, and
+        rows of weight 0 are left out; of measurement errors give 1 / error**2. `description` tells the model
+        what the data are; `units` and `meanings` map names, the target's included, to texts, or list them in
+        order; `X_units` and `y_units` are another way to give units. With `check_units` pint must know them.
         ValueError for bad input, RuntimeError where the model cannot be asked or nothing was found.
         """
         target_name = target_name or getattr(y, "name", None) or "y"
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
-        y = np.asarray(y, dtype=np.float64)
-        with _raised_as(ValueError):
+        with raised_as(ValueError):
             units = units_by_name(self._names(feature_names), target_name, units, X_units, y_units)
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
-            # scikit-learn's checks fit such targets too, and no search could tell equations apart on them
-            constant = bool(y.min() == y.max())
-            if not constant:
-                _check_target(y)
-            digest = self._digest(X, y, labels) if self.warm_start else ""
+            rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels.columns)
+            X, y = rows.X, rows.y
+            digest = self._digest(rows, labels) if self.warm_start else ""
             earlier, seeds = self._begun_with(digest)
             if not earlier:
                 self.columns_ = np.arange(X.shape[1])
                 if X.shape[1] > self.max_columns:
                     self.columns_ = strongest_columns(X, y, self.max_columns, self._drawn_seed())
             labels = labels.chosen(self.columns_.tolist())
-            problem = table_problem(X[:, self.columns_], y, labels, self.max_params)
+            # scikit-learn's checks fit such targets too, and no search could tell equations apart on them
+            if y.min() == y.max():
+                self._keep_constant(labels, float(y[0]))
+                return self
+            inputs = X[:, self.columns_]
+            problem = table_problem(inputs, y, labels, self.max_params, rows.asked, rows.columns)
             problem = with_units(problem, self.check_units)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
-        if constant:
-            self._keep_constant(problem, labels.columns, float(y[0]))
-            return self
-        with _raised_as(RuntimeError):
+        with raised_as(RuntimeError):
             begun, samples = search_table(
                 problem,
                 settings,
@@ -220,13 +211,28 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             self._last_fit = (digest, samples, seeds, settings.seed)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The equation's values for X, shape (rows,); nan or inf in rows where it is not defined."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._best.predict(X[:, self.columns_])
+    def predict(self, X: Any, return_std: bool = False, interval: float | None = None) -> Any:
+        """The equation's values for X, shape (rows,); nan or inf in rows where it is not defined.
 
-    def refit(self, X: Any, y: Any) -> SymbolicRegressor:
+        With `return_std` (values, standard deviations of new measurements about them); with `interval`, such
+        as 0.95, (values, low and high ends of the interval that holds a new measurement with this
+        probability). ValueError where the fit tells no errors, see `uncertainty_`.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)[:, self.columns_]
+        if not return_std and interval is None:
+            return self._best.predict(X)
+        with raised_as(ValueError):
+            values, deviation, reach = self._best.predict_within(X, interval)
+        return (values, deviation) if interval is None else (values, values - reach, values + reach)
+
+    @property
+    def uncertainty_(self) -> Uncertainty | None:
+        """Standard errors, confidence intervals and correlations of `params_`; None where there are none."""
+        check_is_fitted(self)
+        return self._best.uncertainty
+
+    def refit(self, X: Any, y: Any, sample_weight: Any = None) -> SymbolicRegressor:
         """Fit the constants of all equations of the front to new data and return self; the pick stays.
 
         ValueError for bad data, such as a y that does not vary, and where the pick cannot be fitted to them;
@@ -234,11 +240,11 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
-        y = np.asarray(y, dtype=np.float64)
-        with _raised_as(ValueError):
-            _check_target(y)
         front, labels = self._front.equations, self._best.labels
-        problem = table_problem(X[:, self.columns_], y, Labels(labels, self._best.target), self._n_params)
+        with raised_as(ValueError):
+            rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels)
+            inputs, named = rows.X[:, self.columns_], Labels(labels, self._best.target)
+            problem = table_problem(inputs, rows.y, named, self._n_params, rows.asked, rows.columns)
         with lent_evaluator(
             problem, self.fitter, self.fit_timeout, effective_n_jobs(self.n_jobs)
         ) as evaluator:
@@ -251,7 +257,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         kept = [i for i, evaluation in enumerate(found) if evaluation.ok]
         members = [replace(front[i].sample, evaluation=found[i]) for i in kept]
         refitted = PickedFront.of(members, problem, labels=labels)
-        self._set_front(problem, replace(refitted, picked=kept.index(self.best_index_)))
+        self._set_front(problem.spec.max_params, replace(refitted, picked=kept.index(self.best_index_)))
         return self
 
     # ---- what a fit is asked to do
@@ -311,13 +317,13 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             return samples, seeds
         return [], tuple(e.sample.evaluation.body for e in self._front.equations if e.sample.number)
 
-    def _digest(self, X: np.ndarray, y: np.ndarray, labels: Labels) -> str:
+    def _digest(self, rows: GivenRows, labels: Labels) -> str:
         """Equal for fits of which the later one can go on with the samples of the earlier one."""
         # what may differ between two fits whose samples are of one search
         free = ("budget", "n_jobs", "output_dir", "verbose", "selection", "within", "random_state")
         chosen = {k: str(v) for k, v in sorted(self.get_params(deep=False).items()) if k not in free}
-        digest = hashlib.sha256(repr((X.shape, labels, chosen)).encode())
-        digest.update(X.tobytes() + y.tobytes())
+        digest = hashlib.sha256(repr((rows.X.shape, labels, chosen)).encode())
+        digest.update(b"".join(part.tobytes() for part in rows.parts))
         return digest.hexdigest()
 
     # ---- what a fit leaves
@@ -328,42 +334,29 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             front.add(sample)
         if not front.members:
             raise RuntimeError("no equation was found that is finite on all rows; raise the budget")
-        self._set_front(problem, PickedFront.of(front.members, problem, self.selection, self.within, labels))
+        self._set_front(
+            problem.spec.max_params,
+            PickedFront.of(front.members, problem, self.selection, self.within, labels),
+        )
 
-    def _keep_constant(self, problem: Problem, labels: tuple[str, ...], value: float) -> None:
+    def _keep_constant(self, labels: Labels, value: float) -> None:
         """The only equation of a target that does not vary."""
         graph = Graph()
-        expression = graph.expression(graph.const(value), problem.spec.columns)
+        expression = graph.expression(graph.const(value), identifiers(labels.columns))
         evaluation = Evaluation(
             "ok", body=f"return {value!r}", complexity=1, params=(), score=-0.0, train_mse=0.0
         )
         simplified = Simplified(expression, 0.0, exact=True)
-        equation = Equation(Sample(0, "", evaluation), expression, simplified, problem.target, labels)
+        sample = Sample(0, "", evaluation)
+        equation = Equation(sample, expression, simplified, labels.target, labels.columns)
         self.n_samples_ = 0
-        self._set_front(problem, PickedFront((equation,), (0.0,), 0))
+        self._set_front(self.max_params, PickedFront((equation,), (0.0,), 0))
 
-    def _set_front(self, problem: Problem, front: PickedFront) -> None:
+    def _set_front(self, max_params: int | None, front: PickedFront) -> None:
         """Predict with the pick of a front; it is made before, so a failure leaves the last fit."""
         assert front.picked is not None
         self._front = front
-        self._n_params = problem.spec.max_params
+        self._n_params = max_params
         self.best_index_ = front.picked
         self.expression_ = self._best.expression
         self.params_ = self._best.params
-
-
-def _check_target(y: np.ndarray) -> None:
-    """UserError where y, of shape (rows,), does not vary or its variance is no number to divide by."""
-    if y.min() == y.max():
-        raise UserError(f"y is {y[0]:g} in every row; give data in which it varies")
-    if fault := variance_fault(y):
-        raise UserError(f"the variance of y {fault}; rescale y")
-
-
-@contextlib.contextmanager
-def _raised_as(kind: type[Exception]) -> Iterator[None]:
-    """A `UserError` inside becomes an error of this kind with its sentence."""
-    try:
-        yield
-    except UserError as error:
-        raise kind(str(error)) from None

@@ -164,9 +164,9 @@ def write_problem(folder: Path, problem: Problem) -> None:
     write_file(folder / "specification.txt", problem.spec.text)
     import pandas as pd
 
-    header = list(identifiers((*problem.spec.columns, problem.target)))
+    header = [*identifiers((*problem.spec.columns, problem.target)), *problem.spec.asked.roles.values()]
     for name, split in problem.splits.items():
-        rows = pd.DataFrame(np.column_stack([split.inputs, split.target]), columns=header)
+        rows = pd.DataFrame(np.column_stack(split.columns), columns=header)
         write_file(folder / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))
 
 

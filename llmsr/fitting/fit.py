@@ -14,7 +14,7 @@ from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.derive import Derivatives
 from llmsr.expression.graph import Expression, Graph, Node, evaluate
 from llmsr.expression.reader import Refusal
-from llmsr.problem.loading import Problem, Split, nmse
+from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import read_body
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ROWS_AT_ONCE = 65536
 def fit(
     equation: Expression | Canonical, problem: Problem, mode: str = "best", deadline: float = 10.0
 ) -> Fit:
-    """The constants of `equation` that fit the train split of `problem`, within `deadline` seconds.
+    """The constants of `equation` with the least mean loss on train, found within `deadline` seconds.
 
     A `Canonical` is taken as it is, parameters in its own numbering; an expression is brought into that form
     first.
@@ -71,27 +71,29 @@ def fit(
         return fit_reference(expression, problem, deadline)
     from llmsr.fitting.multistart import Search, search_best
     from llmsr.fitting.residuals import dataset_of
+    from llmsr.fitting.robust import reweighted
 
     engine = warm_up()
     began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
     form = canonicalize(expression) if equation is expression else Canonical(expression, expression.params)
-    data = dataset_of(problem.splits["train"])
+    train = problem.train
+    data = dataset_of(train)
     with np.errstate(all="ignore"):
         search = Search(form.expression, data, limit)
         if mode == "best":
             search_best(search)
         else:
             search.bfgs()
-    chosen = search.choose()
+        chosen = search.choose() if train.loss.squares else reweighted(search, train)
     params = np.ones(max(problem.spec.max_params, max(expression.params, default=-1) + 1))
     loss = np.nan
     if chosen is not None:
         params[[form.params[p] for p in search.tape.params]] = chosen.theta
-        loss = chosen.squares / data.full.rows
+        loss = chosen.squares / data.full.rows if train.loss.squares else chosen.squares
         # an overflow on the way can part two forms of one equation: then the text as written decides
         same = form.expression.nodes == expression.nodes
         if not same and not _same_values(expression, params, form.expression, chosen.theta, data):
-            loss = plain_loss(expression, params, data)
+            loss = plain_loss(expression, params, train)
     late = search.full.was_late
     status, reason = "ok", ""
     if not np.isfinite(loss):
@@ -145,15 +147,15 @@ def _same_values(
         return bool(np.abs(ours - theirs).max() <= 1e-6 * size)
 
 
-def plain_loss(expression: Expression, params: np.ndarray, data: Dataset) -> float:
-    """The mean squared error on all rows by plain numpy, in bounded memory."""
-    view, total = data.full, 0.0
-    for start in range(0, view.rows, _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        with np.errstate(all="ignore"):
-            residual = evaluate(expression, view.columns[:, rows].T, params) - view.target[rows]
-            total += float(residual @ residual)
-    return total / view.rows
+def plain_loss(expression: Expression, params: np.ndarray, train: Split) -> float:
+    """The mean loss on all rows by plain numpy."""
+    predicted = np.concatenate(
+        [
+            evaluate(expression, train.inputs[start : start + _ROWS_AT_ONCE], params)
+            for start in range(0, len(train), _ROWS_AT_ONCE)
+        ]
+    )
+    return train.mean_loss(predicted)
 
 
 def fit_many(
@@ -196,7 +198,7 @@ def split_nmse(expression: Expression, params: Sequence[float], problem: Problem
     """The NMSE of every split of the problem; None where a prediction, or the NMSE itself, is not finite."""
     values = {}
     for name, split in problem.splits.items():
-        value = nmse(predict(expression, params, split), split.target)
+        value = split.nmse(predict(expression, params, split))
         values[name] = value if np.isfinite(value) else None
     return values
 
@@ -205,13 +207,15 @@ def split_nmse_by_engine(
     expression: Expression, params: Sequence[float], problem: Problem
 ) -> dict[str, float | None]:
     """As `split_nmse`, to rounding, by the engine that fits: several times cheaper."""
+    if not problem.train.loss.squares:
+        return split_nmse(expression, params, problem)
     from llmsr.expression import engine
     from llmsr.expression.engine.tape import compile_tape
     from llmsr.fitting.residuals import dataset_of
 
     nodes = tuple(
         Node("const", (), float(params[int(n.value)])) if n.op == "param" else n  # type: ignore[arg-type]
-        for n in expression.nodes
+        for n in dataset_of(problem.train).rooted(expression).nodes
     )
     tape = compile_tape(Derivatives(nodes, len(nodes) - 1, (), ()), max_features=0)
     values: dict[str, float | None] = {}

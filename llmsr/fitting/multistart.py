@@ -85,11 +85,12 @@ class Search:
     def __init__(self, expression: Expression, data: Dataset, deadline: float) -> None:
         self.expression, self.data, self.deadline = expression, data, deadline
         per_row = max(4, MANY_FEATURES // max(1, data.full.rows))
-        derived = derivatives(expression, prune=False)
+        rooted = data.rooted(expression)
+        derived = derivatives(rooted, prune=False)
         self.tape = compile_tape(derived, per_row)
         # thresholds: the equation depends on them, but its derivative is zero wherever it has one
         self.steps = np.array([derived.nodes[p] == Node("const", (), 0.0) for p in derived.partials], bool)
-        linear = linear_params(expression)
+        linear = linear_params(rooted)
         self.guesses = InitialGuesses(expression, linear, data.sample.columns)
         self.linear = np.array([p in linear for p in self.tape.params], bool)
         self.ones = np.ones(self.tape.n_params)
@@ -99,10 +100,12 @@ class Search:
     @cached_property
     def full(self) -> Residuals:
         """The residuals on all rows."""
-        features = self.tape.features(self.data.full.columns)
-        return Residuals(
-            self.tape, features, self.data.full.target, self.linear, self.data.power, self.deadline
-        )
+        return self.residuals(self.data)
+
+    def residuals(self, data: Dataset) -> Residuals:
+        """The residuals on all rows of data whose weights may be others."""
+        features = self.tape.features(data.full.columns)
+        return Residuals(self.tape, features, data.full.target, self.linear, data.power, self.deadline)
 
     @cached_property
     def subset(self) -> Residuals:

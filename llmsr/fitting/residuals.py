@@ -12,6 +12,7 @@ import numpy as np
 
 from llmsr.expression import engine
 from llmsr.expression.engine.tape import Tape
+from llmsr.expression.graph import Expression, Graph
 from llmsr.fitting.descent import CAPPED, bfgs, descend, descend_all, perturb
 from llmsr.problem.loading import Split
 
@@ -36,22 +37,33 @@ class Dataset:
     """All rows, a strided subset on which starts compete, and a still smaller sample that shows ranges.
 
     `power` is the sum of squared deviations of the target from its mean, so that a sum of squared residuals
-    divided by it is the NMSE; where the target is constant it is the sum of squares, or 1.
+    divided by it is the NMSE; where the target is constant it is the sum of squares, or 1. Of `weighted` rows
+    the last column is the root of the weight, over that of the mean weight, and the target is multiplied by
+    it.
     """
 
     full: View
     subset: View
     sample: View
     power: float
+    weighted: bool = False
 
     @cached_property
     def variance(self) -> np.float64:
-        """The target's variance, ddof 0."""
-        return np.float64(np.var(self.full.target))
+        """The target's variance, ddof 0; of weighted rows the weighted one."""
+        return np.float64(self.power / self.full.rows if self.weighted else np.var(self.full.target))
+
+    def rooted(self, expression: Expression) -> Expression:
+        """The equation whose residuals are to be squared: of weighted rows times the root of the weight."""
+        if not self.weighted:
+            return expression
+        graph = Graph(len(expression.nodes) + 2, expression.nodes)
+        root = graph.column(len(self.full.columns) - 1)
+        return graph.expression(graph.add("mul", root, len(expression.nodes) - 1), expression.columns)
 
     def part(self, rows: int) -> Dataset:
         """A data set of so many strided rows."""
-        return _arranged(_strided(self.full, rows))
+        return _arranged(_strided(self.full, rows), self.weighted)
 
 
 def strided(numbers: np.ndarray, rows: int) -> np.ndarray:
@@ -65,16 +77,32 @@ def _strided(view: View, rows: int) -> View:
 
 
 def lay_out(split: Split) -> Dataset:
-    """The data set of a split."""
+    """The data set of a split, for its weighted sum of squares."""
+    weights = split.weights
+    if weights is None and not split.loss.squares:
+        weights = np.ones(len(split))  # they will be others, round by round
+    return weighted(split, weights)
+
+
+def weighted(split: Split, weights: np.ndarray | None) -> Dataset:
+    """The data set of a split's rows with other weights, shape (rows,); None where all count alike."""
     target = np.ascontiguousarray(split.target, dtype=np.float64)
-    return _arranged(View(np.ascontiguousarray(split.inputs.T, dtype=np.float64), target))
+    columns = np.ascontiguousarray(split.inputs.T, dtype=np.float64)
+    if weights is None:
+        return _arranged(View(columns, target), False)
+    root = np.sqrt(weights / np.mean(weights))
+    return _arranged(View(np.vstack([columns, root]), root * target), True)
 
 
-def _arranged(full: View) -> Dataset:
+def _arranged(full: View, is_weighted: bool) -> Dataset:
     target = full.target
     deviation = target - target.mean()
+    if is_weighted:
+        root = full.columns[-1]
+        deviation = target - root * (float(root @ target) / float(root @ root))
     power = float(deviation @ deviation) or float(target @ target) or 1.0
-    return Dataset(full, _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS), power)
+    subset, sample = _strided(full, SUBSET_ROWS), _strided(full, SAMPLE_ROWS)
+    return Dataset(full, subset, sample, power, is_weighted)
 
 
 # by the split's id, since what holds arrays has no hash; the reference tells whether it is still that split

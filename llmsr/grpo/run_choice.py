@@ -126,7 +126,7 @@ def load_problems(plan: Plan) -> list[Problem]:
     """The problems of a run; `UserError` if a run that is continued was begun with another spec or rows."""
     config = plan.config
     problems = [
-        with_units(load_problem(name, config.spec_path, config.data_dir), config.units)
+        with_units(load_problem(name, config.spec_path, config.data_dir, config), config.units)
         for name in config.problems
     ]
     for problem in problems if config.resume else ():

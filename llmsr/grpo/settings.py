@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from llmsr.config import check_names, listed, option
+from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.settings import DASHBOARDS, FITTERS, UNITS, PromptSettings
 
@@ -17,7 +18,7 @@ MEMORIES = ("none", "islands", "puct", "top")
 
 
 @dataclass(frozen=True)
-class GrpoConfig(PromptSettings):
+class GrpoConfig(PromptSettings, Declarations):
     """training with --use_rl"""
 
     problem_name: str = option("oscillator1", "the problem, or several with commas, trained on together")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmsr.declarations import Declarations, with_declarations
 from llmsr.errors import UserError
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem, make_split
 from llmsr.problem.spec import parse_spec
 from llmsr.problem.table_format import doubles
 
@@ -358,13 +359,21 @@ def units_by_name(
 
 
 def table_problem(
-    inputs: np.ndarray, target: np.ndarray, labels: Labels, max_params: int | None = None
+    inputs: np.ndarray,
+    target: np.ndarray,
+    labels: Labels,
+    max_params: int | None = None,
+    asked: Declarations | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> Problem:
-    """The problem whose train split is `inputs` (rows, columns) and `target` (rows,), float64 and finite."""
+    """The problem whose train split is `inputs` (rows, columns) and `target` (rows,), float64 and finite.
+
+    `columns` are those that `asked` declares. `UserError` for a target that does not vary.
+    """
     quantities, wanted = labels.quantities()
     text = spec_text(quantities, wanted, labels.description, max_params)
-    spec = parse_spec(text, "the generated spec")
-    split = Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target))
+    spec = parse_spec(with_declarations(text, asked or Declarations()), "the generated spec")
+    split = make_split(inputs, target, spec.asked, columns or {}, "the data", labels.target)
     return Problem("table", spec, labels.target, {"train": split})
 
 

@@ -6,13 +6,16 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.expression import Expression
 from llmsr.expression.dimensions import Dimensions
+from llmsr.problem.loss import SQUARES, Loss
 from llmsr.problem.spec import Spec, load_spec
 from llmsr.problem.table import read_table
 
@@ -25,17 +28,53 @@ _HOMES = (_PACKAGE / "shipped", _PACKAGE.parent)  # of data/ and specs/: in an i
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one file: `inputs` (rows, columns) and `target` (rows,), float64 and contiguous."""
+    """Rows of one file: `inputs` (rows, columns) and `target` (rows,), float64 and contiguous.
+
+    `weights` (rows,) are positive, None where all rows count alike; `loss` is how residuals are judged.
+    """
 
     inputs: np.ndarray
     target: np.ndarray
+    weights: np.ndarray | None = None
+    loss: Loss = SQUARES
 
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """All that its rows hold, an array each."""
+        return (self.inputs, self.target, *(() if self.weights is None else (self.weights,)))
+
     def equals(self, other: Split) -> bool:
         """Whether both hold the same rows in the same order."""
-        return np.array_equal(self.inputs, other.inputs) and np.array_equal(self.target, other.target)
+        ours, theirs = self.columns, other.columns
+        return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+    def taken(self, rows: np.ndarray | slice) -> Split:
+        """Some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Split(self.inputs[rows], self.target[rows], weights, self.loss)
+
+    @cached_property
+    def spread(self) -> float:
+        """The mean loss of the best constant; of squares the (weighted) variance of the target, ddof 0."""
+        return self.loss.spread(self.target, self.weights)
+
+    def mean_loss(self, prediction: np.ndarray) -> float:
+        """The mean loss of predictions of shape (rows,), in squared units of the target for squares.
+
+        A prediction that is not finite gives nan and is never dropped; a square that overflows gives inf.
+        """
+        if not np.isfinite(prediction).all():
+            return float("nan")
+        with np.errstate(over="ignore"):
+            return self.loss.mean(self.target - prediction, self.weights)
+
+    def nmse(self, prediction: np.ndarray) -> float:
+        """The mean loss over that of the best constant: for squares the (weighted) NMSE."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.float64(self.mean_loss(prediction)) / self.spread)
 
 
 @dataclass(frozen=True)
@@ -65,13 +104,19 @@ class Problem:
         return self.splits["train"]
 
 
-def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str | Path = "data") -> Problem:
+def load_problem(
+    name: str,
+    spec_path: str | Path | None = None,
+    data_dir: str | Path = "data",
+    asked: Declarations | None = None,
+) -> Problem:
     """The problem called `name`: its spec and `<data_dir>/<name>/{train,test_id,test_ood}.csv`.
 
     Without `spec_path` the spec is `specs/specification_<name>_numpy.txt`; a problem of a collection is
     called FOLDER/NAME, and its spec is `specs/FOLDER/specification_NAME_numpy.txt`. Relative paths start at
-    the working directory, else where the project keeps its own. The last column is the target; the others are
-    the inputs, in the order of the equation's arguments. Where `train.csv` is absent and a folder `synthetic`
+    the working directory, else where the project keeps its own. `asked` is declared beside what the spec
+    declares. Columns of weights and the like apart, the last one is the target; the others are the inputs, in
+    the order of the equation's arguments. Where `train.csv` is absent and a folder `synthetic`
     holds a stand-in, that one is read and `synthetic` is True. `UserError` on any fault, with the file's name
     and what to do.
     """
@@ -84,7 +129,7 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
     if not folder.is_dir() or (spec_path is None and not default_spec.is_file()):
         searched = locate(data_dir), locate("specs") / spec_file
         raise UserError(_unknown(name, *searched, folder.is_dir(), spec_path is not None))
-    spec = load_spec(default_spec if spec_path is None else locate(spec_path))
+    spec = load_spec(default_spec if spec_path is None else locate(spec_path), asked)
 
     source, synthetic = _source(folder)
     splits: dict[str, Split] = {}
@@ -94,14 +139,14 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
         if path.is_file():
             names, rows = read_table(path)
             if header is None:
-                _match_header(names, spec, path)
+                _match_header(_without_roles(names, spec, path), spec, path)
                 header = names
             elif names != header:
                 raise UserError(
                     f"{path}: its columns are {', '.join(names)} but train.csv has {', '.join(header)}; "
                     "give all files the same header."
                 )
-            splits[split] = _split(rows, names, path)
+            splits[split] = _split(rows, names, spec, path, splits)
     assert header is not None
     note = ""
     if synthetic:
@@ -109,7 +154,8 @@ def load_problem(name: str, spec_path: str | Path | None = None, data_dir: str |
             f"{name}: these rows are a synthetic stand-in, not the measured data; "
             f"put the measured CSV files into {folder} to use them."
         )
-    return Problem(name, spec, header[-1], splits, synthetic, note)
+    target = _without_roles(header, spec, source)[-1]
+    return Problem(name, spec, target, splits, synthetic, note)
 
 
 def variance_fault(target: np.ndarray) -> str:
@@ -123,15 +169,36 @@ def variance_fault(target: np.ndarray) -> str:
 
 
 def nmse(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Mean squared error over the variance (ddof 0) of `target`, both of shape (rows,).
+    """Mean squared error over the variance (ddof 0) of `target`, both of shape (rows,), see `Split.nmse`."""
+    return Split(np.empty((len(target), 0)), target).nmse(np.asarray(prediction, dtype=np.float64))
 
-    A non-finite prediction gives nan and is never dropped; a square that overflows gives inf.
+
+def row_weights(
+    asked: Declarations, columns: Mapping[str, np.ndarray], where: str
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """(weights of the rows, which rows count): `columns` are those of `asked.roles`, of shape (rows,).
+
+    Rows of weight 0 do not count. `UserError` for errors that are not positive and weights that are negative,
+    not finite or 0 in every row; None without weights.
     """
-    prediction = np.asarray(prediction, dtype=np.float64)
-    if not np.isfinite(prediction).all():
-        return float("nan")
-    with np.errstate(over="ignore"):
-        return float(np.mean((prediction - target) ** 2) / np.var(target))
+    for role, positive in (("sigma", True), ("weights", False)):
+        if role not in columns:
+            continue
+        values, name = columns[role], asked.roles[role]
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            weights = 1.0 / values**2 if positive else values
+        bad = ~(np.isfinite(values) & (values > 0 if positive else values >= 0) & np.isfinite(weights))
+        if bad.any():
+            first = int(np.argmax(bad))
+            wanted = "positive" if positive else "0 or positive"
+            raise UserError(
+                f"{where}: {name} is {values[first]:g} in row {first + 1} (and in {bad.sum() - 1} others); "
+                f"{role} must be finite and {wanted} numbers."
+            )
+        if not weights.any():
+            raise UserError(f"{where}: {name} is 0 in every row; give some rows a weight.")
+        return weights, weights > 0
+    return None, np.ones(0, bool)
 
 
 def locate(path: str | Path) -> Path:
@@ -171,16 +238,51 @@ def _match_header(names: tuple[str, ...], spec: Spec, path: Path) -> None:
         )
 
 
-def _split(rows: np.ndarray, names: tuple[str, ...], path: Path) -> Split:
-    target = np.ascontiguousarray(rows[:, -1])
+def _without_roles(names: tuple[str, ...], spec: Spec, path: Path) -> tuple[str, ...]:
+    """The inputs and the target of a header; `UserError` where a column that is declared is not there."""
+    for role, column in spec.asked.roles.items():
+        if column not in names:
+            near = difflib.get_close_matches(column, names, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:12])}."
+            raise UserError(f"{path}: no column {column!r} ({role}); {hint}")
+        if column in spec.columns:
+            raise UserError(f"{path}: {column} ({role}) is an input of {spec.path}; remove it from there.")
+    return tuple(name for name in names if name not in spec.asked.roles.values())
+
+
+def _split(
+    rows: np.ndarray, names: tuple[str, ...], spec: Spec, path: Path, earlier: Mapping[str, Split]
+) -> Split:
+    own = [names.index(name) for name in _without_roles(names, spec, path)]
+    columns = {role: rows[:, names.index(column)] for role, column in spec.asked.roles.items()}
+    inputs, target = rows[:, own[:-1]], rows[:, own[-1]]
+    loss = earlier["train"].loss if earlier else None
+    return make_split(inputs, target, spec.asked, columns, str(path), f"the target {names[own[-1]]}", loss)
+
+
+def make_split(
+    inputs: np.ndarray,
+    target: np.ndarray,
+    asked: Declarations,
+    columns: Mapping[str, np.ndarray],
+    where: str,
+    what: str = "the target",
+    loss: Loss | None = None,
+) -> Split:
+    """The rows that count, with their weights; `loss` is that of the train rows, None for these themselves.
+
+    `columns` are those of `asked.roles`. `UserError`, beginning with `where`, for weights that are none and
+    for a target, called `what`, that does not vary or cannot be squared.
+    """
+    weights, counts = row_weights(asked, columns, where)
+    if weights is not None:
+        inputs, target, weights = inputs[counts], target[counts], np.ascontiguousarray(weights[counts])
     if target.min() == target.max():
-        raise UserError(
-            f"{path}: the target {names[-1]} is {target[0]:g} in every row; give data in which it varies."
-        )
-    fault = variance_fault(target)
-    if fault:
-        raise UserError(f"{path}: the variance of the target {names[-1]} {fault}; rescale the column.")
-    return Split(np.ascontiguousarray(rows[:, :-1]), target)
+        raise UserError(f"{where}: {what} is {target[0]:g} in every row; give data in which it varies.")
+    if fault := variance_fault(target):
+        raise UserError(f"{where}: the variance of {what} {fault}; rescale the column.")
+    loss = loss or Loss.of(asked, target, weights)
+    return Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target), weights, loss)
 
 
 def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bool) -> str:

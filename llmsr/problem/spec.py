@@ -6,7 +6,6 @@ import ast
 import difflib
 import inspect
 import io
-import re
 import textwrap
 import tokenize
 import warnings
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from llmsr.declarations import Declarations, declared, is_declaration, read_declarations, with_declarations
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, parse
 from llmsr.expression.reader.repair import repaired
@@ -25,7 +25,6 @@ RUN, EVOLVE = "run", "evolve"
 MAX_PARAMS_LIMIT = 1000
 _MAX_TEXT = 1_000_000
 _DECLARATION = "# llmsr: least_squares"
-_UNITS = "units "
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -38,7 +37,7 @@ class Spec:
     written (without `async`), `seed_body` its dedented body without the docstring. `own_search` is the line,
     with its number, that makes `evaluate` another objective than the mean squared error of the equation
     minimised by scipy's BFGS from ones; it is empty where `evaluate` is that, and when in doubt it is not.
-    `declared` tells that a comment `# llmsr: least_squares` asks for least squares whatever `evaluate` says.
+    `asked` is what its comments declare, such as a loss that is minimised whatever `evaluate` says.
     `constants` holds the numbers that the module defines, `units` the texts of a comment such as
     `# llmsr: units t=s; v=m/s`.
     """
@@ -56,14 +55,14 @@ class Spec:
     max_params: int
     dialect: Dialect
     own_search: str
-    declared: bool
+    asked: Declarations
     constants: Mapping[str, int | float]
     units: Mapping[str, str]
 
     @property
     def least_squares(self) -> bool:
-        """Whether constants are fitted to the least mean squared error, by whichever optimiser is best."""
-        return self.declared or not self.own_search
+        """Whether constants minimise a mean loss of residuals, by whichever optimiser is best."""
+        return bool(self.asked.loss) or not self.own_search
 
     def search_note(self, fitter: str = "best") -> str:
         """The sentence for a run in which `evaluate` fits the constants itself; empty where it does not."""
@@ -75,10 +74,12 @@ class Spec:
         return note if self.least_squares else note + hint
 
 
-def load_spec(path: str | Path) -> Spec:
-    """The spec of a file; `UserError` with the file's name on any fault of the file or its text."""
+def load_spec(path: str | Path, asked: Declarations | None = None) -> Spec:
+    """The spec of a file, which declares `asked` too; `UserError` with the file's name on any fault."""
     path = Path(path)
-    return parse_spec(_read(path), str(path))
+    text = _read(path)
+    spec = parse_spec(text, str(path))
+    return parse_spec(with_declarations(spec.text, asked), str(path)) if asked and asked.said else spec
 
 
 def parse_spec(text: str, path: str = "spec") -> Spec:
@@ -114,12 +115,17 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
     constants = module_constants(tree)
     max_params = _max_params(tree, evaluate, constants, path)
     line = first_other_line(tree, evaluate, equation, max_params)
-    declared, units = _declarations(text, path)
+    asked = read_declarations(text, path)
+    if asked.roles and line and not asked.loss:
+        raise UserError(
+            f"{path}: its own {evaluate.name} fits the constants (line {line}) and knows no "
+            f"{next(iter(asked.roles))}; name the loss to minimise, for example --loss mse."
+        )
     first = min(d.lineno for f in (evaluate, equation) for d in f.decorator_list)
     return Spec(
         path=path,
         text=text,
-        preface="\n".join(line for line in lines[: first - 1] if line.strip() != _DECLARATION).strip("\n"),
+        preface="\n".join(line for line in lines[: first - 1] if not is_declaration(line)).strip("\n"),
         function_name=equation.name,
         columns=columns,
         params_name=params_name,
@@ -130,28 +136,17 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         max_params=max_params,
         dialect=_dialect(tree, evaluate, equation),
         own_search=f"line {line}: {lines[line - 1].strip()}" if line else "",
-        declared=declared,
+        asked=asked,
         constants=constants,
-        units=units,
+        units=_units(text),
     )
 
 
-def _declarations(text: str, path: str) -> tuple[bool, dict[str, str]]:
-    """Whether a comment of the spec declares least squares, and the units that comments give."""
-    least_squares, units = False, {}
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT and (told := re.match(r"#\s*llmsr\s*:\s*(.*?)\s*$", token.string)):
-            if told[1] == "least_squares":
-                least_squares = True
-            elif told[1].startswith(_UNITS):
-                parts = (part.partition("=") for part in told[1].removeprefix(_UNITS).split(";"))
-                units |= {name.strip(): unit.strip() for name, _, unit in parts if unit.strip()}
-            else:
-                raise UserError(
-                    f"{path}: line {token.start[0]}: unknown declaration {told[1]!r}; "
-                    f"there is {_DECLARATION}, and # llmsr: units x=m; y=s"
-                )
-    return least_squares, units
+def _units(text: str) -> dict[str, str]:
+    """The units that comments of the spec give, by column."""
+    told = (line for name, line in declared(text) if name == "units")
+    parts = (part.partition("=") for line in told for part in line.split(";"))
+    return {name.strip(): unit.strip() for name, _, unit in parts if unit.strip()}
 
 
 def read_body(

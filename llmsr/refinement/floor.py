@@ -82,7 +82,7 @@ class Floor:
             return known[1]
         step = -(-len(split) // MOST_ROWS)
         inputs, target = split.inputs[::step], split.target[::step]
-        variance = float(np.var(split.target)) or 1.0
+        variance = split.spread or 1.0
         steps = np.column_stack([spacing(column) for column in inputs.T])
         written = float(np.mean(spacing(target) ** 2)) / 12 / variance
         made = cls(inputs, steps, variance, max(written, LEAST), _repeated(split) / variance)

@@ -31,7 +31,12 @@ class Rows:
 
     @classmethod
     def of(cls, split: Split, count: int = ROWS) -> Rows:
-        """At most `count` rows of a split."""
+        """At most `count` rows of a split; of weighted ones `count`, drawn as often as they weigh."""
+        if split.weights is not None:
+            share = np.cumsum(split.weights) / np.sum(split.weights)
+            index = np.searchsorted(share, (np.arange(count) + 0.5) / count)
+            drawn = split.taken(index)
+            return cls(drawn.inputs, drawn.target, float(np.var(drawn.target)) * count)
         count = min(count, len(split))
         index = _chosen(split.inputs, count)
         deviation = split.target - split.target.mean()

@@ -22,7 +22,7 @@ from llmsr.expression.graph import Expression, Graph, complexity, evaluate
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out
-from llmsr.problem.loading import Problem, Split, nmse
+from llmsr.problem.loading import Problem, Split
 from llmsr.refinement.atoms import Atom, atoms_of
 from llmsr.refinement.floor import Floor
 from llmsr.refinement.inner_constants import moved_constants
@@ -109,7 +109,7 @@ class Structures:
 
     def _reaches_floor(self, expression: Expression, start: dict[int, float]) -> bool:
         train, params = self.problem.train, np.array([start[p] for p in expression.params])
-        error = nmse(evaluate(expression, train.inputs, params), train.target)
+        error = train.nmse(evaluate(expression, train.inputs, params))
         return self.floor.reached(error, expression, params)
 
     def run(self) -> None:

@@ -166,7 +166,17 @@ def _constants(entry: Mapping[str, Any]) -> list[str]:
     if named is None:
         named = {f"params[{i}]": value for i, value in enumerate(entry["params"])}
         named = {name: value for name, value in named.items() if name in entry["body"]}
-    return [f"{plain(name)} = {value:.10g}" for name, value in named.items()]
+    errors = (entry.get("uncertainty") or {}).get("constants", {})
+    return [f"{plain(name)} = {value:.10g}{_error(errors.get(name))}" for name, value in named.items()]
+
+
+def _error(known: Mapping[str, Any] | None) -> str:
+    """What stands behind a constant whose errors are known."""
+    if known is None:
+        return ""
+    if known["standard_error"] is None:
+        return "  (the rows do not determine it)"
+    return f" +- {known['standard_error']:.2g}  (95%: {known['low']:.6g} to {known['high']:.6g})"
 
 
 def format_curve(points: Sequence[Mapping[str, Any]]) -> str:

@@ -10,12 +10,14 @@ from keyword import iskeyword
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import latex_name, to_latex, to_numpy_source, to_sympy, to_text
 from llmsr.fitting.fit import split_nmse
+from llmsr.fitting.uncertainty import LEVEL, Uncertainty, uncertainty
 from llmsr.problem.columns import with_labels
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
@@ -67,7 +69,7 @@ class Equation:
 
     `labels` are its columns as the user names them, `target` likewise; both need not be identifiers. Forms
     are asked for as `exact`, with all digits of the fitted constants, or as simplified on the training rows.
-    `simplified_nmse` has the errors of the latter, one per split.
+    `simplified_nmse` has the errors of the latter, one per split. `uncertainty` is that of the constants.
     """
 
     sample: Sample
@@ -79,6 +81,7 @@ class Equation:
     params_name: str = "params"
     problem: str = ""
     note: str = ""
+    uncertainty: Uncertainty | None = None
 
     @classmethod
     def of(cls, sample: Sample, problem: Problem, labels: tuple[str, ...] | None = None) -> Equation:
@@ -96,6 +99,7 @@ class Equation:
             problem.spec.params_name,
             problem.name,
             problem.note,
+            uncertainty(expression, sample.evaluation.params or (), problem.train),
         )
 
     @property
@@ -129,6 +133,25 @@ class Equation:
             rows = slice(start, start + BLOCK_ROWS)
             predicted[rows] = evaluate(self.expression, inputs[rows], params)
         return predicted
+
+    def predict_within(
+        self, inputs: np.ndarray, level: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(prediction, standard deviation of a new row about it, half an interval of this level).
+
+        All of shape (rows,). `UserError` where the fit tells no errors, or for a level outside 0 to 1.
+        """
+        level = LEVEL if level is None else level
+        if not 0 < level < 1:
+            raise UserError(f"an interval holds a share of the measurements between 0 and 1, not {level:g}")
+        known = self.uncertainty
+        if known is None or not np.isfinite(known.noise):
+            raise UserError(
+                "the fit tells no errors of predictions: they need the loss mse or huber, constants and more "
+                "rows than constants"
+            )
+        deviation = known.prediction(self.expression, inputs)
+        return self.predict(inputs), deviation, deviation * stdtrit(known.freedom, 0.5 + level / 2)
 
     def text(self, exact: bool = False) -> str:
         """`target = ...`, behind the intermediate results where the equation is too long for one line."""
@@ -188,6 +211,18 @@ class Equation:
         rounded = to_numpy_source(self.simplified.expression, "rounded", ())
         return render("best_equation.py.txt", e=self, short=_short, exact=exact, rounded=rounded)
 
+    def error_lines(self) -> list[str]:
+        """A line for each constant with its standard error and 95% interval; none where there are none."""
+        if self.uncertainty is None:
+            return []
+        told = self.uncertainty.to_json(list(self.constants))
+        lines = [f"errors of the constants, from {told['from']}; standard error and 95% interval:"]
+        for name, known in told["constants"].items():
+            error, low, high = (known[key] for key in ("standard_error", "low", "high"))
+            end = "the rows do not determine it" if error is None else f"{error:.2g}, {low:.7g} to {high:.7g}"
+            lines.append(f"    {name} = {known['value']:.7g}: {end}")
+        return lines
+
     def tex(self) -> str:
         """A LaTeX file to be \\input into a document that uses amsmath."""
 
@@ -201,6 +236,7 @@ class Equation:
         return description(self.sample, self.target) | {
             "exact": self.text(exact=True),
             "constants": self.constants,
+            "uncertainty": self.uncertainty.to_json(list(self.constants)) if self.uncertainty else None,
             "rounded": {
                 "equation": self.text(),
                 "latex": self.latex(),

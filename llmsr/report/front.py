@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmsr.errors import UserError
@@ -223,6 +223,12 @@ class PickedFront:
     @property
     def pick(self) -> Equation | None:
         return None if self.picked is None else self.equations[self.picked]
+
+    def with_pick(self, pick: Equation) -> PickedFront:
+        """The same front with another account of its pick."""
+        chosen = self.picked
+        assert chosen is not None
+        return replace(self, equations=(*self.equations[:chosen], pick, *self.equations[chosen + 1 :]))
 
     def position(self, rule: str, within: float, rows: int) -> int:
         """The position of the equation that a rule would pick, see `pick`."""

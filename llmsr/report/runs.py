@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ import numpy as np
 
 from llmsr.archive import read_archive
 from llmsr.config import read_yaml
+from llmsr.declarations import declarations_of
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.fitting.uncertainty import bootstrapped
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.report.equation import Equation, description
 from llmsr.report.front import Front, PickedFront
@@ -69,7 +71,8 @@ class Recorded:
         if copied.is_file():
             return load_problem(self.problem_name, copied, copies)
         spec_path = self.settings.get("spec_path")
-        problem = load_problem(self.problem_name, spec_path, self.settings.get("data_dir") or "data")
+        data_dir = self.settings.get("data_dir") or "data"
+        problem = load_problem(self.problem_name, spec_path, data_dir, declarations_of(self.settings))
         check_data(self.directory, problem)
         return problem
 
@@ -161,7 +164,8 @@ class Outputs:
 
     Files are refreshed when the front has a new member, at most every `every_seconds`, else every
     IDLE_SECONDS, and never more often than lets all refreshes together take a twentieth of the time.
-    `rule` and `within` say which equation of the front is picked.
+    `rule` and `within` say which equation of the front is picked; the errors of its constants are taken from
+    so many `bootstrap` fits, from the Jacobian where that is 0.
     """
 
     def __init__(
@@ -173,6 +177,7 @@ class Outputs:
         mode: str = SEARCH,
         rule: str = "best",
         within: float = 0.5,
+        bootstrap: int = 0,
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
         self.output = Path(output)
@@ -181,6 +186,7 @@ class Outputs:
         self.mode = mode
         self.rule = rule
         self.within = within
+        self.bootstrap = bootstrap
         self.front = Front()
         self.history = History()
         self.totals = Totals()
@@ -233,6 +239,10 @@ class Outputs:
         self._picked = PickedFront.of(
             self.front.members, self.problem, self.rule, self.within, known=self._picked.equations
         )
+        pick = self._picked.pick
+        if self.bootstrap and pick is not None:
+            errors = bootstrapped(pick.expression, pick.params, self.problem.train, self.bootstrap)
+            self._picked = self._picked.with_pick(replace(pick, uncertainty=errors))
         return self._picked
 
     def result(self, complete: bool = True) -> dict[str, Any]:

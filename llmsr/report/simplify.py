@@ -73,14 +73,14 @@ class Simplified:
 def simplify(expression: Expression, params: Sequence[float], train: Split) -> Simplified:
     """The simplified equation; its training NMSE is above the fitted one's by at most 1 % or 1e-10."""
     filled = fill(expression, params)
-    everything = _Rows(train.inputs, train.target)
+    everything = _Rows(train, train.spread)
     fitted = everything.nmse(filled)
     everything.stay_near(filled, fitted)
     unchanged = Simplified(filled, fitted, exact=True)
     if not math.isfinite(fitted) or len(filled.nodes) > MAX_NODES or len(_numbers(filled)) > MAX_NUMBERS:
         return unchanged
     step = max(1, len(train) // ROWS)
-    some = _Rows(train.inputs[::step], train.target[::step], everything.variance)
+    some = _Rows(train.taken(slice(None, None, step)), train.spread)
     some.stay_near(filled, fitted)
     allowed = _allowed(fitted)
     fewer, dropped = _without_idle_terms(_collected(filled, everything, allowed), everything, some, allowed)
@@ -115,29 +115,27 @@ def _collected(expression: Expression, rows: _Rows, allowed: float) -> Expressio
 
 
 class _Rows:
-    """Rows on which an expression's NMSE is measured, over the variance of all rows.
+    """Rows on which an expression's NMSE is measured, over the `spread` of all rows.
 
     After `stay_near` it is infinite for one whose predictions are not those of the fitted equation.
     """
 
-    def __init__(self, inputs: np.ndarray, target: np.ndarray, variance: float | None = None) -> None:
-        self.inputs = inputs
-        self.target = target
-        self.variance = float(np.var(target)) if variance is None else variance
+    def __init__(self, split: Split, spread: float) -> None:
+        self.split, self.spread = split, spread
         self._fitted: np.ndarray | None = None
         self._apart = math.inf
 
     def stay_near(self, fitted: Expression, nmse: float) -> None:
-        self._fitted = evaluate(fitted, self.inputs, np.empty(0))
+        self._fitted = evaluate(fitted, self.split.inputs, np.empty(0))
         self._apart = APART * (_allowed(nmse) - nmse)
 
     def nmse(self, expression: Expression) -> float:
         """The NMSE, infinite where a prediction is not finite."""
-        predicted = evaluate(expression, self.inputs, np.empty(0))
+        predicted = evaluate(expression, self.split.inputs, np.empty(0))
         with np.errstate(all="ignore"):
-            value = float(np.mean((predicted - self.target) ** 2)) / self.variance
+            value = self.split.mean_loss(predicted) / self.spread
             if self._fitted is not None:
-                moved = float(np.mean((predicted - self._fitted) ** 2)) / self.variance
+                moved = self.split.loss.mean(predicted - self._fitted, self.split.weights) / self.spread
                 value = value if moved <= self._apart else math.inf
         return value if math.isfinite(value) else math.inf
 

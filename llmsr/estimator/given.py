@@ -1,0 +1,94 @@
+"""What an estimator and its fits are given, checked: parameters, rows and their weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight
+
+from llmsr.config import Checked, option, resolve
+from llmsr.declarations import Declarations
+from llmsr.errors import UserError
+from llmsr.problem.columns import identifiers
+from llmsr.report.front import RULES
+from llmsr.settings import FITTERS, UNITS
+
+PROPOSER_PARTS = ("name", "parallel_prompts", "propose")
+
+
+@dataclass(frozen=True)
+class Parameters(Checked):
+    """The parameters of `SymbolicRegressor` that go into no other settings, with what they may be."""
+
+    flag = ""
+    selection: str = option("best", "", choices=RULES)
+    within: float = option(0.5, "", least=0)
+    fitter: str = option("best", "", choices=FITTERS)
+    fit_timeout: float = option(10.0, "", above=0)
+    check_units: str = option("words", "", choices=UNITS)
+    max_params: int | None = option(None, "", least=1)
+    max_columns: int = option(20, "", least=1)
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """The rows that count of a fit: `X` (rows, columns) and `y` (rows,), float64.
+
+    `asked` declares the columns of weights and the like, which are in `columns`, (rows,) each.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    asked: Declarations
+    columns: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls, X: np.ndarray, y: Any, sample_weight: Any, options: Mapping[str, Any] | None, names: Any
+    ) -> GivenRows:
+        """The rows with a weight above 0; `names` are those of the columns. `UserError` for bad weights."""
+        y = np.asarray(y, dtype=np.float64)
+        asked: Declarations = resolve(Declarations, given=options or {})[0]
+        if asked.roles:
+            role = next(iter(asked.roles))
+            raise UserError(f"problem_options cannot name a column of {role}; give fit sample_weight instead")
+        columns: dict[str, np.ndarray] = {}
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            if (weights < 0).any() or not weights.any():
+                bad = "negative" if (weights < 0).any() else "0 in every row"
+                raise UserError(f"sample_weight is {bad}; weights are positive, or 0 for rows to leave out")
+            kept = weights > 0
+            X, y, weights = X[kept], y[kept], weights[kept]
+            if len(y) < 2:
+                raise UserError("only one row has a weight above 0; give at least two")
+            # equal weights are none, to the last digit
+            if weights.min() < weights.max():
+                asked, columns = replace(asked, weights=_free("weight", names)), {"weights": weights}
+        return cls(X, y, asked, columns)
+
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """All that the rows hold."""
+        return (self.X, self.y, *self.columns.values())
+
+
+def _free(name: str, taken: Any) -> str:
+    """The name, with as many `_` behind it as make it none of those that are taken."""
+    known = set(identifiers(list(taken)))
+    while name in known:
+        name += "_"
+    return name
+
+
+@contextlib.contextmanager
+def raised_as(kind: type[Exception]) -> Iterator[None]:
+    """A `UserError` inside becomes an error of this kind with its sentence."""
+    try:
+        yield
+    except UserError as error:
+        raise kind(str(error)) from None
