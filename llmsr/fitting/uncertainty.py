@@ -122,20 +122,22 @@ def uncertainty(expression: Expression, params: Sequence[float], train: Split) -
     root = np.sqrt(weights / np.mean(weights))
     triangle = np.zeros((0, len(expression.params)))
     pulls, inside = 0.0, 0
-    try:
-        for start in range(0, len(train), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+    for start in range(0, len(train), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        try:
             predicted, jacobian = linearized(expression, train.inputs[rows], theta)
+        except (NotImplementedError, GraphTooLarge):
+            return None
+        with np.errstate(all="ignore"):
             residual = (train.target[rows] - predicted) * root[rows]
             size = np.abs(residual if train.loss.standard else train.target[rows] - predicted)
             pull = residual * np.minimum(1.0, train.loss.bend / np.maximum(size, 1e-300))
             pulls += float(pull @ pull)
             inside += int(np.count_nonzero(size <= train.loss.bend))
-            triangle = np.asarray(np.linalg.qr(np.vstack([triangle, jacobian * root[rows, None]]), "r"))
-    except (NotImplementedError, GraphTooLarge, np.linalg.LinAlgError):
-        return None
-    if not np.isfinite(triangle).all():
-        return None
+            block = np.vstack([triangle, jacobian * root[rows, None]])
+            if not np.isfinite(np.square(block).sum() + pulls):
+                return None
+        triangle = np.asarray(np.linalg.qr(block, "r"))
     inverse, rank = _inverse(triangle)
     freedom = len(train) - rank
     noise = np.sqrt(pulls / freedom) * len(train) / inside if freedom > 0 and inside else np.inf

@@ -373,7 +373,7 @@ def table_problem(
     quantities, wanted = labels.quantities()
     text = spec_text(quantities, wanted, labels.description, max_params)
     spec = parse_spec(with_declarations(text, asked or Declarations()), "the generated spec")
-    split = make_split(inputs, target, spec.asked, columns or {}, "the data", labels.target)
+    split = make_split(inputs, target, spec.asked, columns or {}, "", "y")
     return Problem("table", spec, labels.target, {"train": split})
 
 

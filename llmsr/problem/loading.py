@@ -192,11 +192,11 @@ def row_weights(
             first = int(np.argmax(bad))
             wanted = "positive" if positive else "0 or positive"
             raise UserError(
-                f"{where}: {name} is {values[first]:g} in row {first + 1} (and in {bad.sum() - 1} others); "
+                f"{where}{name} is {values[first]:g} in row {first + 1} (and in {bad.sum() - 1} others); "
                 f"{role} must be finite and {wanted} numbers."
             )
         if not weights.any():
-            raise UserError(f"{where}: {name} is 0 in every row; give some rows a weight.")
+            raise UserError(f"{where}{name} is 0 in every row; give some rows a weight.")
         return weights, weights > 0
     return None, np.ones(0, bool)
 
@@ -257,7 +257,7 @@ def _split(
     columns = {role: rows[:, names.index(column)] for role, column in spec.asked.roles.items()}
     inputs, target = rows[:, own[:-1]], rows[:, own[-1]]
     loss = earlier["train"].loss if earlier else None
-    return make_split(inputs, target, spec.asked, columns, str(path), f"the target {names[own[-1]]}", loss)
+    return make_split(inputs, target, spec.asked, columns, f"{path}: ", f"the target {names[own[-1]]}", loss)
 
 
 def make_split(
@@ -278,9 +278,9 @@ def make_split(
     if weights is not None:
         inputs, target, weights = inputs[counts], target[counts], np.ascontiguousarray(weights[counts])
     if target.min() == target.max():
-        raise UserError(f"{where}: {what} is {target[0]:g} in every row; give data in which it varies.")
+        raise UserError(f"{where}{what} is {target[0]:g} in every row; give data in which it varies.")
     if fault := variance_fault(target):
-        raise UserError(f"{where}: the variance of {what} {fault}; rescale the column.")
+        raise UserError(f"{where}the variance of {what} {fault}; rescale {what}.")
     loss = loss or Loss.of(asked, target, weights)
     return Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target), weights, loss)
 
