@@ -211,11 +211,16 @@ class Equation:
         rounded = to_numpy_source(self.simplified.expression, "rounded", ())
         return render("best_equation.py.txt", e=self, short=_short, exact=exact, rounded=rounded)
 
+    @property
+    def errors(self) -> dict[str, Any]:
+        """The errors of the constants as plain data, see `Uncertainty.to_json`; of none no constants."""
+        return self.uncertainty.to_json(list(self.constants)) if self.uncertainty else {"constants": {}}
+
     def error_lines(self) -> list[str]:
         """A line for each constant with its standard error and 95% interval; none where there are none."""
-        if self.uncertainty is None:
+        told = self.errors
+        if not told["constants"]:
             return []
-        told = self.uncertainty.to_json(list(self.constants))
         lines = [f"errors of the constants, from {told['from']}; standard error and 95% interval:"]
         for name, known in told["constants"].items():
             error, low, high = (known[key] for key in ("standard_error", "low", "high"))
@@ -236,7 +241,7 @@ class Equation:
         return description(self.sample, self.target) | {
             "exact": self.text(exact=True),
             "constants": self.constants,
-            "uncertainty": self.uncertainty.to_json(list(self.constants)) if self.uncertainty else None,
+            "uncertainty": self.errors,
             "rounded": {
                 "equation": self.text(),
                 "latex": self.latex(),

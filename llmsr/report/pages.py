@@ -85,7 +85,7 @@ def _findings(
     fits, over_inputs = _fit_figures(picked, problem)
     return {
         "origin": _origin,
-        "errors": ((result.get("pick") or {}).get("uncertainty") or {}).get("constants", {}),
+        "uncertain": picked.errors["constants"],
         "dropped": f"; {dropped} term{'s' * (dropped > 1)} without effect left out" if dropped else "",
         "lowest": best if best["sample"] != picked.sample.number and not is_exact(result["pick"]) else None,
         "heading": "Best equation" if picked is front.pick else "An equation of the front",
