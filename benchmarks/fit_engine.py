@@ -29,13 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 from fit_peers import operon_levenberg_marquardt, scipy_least_squares, torch_bfgs  # noqa: E402
 
-from llmsr.expression import (  # noqa: E402
-    Refusal,
-    engine,
-    parse,
-)
-from llmsr.expression.derive import derivatives  # noqa: E402
-from llmsr.expression.engine.tape import compile_tape  # noqa: E402
+from llmsr.expression import Refusal, engine, parse  # noqa: E402
+from llmsr.expression.engine.tape import compile_tape, derivatives  # noqa: E402
 from llmsr.expression.operations import OPS  # noqa: E402
 from llmsr.fitting import (  # noqa: E402
     Fit,

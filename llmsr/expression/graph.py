@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import combinations
+from operator import or_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -265,3 +267,51 @@ def evaluate(expression: Expression, inputs: np.ndarray, params: np.ndarray) -> 
     with np.errstate(all="ignore"):
         value = values_of(expression.nodes, inputs.T, params)[-1]
     return np.broadcast_to(np.asarray(value, dtype=np.float64), (len(inputs),))
+
+
+# ---- parameters that enter linearly
+
+
+def linear_params(expression: Expression) -> tuple[int, ...]:
+    """The largest set of parameters in which the expression is jointly affine, ascending; all others held
+    fixed.
+
+    Decided by dependency, so never wrong but possibly smaller than algebra could show. Among sets of equal
+    size the one whose parameters appear first in the graph wins.
+    """
+    order = list(dict.fromkeys(int(n.value) for n in expression.nodes if n.op == "param"))  # type: ignore[arg-type]
+    depends: list[int] = []  # a node's mask: bit i where it depends on parameter order[i]
+    clashes = [0] * len(order)  # bit j of entry i: parameters i and j are multiplied or bent together
+    for op, args, value in expression.nodes:
+        below = [depends[a] for a in args]
+        mask = 1 << order.index(int(value)) if op == "param" else reduce(or_, below, 0)  # type: ignore[arg-type]
+        depends.append(mask)
+        if not mask or not args or op in ("add", "sub", "neg"):
+            continue
+        one, other = mask, mask
+        if op == "mul":
+            one, other = below
+        elif op in ("div", "where"):
+            other = below[1 if op == "div" else 0]
+        for i in range(len(order)):
+            clashes[i] |= (one >> i & 1) * other | (other >> i & 1) * one
+    free = [i for i, clash in enumerate(clashes) if not clash >> i & 1]
+    return tuple(sorted(order[i] for i in _independent(free, clashes)))
+
+
+def _independent(free: list[int], clashes: list[int]) -> tuple[int, ...]:
+    """The first largest subset of `free` without pairs that clash; greedy beyond 16 members."""
+    if len(free) > 16:
+        chosen: list[int] = []
+        for i in sorted(free, key=lambda i: (clashes[i].bit_count(), i)):
+            if not any(clashes[i] >> j & 1 for j in chosen):
+                chosen.append(i)
+        return tuple(chosen)
+    rest = [i for i in free if any(clashes[i] >> j & 1 for j in free)]
+    lone = [i for i in free if i not in rest]
+    for size in range(len(rest), 0, -1):
+        for subset in combinations(rest, size):
+            mask = sum(1 << i for i in subset)
+            if not any(clashes[i] & mask for i in subset):
+                return (*lone, *subset)
+    return tuple(lone)

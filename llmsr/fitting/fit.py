@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmsr.expression.canonical import Canonical, canonicalize
-from llmsr.expression.derive import Derivatives
+from llmsr.expression.engine.tape import Derivatives, compile_tape
 from llmsr.expression.graph import Expression, Graph, Node, evaluate
 from llmsr.expression.reader import Refusal
 from llmsr.problem.loading import Problem, Split
@@ -210,7 +210,6 @@ def split_nmse_by_engine(
     if not problem.train.loss.squares:
         return split_nmse(expression, params, problem)
     from llmsr.expression import engine
-    from llmsr.expression.engine.tape import compile_tape
     from llmsr.fitting.residuals import dataset_of
 
     nodes = tuple(

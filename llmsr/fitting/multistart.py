@@ -6,9 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from llmsr.expression.derive import derivatives, linear_params
-from llmsr.expression.engine.tape import compile_tape
-from llmsr.expression.graph import Expression, Node
+from llmsr.expression.engine.tape import compile_tape, derivatives
+from llmsr.expression.graph import Expression, Node, linear_params
 from llmsr.fitting.initial_guesses import InitialGuesses
 from llmsr.fitting.residuals import FLOOR, Candidate, Dataset, Residuals, strided
 

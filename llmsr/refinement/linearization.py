@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from llmsr.expression.derive import derivatives
+from llmsr.expression.engine.tape import derivatives
 from llmsr.expression.graph import Expression, complexity
 from llmsr.refinement.rows import NumberedGraph, node_values, orthonormal, project_out
 from llmsr.refinement.terms import Term, Terms, multiplied

@@ -17,8 +17,7 @@ from itertools import islice
 import numpy as np
 
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.derive import linear_params
-from llmsr.expression.graph import Expression, Graph, complexity, evaluate
+from llmsr.expression.graph import Expression, Graph, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsr.expression import parse
-from llmsr.expression.derive import derivatives, linear_params
-from llmsr.expression.graph import Expression, Graph, evaluate
+from llmsr.expression.engine.tape import derivatives
+from llmsr.expression.graph import Expression, Graph, evaluate, linear_params
 from llmsr.expression.operations import OPS
 
 UNARY = sorted(name for name, op in OPS.items() if op.arity == 1 and not op.boolean and name != "digamma")

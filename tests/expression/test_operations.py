@@ -107,7 +107,7 @@ OPS["ndtr"] = Operation(
 
 import numpy as np, torch
 from llmsr.expression.canonical import canonical_hash
-from llmsr.expression.derive import derivatives
+from llmsr.expression.engine.tape import derivatives
 from llmsr.expression.engine import numba_engine, numpy_engine
 from llmsr.expression.engine.tape import compile_tape
 from llmsr.expression.graph import Graph, evaluate

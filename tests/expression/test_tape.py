@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from llmsr.expression import parse
-from llmsr.expression.derive import derivatives
 from llmsr.expression.engine import numpy_engine
-from llmsr.expression.engine.tape import compile_tape
+from llmsr.expression.engine.tape import compile_tape, derivatives
 from llmsr.expression.graph import Graph, evaluate
 from llmsr.expression.operations import OPS
 

@@ -12,8 +12,7 @@ import pytest
 from scipy import optimize
 
 from llmsr.expression import engine, parse
-from llmsr.expression.derive import derivatives
-from llmsr.expression.engine.tape import compile_tape
+from llmsr.expression.engine.tape import compile_tape, derivatives
 from llmsr.fitting import Fit, fit, fit_many
 from llmsr.problem.loading import Problem, Split, load_problem
 from llmsr.problem.spec import load_spec

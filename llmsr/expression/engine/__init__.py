@@ -45,8 +45,7 @@ def _choose() -> ModuleType:
 
 def _works(engine: ModuleType) -> bool:
     """Whether the engine reproduces a small known result, which also loads its compiled code."""
-    from llmsr.expression.derive import derivatives
-    from llmsr.expression.engine.tape import compile_tape
+    from llmsr.expression.engine.tape import compile_tape, derivatives
     from llmsr.expression.graph import Graph
 
     graph = Graph()

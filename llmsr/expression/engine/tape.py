@@ -12,12 +12,60 @@ from typing import Any
 
 import numpy as np
 
-from llmsr.expression.derive import Derivatives
-from llmsr.expression.graph import Graph, Node, Symbol, pruned, values_of
+from llmsr.expression.graph import Expression, Graph, Node, Symbol, pruned, values_of
 from llmsr.expression.operations import OPS
 
 FEATURE_BLOCK = 16384  # rows
 _COLUMN, _PARAM = 1, 2
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """An expression and its partial derivatives over one list of shared nodes, in topological order.
+
+    `root` is the position of the value; `partials[i]` that of the derivative by parameter `params[i]`.
+    """
+
+    nodes: tuple[Node, ...]
+    root: int
+    params: tuple[int, ...]
+    partials: tuple[int, ...]
+
+
+def derivatives(expression: Expression, max_nodes: int = 20000, prune: bool = True) -> Derivatives:
+    """The partial derivative by every parameter that the expression uses, by reverse accumulation.
+
+    Equal subexpressions are shared between the value and all derivatives. Operations that are constant but
+    for jumps have derivative zero. Without `prune` nodes that nothing needs may be left among the others.
+    Raises `GraphTooLarge` beyond `max_nodes` nodes.
+    """
+    graph = Graph(max_nodes, expression.nodes)
+    symbols = [Symbol(graph, i) for i in range(len(expression.nodes))]
+    active: list[bool] = []
+    for node in expression.nodes:
+        active.append(node.op == "param" or True in [active[a] for a in node.args])
+    root = len(expression.nodes) - 1
+    adjoint: dict[int, Symbol] = {root: Symbol(graph, graph.const(1.0))}
+    by_param = dict.fromkeys(expression.params, graph.const(0.0))
+    for i in range(root, -1, -1):
+        node = expression.nodes[i]
+        if i not in adjoint or not active[i]:
+            continue
+        if node.op == "param":
+            by_param[int(node.value)] = adjoint[i].index  # type: ignore[arg-type]
+            continue
+        args = [symbols[a] for a in node.args]
+        for slot, a in enumerate(node.args):
+            rule = OPS[node.op].partial(slot)
+            if rule is None or not active[a]:
+                continue
+            term = rule(adjoint[i], symbols[i], *args)
+            if term.number != 0.0:
+                adjoint[a] = adjoint[a] + term if a in adjoint else term
+    if not prune:
+        return Derivatives(tuple(graph.nodes), root, expression.params, tuple(by_param.values()))
+    nodes, (new_root, *partials) = pruned(graph.nodes, [root, *by_param.values()])
+    return Derivatives(nodes, new_root, expression.params, tuple(partials))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from llmsr.expression.graph import Graph
 from llmsr.expression.reader.arrays import mixes_rows, transpose
 from llmsr.expression.reader.indexing import part, position, slice_of
 from llmsr.expression.reader.operators import SYMBOLS, Operators
-from llmsr.expression.reader.syntax import names_of_arguments, names_stored
 from llmsr.expression.reader.values import (
     NUMBERS,
     Array,
@@ -33,6 +32,8 @@ from llmsr.expression.reader.values import (
     Unbound,
     checked,
     describe,
+    names_of_arguments,
+    names_stored,
     refuse_if,
 )
 

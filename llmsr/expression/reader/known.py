@@ -14,7 +14,6 @@ from llmsr.expression.reader.arrays import expand
 from llmsr.expression.reader.indexing import COMBINE, reduced, whole
 from llmsr.expression.reader.numpy_functions import into, kind_of
 from llmsr.expression.reader.statements import Interpreter
-from llmsr.expression.reader.syntax import names_of_arguments, names_set_in
 from llmsr.expression.reader.values import (
     NUMBERS,
     Array,
@@ -28,6 +27,8 @@ from llmsr.expression.reader.values import (
     Table,
     checked,
     describe,
+    names_of_arguments,
+    names_set_in,
     refuse_if,
 )
 

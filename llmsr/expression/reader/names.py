@@ -181,27 +181,8 @@ MATH: dict[str, Any] = {
 SERIES = named(
     "polynomial=polynomial_polyval chebyshev=chebval legendre=legval hermite=hermval hermite_e=hermeval"
 )
-OPERATORS = dict(
-    zip(
-        [
-            "add",
-            "sub",
-            "mul",
-            "truediv",
-            "floordiv",
-            "mod",
-            "pow",
-            "matmul",
-            "lt",
-            "le",
-            "gt",
-            "ge",
-            "eq",
-            "ne",
-        ],
-        ["+", "-", "*", "/", "//", "%", "**", "@", "<", "<=", ">", ">=", "==", "!="],
-        strict=True,
-    )
+OPERATORS = named(
+    "add=+ sub=- mul=* truediv=/ floordiv=// mod=% pow=** matmul=@ lt=< le=<= gt=> ge=>= eq=== ne=!="
 )
 MODULES: dict[str, dict[str, Any]] = {
     "numpy": NUMPY,

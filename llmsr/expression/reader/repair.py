@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsr.expression.reader.syntax import names_set_in, statements_of
-from llmsr.expression.reader.values import Limits, Refused
+from llmsr.expression.reader import statements_of
+from llmsr.expression.reader.values import Limits, Refused, names_set_in
 
 MAX_BRACKETS = 3
 """Missing or surplus ones; where there are more, too much of the text is wrong to know what was meant."""

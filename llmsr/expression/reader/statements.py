@@ -10,7 +10,6 @@ from llmsr.expression.graph import Graph
 from llmsr.expression.reader.branches import BREAK, CONTINUE, NEXT, RETURN
 from llmsr.expression.reader.expressions import Expressions, Library
 from llmsr.expression.reader.operators import SYMBOLS
-from llmsr.expression.reader.syntax import names_of_arguments, names_set_in
 from llmsr.expression.reader.values import (
     CONTEXT,
     SERIALS,
@@ -29,6 +28,8 @@ from llmsr.expression.reader.values import (
     Unbound,
     Version,
     describe,
+    names_of_arguments,
+    names_set_in,
     refuse_if,
 )
 

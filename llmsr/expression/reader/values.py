@@ -247,6 +247,59 @@ def describe(value: Any) -> str:
     return DESCRIPTIONS.get(type(value), "a function")
 
 
+# ---- names in the syntax
+
+OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+LEAVES = (ast.expr_context, ast.operator, ast.unaryop)
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes directly below, without operators and contexts."""
+    if isinstance(node, (ast.Name, ast.Constant)):  # more than half of all nodes
+        return []
+    return [child for child in ast.iter_child_nodes(node) if not isinstance(child, LEAVES)]
+
+
+def names_given(node: ast.AST) -> list[str]:
+    """The names of a function's arguments or of a call's keywords."""
+    if isinstance(node, ast.arguments):
+        every = [*node.posonlyargs, *node.args, *node.kwonlyargs, node.vararg, node.kwarg]
+        return [a.arg for a in every if a is not None]
+    return [k.arg for k in node.keywords if k.arg is not None] if isinstance(node, ast.Call) else []
+
+
+def names_stored(target: ast.AST) -> frozenset[str]:
+    """The names in an assignment's target."""
+    return frozenset(
+        n.id for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    )
+
+
+def names_of_arguments(arguments: ast.arguments) -> frozenset[str]:
+    return frozenset(names_given(arguments))
+
+
+def names_set_in(body: list[ast.stmt], everywhere: bool = False) -> frozenset[str]:
+    """The names that are local to a function with this body, its arguments apart; or those of any scope."""
+    names: set[str] = set()
+    stack: list[ast.AST] = list(body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name.split(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            names.add(node.name)
+        elif everywhere and isinstance(node, ast.arguments):
+            names |= names_of_arguments(node)
+        inner = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, *OWN_SCOPE))
+        stack += children(node) if everywhere or not inner else []
+    return frozenset(names)
+
+
 # ---- Python numbers
 
 
