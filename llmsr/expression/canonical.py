@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from hashlib import sha256
 from typing import Any
 
@@ -110,29 +110,24 @@ class _Order:
         if any(self._tied(t) for t in self.moving):
             self._colour()
 
-    def operands(self, t: int) -> list[Any]:
-        """The operands in order: (term, coefficient) of a sum, (base, power) of a product, terms else."""
-        term = self.table.terms[t]
+    def _unordered(self, t: int) -> bool:
+        """Whether the operands of a term may stand in any order."""
+        kind = self.table.terms[t].kind
+        return kind in ("sum", "prod") or kind in COMMUTATIVE
+
+    def operands(self, t: int) -> list[tuple[int, Any]]:
+        """The operands in order, each with its coefficient in a sum, its power in a product."""
+        term, keys = self.table.terms[t], self.keys
         if term.kind == "sum":
-            return sorted(term.data[1], key=lambda pair: (pair[1] < 0, self.keys[pair[0]], pair[1]))
-        if term.kind == "prod":
-            return sorted(term.data, key=lambda pair: (self.keys[pair[0]], pair[1]))
-        if term.kind == "fn":
-            op, args = term.data
-            return sorted(args, key=self.keys.__getitem__) if op in COMMUTATIVE else list(args)
-        return []
+            return sorted(term.parts(), key=lambda pair: (pair[1] < 0, keys[pair[0]], pair[1]))
+        if self._unordered(t):
+            return sorted(term.parts(), key=lambda pair: (keys[pair[0]], pair[1]))
+        return list(term.parts())
 
     def _tied(self, t: int) -> bool:
-        term = self.table.terms[t]
-        if term.kind == "fn":
-            op, args = term.data
-            found = (
-                [self.keys[a] for a in args if self.table.terms[a].has_params] if op in COMMUTATIVE else []
-            )
-        else:
-            pairs = term.data[1] if term.kind == "sum" else term.data if term.kind == "prod" else ()
-            found = [(self.keys[u], x) for u, x in pairs if self.table.terms[u].has_params]
-        return len(set(found)) < len(found)
+        terms = self.table.terms
+        found = [(self.keys[u], x) for u, x in terms[t].parts() if terms[u].has_params]
+        return self._unordered(t) and len(set(found)) < len(found)
 
     def _marked(self, colours: dict[int, str]) -> dict[int, tuple[Any, ...]]:
         """The keys of all terms with parameters shown by their colours."""
@@ -140,15 +135,14 @@ class _Order:
         for t in self.moving:
             term = terms[t]
             if term.kind == "par":
-                keys[t] = (1, 1, colours[term.data], "")
+                keys[t] = (1, 1, colours[int(term.value)], "")
             else:
-                mark = self.table.mark(term.kind, term.data, [keys[u] for u in term.children])
-                keys[t] = (*self.keys[t][:3], mark)
+                keys[t] = (*self.keys[t][:3], self.table.mark(term, [keys[u] for u in term.children]))
         return keys
 
     def _colour(self) -> None:
         terms = self.table.terms
-        params = sorted(terms[t].data for t in self.moving if terms[t].kind == "par")
+        params = sorted(int(terms[t].value) for t in self.moving if terms[t].kind == "par")
         rank = dict.fromkeys(params, 0)
         while len(set(rank.values())) < len(params):
             shown = {p: f"{rank[p]:04d}" for p in params}
@@ -176,35 +170,31 @@ def _emit(table: Terms, root: int, columns: tuple[str, ...]) -> Canonical:
     graph = Graph(max_nodes=10_000_000)
     made: dict[int, int] = {}
     new: dict[int, int] = {}
-    stack: list[tuple[int, list[Any] | None]] = [(root, None)]
+    stack: list[tuple[int, list[tuple[int, Any]] | None]] = [(root, None)]
     while stack:
         t, operands = stack.pop()
         if t in made:
             continue
-        term = table.terms[t]
+        kind, value = table.terms[t][:2]
         if operands is None:
             operands = order.operands(t)
             stack.append((t, operands))
-            children = operands if term.kind == "fn" else [pair[0] for pair in operands]
-            stack.extend((u, None) for u in reversed(children) if u not in made)
-        elif term.kind == "num":
-            made[t] = graph.const(term.data)
-        elif term.kind == "col":
-            made[t] = graph.column(term.data)
-        elif term.kind == "par":
-            made[t] = graph.param(new.setdefault(term.data, len(new)))
-        elif term.kind == "sum":
-            made[t] = _emit_sum(graph, term.data[0], operands, made)
-        elif term.kind == "prod":
+            stack.extend((u, None) for u, _ in reversed(operands) if u not in made)
+        elif kind == "num":
+            made[t] = graph.const(value)
+        elif kind == "col":
+            made[t] = graph.column(int(value))
+        elif kind == "par":
+            made[t] = graph.param(new.setdefault(int(value), len(new)))
+        elif kind == "sum":
+            made[t] = _emit_sum(graph, value, operands, made)
+        elif kind == "prod":
             made[t] = _emit_product(graph, operands, made)
         else:
-            op = term.data[0]
-            if op in COMMUTATIVE:
-                made[t] = made[operands[0]]
-                for u in operands[1:]:
-                    made[t] = graph.add(op, made[t], made[u])
-            else:
-                made[t] = graph.add(op, *(made[u] for u in operands))
+            nodes = [made[u] for u, _ in operands]
+            # an operation that may have many operands is written as a chain of two at a time
+            chained = kind in COMMUTATIVE
+            made[t] = reduce(partial(graph.add, kind), nodes) if chained else graph.add(kind, *nodes)
     return Canonical(graph.expression(made[root], columns), tuple(new))
 
 

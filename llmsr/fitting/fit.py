@@ -18,6 +18,7 @@ from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import read_body
 
 if TYPE_CHECKING:
+    from llmsr.fitting.reference import Watch
     from llmsr.fitting.residuals import Dataset
 
 
@@ -66,8 +67,6 @@ def fit(
         raise ValueError(f"unknown fit mode {mode!r}; choose one of {', '.join(MODES)}")
     expression = equation.expression if isinstance(equation, Canonical) else equation
     if mode == "reference" or not problem.spec.least_squares:
-        from llmsr.fitting.reference import fit_reference
-
         return fit_reference(expression, problem, deadline)
     from llmsr.fitting.multistart import Search, search_best
     from llmsr.fitting.residuals import dataset_of
@@ -112,6 +111,73 @@ def fit(
         deadline_reached=late,
         engine=engine,
     )
+
+
+def fit_reference(expression: Expression, problem: Problem, deadline: float = 10.0) -> Fit:
+    """The fit that the spec's own `evaluate` finds on the train split; `score` is what it returned.
+
+    `params` are the result of its call of scipy's `minimize` (of several, the one whose minimum is minus the
+    score, else the last), or else those of the call of the equation on all rows with the least squared error,
+    or else (it trains on batches) of the last call; 1 where the equation does not use them. `loss` is the
+    mean squared error on train there: exactly minus the score where `evaluate` is plain least squares.
+
+    The deadline, in seconds, is checked at every call of the equation: past it the best parameters so far are
+    returned with `deadline_reached`, a reason and no score, or status "timeout" where there are none. Code
+    that does not call the equation is not interrupted. `evaluations` counts calls of the equation.
+    """
+    from llmsr.fitting.reference import Watch, load_torch
+
+    began, cpu_began = time.perf_counter(), time.thread_time()
+    spec = problem.spec
+    if spec.dialect == "torch":
+        load_torch()
+    watch = Watch(expression, problem)
+    score, failure = watch.run(deadline, in_torch=spec.dialect == "torch")
+    if failure and watch.calls <= 1 and spec.dialect == "torch":
+        # the spec may make its tensors itself, in a way that takes arrays alone
+        second = Watch(expression, problem)
+        score, other_failure = second.run(deadline, in_torch=False)
+        if not other_failure:
+            watch, failure = second, ""
+    status, reason, params, loss = _outcome(watch, score, failure, deadline)
+    padded = np.ones(spec.max_params)
+    if len(params):
+        padded[watch.used] = params[watch.used]
+    return Fit(
+        status=status,
+        reason=reason,
+        mode="reference",
+        params=tuple(padded.tolist()),
+        loss=loss,
+        evaluations=watch.calls,
+        seconds=time.perf_counter() - began,
+        cpu_seconds=time.thread_time() - cpu_began,
+        deadline_reached=watch.late,
+        engine="callable",
+        score=score if status == "ok" else None,
+    )
+
+
+def _outcome(
+    watch: Watch, score: float | None, failure: str, deadline: float
+) -> tuple[str, str, np.ndarray, float | None]:
+    """Status, reason, parameters and loss of a run that returned this score or failed."""
+    spec, none = watch.problem.spec, np.empty(0)
+    if failure:
+        return "error", failure, none, None
+    if score is None and not watch.late:
+        return "nonfinite", f"{spec.evaluate_name} found no finite score", none, None
+    params, late = watch.params(score), ""
+    if watch.late:
+        late = f"{spec.evaluate_name} did not end within {deadline:g} s; --fit_timeout gives it longer"
+    if not len(params) and late:
+        return "timeout", late, none, None
+    if not len(params):
+        return "error", f"{spec.evaluate_name} never called {spec.function_name}", none, None
+    loss = watch.loss(params) if score is None or spec.own_search else -score
+    if not np.isfinite(loss):
+        return "nonfinite", "the equation is not finite on every train row", params, None
+    return "ok", late, params, loss
 
 
 @lru_cache(maxsize=1)

@@ -11,11 +11,11 @@ from small_spec import HEAD, LEAST_SQUARES, spec_text
 
 from llmsr.expression import Expression, evaluate, parse
 from llmsr.fitting.fit import (
+    fit_reference,
     split_nmse,
     within_tolerance_all,
     within_tolerance_share,
 )
-from llmsr.fitting.reference import fit_reference
 from llmsr.problem.loading import Problem, Split, load_problem
 from llmsr.problem.spec import parse_spec
 

@@ -38,7 +38,7 @@ from llmsr.expression.operations import CALL, COPY, OPS, POWER, TRIG
 NAME = "numba"
 # registers of so many rows stay in the first two caches, and an instruction costs far more than its dispatch;
 # 256 and 384 were no faster
-BLOCK = 512
+ROWS_OF_BLOCK = 512
 _CLOCK = clock_address()
 
 
@@ -341,7 +341,7 @@ def bind(tape: Tape, features: np.ndarray, target: np.ndarray, deadline: float =
     code: Code = tape.kept[NAME]
     features, target = np.ascontiguousarray(features), np.ascontiguousarray(target)
     rows = len(target)
-    width = min(BLOCK, max(8, rows))
+    width = min(ROWS_OF_BLOCK, max(8, rows))
     # registers and three rows of scratch, from a cache line on, then slots
     n_scratch = (code.n_registers + 3) * width
     memory = np.zeros(8 + n_scratch + code.n_slots)
