@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 3.4, 2.6  # inches
 DOTS_PER_INCH = 300  # of PNG, and of clouds of points in PDF and SVG
 POINTS = 3000  # of each cloud, at equal distances in the file
 COLOURS = dict(zip(SPLITS, ("#0072B2", "#009E73", "#D55E00"), strict=True))  # Okabe and Ito (2008)
-STYLE = {
+STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -71,6 +71,8 @@ def write_figures(run: Outputs, directory: Path, formats: Sequence[str] = FORMAT
 
 def _front(axes: Axes, run: Outputs) -> None:
     """NMSE of every equation of the front over its complexity, the pick marked."""
+    from matplotlib.ticker import MaxNLocator
+
     front = run.picked_front()
     for split in run.problem.splits:
         points = [
@@ -87,7 +89,7 @@ def _front(axes: Axes, run: Outputs) -> None:
         level = max(pick.nmse["train"] or 0.0, LEAST)
         axes.plot(pick.complexity, level, "*", ms=11, color="black", label="pick", zorder=5)
     axes.set(xlabel="complexity", ylabel="NMSE", yscale="log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
 
 
@@ -108,7 +110,7 @@ def _residual(axes: Axes, run: Outputs) -> None:
 def _cloud(axes: Axes, run: Outputs, value: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> str:
     pick = run.picked_front().pick
     assert isinstance(pick, Equation)
-    for name, split in reversed(run.problem.splits.items()):
+    for name, split in reversed(list(run.problem.splits.items())):
         rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), POINTS)).astype(int))
         with np.errstate(all="ignore"):
             y = value(split.target[rows], pick.predict(split.inputs[rows]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -59,7 +59,7 @@ class Infix:
     prefix: str = "p"
     assignments: list[tuple[str, str]] = field(default_factory=list, init=False)
 
-    templates: ClassVar[Mapping[str, str]] = {
+    templates: ClassVar[dict[str, str]] = {
         "param": "%s%s", "temporary": "%s%s", "parentheses": "(%s)", "negated": "-%s", "plus": "%s + %s",
         "minus": "%s - %s", "times": "%s*%s", "quotient": "%s/%s", "raised": "%s**%s",
     }  # fmt: skip
