@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from llmsr.expression.derive import derivatives
+from llmsr.expression.engine.tape import derivatives
 from llmsr.expression.graph import Expression, GraphTooLarge, values_of
 from llmsr.problem.loading import Split
 
