@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from llmsr.cli.shared import Mode, read_problem
 from llmsr.config import as_mapping, read_yaml
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
+from llmsr.expression.engine.kept import is_compiled
 from llmsr.files import silence
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import Problem
@@ -37,7 +39,7 @@ EXAMPLES = """examples:
   python main.py --problem_name bactgrow --budget 2000 --seed 1
   python main.py --use_api True --api_model gpt-4o-mini --problem_name oscillator2
   python main.py --proposer transformers --model_path Qwen/Qwen2.5-1.5B-Instruct
-  python main.py --resume --log_path logs/oscillator1/islands-seed0 --budget 5000
+  python -m llmsr run --resume --log_path logs/oscillator1/islands-seed0 --budget 5000
   python main.py --use_rl --problem_name oscillator1         train the model instead (see --use_rl --help)
 """
 
@@ -61,6 +63,12 @@ def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfi
     # a standard error that is gone must not turn a finished run into a failure
     with contextlib.suppress(OSError):
         print(f"everything is in {run_dir}", file=sys.stderr)
+        where = shlex.quote(str(run_dir))
+        if interrupted:
+            again = f"python -m llmsr run --resume --log_path {where}"
+            print(f"interrupted; go on with: {again}", file=sys.stderr)
+        elif result.get("pick"):
+            print(f"next: python -m llmsr predict {where} --csv new_rows.csv", file=sys.stderr)
     return 130 if interrupted else 0
 
 
@@ -76,6 +84,8 @@ def _search(
     """Run the search and write its result; whether it was interrupted comes beside it."""
     interrupted = False
     with contextlib.ExitStack() as stack:
+        if run.fitter != "reference" and not is_compiled():
+            print("the fits are compiled for this machine, once; that takes up to a minute", file=sys.stderr)
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
         archive = stack.enter_context(SearchArchive(run_dir))

@@ -196,6 +196,15 @@ def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
     return format_table(["step", "samples", "reward", "valid", "new", "best NMSE"], rows)
 
 
+def clock(seconds: float) -> str:
+    """A time as people read it: 42 s, 3:05, 2:10:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 class SearchProgress(contextlib.ExitStack):
     """Observes a search and tells its state on standard error: one live line in a terminal, else plain lines.
 
@@ -215,6 +224,7 @@ class SearchProgress(contextlib.ExitStack):
             from rich.live import Live
 
             self._live = self.enter_context(Live(console=Console(file=self.stream), refresh_per_second=4))
+            self._live.update("starting: workers and model are loaded, the data are looked at")
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
         if self._first_number is None:
@@ -232,12 +242,16 @@ class SearchProgress(contextlib.ExitStack):
 
     def _line(self, totals: Totals, now: float) -> str:
         done = totals.samples - (self._first_number or 0) + 1
+        elapsed = now - self._started
+        # before the first answer nothing is known of the pace
+        left = elapsed / done * (self.budget - totals.samples) if totals.samples else 0.0
         parts = [
             f"{totals.samples}/{self.budget} samples",
+            f"{clock(elapsed)}, about {clock(left)} left" if left else clock(elapsed),
             f"{totals.valid / max(totals.samples, 1):.0%} valid",
             f"{totals.distinct / max(totals.valid, 1):.0%} distinct",
             f"{totals.tokens} tokens",
-            f"{done / max(now - self._started, 1e-9):.1f}/s",
+            f"{done / max(elapsed, 1e-9):.1f}/s",
         ]
         if totals.best is not None:
             evaluation = totals.best.evaluation

@@ -55,13 +55,13 @@ class History:
         self.fit_seconds += evaluation.fit_seconds
         self.cpu_seconds += evaluation.cpu_seconds
         self.deadlines += evaluation.deadline_reached
+        self.seconds = max(self.seconds, sample.elapsed)
         if sample.kind == REFINEMENT:
             kind = REFINED
             self.refinement_fits += fitted
         else:
             kind = FAILED if not evaluation.ok else REPEATED if evaluation.canonical in self._known else NEW
             self.samples += 1
-            self.seconds = max(self.seconds, sample.elapsed)
             self.tokens += sample.tokens
             self.generation_seconds += sample.seconds
             self.fits += fitted

@@ -110,6 +110,9 @@ class Search:
         self.group_size = min(together, prompts_ahead)
         self.groups_ahead = prompts_ahead // self.group_size
         self.totals = Totals()
+        # the clock tells how long a run took, what is compiled for it included, and decides nothing in it
+        earlier = list(earlier)
+        self._began = time.monotonic() - max((sample.elapsed for sample in earlier), default=0.0)
         self.seed_evaluation = _seed_evaluation(problem.spec, evaluator)
         begun = [self.seed_evaluation, *(evaluator.evaluate(body) for body in seeds)]
         self.seeds = [evaluation for evaluation in begun if evaluation.ok]
@@ -117,7 +120,6 @@ class Search:
         self.population = make_population(settings, members, problem.spec)
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
-        earlier = list(earlier)
         for sample in filter(is_llm_sample, earlier):
             self._earlier[sample.prompt].append(sample)
         self._last_archived = max(self._earlier, default=-1)
@@ -125,8 +127,6 @@ class Search:
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
             self._refining = Refining(refiner, settings.patience, self.seeds, earlier)
-        # the clock tells how long a run took and decides nothing in it
-        self._began = time.monotonic() - max((sample.elapsed for sample in earlier), default=0.0)
         self._wanted = settings.budget
 
     def run(self) -> Totals:

@@ -29,7 +29,7 @@ def outer(x):
     return 10 * inner(x)
 """
 PROGRAM = """
-from llmsr.expression.engine.compiling import alone, folder, note_complete
+from llmsr.expression.engine.kept import alone, folder, note_complete
 from llmsr.fitting.outer import outer
 with alone():
     answer = outer(1)
@@ -90,10 +90,25 @@ def test_a_folder_named_by_the_user_is_used(package: Path, tmp_path: Path) -> No
     assert Path(folder).parent == tmp_path / "mine"
 
 
+def test_a_machine_that_compiled_nothing_yet_is_known_without_the_compiler(tmp_path: Path) -> None:
+    program = """
+import sys
+from llmsr.expression.engine.kept import is_compiled, note_complete
+print(is_compiled(), "numba" in sys.modules)
+note_complete()
+print(is_compiled())
+"""
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False", "True"]
+
+
 def test_no_compiled_function_is_outside_the_digest() -> None:
-    from llmsr.expression.engine.compiling import compiled_sources
+    from llmsr.expression.engine.kept import compiled_sources
 
     words = ("@jit", "@callback", "njit", "cfunc")
     found = {path for path in PACKAGE.rglob("*.py") if any(word in path.read_text() for word in words)}
-    allowed = {PACKAGE / "expression" / "engines" / "compiling.py"}
+    allowed = {PACKAGE / "expression" / "engine" / "compiling.py"}
     assert found - allowed <= set(compiled_sources())

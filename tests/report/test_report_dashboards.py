@@ -10,7 +10,7 @@ from report_cases import fake_sample
 from llmsr.cli import main
 from llmsr.cli.run import main as run
 from llmsr.errors import UserError
-from llmsr.report.display import Dashboards, figures
+from llmsr.report.display import Dashboards, clock, figures
 from llmsr.report.front import NMSE_FLOOR
 from llmsr.sample import Evaluation, Sample
 from llmsr.search.totals import Totals
@@ -22,6 +22,13 @@ def search(tmp_path, *flags):
     argv = ["--replay_path", str(texts), "--budget", "12", "--workers", "1", "--sample_files", "false"]
     argv += ["--structure_seconds", "0", "--stop_at_floor", "false"]
     return main([*argv, "--log_path", str(tmp_path / "run"), *flags])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59.4, "59 s"), (65, "1:05"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_a_time_is_told_as_people_read_it(seconds, told):
+    assert clock(seconds) == told
 
 
 def test_figures_are_of_the_sample_the_best_and_all():

@@ -408,6 +408,8 @@ def test_ctrl_c_ends_with_the_results_so_far(tmp_path):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
+    assert f"python -m llmsr run --resume --log_path {tmp_path / 'run'}" in err
+    assert " left | " in err
     result = json.loads(out)
     assert result["samples"] == sum(map(is_llm_sample, read_archive(tmp_path / "run"))) >= 10
     assert result["best"]["nmse"]["test_ood"] is not None

@@ -28,7 +28,7 @@ def _choose() -> ModuleType:
     if wanted == "numpy":
         return numpy_engine
     try:
-        from llmsr.expression.engine.compiling import alone
+        from llmsr.expression.engine.kept import alone
 
         with alone():  # importing the engine compiles part of it
             from llmsr.expression.engine import numba_engine

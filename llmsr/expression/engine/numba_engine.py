@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmsr.expression.engine.compiling import (
-    alone,
     call_clock,
     call_gram,
     callback,
@@ -28,10 +27,10 @@ from llmsr.expression.engine.compiling import (
     jit,
     jit_reassociating,
     loop_address,
-    note_complete,
     numbers,
 )
 from llmsr.expression.engine.interpreter import LOOPS, WIDTH, run
+from llmsr.expression.engine.kept import alone, note_complete
 from llmsr.expression.engine.tape import Tape
 from llmsr.expression.operations import CALL, COPY, OPS, POWER, TRIG
 
