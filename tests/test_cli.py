@@ -224,3 +224,10 @@ def test_score_answers_every_line_in_order(at_root, tmp_path):
     )
     assert all(set(wanted.split()) <= set(s) for s in scores)
     assert set(scores[0]["nmse"]) == {"train", "test_id", "test_ood"}
+
+
+def test_the_version_is_the_package_s(capsys):
+    import llmsr
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"llmsr {llmsr.__version__}\n"

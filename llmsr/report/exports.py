@@ -29,6 +29,13 @@ EXCEL = {
 EXCEL_RELATIONS = {"==": "=", "!=": "<>"}
 
 
+def to_sympy_text(equation: Equation) -> str:
+    """A line that `sympy.sympify` reads; ValueError where sympy cannot say it on real numbers."""
+    if not equation.exact_sympy:
+        raise ValueError("sympy has no form of this equation")
+    return f"{equation.exact_sympy}\n"
+
+
 def to_c(equation: Equation) -> str:
     """A C function `double equation(double x, ...)` of C99's math.h; ValueError where C cannot say it."""
     from sympy.printing.c import C99CodePrinter
@@ -52,6 +59,7 @@ def to_julia(equation: Equation) -> str:
 
 def to_excel(equation: Equation) -> str:
     """A line for a cell of row 2: `=0.8*SIN(A2)`, where A2, B2, ... hold the columns in their order."""
+    from sympy.printing.precedence import PRECEDENCE
     from sympy.printing.str import StrPrinter
 
     class Excel(StrPrinter):
@@ -80,7 +88,8 @@ def to_excel(equation: Equation) -> str:
 
         def _print_Pow(self, power: Any, rational: bool = False) -> str:
             # a spreadsheet reads -x^2 as (-x)^2 and a^b^c from the left
-            return f"(({self._print(power.base)})^({self._print(power.exp)}))"
+            parts = (self.parenthesize(part, PRECEDENCE["Func"], strict=True) for part in power.args)
+            return f"({'^'.join(parts)})"
 
         _print_Max = _print_Min = _print_Mod = _print_And = _print_Or = _print_Not = _print_Function
         _print_Abs = _print_Function
@@ -109,7 +118,10 @@ def to_torch(equation: Equation) -> Any:
 
 
 def to_jax(equation: Equation) -> tuple[Callable[[Any, Any], Any], Any]:
-    """(a function of X, shape (rows, columns), and of the constants; the fitted constants as a jax array)."""
+    """(a function of X, shape (rows, columns), and of the constants; the fitted constants as a jax array).
+
+    jax computes in float32 unless `jax.config.update("jax_enable_x64", True)` comes first.
+    """
     import jax.numpy
 
     names: dict[str, Any] = {"np": jax.numpy}
@@ -131,7 +143,7 @@ def _trained(library: str, text: str, equation: Equation, values: str) -> str:
 FORMS: dict[str, Callable[[Equation], str]] = {
     "text": lambda e: e.text(exact=True) + "\n",
     "latex": lambda e: e.latex() + "\n",
-    "sympy": lambda e: e.exact_sympy + "\n",
+    "sympy": to_sympy_text,
     "python": lambda e: e.python(),
     "torch": lambda e: _trained(
         "torch", to_torch_source(e.expression), e, "torch.tensor({}, dtype=torch.float64, requires_grad=True)"

@@ -251,7 +251,21 @@ def test_predict_tells_a_full_output_from_a_bad_input_and_lets_a_reader_go(runs,
     assert "cannot be read" not in gone.stderr.read()
 
 
-@pytest.mark.parametrize("verb", ["report", "show", "runs", "compare", "predict"])
+def test_plot_writes_figures_into_the_run_or_where_it_is_told(runs, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib")
+    assert main(["plot", str(runs / "seed0"), "--formats", "svg", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == [
+        str(path) for path in sorted(tmp_path.glob("*.svg"), key=order)
+    ]
+    assert main(["plot", str(runs / "seed0"), "--formats", "gif"]) == 2
+    assert "--formats knows" in capsys.readouterr().err
+
+
+def order(path):
+    return ["front", "prediction", "residual", "convergence"].index(path.stem)
+
+
+@pytest.mark.parametrize("verb", ["report", "show", "runs", "compare", "predict", "plot"])
 def test_a_bad_directory_is_one_sentence(verb, tmp_path, capsys):
     more = ["--csv", "x.csv"] if verb == "predict" else []
     for directory in (tmp_path / "nothing", tmp_path):
