@@ -1,9 +1,11 @@
 """The command line: promised flags, clear sentences, exit codes."""
 
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,51 @@ def test_importing_the_package_is_quick_and_light():
         "assert d < 0.5, d; heavy = {'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+class Models(http.server.BaseHTTPRequestHandler):
+    """A server that lists models, or answers nonsense."""
+
+    answer = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Models) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/v1"
+        running.shutdown()
+
+
+def test_the_doctor_names_what_runs_and_what_mends_the_rest(server, capsys, monkeypatch):
+    Models.answer = b'{"data": [{"id": "tiny\\u001b[2J"}, {"id": "b"}]}'
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null")
+    assert main(["doctor", "--json", "--api_base", server]) == 0
+    found = {entry["part"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert found["Python"]["state"] == found["numba"]["state"] == found["server"]["state"] == "ok"
+    assert "tiny" in found["server"]["told"]
+    assert f"--api_base {server}" in found["server"]["told"]
+    assert found["GPU"]["state"] == "optional"
+    for entry in found.values():
+        assert entry["state"] == "ok" or entry["part"] == "GPU" or entry["mend"]
+        assert "\n" not in entry["told"]
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[1]", b'{"data": 3}', b'{"data": [1]}', b"\xff\x00"])
+def test_the_doctor_takes_nonsense_for_no_server(server, answer, capsys):
+    Models.answer = answer
+    assert main(["doctor", "--api_base", server]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("no  server") and "does not answer" in line for line in lines)
 
 
 def test_help_starts_with_examples(capsys):

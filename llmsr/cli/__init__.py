@@ -40,6 +40,7 @@ VERBS = {
     "prompt": ("llmsr.cli.prompt:PROMPT", "print the prompt that a search or a training sends"),
     "predict": ("llmsr.cli.predict:PREDICT", "what a run's equation says for the rows of a CSV file"),
     "watch": ("llmsr.cli.watch:WATCH", "a run's page in a browser, kept up to date"),
+    "doctor": ("llmsr.cli.doctor:DOCTOR", "what this machine can run, and what mends the rest"),
     "mcp": ("llmsr.cli.mcp:MCP", "serve these verbs to a coding agent"),
 }
 

@@ -1,0 +1,182 @@
+"""`python -m llmsr doctor`: what this machine can run, one line each, with the command that mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.util import find_spec
+
+from llmsr.cli.shared import Verb, print_json
+from llmsr.config import option
+from llmsr.expression.engine.kept import is_compiled
+from llmsr.grpo.verl.launch import INSTALL, VERL_VERSION, VLLM_VERSION, cuda_devices
+
+PYTHONS = ((3, 11), (3, 13))
+LOOPBACK = {8000: "vLLM", 11434: "Ollama", 1234: "LM Studio", 8080: "llama.cpp"}
+SERVER_SECONDS = 2.0
+MOST_BYTES = 1_000_000  # of a server's answer
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class DoctorSettings:
+    """what is looked at"""
+
+    api_base: str | None = option(None, "a server to ask too, such as http://127.0.0.1:8000/v1")
+    json: bool = option(False, "print the findings as JSON")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a part of the machine can do: "ok", "missing", or "optional" (no search needs it).
+
+    `mend` is a command, or what else would help; empty where nothing has to be done.
+    """
+
+    part: str
+    state: str
+    told: str
+    mend: str = ""
+
+    def line(self, width: int) -> str:
+        mark = {"ok": "ok", "missing": "no", "optional": "-"}[self.state]
+        return f"{mark:<3} {self.part:<{width}}  {self.told}{f'; {self.mend}' if self.mend else ''}"
+
+
+def doctor(settings: DoctorSettings) -> int:
+    """Print the findings; 1 where a search cannot run."""
+    found = [finding for look in LOOKS for finding in look(settings)]
+    if settings.json:
+        print_json([asdict(finding) for finding in found])
+    else:
+        width = max(len(finding.part) for finding in found)
+        print("\n".join(finding.line(width) for finding in found))
+    return int(any(finding.state == "missing" for finding in found))
+
+
+def _python(settings: DoctorSettings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    mend = "" if good else "install Python 3.11, 3.12 or 3.13"
+    yield Finding("Python", "ok" if good else "missing", f"{version} at {sys.executable}", mend)
+    free = shutil.disk_usage(os.getcwd()).free / GIB
+    yield Finding("machine", "ok", f"{os.cpu_count()} cores, {free:.1f} GiB free on this disk")
+
+
+def _fits(settings: DoctorSettings) -> Iterator[Finding]:
+    if _version("numba") is None:
+        told = "is not there: fits run on numpy, several times slower"
+        yield Finding("numba", "optional", told, "pip install numba")
+    elif not is_compiled():
+        told = f"{_version('numba')}: fits are compiled at the first run, which takes up to a minute"
+        yield Finding("numba", "ok", told)
+    else:
+        from llmsr.fitting import warm_up
+
+        began = time.perf_counter()
+        engine = warm_up()
+        told = f"{_version('numba')}: fits run on {engine}, loaded in {time.perf_counter() - began:.1f} s"
+        slow = engine != "numba"
+        yield Finding(
+            "numba", "optional" if slow else "ok", told, "LLMSR_ENGINE=numba tells why" if slow else ""
+        )
+
+
+def _models(settings: DoctorSettings) -> Iterator[Finding]:
+    lacking = [name for name in ("torch", "transformers", "safetensors") if _version(name) is None]
+    if lacking:
+        told = f"{', '.join(lacking)} not there: the grammar proposes instead of a model"
+        yield Finding("local models", "optional", told, "pip install 'llmsr[lm]'")
+    else:
+        told = f"torch {_version('torch')}, transformers {_version('transformers')}: the embedded model runs"
+        yield Finding("local models", "ok", told)
+    extras = (("spreadsheets", "openpyxl", "tables"), ("parquet", "pyarrow", "tables"), ("units", "pint", ""))
+    for part, package, extra in extras:
+        version = _version(package)
+        wanted = f"'llmsr[{extra}]'" if extra else package
+        mend = "" if version else f"pip install {wanted}"
+        yield Finding(part, "ok" if version else "optional", f"{package} {version or 'is not there'}", mend)
+
+
+def _training(settings: DoctorSettings) -> Iterator[Finding]:
+    devices = cuda_devices()
+    sizes = ", ".join(f"{d.free / GIB:.0f} of {d.total / GIB:.0f} GiB free" for d in devices)
+    if devices:
+        yield Finding("GPU", "ok", f"{len(devices)}: {sizes}")
+        if (torch := _version("torch")) and "+cpu" in torch:
+            yield Finding(
+                "torch on GPU", "optional", f"torch {torch} cannot use it", "pip install --upgrade torch"
+            )
+    else:
+        told = "none is visible: models run, and the local trainer trains, on the CPU"
+        yield Finding("GPU", "optional", told)
+    found = {name: _version(name) for name in ("verl", "vllm")}
+    wanted = {"verl": VERL_VERSION, "vllm": VLLM_VERSION}
+    good = found == wanted and find_spec("transfer_queue") is not None
+    told = ", ".join(f"{name} {version or 'is not there'}" for name, version in found.items())
+    needed = "" if good else INSTALL if devices else f"on a machine with a GPU: {INSTALL}"
+    yield Finding("VERL", "ok" if good else "optional", told, needed)
+
+
+def _servers(settings: DoctorSettings) -> Iterator[Finding]:
+    bases = {f"http://127.0.0.1:{port}/v1": name for port, name in LOOPBACK.items()}
+    asked = settings.api_base or os.environ.get("OPENAI_BASE_URL")
+    if asked:
+        bases = {asked.rstrip("/"): "asked for", **bases}
+    with ThreadPoolExecutor(len(bases)) as pool:
+        answers = dict(zip(bases, pool.map(_models_of, bases), strict=True))
+    for base, models in answers.items():
+        if models is not None:
+            told = f"answers with {', '.join(models[:3]) or 'no model'}{' ...' if len(models) > 3 else ''}"
+            yield Finding("server", "ok", f"{base} {told}: --api_base {base}")
+        elif bases[base] == "asked for":
+            yield Finding("server", "missing", f"{base} does not answer", "start it, or correct the address")
+    if not any(models is not None for models in answers.values()):
+        ports = ", ".join(f"{port} ({name})" for port, name in LOOPBACK.items())
+        told = f"none answers on this machine at {ports}"
+        yield Finding("servers", "optional", told, "start one and name it with --api_base")
+    key = bool(os.environ.get("OPENAI_API_KEY"))
+    told = "OPENAI_API_KEY is set: --use_api asks a hosted model" if key else "OPENAI_API_KEY is not set"
+    yield Finding("hosted models", "ok" if key else "optional", told, "" if key else "set it for --use_api")
+
+
+def _models_of(base: str) -> list[str] | None:
+    """The models that a server at this address names, None where there is none."""
+    # a proxy would answer for what runs on this machine
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        with opener.open(f"{base}/models", timeout=SERVER_SECONDS) as answer:
+            listed = json.loads(answer.read(MOST_BYTES)).get("data") or []
+        return [str(entry.get("id", "?")).encode("ascii", "replace").decode()[:60] for entry in listed]
+    return None
+
+
+def _version(package: str) -> str | None:
+    """The version of a package that can be imported, None where it is not there."""
+    if find_spec(package) is None:
+        return None
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "of an unknown version"
+
+
+LOOKS: tuple[Callable[[DoctorSettings], Iterator[Finding]], ...] = (
+    _python, _fits, _models, _training, _servers,
+)  # fmt: skip
+DOCTOR = Verb(
+    "doctor",
+    "Say what this machine can run, a line each: `no` where a search cannot, `-` where more could run, and\n"
+    "what mends it.",
+    (DoctorSettings,),
+    doctor,
+)
