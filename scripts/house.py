@@ -39,6 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluator",),
     ("context",),
     ("prompt",),
+    ("models",),
     ("proposers", "refinement"),
     ("search",),
     ("report", "reward"),

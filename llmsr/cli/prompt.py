@@ -84,8 +84,8 @@ def _as_read(prompt: Prompt, choice: PromptChoice) -> tuple[Chat, str, int | Non
         said = [f"[{message['role']}]\n{message['content']}" for message in chat.messages]
         begun = [f"[assistant, begun]\n{chat.begun}"] if chat.begun else []
         return chat, "\n\n".join([*said, *begun]) if choice.form == "chat" else prompt.text, None
-    from llmsr.proposers.chat_template import ChatTemplate
-    from llmsr.proposers.transformers_model import load_tokenizer
+    from llmsr.models.chat_template import ChatTemplate
+    from llmsr.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(choice.model_path, choice.trust_remote_code)
     template = ChatTemplate(tokenizer, {"auto": "auto", "chat": "model", "text": "plain"}[choice.form])

@@ -16,9 +16,9 @@ from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.grpo.settings import GrpoConfig
+from llmsr.models.chat_template import ChatTemplate
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Chat, make_prompt, version_bodies
-from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.search.population import Member
 from llmsr.settings import PromptSettings
 

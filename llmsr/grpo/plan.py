@@ -11,7 +11,8 @@ from typing import Any
 
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
-from llmsr.grpo.gpu_memory import (
+from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
+from llmsr.models.gpu_memory import (
     CPU_TOKENS,
     FEWEST_TOKENS,
     GIB,
@@ -21,8 +22,7 @@ from llmsr.grpo.gpu_memory import (
     describe,
     plan_memory,
 )
-from llmsr.grpo.model_shape import ModelShape, read_shape
-from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
+from llmsr.models.shape import ARCHITECTURES, ModelShape, read_shape
 from llmsr.proposers.known_names import EMBEDDED as EMBEDDED
 
 SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is asked for
@@ -168,9 +168,6 @@ def _trainer(
 
 def _draws_quickly(shape: ModelShape | None) -> bool:
     """Whether the local trainer draws a model's answers by a CUDA graph; taken for true until it is known."""
-    # imported late: torch takes seconds, which the start of VERL need not wait for
-    from llmsr.proposers.shared_prefix import ARCHITECTURES
-
     return shape is not None and shape.architecture in {"", *ARCHITECTURES}
 
 

@@ -10,8 +10,8 @@ from llmsr.grpo import dataset
 from llmsr.grpo.memory import SEEDS_FILE, build_pool, memory_seeds, write_seeds
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import say
+from llmsr.models.chat_template import ChatTemplate, stop_test
 from llmsr.problem.loading import Problem
-from llmsr.proposers.chat_template import ChatTemplate, stop_test
 from llmsr.proposers.known_names import in_known_names, knows_few_names
 
 RAW_ANSWER_TOKENS = 256
@@ -71,7 +71,7 @@ def _check_room(plan: Plan) -> None:
 
 def prompt_encoder(plan: Plan) -> ChatTemplate | None:
     """The model's way from messages to tokens; None in a dry run that cannot reach the model."""
-    from llmsr.proposers.transformers_model import load_tokenizer
+    from llmsr.models.loading import load_tokenizer
 
     try:
         tokenizer = load_tokenizer(plan.model_path, plan.config.trust_remote_code)

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from llmsr.errors import UserError
+from llmsr.models.chat_template import ChatTemplate
 from llmsr.prompt import Chat, Prompt, cut_at_stops
-from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.proposers.dialect import FEWEST_TOKENS, NOT_UNDERSTOOD, ONE_BY_ONE, Dialect, TooLong
 from llmsr.proposers.proposer import Completion, ProposerFailure, estimated_tokens
 from llmsr.proposers.service import Refusal, Service, Transient, error_message

@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from llmsr.errors import UserError
-from llmsr.proposers.proposer import ProposerFailure, scrubbed
+from llmsr.errors import UserError, scrubbed
+from llmsr.proposers.proposer import ProposerFailure
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from llmsr.errors import UserError
+from llmsr.errors import UserError, scrubbed
+from llmsr.models.chat_template import ChatTemplate
 from llmsr.prompt import Prompt
-from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.proposers.openai_compatible import OpenAICompatible
-from llmsr.proposers.proposer import Completion, scrubbed
+from llmsr.proposers.proposer import Completion
 from llmsr.settings import ProposerConfig
 
 START_SECONDS = 900.0  # a large model is read from disk and compiled for before it answers
@@ -153,7 +153,8 @@ def _arguments(config: ProposerConfig, port: int) -> list[str]:
 
 def _template(config: ProposerConfig) -> ChatTemplate | None:
     """The model's way from chats to tokens; None where its tokenizer is the server's alone."""
-    from llmsr.proposers.transformers_model import TEMPLATE_MODES, load_tokenizer
+    from llmsr.models.loading import load_tokenizer
+    from llmsr.proposers.transformers_model import TEMPLATE_MODES
 
     try:
         tokenizer = load_tokenizer(str(config.model_path), config.trust_remote_code)

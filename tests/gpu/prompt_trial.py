@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.memory import build_pool
+from llmsr.models.chat_template import ChatTemplate
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.prompt import Chat, Prompt, cut_at_stops, make_prompt, version_bodies
-from llmsr.proposers.chat_template import ChatTemplate
 from llmsr.search.population import Member
 from llmsr.settings import PromptSettings
 
@@ -93,10 +93,10 @@ def by_vllm(model: str) -> tuple[Draw, ChatTemplate]:
 
 def by_transformers(model: str) -> tuple[Draw, ChatTemplate]:
     """Answers of a model in this process, on a CPU."""
-    from llmsr.proposers.chat_template import end_tokens, stop_test
-    from llmsr.proposers.sampling import Drawing, Sampler
-    from llmsr.proposers.sampling import Prompt as Tokens
-    from llmsr.proposers.transformers_model import load_model
+    from llmsr.models.chat_template import end_tokens, stop_test
+    from llmsr.models.loading import load_model
+    from llmsr.models.sampler import Drawing, Sampler
+    from llmsr.models.sampler import Prompt as Tokens
     from llmsr.settings import ProposerConfig
 
     tokenizer, loaded = load_model(ProposerConfig(device="cpu"), model)

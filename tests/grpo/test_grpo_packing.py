@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from llmsr.grpo.packing import ATTENTION, AnswerLogProbs, pack, packed_tokens, read_answers, split_passes
+from llmsr.models.log_probs import AnswerLogProbs, read_answers
+from llmsr.models.packing import ATTENTION, pack, packed_tokens, split_passes
 
 SIZES = {
     "vocab_size": 97,
@@ -93,7 +94,7 @@ def test_logits_in_chunks_are_the_whole(monkeypatch):
     labels = torch.randint(0, 11, (7,))
     found = {}
     for rows in (100, 2):
-        monkeypatch.setattr("llmsr.grpo.packing.CHUNK_ROWS", rows)
+        monkeypatch.setattr("llmsr.models.log_probs.CHUNK_ROWS", rows)
         leaves = hidden.clone().requires_grad_(), weights.clone().requires_grad_()
         chosen, entropy = AnswerLogProbs.apply(*leaves, labels, 1.0, 3.0)
         (chosen.sum() + entropy.square().sum()).backward()

@@ -7,10 +7,10 @@ import pytest
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes
-from llmsr.grpo.model_shape import read_shape
 from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
+from llmsr.models.gpu_memory import GIB, advice, disk_bytes
+from llmsr.models.shape import read_shape
 
 
 def verl(**settings):

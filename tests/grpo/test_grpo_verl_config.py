@@ -15,7 +15,6 @@ import yaml
 from grpo_problem import write_problem
 from verl_plugin import loaded_plugin
 
-from llmsr.grpo import gpu_memory
 from llmsr.grpo.advantage import batch_advantages
 from llmsr.grpo.plan import EMBEDDED, make_plan, memory_sentences
 from llmsr.grpo.reward_function import RewardFunction
@@ -25,6 +24,7 @@ from llmsr.grpo.training import train
 from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, command, verl_config, write_config
 from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
 from llmsr.grpo.verl.metrics import read_verl_metrics
+from llmsr.models import gpu_memory
 
 needs_verl = pytest.mark.skipif(
     importlib.util.find_spec("verl") is None or importlib.util.find_spec("hydra") is None,
@@ -220,7 +220,7 @@ def test_packed_passes_are_verls_engine_of_ours_and_else_its_chunked_logits(tmp_
 
 
 def test_the_name_of_the_attention_is_the_one_that_is_registered():
-    from llmsr.grpo import packing
+    from llmsr.models import packing
 
     assert packing.ATTENTION == ATTENTION
     assert packing.CHUNK_ROWS == gpu_memory.CHUNK_ROWS

@@ -9,13 +9,14 @@ from verl_plugin import loaded_plugin
 
 torch = pytest.importorskip("torch")
 
+
 from llmsr.grpo.advantage import batch_advantages  # noqa: E402
-from llmsr.grpo.local.policy import Answer, Asked  # noqa: E402
-from llmsr.grpo.local.trainer import LocalTrainer  # noqa: E402
+from llmsr.grpo.local.trainer import Answer, LocalTrainer  # noqa: E402
 from llmsr.grpo.plan import make_plan  # noqa: E402
 from llmsr.grpo.run_record import write_run_files  # noqa: E402
 from llmsr.grpo.settings import ADVANTAGES, GrpoConfig  # noqa: E402
 from llmsr.grpo.verl.config import verl_config, write_config  # noqa: E402
+from llmsr.models.sampler import Prompt  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
@@ -151,7 +152,7 @@ def test_both_trainers_have_one_gradient(tmp_path, monkeypatch, kind, kl_coef):
     own = batch_advantages(REWARDS, [i // N for i in range(len(LENGTHS))], kind, plan.config.k)
     assert advantages[:, 0].tolist() == pytest.approx(own.tolist(), abs=1e-6)
     monkeypatch.setattr("llmsr.grpo.local.weights.GRADIENT_CLIP", 1e9)
-    trainer.update([Asked(tokens) for tokens in PROMPTS], answers(), torch.as_tensor(own).float())
+    trainer.update([Prompt(tokens) for tokens in PROMPTS], answers(), torch.as_tensor(own).float())
     found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
     scale = max(float(gradient.abs().max()) for gradient in wanted.values())
     assert scale > 0

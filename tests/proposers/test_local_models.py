@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from llmsr.errors import UserError
+from llmsr.models import sampler as models_sampler
+from llmsr.models.chat_template import ChatTemplate, stop_test
+from llmsr.models.packing import ATTENTION, pack
+from llmsr.models.sampler import Drawing, Sampler
+from llmsr.models.shape import ARCHITECTURES, is_read_packed
+from llmsr.models.slots import Table, _least_by_halving, _least_by_sorting, draw
 from llmsr.prompt import STOPS, Chat, Prompt, cut_at_stops, preface_end
-from llmsr.proposers import sampling
-from llmsr.proposers.chat_template import ChatTemplate, stop_test
 from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerFailure
-from llmsr.proposers.sampling import Drawing, Sampler
-from llmsr.proposers.shared_prefix import ARCHITECTURES, SharedPrefixCache, serves
 from llmsr.proposers.transformers_model import TransformersModel
 from llmsr.settings import ProposerConfig
 
@@ -91,58 +93,80 @@ def tokens_of(samples) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("common", [0, 6])
+@pytest.mark.parametrize("prompt_slots", [None, 64])
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 @torch.inference_mode()
-def test_shared_prompts_give_the_logits_of_the_plain_model(kind, common):
+def test_shared_prompts_give_the_logits_of_the_plain_model(kind, prompt_slots, common):
     model = tiny_model(kind)
-    assert serves(model.config)
+    assert is_read_packed(model.config)
     generator = torch.Generator().manual_seed(1)
-    prompts = [torch.randint(0, 256, (1, length), generator=generator) for length in (9, 30, 12)]
-    for prompt in prompts:
-        prompt[:, :common] = prompts[0][:, :common]
-    steps = torch.randint(0, 256, (6, 70), generator=generator)  # beyond the first capacity
+    prompts = [torch.randint(0, 256, (length,), generator=generator).tolist() for length in (9, 30, 12)]
+    prompts = [prompts[0][:common] + prompt[common:] for prompt in prompts]
+    steps = torch.randint(0, 256, (6, 70), generator=generator)  # beyond the first slots
     rows = [0, 0, 0, 1, 1, 2]
-    plain = [model(torch.cat([prompts[p][0], steps[i]])[None]).logits[0] for i, p in enumerate(rows)]
+    plain = [model(torch.tensor([prompts[p] + steps[i].tolist()])).logits[0] for i, p in enumerate(rows)]
 
-    Sampler(model, Drawing(temperature=1.0, max_tokens=1))  # sets the attention
-    caches = []
-    for prompt in prompts:
-        cache = DynamicCache()
-        model(prompt, past_key_values=cache)
-        caches.append(cache)
-    shared = SharedPrefixCache(caches, [3, 2, 1], common)
-    kept = torch.arange(6)
+    model.set_attn_implementation(ATTENTION)
+    table = Table(model, [3, 2, 1], prompt_slots, 70, temperature=0.0)
+    known = table.read(pack([prompts[0][:common]], [[]]), []) if common else []
+    packed = pack(prompts, [[]] * 3, known=prompts[0][:common])
+    table.begin(packed, known, torch.zeros(70, 6))
+    kept = list(range(6))
     for step in range(70):
-        if step == 40:  # go on without one sample of the first prompt
-            kept = torch.tensor([0, 2, 3, 4, 5])
-            shared.keep(kept, [2, 2, 1])
-        if step == 60:  # and without the second prompt
-            kept = torch.tensor([0, 2, 5])
-            shared.keep(torch.tensor([0, 1, 4]), [2, 0, 1])
-        positions = torch.tensor([[prompts[rows[i]].shape[1] + step] for i in kept])
-        out = model(
-            steps[kept, step][:, None],
-            past_key_values=shared,
-            position_ids=positions,
-            attention_mask=torch.zeros(1, 1, 1, 1),
-        )
-        for row, i in enumerate(kept.tolist()):
-            expected = plain[i][prompts[rows[i]].shape[1] + step]
-            assert torch.allclose(out.logits[row, 0], expected, atol=2e-4), (step, i)
+        for row, i in enumerate(kept):
+            expected = plain[i][len(prompts[rows[i]]) + step - 1]
+            assert torch.allclose(table.logits[row], expected, atol=2e-4), (step, i)
+        if prompt_slots is None and step == 40:  # go on without one answer of the first prompt
+            table.keep([0, 2, 3, 4, 5])
+            kept = [0, 2, 3, 4, 5]
+        if prompt_slots is None and step == 60:  # and without the second prompt
+            table.keep([0, 1, 4])
+            kept = [0, 2, 5]
+        table.logits = torch.nn.functional.one_hot(steps[kept, step], VOCABULARY).float()
+        assert table.next_tokens(1) == [steps[kept, step].tolist()]
 
 
 def test_sliding_windows_and_other_architectures_go_the_plain_way():
-    assert not serves(AutoConfig.for_model("mistral", sliding_window=64))
-    assert not serves(AutoConfig.for_model("gpt2"))
+    assert not is_read_packed(AutoConfig.for_model("mistral", sliding_window=64))
+    assert not is_read_packed(AutoConfig.for_model("gpt2"))
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_both_ways_sample_the_same(temperature):
-    shared, plain = (sampler(tiny_model(), temperature=temperature) for _ in range(2))
-    plain.shares_prefix = False
-    plain.model.set_attn_implementation("sdpa")
-    prompts = [sampling.Prompt(list(range(20)), 4, 7), sampling.Prompt(list(range(50, 90)), 3, 8, preface=10)]
+def test_transformers_own_loop_is_as_greedy():
+    shared, plain = (sampler(tiny_model(), temperature=0.0) for _ in range(2))
+    plain.packs = False
+    prompts = [models_sampler.Prompt(list(range(20)), 4, 7)]
+    prompts.append(models_sampler.Prompt(list(range(50, 90)), 3, 8, preface=10))
     assert [tokens_of(s) for s in shared.sample(prompts)] == [tokens_of(s) for s in plain.sample(prompts)]
+
+
+def test_transformers_own_loop_draws_by_the_seed_and_leaves_other_draws_alone():
+    prompts = [models_sampler.Prompt(list(range(20)), 4, seed) for seed in (7, 8)]
+    plain = sampler(tiny_model(), is_over=lambda tokens: tokens[-1] < 40)
+    plain.packs = False
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, second = plain.sample(prompts)
+    assert torch.rand(1) == expected
+    assert tokens_of(first) != tokens_of(second)
+    assert plain.sample(prompts[1:]) == [second]
+    over = [one for one in first + second if one.reason == "stop"]
+    assert over
+    assert all(one.tokens[-1] < 40 and min(one.tokens[:-1], default=40) >= 40 for one in over)
+
+
+def test_fixed_slots_draw_what_growing_ones_draw():
+    """As on a GPU, whose graph changes no number."""
+    model = tiny_model()
+    ends = frozenset(range(0, VOCABULARY, 25))
+    settings = {"max_tokens": 30, "end_tokens": ends, "is_over": lambda tokens: tokens[-1] == 5, "top_p": 0.9}
+    asked = [models_sampler.Prompt(list(range(50, 50 + n)), n, seed=n, preface=2) for n in (3, 4, 9)]
+    expected = sampler(model, **settings).sample(asked)
+    assert {one.reason for group in expected for one in group} == {"stop", "length"}
+    fixed = sampler(model, **settings)
+    fixed.fixed = True
+    for _ in range(2):  # nothing of a call stays for the next
+        assert fixed.sample(asked) == expected
 
 
 def test_a_model_of_another_architecture_is_sampled():
@@ -152,7 +176,7 @@ def test_a_model_of_another_architecture_is_sampled():
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     ends = frozenset(range(0, 256, 5))  # rows end at different steps
-    (samples,) = sampler(model, end_tokens=ends).sample([sampling.Prompt(list(range(20)), 5, 7)])
+    (samples,) = sampler(model, end_tokens=ends).sample([models_sampler.Prompt(list(range(20)), 5, 7)])
     assert any(len(s.tokens) < 12 for s in samples)
     assert any(s.reason == "stop" for s in samples)
 
@@ -163,9 +187,7 @@ def test_a_model_of_another_architecture_is_sampled():
 def test_draws_follow_the_distribution():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
     n = 40_000
-    drawn = sampler(tiny_model())._draw(
-        logits.expand(n, -1), torch.rand(n, generator=torch.Generator().manual_seed(1))
-    )
+    drawn = draw(logits.expand(n, -1), torch.rand(n, generator=torch.Generator().manual_seed(1)), 1.0, 1.0)
     shares = torch.bincount(drawn, minlength=4) / n
     for share, probability in zip(shares.tolist(), [0.5, 0.3, 0.15, 0.05], strict=True):
         assert abs(share - probability) < 5 * math.sqrt(probability / n)
@@ -174,7 +196,7 @@ def test_draws_follow_the_distribution():
 def test_top_p_leaves_out_the_tail_and_nothing_else():
     logits = torch.log(torch.tensor([0.05, 0.5, 0.3, 0.15]))
     uniform = torch.linspace(0, 0.9999, 1000)
-    drawn = sampler(tiny_model(), top_p=0.7)._draw(logits.expand(1000, -1), uniform)
+    drawn = draw(logits.expand(1000, -1), uniform, 1.0, 0.7)
     shares = torch.bincount(drawn, minlength=4) / 1000
     assert shares.tolist() == pytest.approx([0, 0.625, 0.375, 0], abs=0.002)
 
@@ -184,19 +206,30 @@ def test_top_p_draws_the_same_by_the_likely_tokens_as_by_all_of_them(monkeypatch
     logits = torch.randn(500, 256, generator=generator) * torch.linspace(0.5, 8, 500)[:, None]
     uniform = torch.rand(500, generator=generator)
     assert (logits.softmax(-1).topk(128).values.sum(-1) < 0.95).any()  # flat rows
-    drawn = sampler(tiny_model(), top_p=0.95)._draw(logits, uniform)
-    monkeypatch.setattr("llmsr.proposers.sampling.LIKELY_TOKENS", 256)
-    assert (sampler(tiny_model(), top_p=0.95)._draw(logits, uniform) == drawn).all()
+    drawn = draw(logits, uniform, 1.0, 0.95)
+    monkeypatch.setattr("llmsr.models.slots.LIKELY_TOKENS", 256)
+    assert (draw(logits, uniform, 1.0, 0.95) == drawn).all()
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.98, 0.99999])
+def test_the_bisection_of_a_graph_finds_the_nucleus_that_sorting_finds(top_p):
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(500, 256, generator=generator) * torch.linspace(0.0, 30, 500)[:, None]
+    probability = logits.double().softmax(-1)  # else sums differ in their last digits
+    sorted_out = probability >= _least_by_sorting(probability, top_p)
+    halved = probability >= _least_by_halving(probability, top_p)
+    assert (halved.sum(-1) >= 1).all()
+    assert (sorted_out == halved).all()
 
 
 def test_the_ends_of_the_unit_interval_are_drawn_within_the_vocabulary():
     logits = torch.tensor([[-math.inf, 0.0, -math.inf]])
     for uniform in (0.0, 1.0 - 2**-24):
-        assert sampler(tiny_model())._draw(logits, torch.tensor([uniform])).item() == 1
+        assert draw(logits, torch.tensor([uniform]), 1.0, 1.0).item() == 1
 
 
 def test_temperature_zero_is_greedy():
-    (samples,) = sampler(tiny_model(), temperature=0.0).sample([sampling.Prompt([1, 2, 3], 3, 0)])
+    (samples,) = sampler(tiny_model(), temperature=0.0).sample([models_sampler.Prompt([1, 2, 3], 3, 0)])
     first, second, third = tokens_of(samples)
     assert first == second == third
 
@@ -245,7 +278,7 @@ def test_threads_get_what_they_would_get_alone(directory):
 def test_the_end_token_ends_a_sample_and_is_not_counted(directory):
     ends = frozenset(range(0, VOCABULARY, 3))
     (samples,) = sampler(tiny_model(), end_tokens=ends, max_tokens=40).sample(
-        [sampling.Prompt([1, 2, 3], 8, 0)]
+        [models_sampler.Prompt([1, 2, 3], 8, 0)]
     )
     assert all(sample.reason == "stop" for sample in samples)
     assert all(token not in ends for sample in samples for token in sample.tokens)
@@ -254,9 +287,9 @@ def test_the_end_token_ends_a_sample_and_is_not_counted(directory):
 def test_dropping_finished_samples_changes_no_other():
     ends = frozenset(range(0, VOCABULARY, 9))
     (dropping,) = sampler(tiny_model(), end_tokens=ends, max_tokens=40).sample(
-        [sampling.Prompt([1, 2, 3], 8, 0)]
+        [models_sampler.Prompt([1, 2, 3], 8, 0)]
     )
-    (all_rows,) = sampler(tiny_model(), max_tokens=40).sample([sampling.Prompt([1, 2, 3], 8, 0)])
+    (all_rows,) = sampler(tiny_model(), max_tokens=40).sample([models_sampler.Prompt([1, 2, 3], 8, 0)])
     for short, long in zip(tokens_of(dropping), tokens_of(all_rows), strict=True):
         assert short == long[: len(short)]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from fake_server import BODY, MODEL, FakeServer
 
-from llmsr.errors import UserError
+from llmsr.errors import UserError, scrubbed
 from llmsr.prompt import Chat, Prompt, cut_at_stops
 from llmsr.proposers.choice import chosen_proposer, make_proposer
-from llmsr.proposers.proposer import Completion, ProposerFailure, scrubbed
+from llmsr.proposers.proposer import Completion, ProposerFailure
 from llmsr.settings import ProposerConfig
 
 KEY = "sk-verysecret0123456789"

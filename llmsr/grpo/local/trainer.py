@@ -15,7 +15,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,18 +28,29 @@ from llmsr.files import write_file
 from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
 from llmsr.grpo.export import BEST, last_step, saved_steps, set_aside
-from llmsr.grpo.gpu_memory import CONTEXT, GIB
-from llmsr.grpo.local.policy import Answer, Asked, Policy, log_probabilities
 from llmsr.grpo.local.weights import TrainedWeights
 from llmsr.grpo.memory import LiveMemory
-from llmsr.grpo.packing import packed_tokens, split_passes
 from llmsr.grpo.plan import SAVE_SECONDS, Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, Score
-from llmsr.proposers.chat_template import ChatTemplate, end_tokens, stop_test
-from llmsr.proposers.sampling import Drawing
+from llmsr.models.chat_template import ChatTemplate, end_tokens, stop_test
+from llmsr.models.gpu_memory import CONTEXT, GIB
+from llmsr.models.loading import load_model
+from llmsr.models.log_probs import log_probabilities
+from llmsr.models.packing import packed_tokens, split_passes
+from llmsr.models.sampler import Drawing, Prompt, Sampler
+from llmsr.settings import ProposerConfig
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The tokens of one answer to the prompt of that index, its end token included where it has one."""
+
+    tokens: list[int]
+    prompt: int
+    finished: bool
 
 
 class LocalTrainer:
@@ -71,7 +83,7 @@ class LocalTrainer:
         )
         if stops and not plan.tiny:
             drawing = replace(drawing, is_over=stop_test(self.tokenizer, stops))
-        self.policy = Policy(self.model, drawing)
+        self.sampler = Sampler(self.model, drawing)
         self.weights = TrainedWeights(
             self.model, config.learning_rate, plan.memory is not None and plan.memory.offload
         )
@@ -143,19 +155,23 @@ class LocalTrainer:
         self.memory.release(self.reward_function.again())
         return [self.memory.row(row, first + i) for i, row in enumerate(rows)]
 
-    def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[Asked], list[Answer]]:
+    def answers(self, rows: Sequence[Row], n: int, occasion: str) -> tuple[list[Prompt], list[Answer]]:
         """The prompts' tokens and n answers to each; they depend on the seed, the occasion and the
         weights."""
         config = self.plan.config
-        prompts = [Asked(*self.template.encode(row_chat(row, config.thinks))) for row in rows]
-        draw = Random(f"{occasion} {config.seed}")
-        seeds = [draw.getrandbits(62) for _ in prompts]
+        seeds = Random(f"{occasion} {config.seed}")
+        encoded = [self.template.encode(row_chat(row, config.thinks)) for row in rows]
+        prompts = [Prompt(tokens, n, seeds.getrandbits(62), preface) for tokens, preface in encoded]
+        self.model.eval()
+        self.sampler.forget()  # it read with the weights of the step before
         together = max(1, ANSWERS_TOGETHER // n)
-        answers: list[Answer] = []
-        for first in range(0, len(prompts), together):
-            part = slice(first, first + together)
-            drawn = self.policy.draw(prompts[part], n, seeds[part])
-            answers += [Answer(a.tokens, a.prompt + first, a.finished) for a in drawn]
+        parts = (prompts[first : first + together] for first in range(0, len(prompts), together))
+        drawn = chain.from_iterable(map(self.sampler.sample, parts))
+        answers = [
+            Answer(one.tokens if one.end is None else [*one.tokens, one.end], number, one.reason == "stop")
+            for number, samples in enumerate(drawn)
+            for one in samples
+        ]
         return prompts, answers
 
     def scores(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Score]:
@@ -174,7 +190,7 @@ class LocalTrainer:
         return [self.reward_function.finish(pending) for pending in begun]
 
     def update(
-        self, prompts: Sequence[Asked], answers: Sequence[Answer], advantages: torch.Tensor
+        self, prompts: Sequence[Prompt], answers: Sequence[Answer], advantages: torch.Tensor
     ) -> dict[str, float]:
         """One AdamW step on all answers; the mean entropy, divergence and gradient norm come back."""
         config = self.plan.config
@@ -190,7 +206,7 @@ class LocalTrainer:
         self.weights.clear()
         for part in split_passes(asked, written, passes):
             sums += self._gradients(
-                [asked[i] for i in part], [answers[i] for i in part], advantages[part], weight
+                [asked[i] for i in part], [written[i] for i in part], advantages[part], weight
             )
         norm = self.weights.step()
         entropy, divergence = (sums / max(total, 1)).tolist()
@@ -200,13 +216,13 @@ class LocalTrainer:
     def _gradients(
         self,
         prompts: Sequence[list[int]],
-        answers: Sequence[Answer],
+        answers: Sequence[list[int]],
         advantages: torch.Tensor,
         weight: float,
     ) -> torch.Tensor:
         """Add the gradients of some answers; their (entropy, divergence) summed over tokens."""
         config = self.plan.config
-        if not any(answer.tokens for answer in answers):
+        if not any(answers):
             return torch.zeros(2, device=self.model.device)
         told = log_probabilities(self.model, prompts, answers, config.temperature)
         objective = advantages[told.answers] * torch.exp(told.chosen - told.chosen.detach())
@@ -244,9 +260,6 @@ class LocalTrainer:
 
     def _base(self) -> tuple[Any, Any]:
         """The tokenizer and the model that training begins from."""
-        from llmsr.proposers.transformers_model import load_model
-        from llmsr.settings import ProposerConfig
-
         config = self.plan.config
         # a GPU computes in bfloat16, see `TrainedWeights`; CPUs are as quick in float32
         dtype = "auto" if torch.cuda.is_available() and config.device != "cpu" else "float32"

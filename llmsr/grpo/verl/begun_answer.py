@@ -13,8 +13,8 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
+from llmsr.models.chat_template import ChatTemplate
 from llmsr.prompt import Chat
-from llmsr.proposers.chat_template import ChatTemplate
 
 
 class BegunAnswerLoop(SingleTurnAgentLoop):

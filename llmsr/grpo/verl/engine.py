@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-from llmsr.grpo import packing
+from llmsr.models import log_probs, packing
 
 # Processes that draw or score answers import this module too. They hold no engine, and importing VERL's
 # would cost each of them seconds.
@@ -35,7 +35,7 @@ if HOLDS_AN_ENGINE:
 
         def _build_module(self) -> Any:
             module = super()._build_module()
-            module.forward = MethodType(packing.read_answers, module)
+            module.forward = MethodType(log_probs.read_answers, module)
             return module
 
         def _build_fsdp_module(self, module: Any) -> Any:

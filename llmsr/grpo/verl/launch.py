@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmsr.errors import UserError
-from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes, free_disk
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command, run_variables
 from llmsr.grpo.verl.metrics import read_verl_metrics
+from llmsr.models.gpu_memory import GIB, advice, disk_bytes, free_disk
 
 POLL_SECONDS = 1.0
 DEAD_ENGINE_SECONDS = 60.0  # in which VERL may still end by itself
@@ -115,7 +115,7 @@ def _check_disk(plan: Plan) -> None:
 
 def check_model(model_path: str, trust_remote_code: bool = False) -> None:
     """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
-    from llmsr.proposers.transformers_model import check_path, is_at_hand
+    from llmsr.models.loading import check_path, is_at_hand
 
     check_path(model_path)
     if not Path(model_path).is_dir():

@@ -15,7 +15,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from llmsr.grpo.dataset import prompt_form
 from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.run_record import RunRecord
-from llmsr.proposers.chat_template import ChatTemplate
+from llmsr.models.chat_template import ChatTemplate
 
 
 class MemoryDataset(RLHFDataset):

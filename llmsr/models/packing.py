@@ -18,10 +18,8 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface
-from transformers.modeling_outputs import ModelOutput
 
 ATTENTION = "llmsr_packed"
-CHUNK_ROWS = 1024  # rows of logits held at once: at 150,000 words of vocabulary 0.6 GiB in float32
 
 Tokens = Sequence[int]
 
@@ -69,7 +67,8 @@ class Pack:
     `rows` (A,) are the places after which the A answer tokens `labels` come, in the order of the sequences.
     `answer_places` (A,) is where each stands among all prompts and answers laid end to end, one place to
     the left, which is how VERL lays out log-probabilities. `prompt_places` are the places of each prompt's
-    tokens, one list a sequence. `attention` is what a device needs to attend, see `to`.
+    tokens, one list a sequence. The first `known` places are those of tokens that were read before, which the
+    row has no more. `attention` is what a device needs to attend, see `to`.
     """
 
     tokens: torch.Tensor
@@ -79,6 +78,7 @@ class Pack:
     answer_places: torch.Tensor
     prompt_places: list[list[int]]
     segments: list[Segment]
+    known: int = 0
     attention: Kernel | list[Block] | None = None
 
     def to(self, device: Any) -> Pack:
@@ -86,11 +86,14 @@ class Pack:
         tensors: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if torch.is_tensor(x)}
         has_kernel = torch.device(device).type == "cuda" and find_spec("torch.nn.attention.varlen")
         lay_out = _kernel if has_kernel else _blocks
-        return replace(self, **tensors, attention=lay_out(self.segments, device))
+        return replace(self, **tensors, attention=lay_out(self.segments, self.known, device))
 
 
-def pack(prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Pack:
-    """Pack answers, each with the prompt of the same index; what prompts have in common is read once."""
+def pack(prompts: Sequence[Tokens], answers: Sequence[Tokens], known: Tokens = ()) -> Pack:
+    """Pack answers, each with the prompt of the same index; what prompts have in common is read once.
+
+    `known` are tokens that prompts may begin with and that were read before.
+    """
     tokens: list[int] = []
     positions: list[int] = []
     segments: list[Segment] = []
@@ -98,15 +101,17 @@ def pack(prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Pack:
     labels: list[int] = []
     answer_places: list[int] = []
     places: dict[tuple[int, ...], list[int]] = {}  # of the tokens of each prompt
+    if known:
+        places[tuple(known)] = list(range(len(known)))
     before = 0  # tokens of the sequences so far, laid end to end
 
     def read(new: Tokens, seen: list[int]) -> range:
-        begin = len(tokens)
+        begin = len(known) + len(tokens)
         if new:
             segments.append(Segment(begin, len(new), seen))
             tokens.extend(new)
             positions.extend(range(len(seen), len(seen) + len(new)))
-        return range(begin, len(tokens))
+        return range(begin, begin + len(new))
 
     for prompt, answer in zip(map(tuple, prompts), answers, strict=True):
         if prompt not in places:
@@ -128,6 +133,7 @@ def pack(prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Pack:
         answer_places=torch.tensor(answer_places, dtype=torch.int64),
         prompt_places=[places[tuple(prompt)] for prompt in prompts],
         segments=segments,
+        known=len(known),
     )
 
 
@@ -138,7 +144,7 @@ def _common(one: Tokens, other: Tokens) -> int:
     )
 
 
-def _kernel(segments: Sequence[Segment], device: Any) -> Kernel:
+def _kernel(segments: Sequence[Segment], known: int, device: Any) -> Kernel:
     keys = [[*s.before, *range(s.begin, s.begin + s.size)] for s in segments]
     return Kernel(
         key_places=torch.tensor([place for places in keys for place in places], device=device),
@@ -149,7 +155,7 @@ def _kernel(segments: Sequence[Segment], device: Any) -> Kernel:
     )
 
 
-def _blocks(segments: Sequence[Segment], device: Any) -> list[Block]:
+def _blocks(segments: Sequence[Segment], known: int, device: Any) -> list[Block]:
     """The segments, those together that follow one another and see the same before them."""
     blocks = []
     for _, group in groupby(segments, key=lambda segment: id(segment.before)):
@@ -159,7 +165,7 @@ def _blocks(segments: Sequence[Segment], device: Any) -> list[Block]:
         own = torch.block_diag(*(torch.ones(s.size, s.size, dtype=torch.bool) for s in parts)).tril()
         seen = torch.cat([torch.ones(len(own), len(before), dtype=torch.bool), own.bool()], 1)
         places = torch.tensor([*before, *range(begin, end)])
-        blocks.append(Block(slice(begin, end), places.to(device), seen.to(device)))
+        blocks.append(Block(slice(begin - known, end - known), places.to(device), seen.to(device)))
     return blocks
 
 
@@ -246,106 +252,6 @@ def attend(
 
 
 AttentionInterface.register(ATTENTION, attend)
-
-
-class AnswerLogProbs(torch.autograd.Function):
-    """Log-probability and entropy (A,) of answer tokens from hidden states (A, H), in float32.
-
-    Logits (A, vocabulary) are never held whole, neither forwards nor backwards: they are made anew in chunks.
-    No gradient flows through the entropy unless `entropy_gradient` asks for it. The gradient of the weights
-    (V, H) is summed in float32 over the chunks, since a sum of bfloat16 loses the small ones.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        hidden: torch.Tensor,
-        weights: torch.Tensor,
-        labels: torch.Tensor,
-        temperature: float,
-        cap: float | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen, entropy, totals = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        for span in _spans(len(hidden)):
-            logged = _logits(hidden[span], weights, temperature, cap)
-            totals[span] = logged.logsumexp(-1)
-            logged -= totals[span, None]
-            chosen[span] = logged.gather(-1, labels[span, None])[:, 0]
-            entropy[span] = -(logged.exp() * logged).sum(-1)
-        ctx.save_for_backward(hidden, weights, labels, totals, entropy)
-        ctx.temperature, ctx.cap = temperature, cap
-        ctx.set_materialize_grads(False)
-        return chosen, entropy
-
-    @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, d_chosen: torch.Tensor | None, d_entropy: torch.Tensor | None
-    ) -> Any:
-        hidden, weights, labels, totals, entropy = ctx.saved_tensors
-        d_hidden = torch.empty_like(hidden)
-        d_weights = torch.zeros_like(weights, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for span in _spans(len(hidden)):
-            z = _logits(hidden[span], weights, ctx.temperature, ctx.cap)
-            # dz/dx of z = cap tanh(x / cap) / temperature, but for the temperature
-            slope = None if ctx.cap is None else 1 - (z * (ctx.temperature / ctx.cap)) ** 2
-            logged = z.sub_(totals[span, None])
-            d_z = logged.exp() if d_entropy is not None else logged.exp_()
-            if d_entropy is not None:  # dH/dz = -p (log p + H)
-                of_entropy = (logged + entropy[span, None]).mul_(d_z).mul_(-d_entropy[span, None])
-            d_z *= 0.0 if d_chosen is None else -d_chosen[span, None]
-            if d_chosen is not None:  # d log p_y / dz = 1(y) - p
-                d_z.scatter_add_(-1, labels[span, None], d_chosen[span, None])
-            if d_entropy is not None:
-                d_z += of_entropy
-            if slope is not None:
-                d_z *= slope
-            d_z = (d_z if ctx.temperature == 1 else d_z.div_(ctx.temperature)).to(hidden.dtype)
-            d_hidden[span] = d_z @ weights
-            if d_weights is not None:
-                d_weights += d_z.T @ hidden[span]
-        return d_hidden, None if d_weights is None else d_weights.to(weights.dtype), None, None, None
-
-
-def read_answers(
-    model: Any,
-    input_ids: torch.Tensor,
-    position_ids: torch.Tensor,
-    packed: Pack,
-    temperature: float = 1.0,
-    **_: Any,
-) -> PackedOutput:
-    """A causal model's forward over a pack: log-probability and entropy (A,) of the answers' tokens alone.
-
-    Four fifths of a training row are prompt; their logits, the widest tensor of the pass, are not computed.
-    """
-    hidden = model.get_decoder()(
-        input_ids=input_ids, position_ids=position_ids, use_cache=False, packed=packed
-    ).last_hidden_state[0]
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    weights = model.get_output_embeddings().weight
-    chosen, entropy = AnswerLogProbs.apply(hidden[packed.rows], weights, packed.labels, temperature, cap)
-    return PackedOutput(log_probs=chosen, entropy=entropy)
-
-
-@dataclass
-class PackedOutput(ModelOutput):
-    """What `read_answers` gives."""
-
-    log_probs: torch.Tensor = None  # type: ignore[assignment]  # ModelOutput asks for defaults
-    entropy: torch.Tensor = None  # type: ignore[assignment]
-
-
-def _logits(
-    hidden: torch.Tensor, weights: torch.Tensor, temperature: float, cap: float | None
-) -> torch.Tensor:
-    z = (hidden @ weights.T).float()
-    if cap is not None:
-        z = cap * torch.tanh(z / cap)
-    return z if temperature == 1 else z / temperature
-
-
-def _spans(n: int) -> list[slice]:
-    return [slice(i, min(i + CHUNK_ROWS, n)) for i in range(0, n, CHUNK_ROWS)]
 
 
 def _bounds(lengths: Sequence[int]) -> torch.Tensor:

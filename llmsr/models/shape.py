@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3", "mistral"})  # that packed passes are tested on
 USUAL_VOCABULARY = 151_936  # of models whose configuration is not at hand
 
 
@@ -17,7 +18,7 @@ class ModelShape:
     """Sizes of a decoder; `embedding` counts its input and output embeddings, which may be one.
 
     `layer_width` is the feed-forward width that a token passes in a layer, `cache_width` that of its keys and
-    values. `packs` tells that packed passes (`llmsr.grpo.packing`) give its probabilities. `architecture` is
+    values. `packs` tells that packed passes (`packing`) give its probabilities. `architecture` is
     what transformers calls it, empty where that is not known.
     """
 
@@ -50,6 +51,12 @@ def read_shape(model_path: str) -> ModelShape | None:
             return None
     size = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", Path(model_path).name)
     return _of_size(float(size[1]) * (1e9 if size[2] in "bB" else 1e6)) if size else None
+
+
+def is_read_packed(config: Any) -> bool:
+    """Whether a loaded model of this configuration attends over packs and slots: full causal attention."""
+    sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return config.model_type in ARCHITECTURES and not sliding
 
 
 def _of_configuration(config: Mapping[str, Any]) -> ModelShape:

@@ -12,13 +12,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmsr.grpo.model_shape import ModelShape
+from llmsr.models.shape import ModelShape
 
 GIB = 2.0**30
 CONTEXT = 1.5 * GIB  # CUDA context, NCCL buffers and kernels of the two processes on a GPU
 USUAL_GPU = 80 * GIB  # of a machine that is not at hand
 USABLE = 0.92  # of a GPU: allocators keep what is between their blocks
-CHUNK_ROWS = 1024  # rows of logits that a pass holds at once (`packing.CHUNK_ROWS`)
+CHUNK_ROWS = 1024  # rows of logits that a pass holds at once (`log_probs.CHUNK_ROWS`)
 MOST_TOKENS, FEWEST_TOKENS = 32_768, 2_048
 CPU_TOKENS = 8_192  # of a pass of the local trainer on a CPU: 1.9 GB for the embedded model
 ENGINE = 1.5 * GIB  # of vLLM beside weights and cache: graphs, buffers of the sampler

@@ -1,0 +1,1 @@
+"""Language models in this process: loaded, asked in tokens, sampled from, and their probabilities."""
