@@ -35,10 +35,10 @@ TRAINING = [
 ]  # fmt: skip
 SCORER = """
 import os, sys
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 run_dir, name, told = sys.argv[1:]
 info = {"problem": "plane", "index": 1, "split": "train", "versions": "{}", "shown": "[]"}
-with RewardFunction(run_dir, workers=1) as function:
+with RewardFunction(run_dir, Evaluators(run_dir, 1)) as function:
     for number in range(10**9):
         text = f"    return params[0] * x + params[1] * z # {name} {number}"
         function.compute_score("llmsr/plane", text, "plane", info)

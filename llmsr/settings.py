@@ -132,6 +132,11 @@ class SearchSettings(PromptSettings):
     """evolutionary search"""
 
     budget: int = option(1000, "completions to ask the model for, in all", least=1)
+    max_tokens_total: int = option(
+        0,
+        "generated tokens after which no further prompt is asked; 0: no limit. Prompts in flight are awaited",
+        least=0,
+    )
     # decides every draw: equal seeds give equal archives on any number of workers
     seed: int = option(0, "seed of every random draw of the run", least=0)
     search: str = option(

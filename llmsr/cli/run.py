@@ -44,8 +44,8 @@ EXAMPLES = """examples:
 """
 
 # what may differ where a run is resumed: how long it goes on, where it is and what it runs on
-FREE_ON_RESUME = {"budget", "api_base", "port", "workers", "resume", "log_path", "json", "device",
-                  "gpu_memory_utilization", "timeout", "retries", "logger"}  # fmt: skip
+FREE_ON_RESUME = {"budget", "max_tokens_total", "api_base", "port", "workers", "resume", "log_path", "json",
+                  "device", "gpu_memory_utilization", "timeout", "retries", "logger"}  # fmt: skip
 
 
 def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfig) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
@@ -18,8 +18,16 @@ RAW_ANSWER_TOKENS = 256
 TRAIN, VALIDATION = "llmsr_train.parquet", "llmsr_val.parquet"
 
 
-def write_prompts(plan: Plan, problems: Sequence[Problem], encoder: ChatTemplate | None) -> None:
-    """Write both parquet files, the one of validation last; `encoder` is what `prompt_encoder` gave."""
+def write_prompts(
+    plan: Plan,
+    problems: Sequence[Problem],
+    encoder: ChatTemplate | None,
+    evaluator_of: Callable[[str], Evaluator],
+) -> None:
+    """Write both parquet files, the one of validation last; `encoder` is what `prompt_encoder` gave.
+
+    `evaluator_of` the name of a problem fits the equations that its prompts show.
+    """
     config = plan.config
     form = dataset.prompt_form(config, encoder, config.max_prompt_length)
     if encoder and encoder.plain and not plan.tiny and config.max_response_length < RAW_ANSWER_TOKENS:
@@ -35,10 +43,10 @@ def write_prompts(plan: Plan, problems: Sequence[Problem], encoder: ChatTemplate
             count // len(problems) + (place < count % len(problems))
             for count in (plan.rows, max(config.validation_prompts, len(problems)))
         )
-        with Evaluator(problem, config.fitter, config.fit_timeout, config.workers) as evaluator:
-            pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
-            if not seeded:
-                seeds[problem.name] = memory_seeds(evaluator, config.warm_start, pool)
+        evaluator = evaluator_of(problem.name)
+        pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
+        if not seeded:
+            seeds[problem.name] = memory_seeds(evaluator, config.warm_start, pool)
         train_rows, validation_rows = dataset.prompt_rows(
             problem, pool, n_train, n_validation, config.seed, form
         )

@@ -40,6 +40,38 @@ Score = dict[str, float | str]
 T = TypeVar("T")
 
 
+class Evaluators:
+    """One evaluator per problem of a run, each started when it is first asked for; thread-safe.
+
+    `workers` are processes that fit, for each problem; by default as the run's settings say.
+    """
+
+    def __init__(self, run_dir: str | Path, workers: int | None = None) -> None:
+        self._run_dir = Path(run_dir).resolve()
+        self._settings = RunRecord.read(self._run_dir).settings
+        cores = max(1, (os.cpu_count() or 1) - RESERVED_CORES)
+        self._workers = workers or self._settings.workers or cores
+        self._started: dict[str, Evaluator] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, problem: str) -> Evaluator:
+        """The evaluator of the problem of that name, as it was when the run began."""
+        with self._lock:
+            if problem not in self._started:
+                loaded = with_units(load_run_problem(self._run_dir, problem), self._settings.units)
+                self._started[problem] = Evaluator(
+                    loaded, self._settings.fitter, self._settings.fit_timeout, self._workers
+                )
+            return self._started[problem]
+
+    def close(self) -> None:
+        """End all workers."""
+        with self._lock:
+            for evaluator in self._started.values():
+                evaluator.close()
+            self._started = {}
+
+
 @dataclass(frozen=True)
 class Pending:
     """An answer whose evaluation was begun."""
@@ -52,13 +84,14 @@ class RewardFunction:
     """Scores answers of one run's problems; `run_dir` holds what `write_run_files` wrote.
 
     `drawn_again` says that a resumed run draws the answers of the steps that were not saved as it did before:
-    those that are in the archive are not archived a second time. `workers` are processes that fit.
+    those that are in the archive are not archived a second time. Given `evaluators` are used, and closed with
+    it.
     """
 
     def __init__(
         self,
         run_dir: str | Path,
-        workers: int | None = None,
+        evaluators: Evaluators | None = None,
         *,
         drawn_again: bool = False,
         answer_seconds: float = ANSWER_SECONDS,
@@ -66,16 +99,13 @@ class RewardFunction:
         self._run_dir = Path(run_dir).resolve()
         self._record = RunRecord.read(self._run_dir)
         self._settings = self._record.settings
-        cores = max(1, (os.cpu_count() or 1) - RESERVED_CORES)
-        self._workers = workers or self._settings.workers or cores
         self._answer_seconds = answer_seconds
         self._count_tokens = AnswerTokens(self._record.model_path, self._settings.trust_remote_code)
-        self._evaluators: dict[str, Evaluator] = {}
-        self._evaluators_lock = threading.Lock()
+        self._evaluators = evaluators or Evaluators(self._run_dir)
         tail = ArchiveTail(self._run_dir)
         earlier = tail.new()
         self._places = Places(self._run_dir, self._record, tail, earlier, drawn_again)
-        self._archive = Records(self._run_dir, self._record, self._evaluator, earlier)
+        self._archive = Records(self._run_dir, self._record, self._evaluators, earlier)
 
     def compute_score(
         self,
@@ -101,7 +131,7 @@ class RewardFunction:
         try:
             answer = Answer.of(solution_str, ground_truth, extra_info, tokens)
             versions = answer.told("versions", "{}")
-            return Pending(answer, self._evaluator(answer.problem).submit(answer.text, versions))
+            return Pending(answer, self._evaluators(answer.problem).submit(answer.text, versions))
         except Exception as error:  # noqa: BLE001 - a trainer drops an answer whose reward raises
             return Pending(answer, fault(error))
 
@@ -138,10 +168,7 @@ class RewardFunction:
 
     def close(self) -> None:
         """End the workers and close the archive; what was scored stays."""
-        with self._evaluators_lock:
-            for evaluator in self._evaluators.values():
-                evaluator.close()
-            self._evaluators = {}
+        self._evaluators.close()
         self._archive.close()
 
     def __enter__(self) -> RewardFunction:
@@ -150,18 +177,9 @@ class RewardFunction:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _evaluator(self, problem: str) -> Evaluator:
-        with self._evaluators_lock:
-            if problem not in self._evaluators:
-                loaded = with_units(load_run_problem(self._run_dir, problem), self._settings.units)
-                self._evaluators[problem] = Evaluator(
-                    loaded, self._settings.fitter, self._settings.fit_timeout, self._workers
-                )
-            return self._evaluators[problem]
-
     def _floor(self, problem: str) -> float:
         """The NMSE below which a problem's rows tell equations apart by rounding or noise alone."""
-        return Floor.of(self._evaluator(problem).problem.train).least
+        return Floor.of(self._evaluators(problem).problem.train).least
 
     def _evaluation(self, waiting: Future[Evaluation] | Evaluation) -> Evaluation:
         if isinstance(waiting, Evaluation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -32,7 +33,7 @@ from llmsr.grpo.export import (
 from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan, memory_sentences
 from llmsr.grpo.progress import Progress, StepMetrics, Stuck, say
 from llmsr.grpo.prompt_files import TRAIN, VALIDATION, prompt_encoder, write_prompts
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
@@ -95,12 +96,17 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             set_number(plan.run_dir, last)
         encoder = prompt_encoder(plan)
         prompts = partial(write_prompts, plan, problems, encoder)
+
+        def prompts_alone() -> None:
+            with contextlib.closing(Evaluators(plan.run_dir)) as evaluators:
+                prompts(evaluators)
+
         metrics_path = _metrics_path(plan)
         template = encoder.template if encoder else None
         verl = verl_config(plan, template=template, metrics_path=metrics_path, environment=os.environ)
         write_config(verl, plan.run_dir)
         if config.dry_run:
-            prompts()
+            prompts_alone()
             print(_dry_run_text(plan, overrides))
             return {}
         say(f"the run is in {plan.run_dir}")
@@ -115,10 +121,9 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 say("all steps were trained; the model is exported")
             elif plan.trainer == "verl":
                 # VERL imports for longer than the prompts take
-                train_with_verl(plan, overrides, metrics_path, on_step, meanwhile=prompts)
+                train_with_verl(plan, overrides, metrics_path, on_step, meanwhile=prompts_alone)
             else:
-                prompts()
-                _train_locally(plan, on_step)
+                _train_locally(plan, prompts, on_step)
             complete = True
         except Stuck as stuck:
             say(str(stuck))
@@ -174,18 +179,20 @@ def _metrics_path(plan: Plan) -> Path:
     return folder / f"verl-{number}.jsonl"
 
 
-def _train_locally(plan: Plan, on_step: OnStep) -> None:
+def _train_locally(plan: Plan, prompts: Callable[[Evaluators], None], on_step: OnStep) -> None:
     from llmsr.grpo.local.trainer import LocalTrainer
 
-    rows = read_parquet(plan.run_dir / TRAIN)
-    validation = read_parquet(plan.run_dir / VALIDATION)
-    chosen = [name for name in plan.config.loggers if name in DASHBOARDS]
-    with (
-        Dashboards(chosen, plan.run_dir, as_mapping(plan.config)) as dashboards,
-        RewardFunction(
-            plan.run_dir, plan.config.workers or os.cpu_count(), drawn_again=True
-        ) as reward_function,
-    ):
+    # the workers that fit what prompts show go on to fit the answers: to start them takes seconds
+    with contextlib.ExitStack() as stack:
+        evaluators = stack.enter_context(
+            contextlib.closing(Evaluators(plan.run_dir, plan.config.workers or os.cpu_count()))
+        )
+        prompts(evaluators)
+        rows = read_parquet(plan.run_dir / TRAIN)
+        validation = read_parquet(plan.run_dir / VALIDATION)
+        chosen = [name for name in plan.config.loggers if name in DASHBOARDS]
+        dashboards = stack.enter_context(Dashboards(chosen, plan.run_dir, as_mapping(plan.config)))
+        reward_function = stack.enter_context(RewardFunction(plan.run_dir, evaluators, drawn_again=True))
 
         def watched(metrics: StepMetrics) -> None:
             dashboards.log(on_step(metrics).figures(), metrics.step)

@@ -234,7 +234,8 @@ class Search:
             missing += asked.count - len(archived) - len(completions)
             exhausted += not archived and not completions and asked.number > self._last_archived
         # a proposer that brings nothing at all has no more to bring: a list of texts that is read to its end
-        self._wanted = 0 if exhausted else self._wanted + missing
+        spent = 0 < self.settings.max_tokens_total <= self.totals.tokens
+        self._wanted = 0 if exhausted or spent else self._wanted + missing
 
     def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
         return Sample(

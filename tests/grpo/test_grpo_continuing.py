@@ -1,5 +1,6 @@
 """A run goes on with its own settings alone, and nothing that it left is written over."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.memory import read_seeds
 from llmsr.grpo.plan import EMBEDDED, make_plan
 from llmsr.grpo.prompt_files import prompt_encoder, write_prompts
+from llmsr.grpo.reward_function import Evaluators
 from llmsr.grpo.run_choice import check_start, stored_settings
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
@@ -96,12 +98,14 @@ def test_a_continued_run_keeps_the_seeds_of_its_memory(begun, tmp_path):
     given |= {"memory": "puct", "warm_start": str(tmp_path / "earlier"), "workers": 1}
     problems = [load_problem("plane", given["spec_path"], given["data_dir"])]
     plan = write(given)
-    write_prompts(plan, problems, prompt_encoder(plan))
+    with contextlib.closing(Evaluators(run_dir)) as evaluators:
+        write_prompts(plan, problems, prompt_encoder(plan), evaluators)
     before = read_seeds(run_dir)
     assert len(before["plane"]) == 2
     shutil.rmtree(tmp_path / "earlier")
     plan = continued(**given)
-    write_prompts(plan, problems, prompt_encoder(plan))
+    with contextlib.closing(Evaluators(run_dir)) as evaluators:
+        write_prompts(plan, problems, prompt_encoder(plan), evaluators)
     assert read_seeds(run_dir) == before
 
 

@@ -17,7 +17,7 @@ from grpo_problem import write_problem
 from llmsr.archive import read_archive
 from llmsr.grpo.answer_archive import next_number, set_number
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 from llmsr.grpo.run_record import load_run_problem, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
@@ -75,7 +75,7 @@ def test_every_kind_of_answer_gets_its_grade_and_the_same_keys(run_dir):
 
 def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
     texts = [f"    return params[0] * x**{i % 7 + 1} + {i} * z\n" for i in range(60)]
-    with RewardFunction(run_dir, workers=2) as function, ThreadPoolExecutor(16) as threads:
+    with RewardFunction(run_dir, Evaluators(run_dir, 2)) as function, ThreadPoolExecutor(16) as threads:
         list(
             threads.map(
                 lambda i: function.compute_score("", texts[i], "plane", info(step=i // 6 + 1)), range(60)
@@ -90,9 +90,9 @@ def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
 
 def test_two_processes_share_the_numbers_and_write_apart(run_dir):
     code = (
-        "import sys; from llmsr.grpo.reward_function import RewardFunction\n"
+        "import sys; from llmsr.grpo.reward_function import Evaluators, RewardFunction\n"
         "if __name__ == '__main__':\n"
-        "    with RewardFunction(sys.argv[1], workers=1) as f:\n"
+        "    with RewardFunction(sys.argv[1], Evaluators(sys.argv[1], 1)) as f:\n"
         "        [f.compute_score('', '', 'plane', None) for _ in range(20)]\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(run_dir)]) for _ in range(2)]

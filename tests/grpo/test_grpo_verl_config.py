@@ -17,7 +17,7 @@ from verl_plugin import loaded_plugin
 
 from llmsr.grpo.advantage import batch_advantages
 from llmsr.grpo.plan import EMBEDDED, make_plan, memory_sentences
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import ADVANTAGES, GrpoConfig
 from llmsr.grpo.training import train
@@ -346,7 +346,7 @@ def test_the_dataset_asks_the_memory_for_training_rows_and_leaves_validation_alo
     assert [row["extra_info"]["index"] for row in first] == [row["index"] for row in first] == [0, 1]
     assert all(set(json.loads(row["extra_info"]["parents"])) == {0} for row in first)
     law = "    return params[0] * z + params[1] * x + params[2] * x**3\n"
-    with RewardFunction(run_dir, workers=1) as function:
+    with RewardFunction(run_dir, Evaluators(run_dir, 1)) as function:
         for row in first:
             for body in (law, "    return params[0] * x\n"):
                 function.compute_score("", body, "plane", row["extra_info"])

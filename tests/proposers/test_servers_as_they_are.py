@@ -292,3 +292,16 @@ def test_why_an_answer_ended_is_archived(server):
     with Evaluator(problem, workers=1) as evaluator:
         Search(problem, ask(server), evaluator, archive, settings).run()
     assert [sample.to_record()["finish_reason"] for sample in archive] == ["length"] * 4
+
+
+@pytest.mark.parametrize(("limit", "samples"), [(1, 4), (28, 4), (29, 8), (0, 12)])
+def test_a_run_ends_with_the_prompt_that_spends_its_tokens(server, limit, samples):
+    """Seven tokens an answer, four answers a prompt."""
+    problem = load_problem("oscillator1")
+    archive = Kept()
+    settings = SearchSettings(budget=12, refine="off", lookahead=1, max_tokens_total=limit)
+    with Evaluator(problem, workers=1) as evaluator:
+        Search(problem, ask(server), evaluator, archive, settings).run()
+        resumed = Search(problem, ask(server), evaluator, Kept(), settings, earlier=archive)
+        assert resumed.run().samples == samples
+    assert len(archive) == samples
