@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.printing import latex_name, to_latex, to_numpy_source, to_sympy, to_text
+from llmsr.expression.printing import latex_name, latex_unit, to_latex, to_numpy_source, to_sympy, to_text
 from llmsr.fitting.fit import split_nmse
 from llmsr.fitting.uncertainty import LEVEL, Uncertainty, uncertainty
 from llmsr.problem.columns import with_labels
@@ -70,6 +70,7 @@ class Equation:
     `labels` are its columns as the user names them, `target` likewise; both need not be identifiers. Forms
     are asked for as `exact`, with all digits of the fitted constants, or as simplified on the training rows.
     `simplified_nmse` has the errors of the latter, one per split. `uncertainty` is that of the constants.
+    `units` are the texts of the columns' units and, last, the target's; empty where nothing is known.
     """
 
     sample: Sample
@@ -82,6 +83,7 @@ class Equation:
     problem: str = ""
     note: str = ""
     uncertainty: Uncertainty | None = None
+    units: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, sample: Sample, problem: Problem, labels: tuple[str, ...] | None = None) -> Equation:
@@ -100,6 +102,7 @@ class Equation:
             problem.name,
             problem.note,
             uncertainty(expression, sample.evaluation.params or (), problem.train),
+            tuple(problem.spec.units.get(name, "") for name in (*expression.columns, problem.target)),
         )
 
     @property
@@ -171,6 +174,12 @@ class Equation:
             before, _, last = right.rpartition(r" \\ & ")
             return rf"{before} \\ {name} &= {last}"
         return f"{name} = {right}"
+
+    def latex_units(self) -> str:
+        """The symbols that have a unit, with it, as a LaTeX text; empty where none has."""
+        names = [latex_name(name) for name in (*self.labels, self.target)]
+        pairs = zip(names, self.units, strict=False)
+        return ", ".join(f"${name}$ in ${latex_unit(unit)}$" for name, unit in pairs if unit)
 
     def sympy(self, exact: bool = False) -> Any:
         """The right-hand side over symbols named like the labels.

@@ -18,7 +18,8 @@ from llmsr.expression import Refusal, parse
 from llmsr.expression.canonical import canonical
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.operations import OPS
-from llmsr.expression.printing import lambdify, to_numpy_source
+from llmsr.expression.printing import lambdify, latex_unit, to_numpy_source
+from llmsr.problem.columns import Labels, table_problem
 from llmsr.proposers.grammar import random_body
 from llmsr.report.equation import Equation
 from llmsr.report.front import CSV_COLUMNS, PickedFront
@@ -169,6 +170,27 @@ def test_the_tex_file_has_one_equation_in_digits_that_matter():
     assert all(line.startswith("%") for line in text.splitlines() if "0.79999998" in line)
     outside = [line for line in text.splitlines() if not line.startswith("%")]
     assert any(r"\sin\left(x\right)" in line for line in outside)
+
+
+@pytest.mark.parametrize(
+    ("unit", "latex"),
+    [
+        ("m/s^2", "m/s^{2}"), ("kg m-3", r"kg\ m^{-3}"), ("m*s**-1", r"m\,s^{-1}"), ("1/s", "1/s"),
+        ("10^3 m", r"10\hat{}3\ m"), ("%", r"\%"), (r"\input{x}", r"\backslash{}input\{x\}"),
+        ("m^(1/2)", "m^{1/2}"),
+    ],
+)  # fmt: skip
+def test_a_unit_in_latex_is_upright_and_escaped(unit, latex):
+    assert latex_unit(unit) == rf"\mathrm{{{latex}}}"
+
+
+def test_the_tex_file_says_the_units_that_are_known():
+    labels = Labels(("x", "speed (m/s)"), "y", units={"speed (m/s)": "m/s", "y": "m/s^2"})
+    problem = table_problem(ROWS[:, :2], ROWS[:, 0] + ROWS[:, 1], labels)
+    names = problem.spec.columns
+    body = f"return {names[0]} + params[0]*{names[1]}"
+    text = Equation.of(make_sample(problem, body, [1.0]), problem, ("x", "speed")).tex()
+    assert r"with $\mathrm{speed}$ in $\mathrm{m/s}$, $y$ in $\mathrm{m/s^{2}}$." in text.splitlines()
 
 
 def test_a_very_long_equation_names_its_parts_first():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from llmsr.expression.printing.infix import fill, safe_names, to_text
 from llmsr.expression.printing.source import callable_for, to_numpy_body, to_numpy_source, to_torch_source
 from llmsr.expression.printing.symbolic import lambdify, to_sympy
-from llmsr.expression.printing.typeset import latex_name, to_latex, to_mathml
+from llmsr.expression.printing.typeset import latex_name, latex_unit, to_latex, to_mathml
 
 __all__ = [
     "callable_for",
     "fill",
     "lambdify",
     "latex_name",
+    "latex_unit",
     "safe_names",
     "to_latex",
     "to_mathml",

@@ -7,6 +7,7 @@ of: `fence | |`, `root 3`, `exponential e`, `prefix ¬`, `infix ∧`, `relation 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -191,6 +192,15 @@ def latex_name(name: str) -> str:
         return symbol
     plain = re.fullmatch(r"\d+|[A-Za-z]", tail)
     return symbol + (f"_{{{tail}}}" if plain else rf"_{{\mathrm{{{_escape(tail)}}}}}")
+
+
+def latex_unit(unit: str) -> str:
+    """A unit as people write it, such as m/s^2 or kg m-3, in upright letters with raised exponents."""
+    power = re.compile(r"(?<=[^\W\d])(?:\*\*|\^)?\(?(-?\d+(?:[./]\d+)?)\)?")
+    pieces = power.split(unit.strip())
+    texts = [_escape(text).replace("*", r"\,").replace("·", r"\,") for text in pieces[::2]]
+    powers = [f"^{{{exponent}}}" for exponent in pieces[1::2]]
+    return rf"\mathrm{{{''.join(itertools.chain(*itertools.zip_longest(texts, powers, fillvalue='')))}}}"
 
 
 def _escape(text: str) -> str:
