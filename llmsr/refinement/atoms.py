@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmsr.refinement.inner_constants import FAMILIES, NUMBERS, TWO_CONSTANTS, function_values
 from llmsr.refinement.rows import NumberedGraph
 from llmsr.refinement.terms import UNARY
 
@@ -42,53 +43,59 @@ INSIDE = ("square", "root", "log1p")
 FURTHER = ("exp", "inverse square", "abs", "bell", "signed square", "inverse root", "quartic power")
 PAIRED = ("exp", "log", "sin", "cos", "inverse", "root", "identity", "square")
 
-Inner = Callable[[NumberedGraph, int, int], int]
-"""A function of a node with one inner constant: adds its nodes, given both positions."""
-
 
 class Atom(NamedTuple):
-    """A node of the graph; atoms of one name differ in their inner constants alone."""
+    """A small function of columns: the node `root` of the graph, or `factor` * f(`of`; constants).
 
-    root: int
+    `function` is f's number, -1 where there is no inner constant; `factor` is -1 where there is none.
+    Atoms of one name differ in their inner constants alone.
+    """
+
     name: str
-    free: bool = False
-    """Whether it has an inner constant."""
+    root: int = -1
+    function: int = -1
+    of: int = -1
+    factor: int = -1
+    constants: tuple[float, float] = (1.0, 0.0)
 
+    @property
+    def free(self) -> bool:
+        """Whether it has an inner constant."""
+        return self.function >= 0
 
-def _one_over(g: NumberedGraph, power: int) -> int:
-    return g.add("div", g.const(1.0), g.add("add", g.const(1.0), power))
+    def values(self, g: NumberedGraph) -> np.ndarray:
+        """Its numbers on the graph's rows."""
+        if not self.free:
+            return np.asarray(g.values[self.root])
+        found = np.asarray(function_values(self.function, g.values[self.of], *self.constants))
+        return found if self.factor < 0 else found * g.values[self.factor]
 
-
-INNER: dict[str, Inner] = {
-    "exp(-ku)": lambda g, u, k: g.add("exp", g.add("neg", g.add("mul", k, u))),
-    "sin(ku)": lambda g, u, k: g.add("sin", g.add("mul", k, u)),
-    "cos(ku)": lambda g, u, k: g.add("cos", g.add("mul", k, u)),
-    "tanh(ku)": lambda g, u, k: g.add("tanh", g.add("mul", k, u)),
-    "1/(1+ku)": lambda g, u, k: _one_over(g, g.add("mul", k, u)),
-    "1/(1+kuu)": lambda g, u, k: _one_over(g, g.add("mul", k, g.add("pow", u, g.const(2.0)))),
-    "1/(1+kuuuu)": lambda g, u, k: _one_over(g, g.add("mul", k, g.add("pow", u, g.const(4.0)))),
-    "log(1+ku)": lambda g, u, k: g.add("log", g.add("abs", g.add("add", g.const(1.0), g.add("mul", k, u)))),
-    "exp(-kuu)": lambda g, u, k: g.add("exp", g.add("neg", g.add("mul", k, g.add("pow", u, g.const(2.0))))),
-}
-SHIFTED = ("logistic", "bell", "peak")  # of k(u - c)
+    def planted(self, g: NumberedGraph) -> int:
+        """Its position in the graph, its constants new parameters."""
+        if not self.free:
+            return self.root
+        k = g.fresh(self.constants[0])
+        c = g.fresh(self.constants[1]) if self.function >= TWO_CONSTANTS else -1
+        made = list(FAMILIES.values())[self.function](g, self.of, k, c)
+        return made if self.factor < 0 else g.add("mul", self.factor, made)
 
 
 def atoms_of(
-    graph: NumberedGraph, columns: Sequence[int], constants: bool = True
+    graph: NumberedGraph, columns: Sequence[int], constants: bool = True, most: int = MOST
 ) -> tuple[list[Atom], np.ndarray]:
-    """Distinct atoms over some nodes of the graph, at most `MOST`, and their numbers (rows, atoms)."""
+    """Distinct atoms over some nodes of the graph, at most `most`, and their numbers (rows, atoms)."""
     with np.errstate(all="ignore"):
         made = list(_plain(graph, columns))
         for count in GRIDS if constants else ():
             free = list(_free(graph, columns, count))
-            if len(made) + len(free) <= 1.25 * MOST or count == GRIDS[-1]:  # some repeat others
+            if len(made) + len(free) <= 1.25 * most or count == GRIDS[-1]:  # some repeat others
                 made += free
                 break
-        return _distinct(graph, made[: 2 * MOST])
+        return _distinct(graph, made[: 2 * most], most)
 
 
 def _plain(g: NumberedGraph, columns: Sequence[int]) -> Iterator[Atom]:
-    yield Atom(g.const(1.0), "1")
+    yield Atom("1", g.const(1.0))
     functions = {u: list(_functions(g, u)) for u in columns}
     for u in columns:
         yield from functions[u]
@@ -96,22 +103,26 @@ def _plain(g: NumberedGraph, columns: Sequence[int]) -> Iterator[Atom]:
         for u, v in combinations(columns, 2):
             plain = [functions[u][: len(PLAIN)], functions[v][: len(PLAIN)]]
             for a, b in product(*plain):
-                yield Atom(g.add("mul", a.root, b.root), f"{a.name}*{b.name}")
+                yield Atom(f"{a.name}*{b.name}", g.add("mul", a.root, b.root))
             yield from _of_two(g, u, v)
         for u, v, w in combinations(columns, 3):
-            yield Atom(g.add("mul", g.add("mul", u, v), w), f"{u}*{v}*{w}")
+            yield Atom(f"{u}*{v}*{w}", g.add("mul", g.add("mul", u, v), w))
 
 
 def _free(g: NumberedGraph, columns: Sequence[int], count: int) -> Iterator[Atom]:
-    """Atoms with an inner constant at `count` numbers."""
-    functions = {u: list(_functions(g, u)) for u in columns[:4]}
+    """Atoms with inner constants at `count` numbers."""
+    powers = [g.add("pow", v, g.const(p)) if p > 1 else v for v in columns[:4] for p in (1.0, 2.0, 3.0)]
     for u in columns:
-        yield from _waves(g, u, columns[:4])
-        factors = [("1", -1), *((f.name, f.root) for v in columns[:4] for f in functions[v][:3])]
-        for inner in _with_constants(g, u, count):
-            for name, factor in factors:
-                root = inner.root if factor < 0 else g.add("mul", factor, inner.root)
-                yield Atom(root, f"{name}*{inner.name}", True)
+        for factor, k in _waves(g, u, columns[:4]):
+            for name in ("sin(ku)", "cos(ku)"):
+                yield _free_atom(name, u, factor, k)
+        for name, k, c in _constants(g.values[u], count):
+            for factor in (-1, *powers):
+                yield _free_atom(name, u, factor, k, c)
+
+
+def _free_atom(name: str, u: int, factor: int, k: float, c: float = 0.0) -> Atom:
+    return Atom(f"{factor} {name} {u}", -1, NUMBERS[name], u, factor, (k, c))
 
 
 def _functions(g: NumberedGraph, u: int) -> Iterator[Atom]:
@@ -127,15 +138,14 @@ def _functions(g: NumberedGraph, u: int) -> Iterator[Atom]:
         return NATURAL[name](g, own)
 
     for name in (*PLAIN, *FURTHER):
-        yield Atom(of(name, u), f"{name}({u})")
+        yield Atom(f"{name}({u})", of(name, u))
     for outer, inner in product(OUTER, INSIDE):
         if (outer, inner) != ("root", "square"):
-            yield Atom(
-                NATURAL[outer](g, of(inner, size if inner != "square" else u)), f"{outer}({inner}({u}))"
-            )
+            inside = of(inner, size if inner != "square" else u)
+            yield Atom(f"{outer}({inner}({u}))", NATURAL[outer](g, inside))
     for name in PLAIN[3:]:
         if name != "inverse":
-            yield Atom(g.add("mul", u, of(name, u)), f"{u}*{name}({u})")
+            yield Atom(f"{u}*{name}({u})", g.add("mul", u, of(name, u)))
 
 
 def _of_two(g: NumberedGraph, u: int, v: int) -> Iterator[Atom]:
@@ -148,39 +158,35 @@ def _of_two(g: NumberedGraph, u: int, v: int) -> Iterator[Atom]:
     for (name, group), function in product(groups.items(), PAIRED):
         if function == "identity" and name in ("u-v", "u+v", "uu+vv"):
             continue  # a sum of others
-        yield Atom(UNARY[function](g, group), f"{function}({name} of {u},{v})")
+        yield Atom(f"{function}({name} of {u},{v})", UNARY[function](g, group))
 
 
-def _with_constants(g: NumberedGraph, u: int, count: int) -> Iterator[Atom]:
-    values = g.values[u]
+def _constants(values: np.ndarray, count: int) -> Iterator[tuple[str, float, float]]:
+    """Functions by name with constants k and c at which they begin, for the numbers of an argument."""
     size = float(np.abs(values).max()) or 1.0
-    for name, function in INNER.items():
-        for k in np.geomspace(*SPREADS, count) / size:
-            yield Atom(function(g, u, g.fresh(float(k))), f"{name} of {u}")
-    base = u if values.min() >= 0 else g.add("abs", u)
-    for k in EXPONENTS if count > 2 else ():
-        yield Atom(g.add("pow", base, g.fresh(k)), f"power of {u}")
+    for name, number in NUMBERS.items():
+        if name not in ("power", "sin(ku)", "cos(ku)") and number < TWO_CONSTANTS:
+            yield from ((name, float(k), 0.0) for k in np.geomspace(*SPREADS, count) / size)
+    for name in ("sin(ku)", "cos(ku)"):
+        yield from ((name, float(k), 0.0) for k in np.geomspace(*SPREADS, min(count, 5)) / size)
+    yield from (("power", k, 0.0) for k in (EXPONENTS if count > 2 else ()))
     spread = float(np.std(values)) or 1.0
-    for middle, name in product(map(float, np.quantile(values, MIDDLES)), SHIFTED if count > 3 else ()):
-        for k in (1.5 / spread, 6.0 / spread):
-            shifted = g.add("mul", g.fresh(k), g.add("sub", u, g.fresh(middle)))
-            yield Atom(UNARY[name](g, shifted), f"{name} at c of {u}")
+    for middle, name in product(map(float, np.quantile(values, MIDDLES)), list(NUMBERS)[TWO_CONSTANTS:]):
+        yield from ((name, k / spread, middle) for k in ((1.5, 6.0) if count > 3 else ()))
 
 
-def _waves(g: NumberedGraph, u: int, factors: Sequence[int]) -> Iterator[Atom]:
-    """Waves of a column, and of it times another, at the frequencies that explain most of the target."""
+def _waves(g: NumberedGraph, u: int, factors: Sequence[int]) -> Iterator[tuple[int, float]]:
+    """Factors, or -1, and frequencies at which waves of a column times them explain most of the target."""
     values, target = g.values[u], g.rows.target
     span = float(np.ptp(values)) or 1.0
     frequencies = np.arange(1.0, MOST_PERIODS + 0.25, 0.25) * 2 * np.pi / span
-    for name, factor in (("1", np.ones(len(values))), *((str(v), g.values[v]) for v in factors)):
+    for v in (-1, *factors):
+        factor = np.ones(len(values)) if v < 0 else g.values[v]
         smooth = np.column_stack([np.ones(len(values)), values, factor, factor * values])
         rest = target - smooth @ np.linalg.lstsq(smooth, target, rcond=1e-10)[0]
         power = np.array([_power_of(factor, values * k, rest) for k in frequencies])
         for i in np.argsort(-power, kind="stable")[:PEAKS]:
-            for function in ("sin", "cos"):
-                root = g.add(function, g.add("mul", g.fresh(float(frequencies[i])), u))
-                made = root if name == "1" else g.add("mul", int(name), root)
-                yield Atom(made, f"{name}*{function}(ku) of {u}", True)
+            yield v, float(frequencies[i])
 
 
 def _power_of(factor: np.ndarray, angle: np.ndarray, rest: np.ndarray) -> float:
@@ -189,20 +195,21 @@ def _power_of(factor: np.ndarray, angle: np.ndarray, rest: np.ndarray) -> float:
     return float(along @ np.linalg.pinv(waves.T @ waves) @ along)
 
 
-def _distinct(g: NumberedGraph, atoms: Iterable[Atom]) -> tuple[list[Atom], np.ndarray]:
-    """The atoms that are finite, of those equal up to a factor the smallest, at most `MOST`."""
-    kept: dict[bytes, Atom] = {}
+def _distinct(g: NumberedGraph, atoms: Iterable[Atom], most: int) -> tuple[list[Atom], np.ndarray]:
+    """The atoms that are finite, of those equal up to a factor the smallest, at most `most`."""
+    kept: dict[bytes, tuple[Atom, np.ndarray]] = {}
     for atom in atoms:
-        values = np.asarray(g.values[atom.root])
+        values = atom.values(g)
         length = float(np.linalg.norm(values))
         if not 0 < length < np.inf or np.abs(values).max() > LARGE:
             continue
         largest = int(np.abs(values).argmax())
         key = (np.round(values / (length * np.sign(values[largest])), 7) + 0.0).tobytes()
-        if key not in kept or g.sizes[atom.root] < g.sizes[kept[key].root]:
-            kept[key] = atom
-    found = list(kept.values())[:MOST]
-    return found, np.column_stack([g.values[a.root] for a in found])
+        known = kept.get(key)
+        if known is None or (not atom.free and g.sizes[atom.root] < g.sizes[known[0].root]):
+            kept[key] = atom, values
+    found = list(kept.values())[:most]
+    return [atom for atom, _ in found], np.column_stack([values for _, values in found])
 
 
 def _powered(exponent: float) -> Callable[[NumberedGraph, int], int]:

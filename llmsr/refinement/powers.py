@@ -25,6 +25,8 @@ WIDE = 8_000
 ALIKE = 1e-5  # length of a unit product behind the chosen ones, at least
 ENOUGH = 1e-7  # relative residual at which no other term is needed
 
+LARGEST = 50.0  # of what a hyperbolic function is taken
+
 Wrap = Callable[[int], int]
 
 
@@ -64,6 +66,11 @@ SIDES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Inverse, bool]] = {
     ),
     "sin y": (
         lambda y: np.where(np.abs(y) <= np.pi / 2, np.sin(y), np.nan), lambda g, u: g.add("arcsin", u), True,
+    ),
+    "cosh y": (
+        lambda y: np.where((y >= 0) & (y < LARGEST), np.cosh(np.minimum(y, LARGEST)), np.nan),
+        lambda g, u: g.add("arccosh", u),
+        True,
     ),
     "tan y": (
         lambda y: np.where(np.abs(y) < np.pi / 2, np.tan(y), np.nan), lambda g, u: g.add("arctan", u), True,
@@ -114,7 +121,7 @@ def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
         ):
             if values.any() and tuple(values) not in tried:
                 tried.add(tuple(values))
-                yield one.wrap(_scaled(g, power_product(g, usable, values), one.target))
+                yield one.wrap(scaled(g, power_product(g, usable, values), one.target))
 
 
 def _line(columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -159,7 +166,8 @@ def power_product(g: NumberedGraph, nodes: Sequence[int], exponents: Sequence[fl
     return above if below < 0 else g.add("div", above, below)
 
 
-def _scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:
+def scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:
+    """A node times the new parameter that brings it nearest to a target."""
     values = g.values[node]
     return g.add("mul", g.fresh(float(values @ target / (values @ values))), node)
 

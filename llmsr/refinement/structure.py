@@ -1,8 +1,8 @@
 """Structure search: equations for a table without a model and without an equation to begin with.
 
-    power laws        a line through logarithms
+    power laws        a line through logarithms, perhaps with functions of columns as factors
     sums of products  of powers, for functions of the target
-    subsets           every triple of some 1,400 atoms, then exchanges up to six
+    sums of atoms     every triple of some 1,400, then exchanges up to six
 
 What these stages find is polished by the fit engine; the best of every size are proposed.
 """
@@ -17,31 +17,28 @@ from itertools import islice
 import numpy as np
 
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.graph import Expression, Graph, complexity, evaluate, linear_params
+from llmsr.expression.graph import Expression, Graph, complexity, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out
 from llmsr.problem.loading import Problem, Split
-from llmsr.refinement.atoms import Atom, atoms_of
+from llmsr.refinement.factors import products_of_functions
 from llmsr.refinement.floor import Floor
-from llmsr.refinement.inner_constants import moved_constants
 from llmsr.refinement.linearization import Candidate
 from llmsr.refinement.powers import Task, power_laws, sides, sums_of_products, weighted_sum
 from llmsr.refinement.proposals import Proposal
 from llmsr.refinement.rows import NumberedGraph, Rows
-from llmsr.refinement.subsets import Subset, Subsets
+from llmsr.refinement.sums import Sums
 from llmsr.refinement.symmetry import reduced
 
 MOST_COLUMNS = 8  # beyond power laws, which take all
 POLISH_STEPS = 60
-TRIPLES = 60  # sets of three that are polished
-FURTHER = 16  # sets that are exchanged
-MOST_TERMS = 6
-FEW = 3  # sums of one size that are polished for one function of what is left of a target
+POLISHED = 24  # sums of a stage that are polished
+FEW = 3  # the same for one function of what is left of a target
 EXTRA = 12  # equations that are still looked at once one is at the floor
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
 CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
-ROUNDS, ROUNDS_FREE = 8, 3  # of exchanges
+NEAR, EXACT = 100.0, 1e-12  # times the error of a stage's best sum, and error, up to which sums are polished
 CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
 ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2")
 
@@ -65,7 +62,11 @@ class Structures:
     @property
     def done(self) -> bool:
         """Whether the data's floor is reached, or the time is over."""
-        return bool(self.at_floor) or time.process_time() - self.began > self.seconds
+        return bool(self.at_floor) or self.over()
+
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return time.process_time() - self.began > self.seconds
 
     def task(self, rows: Rows) -> Task:
         """The table's columns and its target on some rows."""
@@ -107,9 +108,8 @@ class Structures:
         )
 
     def _reaches_floor(self, expression: Expression, start: dict[int, float]) -> bool:
-        train, params = self.problem.train, np.array([start[p] for p in expression.params])
-        error = train.nmse(evaluate(expression, train.inputs, params))
-        return self.floor.reached(error, expression, params)
+        params = np.array([start[p] for p in expression.params])
+        return self.floor.reached(expression, params)
 
     def run(self) -> None:
         with np.errstate(all="ignore"):
@@ -122,12 +122,20 @@ class Structures:
                 self.sums(task)
             if not self.done:
                 self.symmetries(_of_strongest(self.task(Rows.of(self.problem.train, MANY_ROWS))))
-            if not self.done:
-                self.subsets(task)
+            # plain atoms first, of which more can be tried
+            for constants in (False, True):
+                if not self.done:
+                    self.sums_of_atoms(task, constants)
 
     def powers(self, task: Task) -> None:
         for root in power_laws(task):
             self.offer(task, root, "power law")
+        if not self.done:
+            self.factors(task)
+
+    def factors(self, task: Task) -> None:
+        for root in products_of_functions(task):
+            self.offer(task, root, "factors")
 
     def sums(self, task: Task, names: Sequence[str] = ALGEBRAIC) -> None:
         g, d = task.graph, len(task.columns)
@@ -155,6 +163,8 @@ class Structures:
         for one in islice(reduced(task), tried[0]):
             for root in power_laws(one, CLEARLY):
                 self.offer(one, root, "power law of groups")
+            if not self.done:
+                self.factors(one)
             if not self.done and len(one.columns) <= 3:
                 self.sums(one)
             if not self.done and len(one.columns) <= 2:
@@ -167,85 +177,24 @@ class Structures:
     def small_sums(self, task: Task) -> None:
         """Sums of plain atoms for functions of the target."""
         for one in sides(task):
-            atoms, values = atoms_of(task.graph, task.columns, constants=False)
-            self._sums_of(atoms, Subsets(values, one.target), one, few=True)
+            self.sums_of_atoms(one, constants=False, few=True)
             if self.done:
                 return
 
-    def subsets(self, task: Task) -> None:
-        """Sums of atoms: plain ones first, of which more can be tried, then those with inner constants."""
-        atoms, values = atoms_of(task.graph, task.columns)
-        plain = [a for a, atom in enumerate(atoms) if not atom.free]
-        if len(plain) < 4:
-            return
-        for few in (plain, range(len(atoms))):
-            self._sums_of([atoms[a] for a in few], Subsets(values[:, few], task.target), task)
-            if self.done:
-                return
-
-    def _sums_of(self, atoms: Sequence[Atom], subsets: Subsets, task: Task, few: bool = False) -> None:
-        g = task.graph
-
-        def offer(ranked: Sequence[tuple[float, Subset]]) -> None:
-            """Polish sums of atoms; once one is at the floor, a few others that may be smaller."""
+    def sums_of_atoms(self, task: Task, constants: bool, few: bool = False) -> None:
+        """Polish the best sums of atoms; once one is at the floor, a few others that may be smaller."""
+        for ranked in Sums(task, constants, self.over).stages(few):
+            least = ranked[0][0] if ranked else 0.0
+            near = [chosen for error, chosen in ranked if error <= max(NEAR * least, EXACT)]
             left = EXTRA
-            for _, chosen in ranked:
-                root = task.wrap(weighted_sum(g, [atoms[a].root for a in chosen], task.target))
-                self.offer(task, root, "subset")
-                if self.done:
-                    left -= 1
+            for chosen in near[: FEW if few else POLISHED]:
+                root = weighted_sum(task.graph, [a.planted(task.graph) for a in chosen], task.target)
+                self.offer(task, task.wrap(root), "subset")
+                left -= bool(self.at_floor)
                 if not left:
                     break
-
-        free = any(atom.free for atom in atoms)
-        ranked = _by_names([*subsets.singles((), 8), *subsets.pairs((), 4 * TRIPLES)], atoms)
-        if free:
-            atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked[:TRIPLES])
-        offer(ranked[: FEW if few else 2 * FURTHER])
-        if self.done:
-            return
-        ranked = _by_names(subsets.triples(40 * TRIPLES), atoms)[: 5 * TRIPLES]
-        ranked = sorted((subsets.error(chosen), chosen) for _, chosen in ranked)
-        if free:
-            atoms, subsets, ranked = self._with_moved_constants(task, atoms, ranked)
-        offer(ranked[: FEW if few else TRIPLES if free else FURTHER])
-        if few:
-            return
-        beam, best, seen = ranked[:FURTHER], np.inf, set()
-        for _ in range(ROUNDS_FREE if free else ROUNDS):
             if self.done:
-                break
-            further = {s: None for _, chosen in beam for _, s in subsets.exchanged(chosen, MOST_TERMS)[:6]}
-            exact = sorted((subsets.error(s), s) for s in further)
-            beam = [entry for entry in _by_names(exact, atoms) if entry[1] not in seen][
-                : FURTHER * (1 + 2 * free)
-            ]
-            seen |= {chosen for _, chosen in beam}
-            if free:
-                atoms, subsets, beam = self._with_moved_constants(task, atoms, beam)
-            if not beam or beam[0][0] > 0.9 * best:
-                break
-            best = beam[0][0]
-            beam = beam[:FURTHER]
-            offer(beam if free else beam[:4])
-
-    def _with_moved_constants(
-        self, task: Task, atoms: Sequence[Atom], ranked: Sequence[tuple[float, Subset]]
-    ) -> tuple[list[Atom], Subsets, list[tuple[float, Subset]]]:
-        """The atoms with new ones, whose inner constants fit best in a set, and the sets of these."""
-        more, sets = list(atoms), []
-        for error, chosen in ranked:
-            if not any(atoms[a].free for a in chosen):
-                sets.append((error, chosen))
-                continue
-            error, roots = moved_constants(task.graph, [atoms[a].root for a in chosen], task.target)
-            places = []
-            for a, root in zip(chosen, roots, strict=True):
-                places.append(a if root == atoms[a].root else len(more))
-                more += [atoms[a]._replace(root=root)] if root != atoms[a].root else []
-            sets.append((error, tuple(sorted(places))))
-        subsets = Subsets(np.column_stack([task.graph.values[a.root] for a in more]), task.target)
-        return more, subsets, _by_names(sorted(sets), more)
+                return
 
     def ranked(self) -> list[Candidate]:
         """What was found: at the floor the smallest first, then by what error and size are worth."""
@@ -306,15 +255,3 @@ def _written_out(candidate: Candidate, kept: set[int]) -> Expression:
         else:
             made.append(graph.intern(node))
     return graph.expression(made[-1], candidate.expression.columns)
-
-
-def _names(chosen: Subset, atoms: Sequence[Atom]) -> tuple[str, ...]:
-    return tuple(sorted(atoms[a].name for a in chosen))
-
-
-def _by_names(ranked: Sequence[tuple[float, Subset]], atoms: Sequence[Atom]) -> list[tuple[float, Subset]]:
-    """Of subsets that differ in inner constants alone the first."""
-    kept: dict[tuple[str, ...], tuple[float, Subset]] = {}
-    for entry in ranked:
-        kept.setdefault(_names(entry[1], atoms), entry)
-    return list(kept.values())

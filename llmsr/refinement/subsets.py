@@ -11,7 +11,7 @@ rest r, b = P'r and G = P'P, the pair j, k explains of the square of r
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, no-any-return"
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from llmsr.expression.engine import NAME, jit
 
 NOTHING_LEFT = 1e-13  # square of what is left of a unit atom behind its prefix, at least
 INDEPENDENT = 1e-11  # sine squared of the angle between two atoms, at least, for them to be a pair
-OF_A_PREFIX = 4  # pairs of one prefix that are kept
+OF_A_PREFIX = 8  # pairs of one prefix that are kept
 FIRST_IN_NUMPY = 60  # first atoms of triples where nothing is compiled
 
 Subset = tuple[int, ...]
@@ -68,82 +68,86 @@ def _best_partners_in_numpy(gram, along, left, shadows, first, gains, partners):
 
 
 class Subsets:
-    """Subsets of atoms, columns of shape (rows, atoms), for a target (rows,).
+    """Small sets of atoms, unit columns of shape (rows, atoms), behind a prefix of other columns (rows, any).
 
-    A subset is a sorted tuple of positions; its error is the square that its best combination leaves, as a
-    share of the target's square.
+    Atoms are told by their positions. The error of a set is the square that the best combination of it and of
+    the prefix leaves of the target, as a share of the target's square.
     """
 
     def __init__(self, atoms: np.ndarray, target: np.ndarray) -> None:
         self.unit = atoms / np.linalg.norm(atoms, axis=0)
         self.target = target / np.linalg.norm(target)
         self.gram = self.unit.T @ self.unit
+        self.nothing = np.empty((len(target), 0))
 
-    def error(self, chosen: Subset) -> float:
-        """The share of the target's square that is left, exact to rounding."""
-        _, rest = self._behind(chosen)
+    def error(self, columns: np.ndarray) -> float:
+        """The share of the target's square that columns leave, exact to rounding."""
+        _, rest = self._behind(columns)
         return float(rest @ rest)
 
-    def coefficients(self, chosen: Subset) -> np.ndarray:
-        """The best coefficients of the chosen unit atoms for the unit target."""
-        return np.linalg.lstsq(self.unit[:, list(chosen)], self.target, rcond=1e-13)[0]
-
-    def singles(self, chosen: Subset, count: int) -> list[tuple[float, Subset]]:
-        """The chosen atoms with one more: the best, least error first."""
-        _, along, left, square = self._projected(chosen)
+    def singles(self, prefix: np.ndarray, count: int) -> list[tuple[float, Subset]]:
+        """The best atoms behind a prefix, least error first."""
+        _, along, left, square = self._projected(prefix)
         gain = np.where(left > NOTHING_LEFT, along**2 / np.where(left > NOTHING_LEFT, left, 1.0), 0.0)
-        best = np.argsort(-gain, kind="stable")[:count]
-        return [(square - float(gain[j]), _with(chosen, int(j))) for j in best if gain[j] > 0]
+        best = np.argpartition(-gain, min(count, len(gain) - 1))[:count]
+        return sorted((square - float(gain[j]), (int(j),)) for j in best if gain[j] > 0)
 
-    def pairs(self, chosen: Subset, count: int = OF_A_PREFIX, first: int = 0) -> list[tuple[float, Subset]]:
-        """The chosen atoms with two more, those of least error, of one first atom only the best."""
-        shadows, along, left, square = self._projected(chosen)
+    def pairs(self, prefix: np.ndarray, count: int, first: int = 0) -> list[tuple[float, Subset]]:
+        """The best pairs behind a prefix, those of least error, of one first atom only the best.
+
+        Atoms before `first` are no first atoms.
+        """
+        shadows, along, left, square = self._projected(prefix)
         n = len(along)
         gains, partners = np.empty(n), np.empty(n, dtype=np.int64)
         search = _best_partners if NAME == "numba" else _best_partners_in_numpy
         search(self.gram, along, left, shadows, first, gains, partners)
         best = np.argpartition(-gains, min(count, n - 1))[:count]
-        found = [
-            (square - float(gains[j]), _with(chosen, int(j), int(partners[j]))) for j in best if gains[j] > 0
-        ]
-        return sorted(found)
+        found = [(square - float(gains[j]), (int(j), int(partners[j]))) for j in best if gains[j] > 0]
+        return sorted((error, (min(s), max(s))) for error, s in found)
+
+    def all_pairs(self, kinds: np.ndarray) -> list[tuple[float, Subset]]:
+        """Of all pairs whose atoms are of the same two kinds the best one.
+
+        `kinds` are numbers from 0 on, one an atom.
+        """
+        along = self.unit.T @ self.target
+        first, second = np.triu_indices(len(along), 1)
+        g, a, b = self.gram[first, second], along[first], along[second]
+        left = 1.0 - g * g
+        gain = np.where(
+            left > INDEPENDENT, (a * a - 2.0 * a * b * g + b * b) / np.maximum(left, INDEPENDENT), 0.0
+        )
+        order = np.argsort(-gain, kind="stable")
+        of_kinds = np.minimum(kinds[first], kinds[second]) * (kinds.max() + 1) + np.maximum(
+            kinds[first], kinds[second]
+        )
+        _, at = np.unique(of_kinds[order], return_index=True)
+        best = order[np.sort(at)]
+        return [(1.0 - float(gain[k]), (int(first[k]), int(second[k]))) for k in best]
 
     def triples(self, count: int) -> list[tuple[float, Subset]]:
         """The best of all sets of three, by the first of which each prefix keeps `OF_A_PREFIX`."""
         n = len(self.gram)
         firsts: Iterable[int] = range(n - 2)
         if NAME != "numba":
-            firsts = sorted(int(s[0]) for _, s in self.singles((), FIRST_IN_NUMPY))
+            firsts = sorted(s[0] for _, s in self.singles(self.nothing, FIRST_IN_NUMPY))
         found: list[tuple[float, Subset]] = []
         for i in firsts:
-            found += self.pairs((i,), first=i + 1 if NAME == "numba" else 0)
+            behind = self.pairs(self.unit[:, [i]], OF_A_PREFIX, first=i + 1 if NAME == "numba" else 0)
+            found += [(error, tuple(sorted((i, *s)))) for error, s in behind]
             if len(found) > 8 * count:
                 found = sorted(found)[:count]
         return sorted(dict.fromkeys(found))[:count]
 
-    def exchanged(self, chosen: Subset, most: int) -> list[tuple[float, Subset]]:
-        """The subset with none, one or two atoms less and the best pairs more, at most `most` atoms."""
-        found: list[tuple[float, Subset]] = []
-        n = len(chosen)
-        dropped: list[Sequence[int]] = [()] if n + 2 <= most else []
-        dropped += [(i,) for i in range(n) if n + 1 <= most]
-        dropped += [(i, j) for i in range(n) for j in range(i) if n > 2]
-        for out in dropped:
-            found += self.pairs(tuple(a for k, a in enumerate(chosen) if k not in out), 2)
-        return sorted(found)
-
-    def _behind(self, chosen: Subset) -> tuple[np.ndarray, np.ndarray]:
-        """An orthonormal basis of the chosen atoms, and the target without its part along it."""
-        basis, _ = np.linalg.qr(self.unit[:, list(chosen)])
+    def _behind(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An orthonormal basis of the columns, and the target without its part along it."""
+        basis, _ = np.linalg.qr(columns)
         rest = self.target - basis @ (basis.T @ self.target)
         return basis, rest - basis @ (basis.T @ rest)
 
-    def _projected(self, chosen: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        basis, rest = self._behind(chosen)
+    def _projected(self, prefix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        basis, rest = self._behind(prefix)
         shadows = np.ascontiguousarray(basis.T @ self.unit)
         left = 1.0 - np.einsum("ij,ij->j", shadows, shadows)
         return shadows, self.unit.T @ rest, left, float(rest @ rest)
-
-
-def _with(chosen: Subset, *more: int) -> Subset:
-    return tuple(sorted((*chosen, *more)))
