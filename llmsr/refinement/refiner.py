@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LEVEL = 3.0  # times the error of an equation at the floor, up to which errors are equal
 ROUND = 16  # fits before the best are looked at again
-STRUCTURES = 24  # equations of structure search that are fitted
+STRUCTURES = 36  # equations of structure search that are fitted
 DEADLINE = 30.0  # seconds for the proposals of one equation, which take tens of milliseconds
 
 
@@ -73,7 +73,8 @@ class Refiner:
         # imported late: it compiles with numba, for which `--help` need not wait
         from llmsr.refinement.structure import structures
 
-        deadline = 3 * seconds + DEADLINE
+        # the search counts CPU seconds; on a busy machine they take many times as long
+        deadline = 10 * seconds + DEADLINE
         asked = _answer(self.evaluator.run(structures, seconds, STRUCTURES, deadline=deadline))
         futures = [self.evaluator.submit(proposal.body) for proposal in asked]
         nothing = Sample(0, "", Evaluation("empty"))
