@@ -194,7 +194,7 @@ def _fit_figures(equation: Equation, problem: Problem) -> tuple[list[Figure], li
 
 def best_so_far(best: pd.DataFrame, over: str, end: float, split: str = "train") -> list[Point]:
     """(samples, seconds or tokens; NMSE of the best equation so far on a split), up to `end`."""
-    points = Series.of(best, over, f"nmse_{split}").points
+    points = [*Series.of(best, over, f"nmse_{split}").points]
     return [*points, (end, points[-1][1])] if points and points[-1][0] < end else points
 
 
