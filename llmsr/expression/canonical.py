@@ -82,6 +82,7 @@ def family(expression: Expression) -> Canonical:
     for node, count in zip(expression.nodes, paths, strict=True):
         if node.op == "param":
             uses[node.value] += count  # type: ignore[index]
+    # one that appears twice could take up a factor in one place only by changing the other
     free = frozenset(p for p, count in uses.items() if count == 1)
     return _emit(*normal_form(expression, free), expression.columns)
 

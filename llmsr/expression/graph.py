@@ -135,6 +135,7 @@ class Symbol:
         for a, b in ((self, other), (other, self)):
             if (negated := b._negated) is not None:
                 return a - negated
+        # in one order, so that a + b and b + a are one node
         return Symbol(self.graph, self.graph.add("add", *sorted((self.index, other.index))))
 
     __radd__ = __add__
@@ -187,6 +188,7 @@ def pruned(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[tuple[Node, .
         if needed[index]:
             for a in nodes[index].args:
                 needed[a] = True
+    # most graphs that are asked for have nothing to leave out
     if all(needed):
         return tuple(nodes), list(outputs)
     position: dict[int, int] = {}
@@ -226,6 +228,7 @@ CEILING = 1_000_000
 
 def tree_sizes(expression: Expression) -> list[int]:
     """Operators plus leaves under each node, as a tree without sharing, at most `CEILING` each."""
+    # a graph of a hundred nodes may be a tree of 2**50: the sizes stop before they are slow to add
     sizes: list[int] = []
     for node in expression.nodes:
         sizes.append(min(CEILING, 1 + sum(sizes[a] for a in node.args)))

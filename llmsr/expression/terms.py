@@ -104,6 +104,7 @@ class Terms:
 
     def number(self, value: float) -> float:
         """The first number seen that agrees with `value` to rounding, so that equal numbers are shared."""
+        # exact, and by far the most frequent numbers
         if abs(value) < 1000 and value == int(value):
             return value
         size = abs(value)
@@ -163,6 +164,7 @@ class Terms:
     def key(self, t: int) -> tuple[Any, ...]:
         """What terms are ordered by, parameters alike: (rank, size, name, digest of structure)."""
         terms, keys = self.terms, self._keys
+        # without recursion, since equations nest deeper than Python's stack
         stack = [t]
         while stack:
             term = terms[stack[-1]]
@@ -186,6 +188,7 @@ class Terms:
     @staticmethod
     def mark(term: Term, keys: list[tuple[Any, ...]]) -> str:
         """A digest of a term with children: equal for equal structure over children of equal keys."""
+        # sorted below, since it is the keys that decide on the order of operands
         names = [key[3] or f"{key[0]}:{key[2]}" for key in keys]
         if term.kind == "sum":
             parts = sorted(f"{number_text(c)}*{n}" for c, n in zip(term.weights, names, strict=True))

@@ -23,6 +23,7 @@ _HARMLESS = re.compile(  # functions that change none of their arguments but the
 _READING = re.compile("all|any|astype|copy|format|item|join|max|mean|min|round|std|sum|tolist|var")
 _KEEPING = re.compile("add|append|close|debug|error|flush|info|update|warning|write")
 _CONTEXTS = re.compile(r"numpy\.errstate|warnings\.catch_warnings|open")
+# compared by identity: whatever else is spelled like them is another expression
 NONE, _UNKNOWN, _OTHER = ast.Constant(None), ast.Name("UNKNOWN"), ast.Name("OTHER")
 
 Rules = Mapping[type, Sequence[tuple[ast.expr, ast.expr]]]  # pattern and normal form, by the pattern's kind
@@ -109,11 +110,13 @@ class Reader:
                     return self.value(value, scopes) if value else NONE
                 case ast.If(test=test, body=then, orelse=otherwise):
                     found = self.value(test, scopes)
+                    # branches that only tell something go on with the same names
                     if not all(isinstance(s, ast.Expr | ast.Pass) for s in (*then, *otherwise)):
                         branches = [self.branch([*b, *rest], scopes) for b in (then, otherwise)]
                         return self.rewritten(ast.copy_location(ast.IfExp(found, *branches), statement))
                     for told in (*then, *otherwise):
                         self.statement(told, scopes)
+                # of the known ones alone: any other may catch what its body raises, or change what it does
                 case ast.With(items=[ast.withitem(context, name)], body=inner):
                     opened = self.value(context, scopes)
                     if not (isinstance(opened, ast.Call) and _CONTEXTS.fullmatch(path_of(opened.func))):
@@ -174,7 +177,7 @@ class Reader:
                 known = self.value(ast.Name(name), scopes)
                 if not isinstance(known, ast.Constant) and known is not _UNKNOWN:
                     raise Unclear(statement)  # an array is changed in place, under all its names
-                scope.bind(name, _UNKNOWN)
+                scope.bind(name, _UNKNOWN)  # a counter: in a loop or a second call it is another number
             case _:
                 raise Unclear(statement)
 
@@ -269,6 +272,7 @@ class Reader:
         match term:
             case ast.Subscript(ast.List(parts) | ast.Tuple(parts), ast.Constant(int() as i)):
                 return parts[i] if i < len(parts) else term
+        # the first that fits: every rule leads nearer to a normal form, and `filled` goes on from there
         for pattern, normal in self.rules.get(type(term), ()):
             found: dict[str, ast.expr] = {}
             if parting(pattern, term, found) is None:
@@ -287,6 +291,7 @@ class Reader:
         named = {k.arg: self.value(k.value, scopes) for k in node.keywords if k.arg}
         if len(named) < len(node.keywords):
             raise Unclear(node)
+        # helpers are read as if they stood where they are called
         if isinstance(function, Function) and function.node is not self.kept:
             return self.enter(function, args, named)
         if isinstance(function, Function):

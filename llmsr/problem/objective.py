@@ -104,6 +104,7 @@ class _LeastSquares(Reader):
             del given["options"]
         for other in given.values():
             raise Unclear(other)
+        # another method may stop elsewhere, and what it finds is then what the spec means
         if str(getattr(method, "value", "")).upper() not in ("BFGS", "NONE"):
             raise Unclear(method)
         # an array of the list starts from the same place
@@ -124,6 +125,7 @@ class _LeastSquares(Reader):
         return ast.copy_location(ast.Name("SUM_RESULT" if total else "RESULT"), node)
 
 
+# parsing all spellings takes longer than reading most specs
 @lru_cache(maxsize=100)
 def _rules(n_columns: int) -> Rules:
     """The spellings for an equation of so many columns: pattern and normal form, by the pattern's kind."""
@@ -152,6 +154,7 @@ def module_constants(tree: ast.Module) -> dict[str, Number]:
     """The numbers that module-level assignments give to names; the last assignment of a name counts."""
     constants: dict[str, Number] = {}
     for statement in tree.body:
+        # their names are local
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
         values = dict(_assigned(statement))

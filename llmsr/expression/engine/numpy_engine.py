@@ -67,6 +67,7 @@ def gram(program: Program, theta: np.ndarray, out: np.ndarray) -> bool:
             for row, output in zip(block, tape.outputs, strict=True):
                 row[:] = values[output]
             block[k] = target[part] - block[k]
+            # one number tells whether every residual is finite
             if not np.isfinite(block[k] @ block[k]):
                 out[k, k] = np.inf
                 return False

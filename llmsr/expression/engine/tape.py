@@ -96,6 +96,7 @@ class Tape:
         rows = columns.shape[1]
         out = np.empty((len(self.features_at), rows))
         with np.errstate(all="ignore"):
+            # in blocks, since the values of all nodes are in memory at once
             for start in range(0, rows if len(out) else 0, FEATURE_BLOCK):
                 block = slice(start, min(start + FEATURE_BLOCK, rows))
                 values = values_of(self.sources, columns[:, block], ())
@@ -117,6 +118,7 @@ def compile_tape(derivatives: Derivatives, max_features: int = 64) -> Tape:
         for a in node.args:
             reached |= below[a]
         below.append(reached)
+    # what nobody with a parameter reads is part of a larger feature, or of nothing
     read = {a for i, node in enumerate(nodes) if below[i] & _PARAM for a in node.args}
     features = sorted(i for i in read.union(outputs) if below[i] == _COLUMN)
     if len(features) > max_features:

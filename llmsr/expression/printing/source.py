@@ -85,6 +85,7 @@ class _Torch(_Numpy):
 
 
 def _source(kind: type[_Numpy], expression: Expression, name: str, params: Sequence[float] | None) -> str:
+    # names become code: nothing but plain identifiers may pass
     if safe_names([name], RESERVED) != (name,):
         raise ValueError(f"{name!r} cannot be the name of a function here")
     if params is not None:

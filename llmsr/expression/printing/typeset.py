@@ -103,6 +103,7 @@ class _Typeset(Infix):
 
     def product(self, a: Piece, b: Piece) -> Piece:
         left, right = self.wrap(a, PRODUCT), self.wrap(b, PRODUCT)
+        # 2 x^2 needs no sign between its factors, 2 times 3 does
         together = b.number or re.search(self.joining, f"{left}\0{right}")
         return Piece(left + (self.dot if together else self.space) + right, PRODUCT)
 
@@ -127,6 +128,7 @@ class _Typeset(Infix):
                 return Piece(self.fence(left, plain[0], right))
             case ["root", degree]:
                 return Piece(self.put(f"root {degree}", plain[0]))
+            # a fraction or a power in an exponent is hard to read: exp(...) then
             case ["exponential", base] if base != "e" or not re.search(self.tall, plain[0]):
                 return Piece(self.put("raised", self.put("base", base), plain[0]), POWER)
             case ["prefix", symbol]:

@@ -266,6 +266,7 @@ METHODS: dict[type, dict[str, Native]] = {
     },
     Native: natives("np.", {"reduce": ufunc_reduce, "outer": ufunc_outer}),
 }
+# what is in no table does not exist for a body: there is no way from a name to a module of Python
 LIBRARY = Library(
     roots={
         **BUILTINS,

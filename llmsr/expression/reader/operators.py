@@ -166,6 +166,7 @@ class Operators(Branches):
             return bool(self.content(value))
         if isinstance(value, (RowCount, DType, Native, Closure)):
             return True
+        # known now, whatever the data are
         if value is None or isinstance(value, (*NUMBERS, str, tuple, range)):
             return bool(value)
         raise Refused(f"the truth of {describe(value)}")

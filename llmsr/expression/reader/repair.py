@@ -206,6 +206,7 @@ def _letters(name: str) -> str:
 
 def _powers(text: str) -> list[Edit]:
     """`^` between numbers as `**`; nothing where a truth is among the operands of one."""
+    # in Python ^ is "either, not both" of truths, which some bodies mean
     edits = [Edit(t.start, t.end, "**", "^ read as **") for t in _tokens(text) if t.text == "^"]
     tree = _tree(_edited(text, edits)[0]) if edits else None
     for power in (n for statement in tree or [] for n in ast.walk(statement)):
@@ -234,6 +235,7 @@ def _constants(text: str, known: set[str], params_name: str, max_params: int) ->
             uses.append((int(after[1]), tokens[i + 2]))
         elif token.text in GREEK and token.text not in known and not {*after[:1]} & NO_NUMBER:
             uses.append((token.text, token))
+    # as many different constants as before, so that no two become one
     used = sorted({index for index, _ in uses if isinstance(index, int)})
     letters = list(dict.fromkeys(name for name, _ in uses if isinstance(name, str)))
     if len(used) + len(letters) > max_params:

@@ -232,6 +232,7 @@ END = object()
 CONTEXT = object()
 """What np.errstate and the like give: good for a with statement and nothing else."""
 
+# refusals go into prompts: a model is told what a value is, and not what we call its class
 DESCRIPTIONS: dict[type, str] = {
     type(None): "None", bool: "a boolean", int: "an integer", float: "a number", str: "a string",
     tuple: "a tuple", slice: "a slice", range: "a range", List: "a list", Table: "a dictionary",
