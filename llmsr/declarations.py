@@ -33,6 +33,22 @@ class Declarations(Checked):
     sigma: str = option("", "column of measurement errors: no input, its rows weigh 1/sigma^2")
     weights: str = option("", "column of weights: no input; rows of weight 0 are left out")
 
+    operators: str = option(
+        "", "operators and functions that equations may use, such as +,-,*,/,exp (default: all)"
+    )
+    max_complexity: int | None = option(
+        None, "operators, columns and constants of an equation at most", least=1
+    )
+    max_depth: int | None = option(None, "depth of an equation's tree at most, its leaves counted", least=1)
+    required: str = option("", "columns that every equation must use, separated by commas")
+    forbidden: str = option("", "columns that no equation may use, separated by commas")
+    nesting: str = option(
+        "", "how many of some functions may stand inside one of them, such as sin/cos=0,exp=1"
+    )
+    complexities: str = option(
+        "", "what counts more than 1 in the complexity, such as exp=3,pow=2,constant=2,column=1"
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         loss_of(self.loss)

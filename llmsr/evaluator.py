@@ -29,7 +29,7 @@ from llmsr.completion import MAX_TEXT, NoBody, read_completion
 from llmsr.config import parse_workers
 from llmsr.expression import Refusal
 from llmsr.expression.canonical import Canonical, canonicalize
-from llmsr.expression.graph import Expression, complexity
+from llmsr.expression.graph import Expression
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting import fit, warm_up
 from llmsr.fitting.fit import split_nmse, split_nmse_by_engine
@@ -238,12 +238,12 @@ def read(state: Duty, completion: str, versions: Mapping[str, str]) -> Skeleton 
     form = canonicalize(expression)
     if not form.expression.inputs:
         return Evaluation(status="constant", reason="the inputs cancel out", body=text, repaired=repairs)
-    if fault := state.problem.refused_units(expression):
-        return Evaluation(status="units", reason=fault, body=text, repaired=repairs)
+    if refused := state.problem.refused(expression):
+        return Evaluation(status=refused[0], reason=refused[1], body=text, repaired=repairs)
     calls_versions = any(name in text for name in versions)
     plain = arguments == own and not calls_versions and len(text) <= SHOWN_CHARACTERS
     body = text if plain else to_numpy_body(expression, spec.params_name)
-    size = complexity(expression)
+    size = spec.form.size(expression)
     if state.as_written:
         # the spec's own optimiser sees the operations in the order that the author wrote
         order = tuple(range(spec.max_params))

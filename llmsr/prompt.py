@@ -125,6 +125,7 @@ def build_prompt(spec: Spec, versions: Sequence[Version], notes: Sequence[str] =
     comments above them. The last line is the header of the next version.
     """
     parts = [f"{INSTRUCTION}\n\n{spec.preface.strip()}\n"]
+    notes = (*filter(None, [spec.form.words]), *notes)
     if notes:
         parts.append("".join(f"# {note}\n" for note in notes))
     parts += [
@@ -226,8 +227,8 @@ def _constants(spec: Spec) -> str:
     params, module = spec.params_name, "torch is torch" if spec.dialect == "torch" else "numpy is np"
     return (
         f"`{params}` holds up to {spec.max_params} constants that are fitted to the data; use {params}[0], "
-        f"{params}[1] and so on wherever a number is unknown. {module}."
-    )
+        f"{params}[1] and so on wherever a number is unknown. {module}. {spec.form.words}"
+    ).rstrip()
 
 
 def _shown(problem: Problem, known: Known, header: str, labelled: bool) -> list[str]:

@@ -22,6 +22,7 @@ FAILURES = {
     "unsupported": -0.6,
     "too_large": -0.6,
     "constant": -0.5,
+    "form": -0.5,
     "units": -0.5,
     "crash": -0.5,
     "error": -0.4,

@@ -15,6 +15,7 @@ STATUSES = (
     "unsupported",  # Python, but nothing that an equation of one row can be
     "too_large",  # beyond the limits on text, nesting or operations
     "constant",  # uses no input column
+    "form",  # not of the form that the problem asks for
     "units",  # its units do not agree, where the run asks for it
     "nonfinite",  # no constants give finite values on the training rows
     "timeout",  # no result before the deadline

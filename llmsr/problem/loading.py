@@ -95,9 +95,13 @@ class Problem:
     units: str = "words"
     dimensions: Dimensions | None = None
 
-    def refused_units(self, expression: Expression) -> str:
-        """Why units forbid the expression; empty where they allow it, or are only words or a penalty."""
-        return self.dimensions.fault(expression) if self.dimensions and self.units == "strict" else ""
+    def refused(self, expression: Expression) -> tuple[str, str] | None:
+        """The status and the reason of an expression that the form or, where strict, the units forbid."""
+        if fault := self.spec.form.fault(expression):
+            return "form", fault
+        if self.dimensions and self.units == "strict" and (fault := self.dimensions.fault(expression)):
+            return "units", fault
+        return None
 
     @property
     def train(self) -> Split:

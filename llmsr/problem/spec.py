@@ -17,6 +17,7 @@ from typing import NamedTuple
 from llmsr.declarations import Declarations, declared, is_declaration, read_declarations, with_declarations
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, parse
+from llmsr.expression.form import Form
 from llmsr.expression.reader.repair import repaired
 from llmsr.expression.reader.values import Dialect
 from llmsr.problem.objective import first_other_line, module_constants, ones_length
@@ -37,7 +38,8 @@ class Spec:
     written (without `async`), `seed_body` its dedented body without the docstring. `own_search` is the line,
     with its number, that makes `evaluate` another objective than the mean squared error of the equation
     minimised by scipy's BFGS from ones; it is empty where `evaluate` is that, and when in doubt it is not.
-    `asked` is what its comments declare, such as a loss that is minimised whatever `evaluate` says.
+    `asked` is what its comments declare, such as a loss that is minimised whatever `evaluate` says, `form`
+    what of it equations are held to.
     `constants` holds the numbers that the module defines, `units` the texts of a comment such as
     `# llmsr: units t=s; v=m/s`.
     """
@@ -58,6 +60,7 @@ class Spec:
     asked: Declarations
     constants: Mapping[str, int | float]
     units: Mapping[str, str]
+    form: Form
 
     @property
     def least_squares(self) -> bool:
@@ -139,6 +142,7 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         asked=asked,
         constants=constants,
         units=_units(text),
+        form=Form.of(asked, columns, path),
     )
 
 

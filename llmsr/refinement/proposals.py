@@ -85,7 +85,7 @@ def _distinct(found: list[Candidate], own: str, problem: Problem, count: int) ->
         made = canonicalize(candidate.expression)
         new = made.hash not in chosen and made.hash != own
         fits = len(made.params) <= spec.max_params and made.expression.inputs
-        if new and fits and not problem.refused_units(made.expression):
+        if new and fits and not problem.refused(made.expression):
             body = to_numpy_body(made.expression, spec.params_name)
             chosen[made.hash] = Proposal(body, made.hash, candidate.move)
         if len(chosen) == count:

@@ -81,7 +81,7 @@ class Structures:
         expression = g.expression(root, self.problem.spec.columns)
         if not expression.inputs or len(expression.params) > self.problem.spec.max_params:
             return np.inf
-        if self.problem.refused_units(expression):
+        if self.problem.refused(expression):
             return np.inf
         form = canonicalize(expression)
         known = self.found.get(form.hash)
