@@ -24,13 +24,13 @@ from llmsr.expression.engine.kept import folder
 def _keeping() -> Iterator[bool]:
     """While open, functions are told to use the folder; whether there is one."""
     settings, place = numba.config, folder()
-    told = settings.CACHE_DIR  # type: ignore[attr-defined]
+    told = settings.CACHE_DIR
     try:
         if place is not None:
-            settings.CACHE_DIR = str(place)  # type: ignore[attr-defined]
+            settings.CACHE_DIR = str(place)
         yield place is not None
     finally:
-        settings.CACHE_DIR = told  # type: ignore[attr-defined]
+        settings.CACHE_DIR = told
 
 
 def _decorator(**options: Any) -> Callable[[Callable[..., Any]], Any]:
