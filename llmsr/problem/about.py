@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llmsr.config import listed, read_yaml
@@ -18,6 +18,14 @@ class Told:
     description: str
     units: Mapping[str, str]
     meanings: Mapping[str, str]
+
+    def renamed(self, own: Callable[[str], str]) -> Told:
+        """The same of columns by the names that `own` gives them."""
+        units, meanings = (
+            {own(name): text for name, text in texts.items()} for texts in (self.units, self.meanings)
+        )
+        inputs, ignore = (tuple(map(own, names)) for names in (self.inputs, self.ignore))
+        return Told(inputs, ignore, self.description, units, meanings)
 
 
 def told_columns(

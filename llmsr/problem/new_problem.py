@@ -6,7 +6,7 @@ import difflib
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from llmsr.config import Checked, listed, option
 from llmsr.errors import UserError
 from llmsr.problem.about import Told, told_columns
-from llmsr.problem.columns import Quantity, identifiers, spec_text, without_unit
+from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, without_unit
 from llmsr.problem.conversions import Categories, Dates, look_like_dates, parse_dates, sentinel_of
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
@@ -96,15 +96,24 @@ def make_problem(asked: NewProblem) -> Made:
         asked.inputs, asked.ignore, asked.description, asked.units, asked.meanings, asked.about
     )
     form = found_format(asked.csv, nameless=bool(told.inputs))
+    asked = replace(asked, target=_own_name(asked.target, form))
+    told = told.renamed(lambda name: _own_name(name, form))
     return _write(asked, told, _read(asked, told, form), folder, spec_path)
+
+
+def _own_name(name: str, form: Format) -> str:
+    """The column as the file calls it, which may be said without its unit or as the spec calls it."""
+    position = position_of(name, form.names)
+    return name if position is None else form.names[position]
 
 
 def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = ()) -> RawTable:
     """The columns to use, those of texts and of dates as numbers; a column without a value is left out."""
     names = _used_names(asked, told, form, empty)
-    dates = parse_dates(listed(asked.dates))
-    categories = {name: Categories() for name in (*listed(asked.dummies), *listed(asked.codes))}
-    conditions = [_condition(text, names, dates, asked.csv) for text in listed(asked.ood)]
+    dates = {_own_name(name, form): reader for name, reader in parse_dates(listed(asked.dates)).items()}
+    dummies, codes = ([_own_name(n, form) for n in listed(text)] for text in (asked.dummies, asked.codes))
+    categories = {name: Categories() for name in (*dummies, *codes)}
+    conditions = [_condition(text, form, names, dates) for text in listed(asked.ood)]
 
     def group_of(rows: np.ndarray) -> dict[str, np.ndarray]:
         outside = np.zeros(len(rows), dtype=bool)
@@ -121,11 +130,11 @@ def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = 
         table.notices.append(f"left out, without a value: {', '.join(without)}")
         return table
     _check_cells(table, asked)
-    for name in listed(asked.dummies):
+    for name in dummies:
         _expand(table, name, categories[name])
     table.notices += [reader.notice(name) for name, reader in dates.items()]
     table.units |= {name: reader.unit for name, reader in dates.items()}
-    for name in listed(asked.codes):
+    for name in codes:
         texts = ", ".join(f"{code} {text}" for text, code in categories[name].names.items())
         table.notices.append(f"{name} is {texts}")
     return table
@@ -151,7 +160,8 @@ def _used_names(asked: NewProblem, told: Told, form: Format, empty: Sequence[str
     wanted = [(asked.target, "--target"), *((n, "--inputs") for n in told.inputs)]
     wanted += [(n, "--ignore") for n in told.ignore]
     for flag in ("dates", "dummies", "codes"):
-        wanted += [(text.partition("=")[0].strip(), f"--{flag}") for text in listed(getattr(asked, flag))]
+        named = (text.partition("=")[0].strip() for text in listed(getattr(asked, flag)))
+        wanted += [(_own_name(name, form), f"--{flag}") for name in named]
     wanted += [(n, "units") for n in told.units] + [(n, "meanings") for n in told.meanings]
     for name, where in wanted:
         if name not in names:
@@ -175,21 +185,22 @@ _TESTS = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.
 
 
 def _condition(
-    text: str, names: Sequence[str], dates: Mapping[str, Dates], path: str
+    text: str, form: Format, names: Sequence[str], dates: Mapping[str, Dates]
 ) -> tuple[int, str, float | Callable[[], float]]:
     """The column's position, the comparison and the bound of a condition such as temp>300.
 
     The bound of a column of dates may be a date, whose number is known once the first row is read.
     """
     found = re.fullmatch(r"\s*([^<>=]+?)\s*(>=|<=|>|<)\s*([^<>=]+?)\s*", text)
-    if found and found[1] in dates and look_like_dates([found[3]]):
-        return names.index(found[1]), found[2], lambda: dates[found[1]].of(found[3])
+    name = _own_name(found[1], form) if found else ""
+    if found and name in dates and look_like_dates([found[3]]):
+        return names.index(name), found[2], lambda: dates[name].of(found[3])
     bound = number(found[3]) if found else None
     if not found or bound is None or not np.isfinite(bound):
         raise UserError(f"--ood {text.strip()!r} is no condition; write it like temp>300")
-    if found[1] not in names:
-        raise UserError(f"{path}: no column {found[1]!r} (--ood); {_nearest(found[1], names)}")
-    return names.index(found[1]), found[2], bound
+    if name not in names:
+        raise UserError(f"{form.path}: no column {name!r} (--ood); {_nearest(name, names)}")
+    return names.index(name), found[2], bound
 
 
 def _check_cells(table: RawTable, asked: NewProblem) -> None:
@@ -225,10 +236,12 @@ def _text_fault(texts: Sequence[Column], rows: int, target: str) -> str:
     """Where texts stand, and the flags that read or leave out such columns."""
     where = texts[0].text_fault
     rare = [f"--missing {c.first_text!r}" for c in texts if c.texts < rows / 2 and len(c.some_texts) == 1]
+    if texts[0].first_text == texts[0].name:
+        return f"{where}, which repeats the header; remove that line"
     if rare:
-        return f"{where}; give numbers, or add {rare[0]} if that stands for a missing value"
-    if all(re.fullmatch(r"[+-]?[\d.,]+\s*[^\d\s.,]+", text) for text in texts[0].some_texts):
-        return f"{where}; give numbers alone, and what stands behind them in the column's name"
+        return f"{where}; give numbers, or add {rare[0]} --drop_missing if that stands for a missing value"
+    if all(re.fullmatch(r"\D{,3}[\d.,]+\s*[^\d\s.,]*", text) for text in texts[0].some_texts):
+        return f"{where}; give numbers alone, and what stands around them in the column's name"
     if texts[0].name == target:
         return f"{where}; the target must be numbers"
     if len(texts) > 1:

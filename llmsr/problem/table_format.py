@@ -149,7 +149,7 @@ def seen_format(path: str | Path) -> Format:
         raise _empty(path)
     separator = max(SEPARATORS, key=lambda mark: _share_of_numbers(list(_rows(lines, mark))))
     lines = _header_uncommented(lines, separator)
-    rows = [(line, [cell.strip() for cell in cells]) for line, cells in _rows(lines, separator)]
+    rows = [(line, [" ".join(cell.split()) for cell in cells]) for line, cells in _rows(lines, separator)]
     if not rows:
         raise UserError(f"{path}: only comments; give a header row and the data.")
     decimal = _decimal_sign([cell for _, cells in rows for cell in cells], separator)

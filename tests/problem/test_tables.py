@@ -149,6 +149,20 @@ def test_a_column_of_numbers_without_a_name_is_refused_or_left_out_by_the_inputs
     assert made(text, inputs="a,b").problem.spec.columns == ("a", "b")
 
 
+def test_columns_may_be_said_without_their_units():
+    text = "time (s),b [m],y (kg)\n" + lines()
+    done = made(text, inputs="time,b", ood="b>0.9", units="b=km")
+    assert done.problem.spec.columns == ("time", "b")
+    assert done.problem.target == "y"
+    assert done.problem.spec.units == {"time": "s", "b": "km", "y": "kg"}
+    assert (done.problem.splits["test_ood"].inputs[:, 1] > 0.9).all()
+
+
+def test_a_second_header_among_the_rows_is_told():
+    with pytest.raises(UserError, match="line 32 has 'a'\\), which repeats the header"):
+        made(("a,b,y\n" + lines()) * 2)
+
+
 def test_few_rows_make_a_problem_without_a_test_and_say_so():
     done = made("a,b,y\n" + "".join(lines().splitlines(keepends=True)[:5]))
     assert {name: len(split) for name, split in done.problem.splits.items()} == {"train": 5}
@@ -204,6 +218,7 @@ def test_categories_are_columns_of_0_and_1_or_codes_on_demand():
         ("2024-01-{i:02d}", "t", "--dates 't'"),
         ("red", "t", "--dummies 't'"),
         ("{i}.5 kg", "t", "in the column's name"),
+        ("${i}.5", "t", "in the column's name"),
         ("name {i} and more", "t", "--ignore 't'"),
         ("{i}.5 kg", "y", "in the column's name"),
         ("low", "y", "must be numbers"),
