@@ -33,8 +33,9 @@ def dimension_of(unit: str) -> dict[str, Fraction]:
     if text.lower() in NUMBERS:
         return {}
     text = re.sub(r"\bAU\b", "au", text)  # the distance, not absorbance
+    registry = _registry()
     try:
-        found = _registry().parse_units(text).dimensionality
+        found = registry.parse_units(text).dimensionality
     except Exception:  # noqa: BLE001  pint's parser raises errors of many kinds for what is no unit
         raise UserError(f"{unit.strip()!r} is no unit") from None
     names = {name: name.strip("[]") for name in found}
@@ -43,8 +44,10 @@ def dimension_of(unit: str) -> dict[str, Fraction]:
 
 @functools.cache
 def _registry() -> Any:
-    import pint  # takes a second, which only those wait for whose units are looked at
-
+    try:
+        import pint  # takes a second, which only those wait for whose units are looked at
+    except ImportError:
+        raise UserError("units are checked by a package that is not there; pip install pint") from None
     return pint.UnitRegistry()
 
 
