@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from llmsr.errors import UserError
 from llmsr.report.front import NMSE_FLOOR
-from llmsr.report.markup import plain
+from llmsr.report.markup import duration, plain
 from llmsr.sample import REFINE, Sample, is_llm_sample
 from llmsr.search.totals import Totals, score_of
 
@@ -196,15 +196,6 @@ def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
     return format_table(["step", "samples", "reward", "valid", "new", "best NMSE"], rows)
 
 
-def clock(seconds: float) -> str:
-    """A time as people read it: 42 s, 3:05, 2:10:00."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 class SearchProgress(contextlib.ExitStack):
     """Observes a search and tells its state on standard error: one live line in a terminal, else plain lines.
 
@@ -247,7 +238,7 @@ class SearchProgress(contextlib.ExitStack):
         left = elapsed / done * (self.budget - totals.samples) if totals.samples else 0.0
         parts = [
             f"{totals.samples}/{self.budget} samples",
-            f"{clock(elapsed)}, about {clock(left)} left" if left else clock(elapsed),
+            f"{duration(elapsed)}, about {duration(left)} left" if left else duration(elapsed),
             f"{totals.valid / max(totals.samples, 1):.0%} valid",
             f"{totals.distinct / max(totals.valid, 1):.0%} distinct",
             f"{totals.tokens} tokens",

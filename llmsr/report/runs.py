@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llmsr.archive import read_archive
 from llmsr.config import read_yaml
 from llmsr.declarations import declarations_of
@@ -272,12 +270,15 @@ class Outputs:
         return result
 
     def _errors(self, equation: Equation) -> dict[str, Any]:
-        """R2 and RMSE of an equation, one per split, the latter in units of the target; None as its NMSE."""
+        """R2 and RMSE of an equation, one per split, the latter in units of the target.
+
+        None where its NMSE is, and where the loss is not of squares; weights count in both.
+        """
         r2, rmse = {}, {}
         for name, split in self.problem.splits.items():
-            error = equation.nmse.get(name)
+            error = equation.nmse.get(name) if split.loss.squares else None
             r2[name] = None if error is None else 1 - error
-            rmse[name] = None if error is None else math.sqrt(error) * float(np.std(split.target))
+            rmse[name] = None if error is None else math.sqrt(error * split.spread)
         return {"r2": r2, "rmse": rmse}
 
     def _write(self, complete: bool) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from report_cases import fake_sample
 from llmsr.cli import main
 from llmsr.cli.run import main as run
 from llmsr.errors import UserError
-from llmsr.report.display import Dashboards, clock, figures
+from llmsr.report.display import Dashboards, figures
 from llmsr.report.front import NMSE_FLOOR
+from llmsr.report.markup import duration
 from llmsr.sample import Evaluation, Sample
 from llmsr.search.totals import Totals
 from llmsr.settings import RunSettings
@@ -25,10 +26,11 @@ def search(tmp_path, *flags):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0 s"), (59.4, "59 s"), (65, "1:05"), (3600, "1:00:00"), (90061, "25:01:01")]
+    ("seconds", "told"),
+    [(0.4, "0.4 s"), (59.4, "59.4 s"), (65, "1 min 5 s"), (3600, "1 h 0 min"), (90061, "25 h 1 min")],
 )
 def test_a_time_is_told_as_people_read_it(seconds, told):
-    assert clock(seconds) == told
+    assert duration(seconds) == told
 
 
 def test_figures_are_of_the_sample_the_best_and_all():

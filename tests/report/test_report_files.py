@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import re
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -20,9 +21,11 @@ from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.operations import OPS
 from llmsr.expression.printing import lambdify, latex_unit, to_numpy_source
 from llmsr.problem.columns import Labels, table_problem
+from llmsr.problem.loss import Loss
 from llmsr.proposers.grammar import random_body
 from llmsr.report.equation import Equation
 from llmsr.report.front import CSV_COLUMNS, PickedFront
+from llmsr.report.runs import Outputs
 
 COLUMNS = ("x", "v", "t")
 PROBLEM = make_problem()
@@ -207,3 +210,21 @@ def test_the_canonical_form_is_not_what_files_show_unless_it_is_smaller():
     equation = Equation.of(make_sample(PROBLEM, "return params[1]*v + params[0]*x", [2.0, 3.0]), PROBLEM)
     assert equation.text(exact=True) == "a = 3*v + 2*x"
     assert canonical(equation.expression) is not None
+
+
+def test_r2_and_rmse_are_those_of_squares_alone(tmp_path):
+    problem = make_problem()
+    sample = make_sample(problem, "return params[0]*x + v", [0.7])
+    absolute = replace(
+        problem, splits={name: replace(split, loss=Loss("mae")) for name, split in problem.splits.items()}
+    )
+    for asked in (problem, absolute):
+        outputs = Outputs(tmp_path, asked, {})
+        outputs.add(sample)
+        pick = outputs.finish()["pick"]
+        for name, split in asked.splits.items():
+            residual = outputs.picked_front().pick.predict(split.inputs) - split.target
+            rmse = None if asked is absolute else pytest.approx(float(np.sqrt(np.mean(residual**2))))
+            assert pick["rmse"][name] == rmse
+            assert (pick["r2"][name] is None) == (asked is absolute)
+        assert "R<sup>2</sup>" in (tmp_path / "report.html").read_text()
