@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.problem.loading import Problem, Split
 from llmsr.problem.spec import read_body
@@ -130,14 +129,15 @@ class Floor:
 def at_floor(problem: Problem, evaluation: Evaluation) -> bool:
     """Whether a sample's training error is rounding or noise of repeated rows: nothing is left to explain."""
     error = evaluation.nmse.get("train")
-    if not evaluation.ok or error is None or not error <= ABOVE or not problem.spec.least_squares:
+    if not evaluation.ok or error is None or not problem.spec.least_squares:
         return False
     if error <= LEAST:
         return True
-    expression = read_body(problem.spec, evaluation.body)
-    if isinstance(expression, Refusal):
+    floor = Floor.of(problem.train)
+    if error > ABOVE * max(SENSIBLE, floor.repeats):
         return False
-    return Floor.of(problem.train).reached(expression, np.asarray(evaluation.params))
+    expression = read_body(problem.spec, evaluation.body)
+    return isinstance(expression, Expression) and floor.reached(expression, np.asarray(evaluation.params))
 
 
 def _repeated(split: Split) -> float:

@@ -8,23 +8,21 @@ as long as that pays. Only linear algebra is needed, no fit.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 
-from llmsr.refinement.linearization import FLOOR, NEW, PARSIMONY, Candidate, Linearization, penalised_loss
-from llmsr.refinement.rows import orthonormal, project_out
+from llmsr.refinement.linearization import FLOOR, NEW, Candidate, Linearization, penalised_loss
+from llmsr.refinement.subsets import Subset, Subsets
 from llmsr.refinement.terms import Term, distinct
 from llmsr.refinement.unshared import Editor
 
 MAX_SUMMANDS = 12
 MAX_STEPS = 6
-PAIRED = 400  # terms that are tried in pairs, those of most promise alone
-CHECKED = 12  # exchanges per step whose promise is computed again without shortcuts
-NOTHING_LEFT = 1e-7  # share of a term's length beyond what is already there, at least
+MOST = 1400  # terms, beside the equation's own those that alone explain most of what these leave
+OFFERED = 4  # single terms, and pairs of them, for what is kept of a sum
+CHECKED = 12  # exchanges of a step whose promise is computed again without shortcuts
 GAIN = 0.02  # decades that an exchange must be worth
-INDEPENDENT = 1e-10  # sine squared of the angle between two terms, at least, for them to be a pair
 
 
 def regress(at: Linearization) -> list[Candidate]:
@@ -33,15 +31,15 @@ def regress(at: Linearization) -> list[Candidate]:
     if own is None:
         return []
     terms = [*own, *distinct([*at.terms.wide, *at.part_terms])]
-    if not terms:
+    if not terms or not at.rows.target.any():
         return []
-    search = _Subsets(at, terms)
+    search = _Sums(at, terms, len(own))
     chosen = tuple(range(len(own)))
-    found: dict[tuple[int, ...], float] = {}
+    found: dict[Subset, float] = {}
     best = search.penalised_loss(chosen)
     for _ in range(MAX_STEPS):
         exchanges = search.exchanges(chosen)
-        found |= dict(exchanges[:CHECKED])
+        found |= dict(exchanges)
         if not exchanges or exchanges[0][1] > best - GAIN:
             break
         chosen, best = exchanges[0]
@@ -62,90 +60,55 @@ def own_terms(at: Linearization) -> list[Term] | None:
     return distinct((at.product_term(product) for product in products), constants=True)
 
 
-@lru_cache(maxsize=32)
-def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.triu_indices(count, 1)
+class _Sums:
+    """Sums of terms, told by their positions, and what they promise with their best coefficients."""
 
-
-class _Subsets:
-    """Subsets of terms and what they promise with their best coefficients."""
-
-    def __init__(self, at: Linearization, terms: list[Term]) -> None:
-        self.at, self.terms, self.target = at, terms, at.rows.target
+    def __init__(self, at: Linearization, terms: list[Term], own: int) -> None:
         columns = np.column_stack([t.values for t in terms])
-        self.columns = columns / np.linalg.norm(columns, axis=0)
+        if len(terms) > MOST:
+            alone = Subsets(columns, at.rows.target, compared=False)
+            first = alone.singles(alone.unit[:, :own], MOST - own)
+            kept = [*range(own), *sorted(j for _, (j,) in first if j >= own)]
+            terms, columns = [terms[j] for j in kept], columns[:, kept]
+        self.at, self.terms, self.subsets = at, terms, Subsets(columns, at.rows.target)
         self.sizes = np.array([t.size + 3 for t in terms])
         self.params = np.array([1 + t.fresh + len(t.inside) for t in terms])
+        self.share = float(at.rows.target @ at.rows.target) / at.rows.power
 
-    def predicted_nmse(self, chosen: tuple[int, ...]) -> float:
+    def predicted_nmse(self, chosen: Subset) -> float:
         """The NMSE of a sum of the chosen terms."""
-        left = project_out(self._basis(chosen), self.target)
-        return float(left @ left) / self.at.rows.power
+        return self.share * self.subsets.error(self.subsets.unit[:, chosen])
 
-    def penalised_loss(self, chosen: tuple[int, ...]) -> float:
-        """What subsets are ordered by, lower is better."""
-        return penalised_loss(self.predicted_nmse(chosen), int(self.sizes[list(chosen)].sum()))
+    def penalised_loss(self, chosen: Subset) -> float:
+        """What sums are ordered by, lower is better."""
+        return self._loss(self.predicted_nmse(chosen), chosen)
 
-    def exchanges(self, chosen: tuple[int, ...]) -> list[tuple[tuple[int, ...], float]]:
-        """The most promising subsets with up to two terms dropped and up to two added, best first."""
-        offers: list[tuple[float, tuple[int, ...]]] = []
+    def _loss(self, nmse: float, chosen: Subset) -> float:
+        return penalised_loss(max(nmse, 0.0), int(self.sizes[list(chosen)].sum()))
+
+    def exchanges(self, chosen: Subset) -> list[tuple[Subset, float]]:
+        """The most promising sums with up to two terms dropped and up to two added, best first."""
+        offers: dict[Subset, float] = {}
         for count in range(min(2, len(chosen)) + 1):
             for dropped in combinations(chosen, count):
-                offers += self._additions(tuple(i for i in chosen if i not in dropped))
-        offers.sort()
-        subsets = dict.fromkeys(s for _, s in offers if s != chosen)
-        checked = [(s, self.penalised_loss(s)) for s in list(subsets)[:CHECKED]]
-        return sorted(checked, key=lambda entry: (entry[1], entry[0]))
+                for error, s in self._additions(tuple(i for i in chosen if i not in dropped)):
+                    if s and s != chosen and self.params[list(s)].sum() <= self.at.max_params:
+                        offers[s] = self._loss(self.share * error, s)
+        first = sorted(offers, key=lambda s: (offers[s], s))[:CHECKED]
+        return sorted(((s, self.penalised_loss(s)) for s in first), key=lambda entry: (entry[1], entry[0]))
 
-    def _basis(self, chosen: tuple[int, ...]) -> np.ndarray:
-        return orthonormal([self.columns[:, i] for i in chosen], len(self.target))
+    def _additions(self, kept: Subset) -> Iterator[tuple[float, Subset]]:
+        """The kept terms alone, with each of the best terms more, with each of the best pairs."""
+        subsets = self.subsets
+        columns = subsets.unit[:, kept]
+        yield subsets.error(columns), kept
+        for error, more in (*subsets.singles(columns, OFFERED), *subsets.pairs(columns, OFFERED)):
+            yield error, tuple(sorted((*kept, *more)))
 
-    def _losses(self, squares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """The penalised losses of sums of squares that subsets of so many nodes leave."""
-        power = self.at.rows.power
-        return np.asarray(np.log10(np.maximum(squares, FLOOR * power) / power) + PARSIMONY * sizes)
-
-    def _additions(self, kept: tuple[int, ...]) -> Iterator[tuple[float, tuple[int, ...]]]:
-        """(loss, subset) of the kept terms alone, with the best term more, with each of the best pairs."""
-        directions = self._basis(kept)
-        residual = project_out(directions, self.target)
-        square = float(residual @ residual)
-        size, free = (
-            int(self.sizes[list(kept)].sum()),
-            self.at.max_params - int(self.params[list(kept)].sum()),
-        )
-        if free < 0:
-            return
-        if kept:
-            yield penalised_loss(square / self.at.rows.power, size), kept
-        rest = project_out(directions, self.columns)
-        left = np.linalg.norm(rest, axis=0)
-        usable = np.flatnonzero((left > NOTHING_LEFT) & (self.params <= free))
-        if not len(usable):
-            return
-        rest = rest[:, usable] / left[usable]
-        along = rest.T @ residual
-        single = self._losses(square - along**2, size + self.sizes[usable])
-        k = int(single.argmin())
-        yield float(single[k]), tuple(sorted((*kept, int(usable[k]))))
-        strongest = np.sort(np.argsort(-(along**2), kind="stable")[:PAIRED])
-        rest, along, usable = rest[:, strongest], along[strongest], usable[strongest]
-        i, j = _pairs(len(usable))
-        cosine = (rest.T @ rest)[i, j]
-        sine2 = 1 - cosine**2
-        allowed = (sine2 > INDEPENDENT) & (self.params[usable[i]] + self.params[usable[j]] <= free)
-        i, j, cosine, sine2 = i[allowed], j[allowed], cosine[allowed], sine2[allowed]
-        a, b = along[i], along[j]
-        # what two unit vectors explain together, from what each explains and the angle between them
-        gain = (a * a - 2 * a * b * cosine + b * b) / sine2
-        pairs = self._losses(square - gain, size + self.sizes[usable[i]] + self.sizes[usable[j]])
-        best = np.argpartition(pairs, 3)[:3] if len(pairs) > 3 else range(len(pairs))
-        for k in best:
-            yield float(pairs[k]), tuple(sorted((*kept, int(usable[i[k]]), int(usable[j[k]]))))
-
-    def candidate(self, chosen: tuple[int, ...]) -> Candidate | None:
+    def candidate(self, chosen: Subset) -> Candidate | None:
         """The sum of the chosen terms with a free coefficient each."""
-        solved, *_ = np.linalg.lstsq(self.columns[:, list(chosen)], self.target, rcond=None)
+        at, columns = self.at, self.subsets.unit[:, chosen]
+        solved, *_ = np.linalg.lstsq(columns, at.rows.target, rcond=None)
         start: dict[int, float] = {}
         for k, (i, coefficient) in enumerate(zip(chosen, solved, strict=True)):
             term = self.terms[i]
@@ -158,5 +121,4 @@ class _Subsets:
                 root = scaled if root < 0 else g.add("add", root, scaled)
             return root
 
-        at = self.at
         return at.candidate({at.equation.root: edit}, "regress", self.predicted_nmse(chosen), start)

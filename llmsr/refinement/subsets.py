@@ -74,10 +74,11 @@ class Subsets:
     the prefix leaves of the target, as a share of the target's square.
     """
 
-    def __init__(self, atoms: np.ndarray, target: np.ndarray) -> None:
+    def __init__(self, atoms: np.ndarray, target: np.ndarray, compared: bool = True) -> None:
         self.unit = atoms / np.linalg.norm(atoms, axis=0)
         self.target = target / np.linalg.norm(target)
-        self.gram = self.unit.T @ self.unit
+        # of many atoms that are looked at one by one no two need be compared
+        self.gram = self.unit.T @ self.unit if compared else np.empty((0, 0))
         self.nothing = np.empty((len(target), 0))
 
     def error(self, columns: np.ndarray) -> float:
@@ -115,14 +116,12 @@ class Subsets:
         first, second = np.triu_indices(len(along), 1)
         g, a, b = self.gram[first, second], along[first], along[second]
         left = 1.0 - g * g
-        gain = np.where(
-            left > INDEPENDENT, (a * a - 2.0 * a * b * g + b * b) / np.maximum(left, INDEPENDENT), 0.0
-        )
+        gain = (a * a - 2.0 * a * b * g + b * b) / np.maximum(left, INDEPENDENT)
+        gain[left <= INDEPENDENT] = 0.0
         order = np.argsort(-gain, kind="stable")
-        of_kinds = np.minimum(kinds[first], kinds[second]) * (kinds.max() + 1) + np.maximum(
-            kinds[first], kinds[second]
-        )
-        _, at = np.unique(of_kinds[order], return_index=True)
+        i, j = kinds[first], kinds[second]
+        two = np.minimum(i, j) * len(kinds) + np.maximum(i, j)
+        _, at = np.unique(two[order], return_index=True)
         best = order[np.sort(at)]
         return [(1.0 - float(gain[k]), (int(first[k]), int(second[k]))) for k in best]
 
