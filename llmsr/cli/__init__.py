@@ -39,6 +39,7 @@ VERBS = {
     "benchmark": ("llmsr.cli.benchmark:BENCHMARK", "arms x problems x seeds: runs, tables, figures"),
     "prompt": ("llmsr.cli.prompt:PROMPT", "print the prompt that a search or a training sends"),
     "predict": ("llmsr.cli.predict:PREDICT", "what a run's equation says for the rows of a CSV file"),
+    "tune": ("llmsr.cli.tune:TUNE", "try settings by Optuna and write the best ones"),
     "watch": ("llmsr.cli.watch:WATCH", "a run's page in a browser, kept up to date"),
     "doctor": ("llmsr.cli.doctor:DOCTOR", "what this machine can run, and what mends the rest"),
     "mcp": ("llmsr.cli.mcp:MCP", "serve these verbs to a coding agent"),
