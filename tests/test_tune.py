@@ -1,4 +1,4 @@
-"""llmsr tune: trials are runs, an interrupted study goes on, and the best settings are a file for --config."""
+"""llmsr tune: trials are runs, an interrupted study goes on, the best settings are a file for --config."""
 
 import contextlib
 import signal
