@@ -28,6 +28,7 @@ from llmsr.files import write_file
 from llmsr.fitting.uncertainty import bootstrapped
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.report.equation import Equation, description
+from llmsr.report.finals import Finals
 from llmsr.report.front import Front, PickedFront
 from llmsr.report.history import History, curve_csv, learning_curve
 from llmsr.run_directory import check_data
@@ -186,6 +187,7 @@ class Outputs:
         self.within = within
         self.bootstrap = bootstrap
         self.front = Front()
+        self.finals = Finals(problem)
         self.history = History()
         self.totals = Totals()
         self._picked = PickedFront((), (), None)
@@ -195,6 +197,7 @@ class Outputs:
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
         self.history.add(sample)
+        self.finals.add(sample)
         self._changed |= self.front.add(sample)
         self.totals = totals
         self.refresh()
@@ -202,6 +205,7 @@ class Outputs:
     def add(self, sample: Sample) -> None:
         """Take note of a sample without writing anything; for runs that nobody counts elsewhere."""
         self.history.add(sample)
+        self.finals.add(sample)
         self._changed |= self.front.add(sample)
         self.totals.add(sample)
 
@@ -263,6 +267,9 @@ class Outputs:
             "fit_seconds": round(history.fit_seconds, 3),
             "cpu_seconds": round(history.cpu_seconds, 3),
         }
+        if complete and front.pick is not None:
+            others = self.finals.behind([front.pick.sample])
+            result["finals"] = [result["pick"], *(Equation.of(s, self.problem).to_json() for s in others)]
         if self.mode == TRAINING:
             result["trainer"] = self.settings.get("trainer")
             result["base_model"] = self.settings.get("model_path")
