@@ -20,6 +20,7 @@ MOST_CATEGORIES = 50
 class Dates:
     """Reads texts as the time since the first row's, in `unit`; a date without a time counts from 0 h."""
 
+    column: str
     unit: str = ""
     origin: Any = None
     day_first: bool = False
@@ -30,12 +31,15 @@ class Dates:
         if self.origin is None and len(texts):
             self.day_first = any(re.match(r"(1[3-9]|[23]\d)/|\d\d?\.\d\d?\.", text) for text in texts)
             found = _instants(texts, self.day_first).dropna()
-            self.origin = found.iloc[0] if len(found) else None
+            if not len(found):
+                raise UserError(f"--dates: column {self.column!r} has {texts.iloc[0]!r}, which is no date")
+            self.origin = found.iloc[0]
             if not self.unit:
                 self.unit = "s" if texts.str.contains(":").any() else "d"
-        instants = _instants(series, self.day_first)
-        seconds = (instants - self.origin).dt.total_seconds() if self.origin is not None else instants * 0
-        return seconds.to_numpy(dtype=np.float64, na_value=np.nan) / SECONDS[self.unit or "s"]
+        if self.origin is None:
+            return np.full(len(series), np.nan)
+        seconds = (_instants(series, self.day_first) - self.origin).dt.total_seconds()
+        return seconds.to_numpy(dtype=np.float64, na_value=np.nan) / SECONDS[self.unit]
 
     def of(self, text: str) -> float:
         """The time of one date, which may stand before the first row's."""
@@ -80,6 +84,8 @@ class Categories:
 def _instants(texts: Any, day_first: bool) -> Any:
     import pandas as pd
 
+    # pandas takes 1000.5 for a year; 20240131 is a date
+    texts = texts.mask(texts.str.fullmatch(r"[-+]?(?!\d{8}$)\d*[.,]?\d*").fillna(False).astype(bool))
     with warnings.catch_warnings():
         # pandas warns of texts that it reads one by one
         warnings.simplefilter("ignore")
@@ -104,7 +110,7 @@ def parse_dates(texts: Sequence[str]) -> dict[str, Dates]:
         name, _, unit = (part.strip() for part in text.partition("="))
         if unit and unit not in SECONDS:
             raise UserError(f"--dates {text!r} must name a unit of time: {', '.join(SECONDS)}")
-        made[name] = Dates(unit)
+        made[name] = Dates(name, unit)
     return made
 
 

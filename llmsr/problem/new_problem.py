@@ -113,6 +113,9 @@ def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = 
     dates = {_own_name(name, form): reader for name, reader in parse_dates(listed(asked.dates)).items()}
     dummies, codes = ([_own_name(n, form) for n in listed(text)] for text in (asked.dummies, asked.codes))
     categories = {name: Categories() for name in (*dummies, *codes)}
+    for name in categories:
+        if name not in names or name == asked.target:
+            raise UserError(f"{asked.csv}: {name!r} is no input, so that it cannot be read as categories")
     conditions = [_condition(text, form, names, dates) for text in listed(asked.ood)]
 
     def group_of(rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -173,7 +173,12 @@ def seen_format(path: str | Path) -> Format:
     if encoding == "cp1252":
         notices.append("the file is not UTF-8 and is read as Windows-1252; look whether its names are right")
     notices += _told_numbers(columns, decimal)
-    marked = any("#" in cell for _, cells in rows for cell in cells)
+    # a comment behind the last cell is one, any other # belongs to its text
+    marked = any(
+        "#" in cell and (cell is not cells[-1] or not re.search(r"[^#]\s#", cell))
+        for _, cells in rows[first:]
+        for cell in cells
+    )
     return Format(
         Path(path),
         tuple(names),
@@ -267,7 +272,12 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[list
     """A name for every column, and by position the sentence why a column without a name is left out."""
     names = ["" if re.fullmatch(r"Unnamed: \d+|__index_level_\d+__", name) else name for name in names]
     lacking = len(columns) - len(names)
-    if lacking == 1 and _are_labels(columns[0]) and any(columns[-1]):
+    if (
+        lacking == 1
+        and len(set(columns[0])) == len(columns[0])
+        and _are_labels(columns[0])
+        and any(columns[-1])
+    ):
         names = ["", *names]  # as R writes row names: no name above them
     elif lacking > 0 and not any(map(any, columns[len(names) :])):
         names += [""] * lacking
@@ -276,17 +286,16 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[list
         if not name and not any(columns[i]):
             left_out[i] = f"left out, without a name and empty: column {i + 1}"
         elif not name and i == 0 and _are_labels(columns[0]):
-            left_out[i] = "left out, without a name and with the rows' numbers or labels: column 1"
+            left_out[i] = "left out, without a name and with numbers or labels of rows: column 1"
     return names, left_out
 
 
 def _are_labels(cells: Sequence[str]) -> bool:
-    """Whether cells count the rows, or are texts that all differ."""
-    if len(cells) < 2 or len(set(cells)) < len(cells):
+    """Whether cells number the rows, whatever their order, or are texts that all differ."""
+    if len(cells) < 2:
         return False
-    if all(cell.isdecimal() for cell in cells):
-        return all(int(b) - int(a) == 1 for a, b in itertools.pairwise(cells))
-    return not any(map(_is_number, cells))
+    whole = all(re.fullmatch(r"-?\d+", cell) for cell in cells)
+    return whole or (len(set(cells)) == len(cells) and not any(map(_is_number, cells)))
 
 
 def _told_numbers(columns: Sequence[Sequence[str]], decimal: str) -> list[str]:

@@ -67,6 +67,10 @@ PLAIN = {
     "lines of a device above": "Device: X7\nRate: 10 Hz\n\na,b,y\n" + lines(),
     "row numbers without a name": ",a,b,y\n" + lines("{i},{a},{b},{y}"),
     "row numbers of a table saved twice": "Unnamed: 0,a,b,y\n" + lines("{i},{a},{b},{y}"),
+    "row numbers that were shuffled": ",a,b,y\n"
+    + "".join(f"{(7 * i + 3) % ROWS},{line}" for i, line in enumerate(lines().splitlines(keepends=True))),
+    "dates without a name": ",a,b,y\n" + lines("2024-01-{i:02d},{a},{b},{y}"),
+    "comments behind the rows": "a,b,y\n" + lines("{a},{b},{y}  # row {i}"),
     "row labels as R writes them": '"a" "b" "y"\n' + lines('"r{i}" {a} {b} {y}'),
     "an empty last column": "a,b,y,\n" + lines("{a},{b},{y},"),
     "empty last cells": "a,b,y\n" + lines("{a},{b},{y},,"),
@@ -189,6 +193,23 @@ def test_days_are_read_in_the_order_that_the_column_shows(form):
     days = pd.date_range("2024-01-30", periods=ROWS)
     text = "day,y\n" + "".join(f'"{d:{form}}",{y}\n' for d, y in zip(days, Y, strict=True))
     np.testing.assert_array_equal(table_of(made(text, dates="day"))[:, 0], np.arange(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"dates": "a"}, "--dates: column 'a' has '1000.5', which is no date"),
+        ({"dates": "b=moons"}, "must name a unit of time"),
+        ({"dates": "when"}, "no column 'when' (--dates)"),
+        ({"dummies": "y"}, "'y' is no input"),
+        ({"codes": "b", "ignore": "b"}, "'b' is no input"),
+    ],
+)
+def test_conversions_that_cannot_be_are_told(asked, sentence):
+    with pytest.raises(UserError) as told:
+        made("a,b,y\n" + lines(), **asked)
+    assert sentence in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def test_rows_can_be_out_of_range_by_date():
