@@ -69,6 +69,7 @@ class Function(ast.expr):
         taken = self.node.args
         names = [a.arg for a in (*taken.posonlyargs, *taken.args)]
         given, more = dict(zip(names, args, strict=False)), args[len(names) :]
+        # defaults belong to the last arguments
         defaults = dict(zip(names[::-1], self.defaults[::-1], strict=False))
         found = defaults | given | named
         odd = taken.kwarg or taken.kwonlyargs or (more and not taken.vararg) or set(given) & set(named)
@@ -312,6 +313,7 @@ class Reader:
         if isinstance(function.node, ast.Lambda):
             return self.value(function.node.body, scopes)
         value = self.block(function.node.body, scopes)
+        # only now: within one call a global still is what the call has made it
         scope.forget()
         return value
 
@@ -344,6 +346,7 @@ def path_of(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
         owner = path_of(node.value)
         return f"{owner}.{node.attr}" if owner else ""
+    # names in capitals are terms of the normal form, and no paths
     return node.id if isinstance(node, ast.Name) and not node.id.isupper() else ""
 
 
@@ -372,6 +375,7 @@ def parting(pattern: Any, term: Any, found: dict[str, ast.expr] | None = None) -
         pattern, parts = ([getattr(node, name, None) for name in names] for node in (pattern, term))
     else:
         parts = term
+    # a call with another number of arguments has no argument to point at
     if len(pattern) != len(parts):
         return _OTHER
     for ours, theirs in zip(pattern, parts, strict=True):
