@@ -8,6 +8,7 @@ Rows are drawn anew from a fixed seed; the last digits may differ between builds
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,9 @@ def bench_spec(name: str) -> str:
     """The text of a classic equation's spec; it does not tell the law."""
     problem = bench()[name]
     inputs = [Quantity(column.name, column.meaning, column.unit) for column in problem.columns]
-    return spec_text(inputs, Quantity(*problem.target), problem.task)
+    text = spec_text(inputs, Quantity(*problem.target), problem.task)
+    # units stand in the words alone: declared, they would refuse equations that the kept runs could find
+    return re.sub(r"\n# llmsr: units .*\n", "", text)
 
 
 def _between(
