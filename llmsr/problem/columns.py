@@ -147,8 +147,8 @@ _TEMPLATE = '''"""
 
 import numpy as np
 from scipy.optimize import minimize
-{units}
-# the constants of an equation: at most MAX_NPARAMS, fitted from PRAMS_INIT
+
+{units}# the constants of an equation: at most MAX_NPARAMS, fitted from PRAMS_INIT
 MAX_NPARAMS = {max_params}
 PRAMS_INIT = [1.0] * MAX_NPARAMS
 
@@ -245,7 +245,7 @@ def _task(inputs: Sequence[Quantity], target: Quantity, description: str) -> str
 def _declared_units(quantities: Sequence[Quantity]) -> str:
     """The comment that gives the units as data, for checks of dimensions; empty where there are none."""
     units = [f"{q.name}={_one_line(q.unit).replace(';', ',')}" for q in quantities if _one_line(q.unit)]
-    return f"\n# llmsr: units {'; '.join(units)}\n" if units else ""
+    return f"# llmsr: units {'; '.join(units)}\n" if units else ""
 
 
 def _is_bare(quantity: Quantity) -> bool:
