@@ -84,6 +84,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             say(note)
     if plan.trainer == "verl" and not config.dry_run:
         preflight(plan, devices)
+    encoder = prompt_encoder(plan)  # before a folder is made: the model may not be there
     plan = claimed(plan)
     with RunLock(plan.run_dir):
         check_start(plan)  # again, since another process may have begun a run meanwhile
@@ -94,7 +95,6 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if not config.dry_run:
             last = max((sample.number for sample in samples), default=0)
             set_number(plan.run_dir, last)
-        encoder = prompt_encoder(plan)
         prompts = partial(write_prompts, plan, problems, encoder)
 
         def prompts_alone() -> None:

@@ -233,19 +233,17 @@ class Slots(Cache):
             chosen[i, : len(own) - common] = torch.tensor(own[common:])
             hidden[i, ..., : len(own) - common] = 0
         chosen, hidden = chosen.to(self.time.device), hidden.to(**self.make)
-        first = torch.tensor(places[0][:common], dtype=torch.int64, device=self.time.device)
+        rest = [(k[:, chosen].permute(1, 0, 3, 2), v[:, chosen].transpose(0, 1)) for k, v in self.read]
         if self._fixed:
             self.hidden.copy_(hidden)
-            for (keys, values), (new_keys, new_values) in zip(self.rest, self.read, strict=False):
-                keys.copy_(new_keys[:, chosen].permute(1, 0, 3, 2))
-                values.copy_(new_values[:, chosen].transpose(0, 1))
+            for layer, new in zip(self.rest, rest, strict=False):  # nothing is read for a graph's first steps
+                for slots, states in zip(layer, new, strict=True):
+                    slots.copy_(states)
             self.ahead.fill_(float("-inf"))
         else:
+            first = torch.tensor(places[0][:common], dtype=torch.int64, device=self.time.device)
             self.hidden = hidden
-            self.rest = [
-                (k[:, chosen].permute(1, 0, 3, 2).contiguous(), v[:, chosen].transpose(0, 1).contiguous())
-                for k, v in self.read
-            ]
+            self.rest = [(keys.contiguous(), values.contiguous()) for keys, values in rest]
             self.common = [(k[:, first].transpose(1, 2).contiguous(), v[:, first]) for k, v in self.read]
         self.read, self.known, self._is_reading = [], (), False
         self.time.zero_()

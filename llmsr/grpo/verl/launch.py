@@ -81,7 +81,6 @@ def preflight(plan: Plan, devices: Sequence[Device]) -> None:
             )
         _check_memory(plan, devices[: plan.config.gpus])
     _check_disk(plan)
-    check_model(plan.model_path, plan.config.trust_remote_code)
 
 
 def _check_memory(plan: Plan, devices: Sequence[Device]) -> None:
@@ -111,27 +110,6 @@ def _check_disk(plan: Plan) -> None:
             f"{kept} checkpoints of {plan.model_path} take {needed / GIB:.0f} GiB, and {plan.run_dir} has "
             f"{free / GIB:.0f} GiB left: lower --keep_checkpoints, or choose another --output_dir"
         )
-
-
-def check_model(model_path: str, trust_remote_code: bool = False) -> None:
-    """The model's configuration can be had: a folder with config.json, or a hub id that answers."""
-    from llmsr.models.loading import check_path, is_at_hand
-
-    check_path(model_path)
-    if not Path(model_path).is_dir():
-        from transformers import AutoConfig
-
-        try:
-            local = is_at_hand(model_path)
-            AutoConfig.from_pretrained(
-                model_path, local_files_only=local, trust_remote_code=trust_remote_code
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot find the model {model_path}: check the name, log in to the hub if it is private, "
-                f"or give a "
-                f"local folder as --model_path ({str(error).splitlines()[0][:200]})"
-            ) from None
 
 
 def train_with_verl(
@@ -221,35 +199,47 @@ def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
     return {**quiet, **os.environ, **run_variables(plan, metrics_path, os.environ)}
 
 
+# what VERL's log may hold, the most telling first, and what it means
+FAILURES = (
+    (
+        "No available memory for the cache blocks",
+        "vLLM found no room for its cache: raise --gpu_memory_utilization (now {share}), or end what else "
+        "uses the GPU",
+    ),
+    ("OutOfMemoryError|CUDA out of memory", "the GPU ran out of memory: {advice}"),
+    (
+        "less than desired GPU memory utilization",
+        "vLLM found less free GPU memory than --gpu_memory_utilization {share} asks for: another process "
+        "uses the GPU, or lower the flag",
+    ),
+    (
+        "Error in memory profiling",
+        "another process freed or took GPU memory while vLLM measured it: start again",
+    ),
+    (
+        "Total available GPUs .* is less than total desired GPUs",
+        "the Ray cluster has fewer GPUs than --gpus {gpus} x --nnodes {nnodes}",
+    ),
+)
+
+
 def explain_failure(plan: Plan, log: Path, code: int) -> str:
     """One sentence about a VERL run that ended with `code`, from its log."""
     text = log.read_text(encoding="utf-8", errors="replace")
-    share = plan.memory.vllm_share if plan.memory is not None else plan.config.gpu_memory_utilization
-    if "No available memory for the cache blocks" in text:
-        return (
-            f"vLLM found no room for its cache: raise --gpu_memory_utilization (now {share}), or end what "
-            f"else uses the GPU; the log is {log}"
-        )
-    told = advice(plan.memory is not None and plan.memory.offload, plan.config.lora_rank > 0)
-    if re.search(r"OutOfMemoryError|CUDA out of memory", text):
-        return f"the GPU ran out of memory: {told}; the log is {log}"
-    if "less than desired GPU memory utilization" in text:
-        return (
-            f"vLLM found less free GPU memory than --gpu_memory_utilization {share} asks for: another "
-            f"process uses the GPU, or lower the flag; the log is {log}"
-        )
-    if "Error in memory profiling" in text:
-        return (
-            f"another process freed or took GPU memory while vLLM measured it: start again; the log is {log}"
-        )
-    if re.search(r"Total available GPUs .* is less than total desired GPUs", text):
-        asked = f"--gpus {plan.config.gpus} x --nnodes {plan.config.nnodes}"
-        return f"the Ray cluster has fewer GPUs than {asked}; the log is {log}"
-    if code in (-signal.SIGKILL, 137):
-        return (
-            f"VERL was killed, most likely for host memory: lower --workers or free memory; the log is {log}"
-        )
-    return f"VERL ended with exit code {code}: {_last_error(text)}; the log is {log}"
+    meaning = next((told for pattern, told in FAILURES if re.search(pattern, text)), None)
+    if meaning is None:
+        meaning = f"VERL ended with exit code {code}: {{last}}"
+        if code in (-signal.SIGKILL, 137):
+            meaning = "VERL was killed, most likely for host memory: lower --workers or free memory"
+    config, memory = plan.config, plan.memory
+    told = meaning.format(
+        share=config.gpu_memory_utilization if memory is None else memory.vllm_share,
+        advice=advice(memory is not None and memory.offload, config.lora_rank > 0),
+        gpus=config.gpus,
+        nnodes=config.nnodes,
+        last=_last_error(text),
+    )
+    return f"{told}; the log is {log}"
 
 
 def _last_error(text: str) -> str:
