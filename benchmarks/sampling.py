@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from llmsr.problem.spec import load_spec  # noqa: E402
-from llmsr.prompt import Version, build_prompt  # noqa: E402
+from llmsr.prompt import Prompt, Version, build_prompt  # noqa: E402
 from llmsr.proposers.choice import make_proposer  # noqa: E402
 from llmsr.settings import ProposerConfig  # noqa: E402
 
@@ -57,7 +57,7 @@ def ours(prompt: str, prompts: int, n: int) -> None:
         if turn == 0:
             samples, tokens, started = 0, 0, time.process_time()
         seeds = [1000 + 100 * turn + i for i in range(prompts)]
-        answers = proposer.propose_many([prompt] * prompts, n, seeds)
+        answers = proposer.propose_many([Prompt(prompt)] * prompts, n, seeds)
         samples += prompts * n
         tokens += sum(c.tokens for answer in answers for c in answer)
     show(f"ours, {prompts} prompts x {n}", samples, tokens, time.process_time() - started)

@@ -220,10 +220,10 @@ def test_packed_passes_are_verls_engine_of_ours_and_else_its_chunked_logits(tmp_
 
 
 def test_the_name_of_the_attention_is_the_one_that_is_registered():
-    from llmsr.models import packing
+    from llmsr.models import log_probs, packing
 
     assert packing.ATTENTION == ATTENTION
-    assert packing.CHUNK_ROWS == gpu_memory.CHUNK_ROWS
+    assert log_probs.CHUNK_ROWS == gpu_memory.CHUNK_ROWS
 
 
 def test_verls_own_metrics_are_read_line_by_line(tmp_path):
