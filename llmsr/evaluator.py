@@ -27,6 +27,7 @@ import numpy as np
 
 from llmsr.completion import MAX_TEXT, NoBody, read_completion
 from llmsr.config import parse_workers
+from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression
@@ -52,6 +53,15 @@ class Duty:
     problem: Problem
     fitter: str
     fit_timeout: float
+
+    def __post_init__(self) -> None:
+        asked = self.problem.spec.asked
+        told = [*asked.roles, *(["loss"] if asked.loss not in ("", "mse") else [])]
+        if self.fitter == "reference" and told:
+            raise UserError(
+                f"--fitter reference lets the spec's own evaluate fit, which knows no {told[0]}; "
+                "choose best or bfgs"
+            )
 
     @property
     def as_written(self) -> bool:

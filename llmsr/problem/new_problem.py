@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsr.config import Checked, listed, option
+from llmsr.config import listed, option
+from llmsr.declarations import Declarations, with_declarations
 from llmsr.errors import UserError
 from llmsr.problem.about import Told, told_columns
 from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, without_unit
@@ -29,7 +30,7 @@ IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
 
 
 @dataclass(frozen=True)
-class NewProblem(Checked):
+class NewProblem(Declarations):
     """the new problem"""
 
     name: str = option("", "name of the problem, for --problem_name")
@@ -166,15 +167,21 @@ def _used_names(asked: NewProblem, told: Told, form: Format, empty: Sequence[str
         named = (text.partition("=")[0].strip() for text in listed(getattr(asked, flag)))
         wanted += [(_own_name(name, form), f"--{flag}") for name in named]
     wanted += [(n, "units") for n in told.units] + [(n, "meanings") for n in told.meanings]
+    roles = asked.roles
+    wanted += [(name, f"--{role}") for role, name in roles.items()]
     for name, where in wanted:
         if name not in names:
             raise UserError(f"{asked.csv}: no column {name!r} ({where}); {_nearest(name, names)}")
-    inputs = [n for n in names if n != asked.target and n not in (*told.ignore, *empty)]
+    others = (asked.target, *told.ignore, *empty, *roles.values())
+    inputs = [n for n in names if n not in others]
     if told.inputs:
         inputs = [n for n in inputs if n in told.inputs]
     if not inputs:
         raise UserError(f"{asked.csv}: no input column is left beside the target {asked.target}")
-    return [n for n in names if n == asked.target or n in inputs]
+    for role, name in roles.items():
+        if name == asked.target or name in told.inputs:
+            raise UserError(f"{asked.csv}: --{role} {name} is an input or the target too; name another")
+    return [n for n in names if n == asked.target or n in (*inputs, *roles.values())]
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
@@ -265,14 +272,17 @@ def _text_fault(texts: Sequence[Column], rows: int, target: str) -> str:
 
 def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_path: Path) -> Made:
     notices = table.notices
-    constant = [c.name for c in table.columns if c.low == c.high]
+    roles = list(asked.roles.values())
+    constant = [c.name for c in table.columns if c.low == c.high and c.name not in roles]
     if constant:
         notices.append(f"left out, the same in every row: {', '.join(constant)}")
-    labels = [name for name in table.names if name != asked.target and name not in constant]
+    labels = [name for name in table.names if name not in (asked.target, *constant, *roles)]
     if not labels:
         raise UserError(f"{table.path}: every input column is the same in every row")
-    positions = [table.names.index(name) for name in (*labels, asked.target)]
-    quantities = _quantities([*labels, asked.target], told, table)
+    # the target stands last, what is neither input nor target first
+    written = [*roles, *labels, asked.target]
+    positions = [table.names.index(name) for name in written]
+    quantities = _quantities(written, told, table)
     if table.missing:
         notices.append(f"left out, with a missing value: {table.missing} of {table.rows} rows")
     for group, rows in table.groups.items():
@@ -282,7 +292,7 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
             )
     if len(labels) > MANY_COLUMNS:
         notices.append(f"{len(labels)} inputs are many for a model to read; name the likely ones by --inputs")
-    for name, position in zip((*labels, asked.target), positions, strict=True):
+    for name, position in zip(written, positions, strict=True):
         mark = sentinel_of(table.groups[IN_RANGE][:, position])
         if mark is not None:
             notices.append(
@@ -314,7 +324,9 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
                 f"{table.path}: the variance of the target {asked.target} {fault} in {name}; "
                 "rescale the column"
             )
-    text = spec_text(quantities[:-1], quantities[-1], told.description, asked.max_params)
+    text = spec_text(quantities[len(roles) : -1], quantities[-1], told.description, asked.max_params)
+    renamed = {role: quantity.name for role, quantity in zip(asked.roles, quantities, strict=False)}
+    text = with_declarations(text, replace(asked, **renamed))
     parse_spec(text, str(spec_path))  # before anything that stands there is replaced
     _write_files(folder, spec_path, [q.name for q in quantities], splits, text)
     problem = load_problem(asked.name, spec_path.absolute(), Path(asked.data_dir).absolute())
