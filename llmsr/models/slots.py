@@ -253,7 +253,7 @@ class Slots(Cache):
         """Let every answer see the slot that is written next."""
         self.ahead.index_fill_(0, self.time, 0.0)
         # doubling keeps the copying linear in the length of an answer
-        if self.written == self.own[0][0].shape[2]:
+        if not self._fixed and self.written == self.own[0][0].shape[2]:
             doubled = [[torch.cat([x, torch.empty_like(x)], 2) for x in layer] for layer in self.own]
             self.own = [(keys, values) for keys, values in doubled]
 

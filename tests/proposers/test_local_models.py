@@ -165,6 +165,11 @@ def test_fixed_slots_draw_what_growing_ones_draw():
     assert {one.reason for group in expected for one in group} == {"stop", "length"}
     fixed = sampler(model, **settings)
     fixed.fixed = True
+    table = fixed._table(asked)
+    with torch.inference_mode():  # as a graph is captured, before anything was read
+        table.slots.begin([[0]] * len(asked))
+        for _ in range(3):
+            table._step()
     for _ in range(2):  # nothing of a call stays for the next
         assert fixed.sample(asked) == expected
 
