@@ -130,8 +130,13 @@ def found_format(path: str | Path, nameless: bool = False) -> Format:
     A column without a name that is neither empty nor counts the rows is refused unless `nameless`.
     """
     form = seen_format(path)
-    names = [name for i, name in enumerate(form.names) if i not in form.left_out]
-    check_names(path, [*filter(None, names)] if nameless else names, form.header, form.header_line)
+    lacking = [i for i, name in enumerate(form.names, 1) if not name and i - 1 not in form.left_out]
+    if lacking and not nameless:
+        raise UserError(
+            f"{path}: column {lacking[0]} has no name; name it in line {form.header_line}, or name the "
+            "columns to use with --inputs."
+        )
+    check_names(path, list(filter(None, form.names)), form.header, form.header_line)
     return form
 
 

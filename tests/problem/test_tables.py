@@ -147,8 +147,8 @@ def found_table(text):
 
 
 def test_a_column_of_numbers_without_a_name_is_refused_or_left_out_by_the_inputs():
-    text = "a,,b,y\n" + lines("{a},{y},{b},{y}")
-    with pytest.raises(UserError, match="column 2 has no name"):
+    text = ",a,,b,y\n" + lines("{i},{a},{y},{b},{y}")
+    with pytest.raises(UserError, match=r"column 3 has no name; .* --inputs"):
         made(text)
     assert made(text, inputs="a,b").problem.spec.columns == ("a", "b")
 
