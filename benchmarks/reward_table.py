@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
-from llmsr.reward import SHAPES, group_rewards, reward
+from llmsr.reward import ranked, reward
 
 CUBIC = (
     "    return (params[0] + params[1] * x + params[2] * v + params[3] * x * v + params[4] * x**2 + "
@@ -40,17 +40,10 @@ def table() -> str:
         "|---|" + "---:|" * len(found),
         "| NMSE on train, or the kind of failure | " + " | ".join(errors) + " |",
     ]
-    for shape in SHAPES:
-        values = (
-            group_rewards(list(found.values()), [False] * len(found), shape)
-            if shape == "rank"
-            else [reward(e, shape) for e in found.values()]
-        )
-        lines.append(f"| `{shape}` | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-    values = [reward(e, complexity_weight=0.2) for e in found.values()]
-    lines.append(
-        "| `neg_log_nmse`, `--complexity_weight 0.2` | " + " | ".join(f"{v:.3f}" for v in values) + " |"
-    )
+    for told in ("neg_log_nmse", "neg_mse", "r2", "rank", "neg_log_nmse + 0.2*parsimony"):
+        values = [reward(e, told) for e in found.values()]
+        values = ranked(values) if told == "rank" else values
+        lines.append(f"| `{told}` | " + " | ".join(f"{value:.3f}" for value in values) + " |")
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """What an answer is worth: an `Evaluation` in, a bounded number out.
 
-Every shape gives a valid equation a value in [0, 1], and failures fixed values below it, graded so that a
+A valid equation gets a value in [0, 1], failures get fixed values below it, graded so that a
 model which cannot yet write a valid equation still feels which way is up:
 
     no text < does not parse < refused < uses no input < no finite fit < any valid equation
@@ -11,9 +11,15 @@ NMSE = mean squared error / variance of the target.
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.metadata import entry_points
 
+from llmsr.errors import UserError
 from llmsr.sample import Evaluation
 
 FAILURES = {
@@ -59,54 +65,82 @@ def r2(evaluation: Evaluation, floor: float = NMSE_FLOOR) -> float:
     return max(0.0, 1.0 - _train_nmse(evaluation))
 
 
-SHAPES: dict[str, Callable[[Evaluation, float], float]] = {
+def parsimony(evaluation: Evaluation, floor: float = NMSE_FLOOR) -> float:
+    """1 - operations / 100, not below 0: what a smaller equation is worth beside its error."""
+    return 1.0 - min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE
+
+
+Term = Callable[[Evaluation, float], float]
+TERMS: dict[str, Term] = {
     "neg_log_nmse": neg_log_nmse,
     "neg_mse": neg_mse,
     "r2": r2,
-    "rank": neg_log_nmse,  # alone, before its group is known; `group_rewards` puts the rank in its place
+    "parsimony": parsimony,
+    "rank": neg_log_nmse,  # alone, before its group is known; advantages put the rank in its place
 }
+PLUGINS = "llmsr.rewards"  # entry points of installed packages: name = module:function
+
+
+@lru_cache(maxsize=32)
+def reward_terms(text: str) -> tuple[tuple[float, Term], ...]:
+    """The weights, which sum to 1, and terms of a reward such as `neg_log_nmse + 0.05*parsimony`.
+
+    A term is one of TERMS, the name of an entry point of PLUGINS, or `module:function`, a function from an
+    `Evaluation` to a number of [0, 1]. `UserError` for what is none of these.
+    """
+    terms = []
+    for part in text.split("+"):
+        weight, _, name = part.rpartition("*")
+        try:
+            number = float(weight) if weight.strip() else 1.0
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise UserError(f"--reward {text}: {weight.strip()} is no weight; write 0.05*parsimony")
+        terms.append((number, _term(name.strip())))
+    total = sum(weight for weight, _ in terms)
+    return tuple((weight / total, term) for weight, term in terms)
+
+
+def _term(name: str) -> Term:
+    if name in TERMS:
+        return TERMS[name]
+    found = list(entry_points(group=PLUGINS, name=name))
+    module, _, function = name.partition(":")
+    if not found and not function:
+        raise UserError(f"--reward: there is no term {name!r}; take {', '.join(TERMS)} or module:function")
+    # a module beside the run, also where the program was started as an installed command
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        own = found[0].load() if found else getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"--reward {name}: {error}") from None
+    return lambda evaluation, floor: min(max(float(own(evaluation)), 0.0), 1.0)
 
 
 def reward(
     evaluation: Evaluation,
-    shape: str = "neg_log_nmse",
+    told: str = "neg_log_nmse",
     *,
-    complexity_weight: float = 0.0,
     copy: bool = False,
-    likeness: float = 0.0,
     graded_failures: bool = True,
     floor: float = NMSE_FLOOR,
 ) -> float:
     """The reward of one answer: in [0, 1] if valid, else below 0 by the kind of failure.
 
-    `floor` is the NMSE that the data's numbers allow at best. `complexity_weight` is what an equation of 100
-    operations loses, `likeness` what one loses that resembles others of its group, `PENALTY` one whose units
-    do not agree; a valid one never falls below 0. `copy` tells that the equation is not new. Without
-    `graded_failures` every failure is worth the least.
+    `told` is what `reward_terms` reads. `floor` is the NMSE that the data's numbers allow at best. An
+    equation whose units do not agree loses `PENALTY`; a valid one never falls below 0. `copy` tells that the
+    equation is not new. Without `graded_failures` every failure is worth the least.
     """
     if not evaluation.ok:
         return FAILURES.get(evaluation.status, LOWEST) if graded_failures else LOWEST
     if copy:
         return COPY
-    if evaluation.penalized:
-        likeness += PENALTY
-    size = min(evaluation.complexity or 0, COMPLEXITY_SCALE) / COMPLEXITY_SCALE
-    return max(COPY, SHAPES[shape](evaluation, floor) - complexity_weight * size - likeness)
-
-
-def group_rewards(
-    evaluations: Sequence[Evaluation],
-    copies: Sequence[bool],
-    shape: str = "neg_log_nmse",
-    *,
-    complexity_weight: float = 0.0,
-) -> list[float]:
-    """The rewards of the answers to one prompt; only `rank` looks at them together."""
-    alone = [
-        reward(e, shape, complexity_weight=complexity_weight, copy=c)
-        for e, c in zip(evaluations, copies, strict=True)
-    ]
-    return ranked(alone) if shape == "rank" else alone
+    value = sum(weight * term(evaluation, floor) for weight, term in reward_terms(told))
+    if math.isnan(value):
+        return COPY  # a term of one's own may be anything
+    return max(COPY, min(value, 1.0) - PENALTY * evaluation.penalized)
 
 
 def ranked(rewards: Sequence[float]) -> list[float]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsr.reward import COPY, FAILURES, LOWEST, SHAPES, group_rewards, ranked, reward
+from llmsr.errors import UserError
+from llmsr.reward import COPY, FAILURES, LOWEST, TERMS, ranked, reward
 from llmsr.sample import STATUSES, Evaluation
 
 
@@ -19,10 +20,10 @@ def test_every_failure_has_a_value_and_no_unknown_one_is_higher():
     assert reward(Evaluation(status="something new")) == LOWEST
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@given(nmse=st.floats(min_value=0, allow_nan=False), weight=st.floats(0, 1), size=st.integers(0, 10_000))
+@pytest.mark.parametrize("shape", TERMS)
+@given(nmse=st.floats(min_value=0, allow_nan=False), weight=st.floats(0.001, 1), size=st.integers(0, 10_000))
 def test_any_valid_equation_beats_any_failure(shape, nmse, weight, size):
-    value = reward(valid(nmse, size), shape, complexity_weight=weight)
+    value = reward(valid(nmse, size), f"{shape} + {weight}*parsimony")
     assert 0 <= value <= 1
     assert value > max(FAILURES.values())
 
@@ -34,14 +35,12 @@ def test_failures_are_graded_by_how_far_the_answer_came():
     assert grades == sorted(set(grades))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", TERMS)
 def test_an_empty_answer_is_never_above_a_real_one(shape):
-    assert reward(Evaluation(status="empty"), shape) < reward(
-        valid(math.inf, 10_000), shape, complexity_weight=1.0
-    )
+    assert reward(Evaluation(status="empty"), shape) < reward(valid(math.inf, 10_000), shape)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", TERMS)
 @given(a=st.floats(0, 1e6), b=st.floats(0, 1e6))
 def test_a_smaller_error_is_never_worth_less(shape, a, b):
     low, high = sorted((a, b))
@@ -67,19 +66,37 @@ def test_a_copy_of_a_shown_equation_earns_nothing_and_is_no_failure():
     assert max(FAILURES.values()) < reward(valid(1e-9), copy=True) == COPY < reward(valid(1.0))
 
 
-def test_complexity_costs_what_it_says():
-    assert reward(valid(1e-5, 0)) - reward(valid(1e-5, 50), complexity_weight=0.2) == pytest.approx(0.1)
+def test_terms_are_weighed_and_keep_the_range():
+    small, large = (reward(valid(1e-5, size), "neg_log_nmse + 0.25*parsimony") for size in (0, 50))
+    assert small - large == pytest.approx(0.5 * 0.25 / 1.25)
+    assert reward(valid(0.0, 0), "neg_log_nmse + r2 + 3 * parsimony") == 1.0
 
 
-def test_rank_spreads_a_group_whatever_the_errors_are():
-    group = [valid(1e-3), valid(1.1e-3), valid(1.2e-3), Evaluation(status="syntax"), valid(0.5)]
-    values = group_rewards(group, [False] * 5, "rank")
-    assert values == [1.0, 0.75, 0.5, FAILURES["syntax"], 0.25]
+def test_a_function_of_ones_own_is_a_term(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "def short(evaluation):\n    return 2.0 if evaluation.complexity < 6 else float('nan')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert reward(valid(1.0, 5), "mine:short") == 1.0  # clipped
+    assert reward(valid(1e-9, 7), "mine:short + r2") == COPY  # not a number is worth nothing
+    assert reward(valid(0.0, 5), "r2 + mine:short") == 1.0
 
 
-def test_equal_answers_of_a_group_rank_alike_and_copies_stay_at_nothing():
-    values = group_rewards([valid(0.1), valid(0.1), valid(0.2)], [False, False, True], "rank")
-    assert values[0] == values[1] > values[2] == COPY
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ("accuracy", "take neg_log_nmse"),
+        ("x*r2", "no weight"),
+        ("-1*r2", "no weight"),
+        ("nan*r2", "no weight"),
+        ("r2 +", "no term ''"),
+        ("no_such_module:f", "No module named"),
+        ("math:no_such_function", "no_such_function"),
+    ],
+)
+def test_what_is_no_reward_is_one_sentence(told, sentence):
+    with pytest.raises(UserError, match=sentence):
+        reward(valid(0.1), told)
 
 
 @given(st.lists(st.sampled_from([-1.0, -0.4, 0.0, 0.1, 0.5, 0.9])))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from llmsr import context, fitting, reward, settings
+from llmsr import context, fitting, settings
 from llmsr.config import Checked, option
 from llmsr.errors import UserError
 from llmsr.grpo import settings as training
@@ -14,7 +14,6 @@ from llmsr.grpo.advantage import batch_advantages
 
 def test_the_choices_of_a_setting_are_those_that_are_done():
     assert tuple(context.CONTEXTS) == settings.CONTEXTS
-    assert set(training.REWARDS) == set(reward.SHAPES)
     assert settings.FITTERS == fitting.MODES
     for name in training.ADVANTAGES:
         found = batch_advantages([0.1, 0.5, 0.9, -0.5], ["a"] * 4, name)

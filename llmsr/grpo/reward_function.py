@@ -149,7 +149,6 @@ class RewardFunction:
             value = reward(
                 evaluation,
                 self._settings.reward,
-                complexity_weight=self._settings.complexity_weight,
                 copy=copy or repeated,
                 floor=self._floor(answer.problem) if evaluation.ok else NMSE_FLOOR,
             )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from llmsr.config import check_names, listed, option
 from llmsr.declarations import Declarations
 from llmsr.errors import UserError
+from llmsr.reward import TERMS, reward_terms
 from llmsr.settings import DASHBOARDS, FITTERS, UNITS, PromptSettings
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
-REWARDS = ("neg_log_nmse", "neg_mse", "r2", "rank")
 ADVANTAGES = ("grpo", "drgrpo", "entropic", "best_of_group", "rank", "max_at_k")
 LOGGERS = ("console", "file", *DASHBOARDS, "swanlab", "mlflow")  # of a training
 MEMORIES = ("none", "islands", "puct", "top")
@@ -65,8 +65,13 @@ class GrpoConfig(PromptSettings, Declarations):
         above=0,
     )
     temperature: float = option(1.0, "sampling temperature of the answers", above=0)
-    reward: str = option("neg_log_nmse", "shape of the reward, see docs/rewards.md", choices=REWARDS)
-    complexity_weight: float = option(0.0, "reward that an equation of 100 operations loses", least=0, most=1)
+    reward: str = option(
+        "neg_log_nmse",
+        "what a valid equation is worth: "
+        + ", ".join(TERMS)
+        + ", a function of your own as module:function, "
+        'or a sum such as "neg_log_nmse + 0.05*parsimony"; see docs/rewards.md',
+    )
     advantage: str = option(
         "grpo",
         "how an answer is judged within its group; grpo: distance from the mean over the standard deviation; "
@@ -170,6 +175,7 @@ class GrpoConfig(PromptSettings, Declarations):
             raise UserError(
                 f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
             )
+        reward_terms(self.reward)
         # ranks need the group, which a reward does not see
         if self.reward == "rank" and self.advantage not in ("grpo", "rank"):
             raise UserError(f"--reward rank is --advantage rank; leave out --advantage {self.advantage}")

@@ -96,7 +96,7 @@ def test_two_processes_share_the_numbers_and_write_apart(run_dir):
         "        [f.compute_score('', '', 'plane', None) for _ in range(20)]\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(run_dir)]) for _ in range(2)]
-    assert [process.wait(60) for process in running] == [0, 0]
+    assert [process.wait(180) for process in running] == [0, 0]
     assert [sample.number for sample in read_archive(run_dir)] == list(range(1, 41))
     assert len(list((run_dir / "archive").glob("*.jsonl"))) == 2
 
