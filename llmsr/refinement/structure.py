@@ -17,7 +17,7 @@ from itertools import islice
 import numpy as np
 
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.graph import Expression, Graph, complexity, linear_params
+from llmsr.expression.graph import Expression, Graph, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out
@@ -36,6 +36,7 @@ POLISH_STEPS = 60
 POLISHED = 24  # sums of a stage that are polished
 FEW = 3  # the same for one function of what is left of a target
 EXTRA = 12  # equations that are still looked at once one is at the floor
+PROBES, SEED = 512, 0  # points at which an equation must be finite
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
 CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
 NEAR, EXACT = 100.0, 1e-12  # times the error of a stage's best sum, and error, up to which sums are polished
@@ -58,6 +59,7 @@ class Structures:
         self.began = time.process_time()
         self.floor = Floor.of(self.problem.train)
         self.at_floor: set[str] = set()
+        self.probes = probes(self.problem.train.inputs)
 
     @property
     def done(self) -> bool:
@@ -197,11 +199,21 @@ class Structures:
                 return
 
     def ranked(self) -> list[Candidate]:
-        """What was found: at the floor the smallest first, then by what error and size are worth."""
-        ranked = sorted(self.found.items(), key=lambda item: item[1].penalised_loss)
-        first = [c for form, c in ranked if form in self.at_floor]
-        rest = [c for form, c in ranked if form not in self.at_floor]
-        return [*sorted(first, key=lambda c: complexity(c.expression)), *rest]
+        """What was found: at the floor the smallest first, then by what error and size are worth.
+
+        At the floor, what is not finite somewhere among the rows comes behind what is.
+        """
+
+        def order(item: tuple[str, Candidate]) -> tuple[bool, bool, float]:
+            form, found = item
+            if form not in self.at_floor:
+                return True, True, found.penalised_loss
+            params = np.array([found.start[p] for p in found.expression.params])
+            hole = not np.isfinite(evaluate(found.expression, self.probes, params)).all()
+            return False, hole, complexity(found.expression)
+
+        with np.errstate(all="ignore"):
+            return [found for _, found in sorted(self.found.items(), key=order)]
 
 
 def _of_strongest(task: Task) -> Task:
@@ -219,6 +231,18 @@ def _of_strongest(task: Task) -> Task:
 
     strongest = sorted(task.columns, key=strength, reverse=True)[:MOST_COLUMNS]
     return replace(task, columns=tuple(u for u in task.columns if u in strongest))
+
+
+def probes(inputs: np.ndarray) -> np.ndarray:
+    """Points of the box of the columns, zeros of columns that change sign among them: (points, columns).
+
+    Where an equation is not finite at one of them, it is not where it will be used.
+    """
+    low, high = inputs.min(0), inputs.max(0)
+    found = low + (high - low) * np.random.default_rng(SEED).random((PROBES, len(low)))
+    for column in np.flatnonzero((low <= 0) & (high >= 0)):
+        found[column :: PROBES // 8, column] = 0.0
+    return found
 
 
 def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:

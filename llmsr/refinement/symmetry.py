@@ -26,9 +26,6 @@ PARALLEL = 0.93  # cosine between slopes that are tried as proportional
 JUMPS = 0.5  # mean square of steps between neighbours, in variances, at most; 2 where there is no function
 TRIED = 5  # groups and factors of one task
 SIDES = ("y", "log y", "1/y", "y^2", "exp y")
-GROUPS = {
-    "log": (np.log, True), "x": (lambda x: x, False), "xx": (np.square, False), "1/x": (np.reciprocal, False),
-}  # fmt: skip
 
 
 def reduced(task: Task) -> Iterator[Task]:

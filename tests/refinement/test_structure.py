@@ -79,6 +79,24 @@ def test_a_function_of_a_group_of_columns_is_found_by_the_group():
     assert search.at_floor
 
 
+def test_an_equation_with_a_hole_among_the_rows_is_ranked_behind_one_without():
+    search = Structures(table(lambda a, b: abs(a) * b, (-2, 2), (1, 4)), 1.0)
+    task = search.task(search.rows)
+    g = task.graph
+    a, b = task.columns
+    with np.errstate(all="ignore"):
+        size = g.add("abs", a)
+        whole = g.add("sqrt", g.add("mul", size, g.add("maximum", a, g.add("neg", a))))
+        for root in (
+            g.add("mul", b, g.add("div", g.add("pow", a, g.const(2.0)), size)),
+            g.add("mul", b, whole),
+        ):
+            search.offer(task, g.add("mul", g.fresh(1.0), root), "test")
+        values = [evaluate(c.expression, np.array([[0.0, 2.0]]), np.ones(1)) for c in search.ranked()]
+    assert len(search.at_floor) == 2
+    assert [bool(np.isfinite(v).all()) for v in values] == [True, False]
+
+
 def test_noise_leaves_the_exponents_simple():
     search = found(table(lambda a, b: 2 * a * b**2, (1, 4), (1, 4), rows=80, noise=0.05), 3.0)
     form = canonical_hash(parse("return params[0]*x0*x1**2", ("x0", "x1")))
@@ -173,6 +191,15 @@ def test_a_pole_hides_neither_the_law_nor_what_is_near_it():
     assert not floor.reached(parse("return 1/np.sin(x) + 1e-4*x", ("x",)), np.empty(0))
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """Compiles what a search calls, which takes longer than the search."""
+    Subsets(RNG.normal(size=(20, 6)), RNG.normal(size=20)).triples(2)
+    ones, x = np.ones((1, 20)), np.linspace(1, 2, 20)[None]
+    move_constants(ones, ones, x, np.array([0]), np.array([[1.0, 0.0]]), x[0] / np.linalg.norm(x))
+    structures(table(lambda a, b: a / (1 + b), (1, 4), (1, 4), rows=20), 0.1, 1)
+
+
 def cases():
     draw, rising = np.random.default_rng(3), np.arange(30.0)
     yield "two rows", np.array([[1.0], [2.0]]), np.array([1.0, 3.0])
@@ -189,11 +216,10 @@ def cases():
     yield "zeros alone", np.zeros((40, 2)), draw.normal(size=40)
     yield "whole numbers", draw.integers(-5, 5, (40, 2)).astype(float), draw.integers(-5, 5, 40).astype(float)
     yield "one sign", -draw.uniform(1, 2, (40, 2)), -draw.uniform(1, 2, 40)
-    yield "a target that does not vary", draw.normal(size=(40, 2)), np.ones(40)
 
 
 @pytest.mark.parametrize(("name", "x", "y"), list(cases()), ids=[name for name, *_ in cases()])
-def test_a_table_that_allows_little_does_no_harm(name, x, y):
+def test_a_table_that_allows_little_does_no_harm(name, x, y, compiled):
     problem = table_problem(x, y, Labels(tuple(f"x{i}" for i in range(x.shape[1])), "y"))
     began = time.process_time()
     for proposal in structures(problem, SECONDS, 8):
