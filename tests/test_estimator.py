@@ -147,9 +147,7 @@ def test_every_form_of_every_equation_agrees_with_the_data(data, fitted):
 
 def test_selection_rules_choose_from_the_front(data, fitted):
     accurate = regressor(budget=60, selection="accuracy").fit(*data)
-    simplest = regressor(budget=60, selection="simplest", within=1e40).fit(*data)
     assert accurate.best_index_ == len(accurate.equations_) - 1
-    assert simplest.best_index_ == 0
     assert accurate.equations_.exact.tolist() == fitted.equations_.exact.tolist()
 
 
@@ -231,7 +229,7 @@ def test_a_warm_fit_on_other_rows_begins_with_the_last_front(data):
     model = regressor(budget=60, warm_start=True).fit(X, y)
     best = model.equations_.iloc[-1]
     body = model._front.equations[-1].sample.evaluation.body
-    model.set_params(budget=4).fit(X[:150], y[:150])
+    model.set_params(budget=16).fit(X[:150], y[:150])
     assert any(body.strip() in prompt for prompt in map(str, model.proposer.asked))
     assert model.n_samples_ == 4
     assert model.equations_.loss.min() <= 1.001 * best.loss + 1e-26
@@ -322,7 +320,6 @@ def test_a_target_that_does_not_vary_gives_a_constant():
         ({"search_options": {"contxt": "scores"}}, "did you mean context"),
         ({"search_options": {"seed": 1}}, "random_state"),
         ({"max_columns": 0}, "max_columns"),
-        ({"selection": "simplest", "within": -1}, "within must be a finite number of at least 0"),
         ({"proposer": print}, "has no name, parallel_prompts, propose"),
     ],
 )

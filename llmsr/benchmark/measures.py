@@ -30,7 +30,7 @@ from llmsr.files import write_file
 from llmsr.fitting.fit import predict, within_tolerance_all, within_tolerance_share
 from llmsr.problem.loading import Problem
 from llmsr.report.equation import expression_of
-from llmsr.report.front import NMSE_FLOOR, Front, pick
+from llmsr.report.front import NMSE_FLOOR, Front, PickedFront
 from llmsr.sample import REFINEMENT, VALIDATION, Sample, is_llm_sample
 
 THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-10)  # of the training NMSE
@@ -102,12 +102,12 @@ def equation_measures(samples: Sequence[Sample], problem: Problem, name: str) ->
     front = Front()
     for sample in samples:
         front.add(sample)
-    picked = front.members[pick(front.members, rows=len(problem.train))] if front.members else None
+    picked = PickedFront.of(front.members, problem).pick
     return {
         "note": problem.note,
         "splits": list(problem.splits),
         "final": described(best, problem, name) if best else None,
-        "pick": described(picked, problem, name) if picked else None,
+        "pick": described(picked.sample, problem, name) if picked else None,
     }
 
 

@@ -35,7 +35,7 @@ class PredictSettings:
     directory: str = option(dataclasses.MISSING, "the run's directory", metavar="DIR", positional=True)
     csv: str = option(dataclasses.MISSING, "rows to predict for; input columns are enough", metavar="FILE")
     output: str = option("-", "where to write; - is standard output", metavar="FILE")
-    select: str = option("best", "which equation of the front", choices=RULES)
+    select: str = option("best", "which equation: " + ", ".join(RULES) + ", or a row of the front")
     interval: float | None = option(
         None, "share of new measurements, such as 0.95, that two more columns hold between them"
     )

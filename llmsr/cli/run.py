@@ -90,7 +90,7 @@ def _search(
         proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
         archive = stack.enter_context(SearchArchive(run_dir))
         outputs = Outputs(run_dir, problem, settings)
-        observers: list[Any] = [stack.enter_context(SearchProgress(search.budget)), outputs]
+        observers: list[Any] = [stack.enter_context(SearchProgress(search.budget, problem)), outputs]
         if dashboards := run.dashboards:
             observers.append(stack.enter_context(Dashboards(dashboards, run_dir, settings)))
         if run.sample_files:

@@ -17,7 +17,7 @@ from llmsr.report.front import RULES
 from llmsr.report.markup import plain
 from llmsr.report.runs import Outputs, read_run, write_run
 
-SELECTION = "which equation of the front is picked: " + ", ".join(RULES) + " (see docs/tutorial.md)"
+SELECTION = "which equation is picked: " + ", ".join(RULES) + ", or a row of the front (see docs/tutorial.md)"
 EXPORTS = (*FORMS, "latex_table")
 OF_RUNS = """A table over all runs below DIR, one line per run and problem: settings in which they
 differ, costs, and errors, size and equation of the one that `show` picks."""
@@ -30,10 +30,7 @@ class ShownSettings(Checked):
     directory: str = option(
         MISSING, "the run's directory (--log_path or --output_dir)", metavar="DIR", positional=True
     )
-    select: str = option("best", SELECTION, choices=RULES)
-    within: float = option(
-        0.5, "with --select simplest: how far above the lowest loss, as a share of it", least=0
-    )
+    select: str = option("best", SELECTION)
     bootstrap: int = option(
         0, "fits to resampled rows that give the pick's constants their errors; 0: the Jacobian does", least=0
     )
@@ -44,8 +41,8 @@ class ShownSettings(Checked):
 
     def outputs(self) -> list[Outputs]:
         """What the run found, once per problem."""
-        options = {"rule": self.select, "within": self.within, "bootstrap": self.bootstrap}
-        return [run.outputs(**options) for run in read_run(self.directory)]
+        runs = read_run(self.directory)
+        return [run.outputs(rule=self.select, bootstrap=self.bootstrap) for run in runs]
 
 
 def show(shown: ShownSettings) -> int:

@@ -26,7 +26,6 @@ class Parameters(Checked):
 
     flag = ""
     selection: str = option("best", "", choices=RULES)
-    within: float = option(0.5, "", least=0)
     fitter: str = option("best", "", choices=FITTERS)
     fit_timeout: float = option(10.0, "", above=0)
     check_units: str = option("words", "", choices=UNITS)

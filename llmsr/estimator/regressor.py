@@ -26,7 +26,7 @@ from llmsr.problem.units import with_units
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
 from llmsr.report.equation import Equation
-from llmsr.report.front import Front, PickedFront
+from llmsr.report.front import Front, PickedFront, lengths
 from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample, is_llm_sample
 from llmsr.settings import ProposerConfig, SearchSettings
@@ -48,10 +48,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         Completions to ask the model for in one `fit`; 48 take one to three CPU seconds.
     search : {"islands", "best_of_n", "sequential_best_of_n"}, default="islands"
         What the prompts show of earlier equations.
-    selection : {"best", "accuracy", "simplest", "aic", "mdl"}, default="best"
-        Which equation of the front predicts, see `llmsr.report.front.pick`.
-    within : float, default=0.5
-        With "simplest": how far above the lowest loss, as a share of it.
+    selection : {"best", "accuracy"}, default="best"
+        Which equation of the front predicts, see `llmsr.report.front.RULES`.
     fitter : {"best", "bfgs", "reference"}, default="best"
         How constants are fitted.
     fit_timeout : float, default=10.0
@@ -109,7 +107,6 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         *,
         search: str = "islands",
         selection: str = "best",
-        within: float = 0.5,
         fitter: str = "best",
         fit_timeout: float = 10.0,
         check_units: str = "words",
@@ -128,7 +125,6 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         self.budget = budget
         self.search = search
         self.selection = selection
-        self.within = within
         self.fitter = fitter
         self.fit_timeout = fit_timeout
         self.check_units = check_units
@@ -256,8 +252,9 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         # other members of the front may be undefined on the new rows
         kept = [i for i, evaluation in enumerate(found) if evaluation.ok]
         members = [replace(front[i].sample, evaluation=found[i]) for i in kept]
-        refitted = PickedFront.of(members, problem, labels=labels)
-        self._set_front(problem.spec.max_params, replace(refitted, picked=kept.index(self.best_index_)))
+        equations = tuple(Equation.of(member, problem, labels) for member in members)
+        front = PickedFront(equations, tuple(lengths(members, problem)), kept.index(self.best_index_))
+        self._set_front(problem.spec.max_params, front)
         return self
 
     # ---- what a fit is asked to do
@@ -320,7 +317,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
     def _digest(self, rows: GivenRows, labels: Labels) -> str:
         """Equal for fits of which the later one can go on with the samples of the earlier one."""
         # what may differ between two fits whose samples are of one search
-        free = ("budget", "n_jobs", "output_dir", "verbose", "selection", "within", "random_state")
+        free = ("budget", "n_jobs", "output_dir", "verbose", "selection", "random_state")
         chosen = {k: str(v) for k, v in sorted(self.get_params(deep=False).items()) if k not in free}
         digest = hashlib.sha256(repr((rows.X.shape, labels, chosen)).encode())
         digest.update(b"".join(part.tobytes() for part in rows.parts))
@@ -336,7 +333,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             raise RuntimeError("no equation was found that is finite on all rows; raise the budget")
         self._set_front(
             problem.spec.max_params,
-            PickedFront.of(front.members, problem, self.selection, self.within, labels),
+            PickedFront.of(front.members, problem, self.selection, labels),
         )
 
     def _keep_constant(self, labels: Labels, value: float) -> None:

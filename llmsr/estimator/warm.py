@@ -114,7 +114,7 @@ def search_table(
         evaluator = stack.enter_context(lent_evaluator(problem, fitter, fit_timeout, workers))
         proposer = own_proposer or stack.enter_context(lent_proposer(proposer_config))
         if progress:
-            observers.append(stack.enter_context(SearchProgress(settings.budget)))
+            observers.append(stack.enter_context(SearchProgress(settings.budget, problem)))
         if directory is not None:
             described = as_mapping(settings, proposer_config)
             described |= {"fitter": fitter, "fit_timeout": fit_timeout}

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmsr.errors import UserError
 from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
-from llmsr.report.equation import Equation
-from llmsr.report.front import SPLITS, Front, pick
+from llmsr.report.front import SPLITS, Front, PickedFront
 from llmsr.report.history import History
 from llmsr.report.markup import is_secret, render, scientific
 from llmsr.report.pages import TONES, Figure, best_so_far
@@ -93,12 +92,12 @@ def _pick(run: Recorded) -> tuple[Sample | None, str]:
     if not front.members:
         return None, ""
     try:
-        problem = run.problem()
-        chosen = front.members[pick(front.members, rows=len(problem.train))]
-        return chosen, Equation.of(chosen, problem).text()
+        picked = PickedFront.of(front.members, run.problem()).pick
+        assert picked is not None
+        return picked.sample, picked.text()
     except UserError:
-        # the archive alone still tells errors and a line; of many rows the rule looks closest to the lowest
-        chosen = front.members[pick(front.members, rows=10**9)]
+        # without the data the archive tells the lowest training error and its line
+        chosen = front.members[-1]
         return chosen, chosen.evaluation.expression
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from llmsr.errors import UserError
-from llmsr.report.front import NMSE_FLOOR
+from llmsr.problem.loading import Problem
+from llmsr.report.front import NMSE_FLOOR, Front, lengths
 from llmsr.report.markup import duration, plain
 from llmsr.sample import REFINE, Sample, is_llm_sample
 from llmsr.search.totals import Totals, score_of
@@ -86,29 +87,20 @@ def format_table(
 
 
 def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
-    """One line per member of the front, `>` before the pick; constants are rounded as the loss allows.
+    """One line per row of the front, `>` before the pick; constants are rounded as the loss allows.
 
-    Where that left terms out, a `~` says so: complexity and NMSE are those of the whole equation.
+    `beyond` are the nats by which a description is longer than the shortest.
     """
     picked = result.get("pick")
-    rows, shown, cut_short = [], set(), False
-    for entry in result.get("front") or []:
-        mark, rounded = ">" if entry == picked else " ", entry["rounded"]
-        if rounded["equation"] in shown and mark == " ":
-            continue  # rounded, it is a smaller one
-        shown.add(rounded["equation"])
-        dropped = rounded["terms_dropped"] > 0
-        cut_short = cut_short or dropped
-        errors = number(entry["nmse"].get("train"))
+    rows = []
+    for row, entry in enumerate(result.get("front") or [], start=1):
+        beyond = "-" if entry["length"] is None else f"{entry['length']:.1f}"
         rows.append(
-            [mark, str(entry["complexity"]), errors, f"{entry['score']:.3f}", origin(entry),
-             f"{'~ ' if dropped else ''}{rounded['equation']}"]
+            [f"{'>' if entry == picked else ' '} {row}", str(entry["complexity"]),
+             number(entry["nmse"].get("train")), beyond, origin(entry), entry["rounded"]["equation"]]
         )  # fmt: skip
-    head = [" ", "complexity", "train NMSE", "score", "sample", "equation"]
-    lines = [format_table(head, rows, width or line_width(), words=("equation",))]
-    if cut_short:
-        lines.append("  ~ terms that do not matter are left out; complexity and NMSE are with them")
-    return "\n".join(lines)
+    head = ["row", "complexity", "train NMSE", "beyond", "sample", "equation"]
+    return format_table(head, rows, width or line_width(), words=("equation",))
 
 
 def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
@@ -122,6 +114,8 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
     lines = [counts]
     if result["note"]:
         lines.append(f"note: {plain(result['note'])}")
+    if result.get("warning"):
+        lines.append(f"warning: {result['warning']}")
     best, shown = result["best"], result.get("pick") or result["best"]
     if best is None:
         reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items()))
@@ -202,13 +196,15 @@ class SearchProgress(contextlib.ExitStack):
     Use as a context manager so that the terminal is left in order.
     """
 
-    def __init__(self, budget: int, stream: IO[str] | None = None) -> None:
+    def __init__(self, budget: int, problem: Problem, stream: IO[str] | None = None) -> None:
         super().__init__()
         self.budget = budget
+        self._problem = problem
+        self._front = Front()
+        self._leading: Sample | None = None
         self.stream = stream or sys.stderr
         self._started = self._last_line = time.monotonic()
         self._first_number: int | None = None
-        self._best: float | None = None
         self._live: Live | None = None
         if self.stream.isatty():
             from rich.console import Console
@@ -220,9 +216,11 @@ class SearchProgress(contextlib.ExitStack):
     def __call__(self, sample: Sample, totals: Totals) -> None:
         if self._first_number is None:
             self._first_number = totals.samples
-        best = totals.best.evaluation.train_mse if totals.best else None
-        improved = best != self._best
-        self._best = best
+        before = self._leading
+        if self._front.add(sample):
+            told = lengths(self._front.members, self._problem)
+            self._leading = self._front.members[told.index(min(told))]
+        improved = self._leading is not before
         now = time.monotonic()
         if self._live is not None:
             self._live.update(self._line(totals, now))
@@ -244,8 +242,8 @@ class SearchProgress(contextlib.ExitStack):
             f"{totals.tokens} tokens",
             f"{done / max(elapsed, 1e-9):.1f}/s",
         ]
-        if totals.best is not None:
-            evaluation = totals.best.evaluation
+        if self._leading is not None:
+            evaluation = self._leading.evaluation
             parts.append(f"best NMSE {evaluation.nmse['train']:.3g}: {cut(evaluation.expression, 90)}")
         return " | ".join(parts)
 

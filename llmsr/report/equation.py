@@ -255,7 +255,6 @@ class Equation:
                 "equation": self.text(),
                 "latex": self.latex(),
                 "nmse": dict(self.simplified_nmse),
-                "terms_dropped": self.simplified.dropped,
                 "recognised": [vars(r) for r in self.simplified.recognised],
             },
         }

@@ -14,28 +14,22 @@ from typing import TYPE_CHECKING
 
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
-from llmsr.refinement.floor import at_floor
-from llmsr.report.equation import Equation
+from llmsr.report.equation import Equation, expression_of
+from llmsr.report.parts import FEW, Parts, description_length, fitted_constants, most_constants
 from llmsr.sample import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NMSE_FLOOR = 1e-26  # of the training rows; below it, differences are rounding: near laws reach 1e-21
-WITHIN, MOST_WITHIN = 1.1, 1.5  # `best` looks among losses up to this factor of the lowest
-# over the number of rows, what the factor grows by: ten constants too many, and their choice
-LUCK = 20
 SAME_LOSS = 0.99  # a longer spelling of an equation must get below this share of the shorter one's loss
 RULES = {
-    "best": "the smallest at the data's floor, else the steepest gain among errors near the lowest",
+    "best": "the shortest description of the training rows: error, size and constants together",
     "accuracy": "the lowest training error",
-    "simplest": "the smallest with up to 1.5 times the lowest",
-    "aic": "Akaike: error against the number of constants",
-    "mdl": "description length of residuals and equation",
 }
 SPLITS = ("train", "test_id", "test_ood")
 CSV_COLUMNS = (
-    "complexity", "loss", "score", "equation", "sympy", "latex",
+    "complexity", "loss", "length", "equation", "sympy", "latex",
     *(f"nmse_{split}" for split in SPLITS), "sample", "picked",
     "rounded_equation", "rounded_latex", *(f"rounded_nmse_{split}" for split in SPLITS),
 )  # fmt: skip
@@ -119,81 +113,32 @@ def _floored(front: Sequence[Sample]) -> list[float]:
     return [loss if loss > 0 else floor for loss in levels]
 
 
-def scores(front: Sequence[Sample]) -> list[float]:
-    """How much each member gains on the one before it: -d log(loss) / d complexity; 0 for the first.
-
-    PySR's score (Cranmer, 2023, arXiv 2305.01582): a knee of the front has a high one.
-    """
-    values = [0.0] if front else []
-    sizes = [member.evaluation.complexity or 0 for member in front]
-    logs = [math.log(loss) for loss in _floored(front)]
-    for i in range(1, len(front)):
-        values.append(max(0.0, logs[i - 1] - logs[i]) / (sizes[i] - sizes[i - 1]))
-    return values
-
-
-def pick(
-    front: Sequence[Sample],
-    rule: str = "best",
-    *,
-    within: float = 0.5,
-    rows: int = 1,
-    constants: Sequence[int] = (),
-) -> int:
-    """The position of the member that a rule selects; the front must not be empty.
-
-    best      the highest score, that of the first member against the target's mean, among losses up to
-              1.1 + 20 / rows times the lowest, at most 1.5. PySR's rule, which has 1.5: one constant too
-              many lowers the loss on noise by about 1 / rows
-    accuracy  the lowest loss
-    simplest  the smallest equation with a loss up to (1 + `within`) times the lowest
-    aic       the least rows * log(loss) + 2 * constants (Akaike, 1974)
-    mdl       the least description length in nats: rows / 2 * log(loss) for the residuals, log(rows) / 2 per
-              constant (Rissanen, 1978), log(8) per operator, column or constant of the equation
-
-    Losses below NMSE 1e-26 count as equal. `rows` is the number of training rows, `constants` the number of
-    fitted constants of each member. Only the training rows are looked at.
-    """
-    if not front:
-        raise ValueError("the front is empty")
-    losses = _floored(front)
-    lowest = min(losses)
-    positions = range(len(front))
-    if rule == "best":
-        # the smallest equation gains on the mean, which is one number
-        error, size = front[0].evaluation.nmse.get("train"), front[0].evaluation.complexity or 0
-        first = max(0.0, -math.log(max(error, NMSE_FLOOR))) / max(1, size - 1) if error is not None else 0.0
-        rated = [first, *scores(front)[1:]]
-        within = min(WITHIN + LUCK / rows, MOST_WITHIN)
-        return max((i for i in positions if losses[i] <= within * lowest), key=lambda i: (rated[i], -i))
-    if rule == "accuracy":
-        return min(positions, key=lambda i: (losses[i], i))
-    if rule == "simplest":
-        return min(i for i in positions if losses[i] <= (1 + within) * lowest)
-    counts = constants or [0] * len(front)
-    if rule == "aic":
-        return min(positions, key=lambda i: rows * math.log(losses[i]) + 2 * counts[i])
-    if rule == "mdl":
-
-        def length(i: int) -> float:
-            size = front[i].evaluation.complexity or 0
-            per_constant = 0.5 * math.log(max(rows, 2))
-            return 0.5 * rows * math.log(losses[i]) + per_constant * counts[i] + math.log(8) * size
-
-        return min(positions, key=length)
-    raise UserError(f"unknown selection {rule!r}; there are: {', '.join(RULES)}")
+def lengths(members: Sequence[Sample], problem: Problem, parts: Parts | None = None) -> list[float]:
+    """The description length of every sample in nats, see `parts`."""
+    if problem.spec.least_squares:
+        parts = parts or Parts(problem)
+        return [parts.length(member) for member in members]
+    return [
+        description_length(
+            expression_of(member, problem.spec), member.evaluation.params or (), loss, len(problem.train)
+        )
+        for member, loss in zip(members, _floored(members), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class PickedFront:
-    """The equations of a front, ascending in complexity, their scores, and the position of the pick.
+    """The equations of a front, ascending in complexity, and the position of the pick.
 
-    `picked` is None where the front is empty.
+    Of each size it has the equation of the shortest description, among them shorter ones that `Parts` makes,
+    where no smaller one has a lower loss; and the one of the lowest loss. `lengths` are in nats beyond the
+    shortest. `picked` is None where the front is empty.
     """
 
     equations: tuple[Equation, ...]
-    scores: tuple[float, ...]
+    lengths: tuple[float, ...]
     picked: int | None
+    warning: str = ""
 
     @classmethod
     def of(
@@ -201,24 +146,44 @@ class PickedFront:
         members: Sequence[Sample],
         problem: Problem,
         rule: str = "best",
-        within: float = 0.5,
         labels: tuple[str, ...] | None = None,
         known: Iterable[Equation] = (),
+        parts: Parts | None = None,
     ) -> PickedFront:
-        """A front's members as equations, and the one that `pick` chooses; `known` ones are not remade."""
+        """A front's members as equations, and the one that a rule of `RULES`, or a row's number, chooses.
+
+        `known` equations are not remade. `UserError` where there is no such rule or row.
+        """
+        if not members:
+            return cls((), (), None)
+        if problem.spec.least_squares:
+            parts = parts or Parts(problem)
+            members = [*members, *parts.shorter(members)]
+        told = sorted(zip(lengths(members, problem, parts), members, strict=True), key=_by_length)
+        rows = _rows(told)
         made = {_key(equation.sample): equation for equation in known}
         equations = tuple(
-            made.get(_key(member)) or Equation.of(member, problem, labels) for member in members
+            made.get(_key(member)) or Equation.of(member, problem, labels) for _, member in rows
         )
-        rated = tuple(scores(members))
-        front = cls(equations, rated, None)
-        # among equations that leave nothing to explain differences of error are rounding
-        level = [
-            i for i, member in enumerate(members) if rule == "best" and at_floor(problem, member.evaluation)
-        ]
-        if level or not members:
-            return cls(equations, rated, min(level, default=None))
-        return cls(equations, rated, front.position(rule, within, len(problem.train)))
+        shortest = told[0][0]
+        beyond = tuple(length - shortest if length < math.inf else math.inf for length, _ in rows)
+        front = cls(equations, beyond, None)
+        picked = front.position(rule)
+        return replace(front, picked=picked, warning=few_rows(equations[picked], len(problem.train)))
+
+    def position(self, rule: str) -> int:
+        """The position of the equation that a rule, or a row's number from 1, picks."""
+        positions = range(len(self.equations))
+        if rule == "best":
+            return min(positions, key=lambda i: (self.lengths[i], i))
+        if rule == "accuracy":
+            return min(positions, key=lambda i: (_level(self.equations[i].sample), i))
+        if rule.isdecimal() and 1 <= int(rule) <= len(self.equations):
+            return int(rule) - 1
+        raise UserError(
+            f"there is no selection {rule!r}; give {', '.join(RULES)} or a row of the front, "
+            f"1 to {len(self.equations)}"
+        )
 
     @property
     def pick(self) -> Equation | None:
@@ -229,12 +194,6 @@ class PickedFront:
         chosen = self.picked
         assert chosen is not None
         return replace(self, equations=(*self.equations[:chosen], pick, *self.equations[chosen + 1 :]))
-
-    def position(self, rule: str, within: float, rows: int) -> int:
-        """The position of the equation that a rule would pick, see `pick`."""
-        members = [equation.sample for equation in self.equations]
-        constants = [len(equation.expression.params) for equation in self.equations]
-        return pick(members, rule, within=within, rows=rows, constants=constants)
 
     def table(self) -> pd.DataFrame:
         """A row per equation, in the columns `CSV_COLUMNS`: exact forms first, rounded ones behind.
@@ -248,7 +207,7 @@ class PickedFront:
             {
                 "complexity": equation.complexity,
                 "loss": equation.sample.evaluation.train_mse,
-                "score": score,
+                "length": length,
                 "equation": equation.text(exact=True),
                 "sympy": equation.exact_sympy,
                 "latex": equation.latex(exact=True),
@@ -259,7 +218,7 @@ class PickedFront:
                 "rounded_latex": equation.latex(),
                 **{f"rounded_nmse_{split}": equation.simplified_nmse.get(split) for split in SPLITS},
             }
-            for index, (equation, score) in enumerate(zip(self.equations, self.scores, strict=True))
+            for index, (equation, length) in enumerate(zip(self.equations, self.lengths, strict=True))
         ]
         # objects: a whole number stays one, and None stays nothing
         return pd.DataFrame(rows, columns=CSV_COLUMNS, dtype=object)
@@ -268,9 +227,43 @@ class PickedFront:
         """equations.csv: the table, its sympy in parentheses. Nothing in it is text of a model."""
         table = self.table()
         table["sympy"] = [f"({text})" if text else "" for text in table.sympy]
-        table["score"] = [float(f"{score:.6g}") for score in table.score]
+        table["length"] = [float(f"{length:.6g}") for length in table.length]
         text: str = table.map(_plain_cell).to_csv(index=False, lineterminator="\n")
         return text
+
+
+def few_rows(equation: Equation, rows: int) -> str:
+    """The warning that rows are few for an equation; empty where they are not."""
+    constants = fitted_constants(equation.expression, equation.params)
+    if rows >= FEW and constants <= most_constants(rows):
+        return ""
+    return (
+        f"{rows} rows are few: equations of more than {most_constants(rows)} fitted constants come last, and "
+        "another form may fit as well; check it on new rows"
+    )
+
+
+def _by_length(entry: tuple[float, Sample]) -> tuple[float, float, int]:
+    """Of equally long ones the smaller, then the one of lower loss."""
+    length, sample = entry
+    return length, _level(sample) if length == math.inf else 0.0, sample.evaluation.complexity or 0
+
+
+def _rows(told: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
+    """The rows of a front out of samples with their lengths, shortest first; see `PickedFront`."""
+    of_size: dict[int, tuple[float, Sample]] = {}
+    for entry in told:
+        of_size.setdefault(entry[1].evaluation.complexity or 0, entry)
+    lowest = min(told, key=lambda entry: (_level(entry[1]), entry[1].evaluation.complexity or 0))
+    rows, least = [], math.inf
+    for _, entry in sorted(of_size.items(), key=lambda item: item[0]):
+        if _level(entry[1]) < least or entry is told[0]:
+            rows.append(entry)
+            least = min(least, _level(entry[1]))
+    if lowest not in rows:
+        size = lowest[1].evaluation.complexity or 0
+        rows = [e for e in rows if (e[1].evaluation.complexity or 0) <= size or e is told[0]] + [lowest]
+    return sorted(rows, key=lambda entry: entry[1].evaluation.complexity or 0)
 
 
 def _key(sample: Sample) -> tuple[int, str]:

@@ -79,21 +79,19 @@ def _findings(
     front: PickedFront, picked: Equation, result: Mapping[str, Any], history: History, problem: Problem
 ) -> dict[str, Any]:
     """The picked equation, the front, and how well the equation fits."""
-    best, dropped = result["best"], picked.simplified.dropped
+    best = result["best"]
     lineage = history.lineage(picked.sample.number)
-    rows = len(problem.train)
     fits, over_inputs = _fit_figures(picked, problem)
     return {
         "origin": _origin,
         "uncertain": picked.errors["constants"],
-        "dropped": f"; {dropped} term{'s' * (dropped > 1)} without effect left out" if dropped else "",
         "lowest": best if best["sample"] != picked.sample.number and not is_exact(result["pick"]) else None,
         "heading": "Best equation" if picked is front.pick else "An equation of the front",
         "lineage": [_ancestor(row) for row in lineage.itertuples()],
         "errors": result["front"][front.equations.index(picked)],
         "pick": front.pick,
-        "members": list(zip(front.equations, front.scores, strict=True)),
-        "choices": [(r, told, front.equations[front.position(r, 0.5, rows)]) for r, told in RULES.items()],
+        "members": list(zip(front.equations, front.lengths, strict=True)),
+        "choices": [(r, told, front.equations[front.position(r)]) for r, told in RULES.items()],
         "front_figures": [
             ("Pareto front", _front_chart(front, picked), ""),
             ("All distinct equations", _cloud(history), "training error"),

@@ -31,8 +31,9 @@ from llmsr.report.equation import Equation, description
 from llmsr.report.finals import Finals
 from llmsr.report.front import Front, PickedFront
 from llmsr.report.history import History, curve_csv, learning_curve
+from llmsr.report.parts import Parts
 from llmsr.run_directory import check_data
-from llmsr.sample import VALIDATION, Sample
+from llmsr.sample import VALIDATION, Sample, finite_or_none
 from llmsr.search.totals import Totals
 
 SEARCH, TRAINING = "search", "grpo"
@@ -163,7 +164,7 @@ class Outputs:
 
     Files are refreshed when the front has a new member, at most every `every_seconds`, else every
     IDLE_SECONDS, and never more often than lets all refreshes together take a twentieth of the time.
-    `rule` and `within` say which equation of the front is picked; the errors of its constants are taken from
+    `rule` says which equation is picked, see `PickedFront.of`; the errors of its constants are taken from
     so many `bootstrap` fits, from the Jacobian where that is 0.
     """
 
@@ -175,7 +176,6 @@ class Outputs:
         *,
         mode: str = SEARCH,
         rule: str = "best",
-        within: float = 0.5,
         bootstrap: int = 0,
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
@@ -184,13 +184,13 @@ class Outputs:
         self.settings = dict(settings)
         self.mode = mode
         self.rule = rule
-        self.within = within
         self.bootstrap = bootstrap
         self.front = Front()
         self.finals = Finals(problem)
         self.history = History()
         self.totals = Totals()
         self._picked = PickedFront((), (), None)
+        self._parts: Parts | None = None
         self._every_seconds = every_seconds
         self._changed = False
         self._next = time.monotonic() + every_seconds
@@ -238,8 +238,10 @@ class Outputs:
 
     def picked_front(self) -> PickedFront:
         """The front as equations with its pick; each equation is made once."""
+        if self._parts is None and self.problem.spec.least_squares:
+            self._parts = Parts(self.problem)
         self._picked = PickedFront.of(
-            self.front.members, self.problem, self.rule, self.within, known=self._picked.equations
+            self.front.members, self.problem, self.rule, known=self._picked.equations, parts=self._parts
         )
         pick = self._picked.pick
         if self.bootstrap and pick is not None:
@@ -251,11 +253,12 @@ class Outputs:
         """What `result.json` says, as plain data; nothing is written."""
         front, history = self.picked_front(), self.history
         entries = [
-            equation.to_json() | {"score": score, **self._errors(equation)}
-            for equation, score in zip(front.equations, front.scores, strict=True)
+            equation.to_json() | {"length": finite_or_none(length), **self._errors(equation)}
+            for equation, length in zip(front.equations, front.lengths, strict=True)
         ]
         result = self._counts() | {
             "selection": self.rule,
+            "warning": front.warning,
             "pick": None if front.picked is None else entries[front.picked],
             "front": entries,
             "mode": self.mode,

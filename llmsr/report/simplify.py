@@ -1,19 +1,19 @@
-"""An equation with its constants as short as the loss allows, and without the terms that do not matter.
+"""An equation with its constants as short as the loss allows.
 
-`simplify` looks at the training rows alone. It returns what a person would write down: 0.8, not 0.79999998,
-and no 1e-13*x. Values such as pi/2 are offered beside the numbers and never put in their place.
+`simplify` looks at the training rows alone. It returns what a person would write down: 0.8, not 0.79999998.
+Values such as pi/2 are offered beside the numbers and never put in their place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from llmsr.expression.canonical import canonical
-from llmsr.expression.graph import Expression, Graph, Node, evaluate, tree_sizes
+from llmsr.expression.graph import Expression, Graph, evaluate, tree_sizes
 from llmsr.expression.printing import fill
 from llmsr.problem.loading import Split
 
@@ -22,8 +22,6 @@ ABSOLUTE = 1e-10  # ... or by this much, whichever is more
 ROWS = 2000  # looked at while constants are shortened; all rows have the last word
 MAX_NUMBERS = 40  # an equation with more numbers is left as it is
 MAX_NODES = 600  # likewise with more operations
-MAX_TERMS = 60  # summands and factors that are tried for leaving out
-APART = 2.0  # times the allowance that predictions may move: another equation may fit better, but is another
 SHORT_ENOUGH = 2  # digits from which on a recognised value says no more than the number
 NEAR = 1e-3  # relative distance at which a value is recognised at most
 
@@ -59,13 +57,12 @@ class Recognised:
 class Simplified:
     """An equation without parameters: `expression` has numbers in their place.
 
-    `train_nmse` is what it reaches on all training rows, `dropped` the number of terms left out. `exact`
-    tells that nothing could be shortened, so that the expression is the fitted one.
+    `train_nmse` is what it reaches on all training rows. `exact` tells that nothing could be shortened, so
+    that the expression is the fitted one.
     """
 
     expression: Expression
     train_nmse: float
-    dropped: int = 0
     recognised: tuple[Recognised, ...] = ()
     exact: bool = False
 
@@ -75,16 +72,13 @@ def simplify(expression: Expression, params: Sequence[float], train: Split) -> S
     filled = fill(expression, params)
     everything = _Rows(train, train.spread)
     fitted = everything.nmse(filled)
-    everything.stay_near(filled, fitted)
     unchanged = Simplified(filled, fitted, exact=True)
     if not math.isfinite(fitted) or len(filled.nodes) > MAX_NODES or len(_numbers(filled)) > MAX_NUMBERS:
         return unchanged
     step = max(1, len(train) // ROWS)
     some = _Rows(train.taken(slice(None, None, step)), train.spread)
-    some.stay_near(filled, fitted)
     allowed = _allowed(fitted)
-    fewer, dropped = _without_idle_terms(_collected(filled, everything, allowed), everything, some, allowed)
-    fewer = _collected(fewer, everything, allowed)
+    fewer = _collected(filled, everything, allowed)
     trials = (
         lambda: _shortened(fewer, some, _allowed(some.nmse(filled))),
         lambda: _shortened(fewer, everything, allowed),
@@ -99,7 +93,7 @@ def simplify(expression: Expression, params: Sequence[float], train: Split) -> S
             # a value may stand for a number that it beats, or within two standard errors of the fitted one
             bound = max(everything.nmse(final), fitted * (1 + 4 / len(train)))
             recognised = _recognised(final, everything, bound)
-            return Simplified(final, reached, dropped, recognised, candidate.nodes == filled.nodes)
+            return Simplified(final, reached, recognised, candidate.nodes == filled.nodes)
     return unchanged
 
 
@@ -115,28 +109,16 @@ def _collected(expression: Expression, rows: _Rows, allowed: float) -> Expressio
 
 
 class _Rows:
-    """Rows on which an expression's NMSE is measured, over the `spread` of all rows.
-
-    After `stay_near` it is infinite for one whose predictions are not those of the fitted equation.
-    """
+    """Rows on which an expression's NMSE is measured, over the `spread` of all rows."""
 
     def __init__(self, split: Split, spread: float) -> None:
         self.split, self.spread = split, spread
-        self._fitted: np.ndarray | None = None
-        self._apart = math.inf
-
-    def stay_near(self, fitted: Expression, nmse: float) -> None:
-        self._fitted = evaluate(fitted, self.split.inputs, np.empty(0))
-        self._apart = APART * (_allowed(nmse) - nmse)
 
     def nmse(self, expression: Expression) -> float:
         """The NMSE, infinite where a prediction is not finite."""
         predicted = evaluate(expression, self.split.inputs, np.empty(0))
         with np.errstate(all="ignore"):
             value = self.split.mean_loss(predicted) / self.spread
-            if self._fitted is not None:
-                moved = self.split.loss.mean(predicted - self._fitted, self.split.weights) / self.spread
-                value = value if moved <= self._apart else math.inf
         return value if math.isfinite(value) else math.inf
 
 
@@ -187,76 +169,17 @@ def _rounded(number: float, digits: int) -> float:
     return float(f"{number:.{digits - 1}e}")
 
 
-def _without_idle_terms(
-    expression: Expression, everything: _Rows, some: _Rows, allowed: float
-) -> tuple[Expression, int]:
-    """The expression without the summands and factors whose absence the loss does not feel; and how many."""
-    dropped = 0
-    while True:
-        trials = []
-        for shorter in _leaving_one_out(expression):
-            loss = some.nmse(shorter)
-            if loss <= 2 * allowed:
-                trials.append((tree_sizes(shorter)[-1], loss, shorter))
-        trials.sort(key=lambda trial: trial[:2])
-        for _, _, shorter in trials:
-            if everything.nmse(shorter) <= allowed:
-                expression, dropped = shorter, dropped + 1
-                break
-        else:
-            return expression, dropped
-
-
-def _leaving_one_out(expression: Expression) -> list[Expression]:
-    """The expression with each summand, factor or absolute value left out in turn, largest first."""
-    sizes = tree_sizes(expression)
-    found: list[tuple[int, int, int]] = []  # the size of what goes, the node, and what stays in its place
-    for index, (op, args, _) in enumerate(expression.nodes):
-        if op in ("add", "sub", "mul", "div"):
-            found.append((sizes[args[1]], index, args[0]))
-        if op in ("add", "mul"):
-            found.append((sizes[args[0]], index, args[1]))
-        if op == "abs":
-            found.append((1, index, args[0]))
-    found.sort(reverse=True)
-    shorter = [_redirected(expression, index, kept) for _, index, kept in found[:MAX_TERMS]]
-    return [e for e in shorter if e.inputs]
-
-
-def _redirected(expression: Expression, index: int, target: int) -> Expression:
-    """The expression in which every use of node `index` is one of node `target`, an earlier one."""
-    return _rebuilt(expression, lambda graph, i, node, made: made[target] if i == index else None)
-
-
 def _with_roots(expression: Expression) -> Expression:
     """The expression with sqrt(a) for a**0.5."""
     nodes = expression.nodes
-
-    def root(graph: Graph, index: int, node: Node, made: list[int]) -> int | None:
-        is_root = node.op == "pow" and nodes[node.args[1]].value == 0.5
-        return graph.add("sqrt", made[node.args[0]]) if is_root else None
-
-    return _rebuilt(expression, root)
-
-
-def _rebuilt(
-    expression: Expression, change: Callable[[Graph, int, Node, list[int]], int | None]
-) -> Expression:
-    """The expression built anew; `change` says what stands for a node, None for the node itself.
-
-    It gets the new graph, the node's old position, the node, and the new positions of all before it.
-    """
-    graph = Graph(max_nodes=2 * len(expression.nodes) + 1)
+    graph = Graph(max_nodes=len(nodes) + 1)
     made: list[int] = []
-    for index, node in enumerate(expression.nodes):
-        changed = change(graph, index, node, made)
-        if changed is None and node.op == "const":
-            changed = graph.const(float(node.value or 0.0))
-        elif changed is None and node.op == "column":
-            changed = graph.column(int(node.value or 0))
-        elif changed is None:
-            changed = graph.add(node.op, *(made[a] for a in node.args))
-        made.append(changed)
+    for node in nodes:
+        args = [made[a] for a in node.args]
+        if node.op == "pow" and nodes[node.args[1]].value == 0.5:
+            made.append(graph.add("sqrt", args[0]))
+        else:
+            made.append(graph.add(node.op, *args) if args else graph.intern(node))
     return graph.expression(made[-1], expression.columns)
 
 

@@ -1,15 +1,20 @@
 """The front and what is picked from it."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_cases import fake_sample
+from report_cases import SPEC, fake_sample, make_problem, make_sample
 
-from llmsr.report.front import RULES, Front, pick, scores
+from llmsr.errors import UserError
+from llmsr.problem.spec import parse_spec
+from llmsr.report.front import Front, PickedFront, lengths
 from llmsr.sample import Evaluation, Sample
 
+WEIGHTED = SPEC.replace("np.mean((predicted - outputs) ** 2)", "np.mean(np.abs(predicted - outputs))")
 pairs = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 30)), max_size=60)
 
 
@@ -75,72 +80,86 @@ def test_fifty_thousand_samples_take_less_than_two_seconds():
     assert time.process_time() - began < 2
 
 
-CURVE = [(3, 1.0), (7, 0.5), (10, 1e-3), (20, 0.95e-3), (40, 0.94e-3)]
-
-
-def picked(rule, points=CURVE, **given):
-    return points[pick(front_of(points).members, rule, **given)]
-
-
-def test_best_is_the_knee_and_accuracy_the_end():
-    assert picked("best") == (10, 1e-3)
-    assert picked("accuracy") == (40, 0.94e-3)
-
-
-def test_the_first_of_a_front_gains_on_the_mean():
-    """Fake samples have their loss for an NMSE: a law, then one with a term that fits noise."""
-    points = [(7, 3.8e-4), (9, 3.65e-4), (18, 3.3e-4)]
-    assert pick(front_of(points).members, "best", rows=80) == 0
-
-
-def test_of_few_rows_the_best_may_be_further_from_the_lowest_loss():
-    points = [(3, 1.0), (10, 1.2e-3), (40, 1.0e-3)]
-    assert picked("best", points, rows=100) == (10, 1.2e-3)
-    assert picked("best", points, rows=10_000) == (40, 1.0e-3)
-
-
-def test_simplest_obeys_its_share():
-    assert picked("simplest", within=0.01) == (40, 0.94e-3)
-    assert picked("simplest", within=0.05) == (20, 0.95e-3)
-    assert picked("simplest", within=0.5) == (10, 1e-3)
-    assert picked("simplest", within=1e6) == (3, 1.0)
-
-
-def test_aic_and_mdl_ask_more_of_a_constant_where_rows_are_few():
-    counts = [1, 2, 3, 8, 9]
-    for rule in ("aic", "mdl"):
-        assert picked(rule, rows=30, constants=counts) == (10, 1e-3)
-        assert picked(rule, rows=10**6, constants=counts) == (40, 0.94e-3)
-
-
-def test_losses_below_rounding_count_as_equal():
-    points = [(5, 1e-2), (20, 1e-27), (30, 1e-29)]
-    for rule in RULES:
-        assert picked(rule, points, rows=1000, constants=[1, 4, 7]) == (20, 1e-27), rule
-
-
-def test_the_score_is_the_gain_in_log_loss_per_complexity():
-    assert scores(front_of(CURVE).members)[:3] == [0.0, math.log(2) / 4, math.log(500) / 3]
-
-
 def test_the_front_ends_where_only_rounding_is_left():
     members = front_of([(5, 1e-2), (20, 3e-27), (30, 1e-29), (31, 0.9e-29)]).members
     assert [m.evaluation.complexity for m in members] == [5, 20]
 
 
 def test_losses_of_another_kind_may_be_negative():
-    points = [(3, -1.0), (6, -4.0), (9, -4.1)]
-    members = front_of(points).members
-    assert len(members) == 3
-    assert all(s >= 0 for s in scores(members))
-    assert picked("accuracy", points) == (9, -4.1)
+    """A log-likelihood has no logarithm; the order of the losses stays that of the lengths."""
+    problem = replace(make_problem(), spec=parse_spec(WEIGHTED, "mine.txt"))
+    bodies = ["return params[0]*x", "return params[0]*x + v", "return params[0]*x + v + t"]
+    samples = [make_sample(problem, body, (1.0,), number) for number, body in enumerate(bodies, start=1)]
+    told = [
+        replace(s, evaluation=replace(s.evaluation, score=score))
+        for s, score in zip(samples, (1.0, 40.0, 40.1), strict=True)
+    ]
+    assert not problem.spec.least_squares
+    shortest = lengths(told, problem)
+    assert shortest.index(min(shortest)) == 1
 
 
-def test_a_perfect_zero_can_be_picked():
-    points = [(3, 1.0), (6, 0.0)]
-    assert picked("best", points) == (6, 0.0)
+def front_over(problem, *bodies):
+    """The picked front of samples with these bodies and constants."""
+    front = Front()
+    for number, (body, params) in enumerate(bodies, start=1):
+        front.add(make_sample(problem, body, params, number))
+    return PickedFront.of(front.members, problem)
+
+
+def noisy(rows, share=0.05):
+    """The law 2*x*v with noise."""
+
+    def truth(inputs):
+        clean = 2 * inputs[:, 0] * inputs[:, 1]
+        return clean + share * clean.std() * np.random.default_rng(3).standard_normal(len(clean))
+
+    return make_problem(truth, rows=rows)
+
+
+LAW = ("return params[0]*x*v", (2.0,))
+PADDED = ("return params[0]*x*v + params[1]*np.sin(t)", (2.0, 1e-3))
+
+
+def test_the_law_is_picked_and_the_lowest_error_can_be():
+    problem = noisy(80)
+    front = front_over(problem, LAW, PADDED)
+    assert front.pick.text() == "a = 2*x*v"
+    lowest = front.equations[front.position("accuracy")]
+    assert lowest.nmse["train"] == min(e.nmse["train"] for e in front.equations)
+    assert lowest is not front.pick
+    assert front.lengths[front.picked] == 0 == min(front.lengths)
+
+
+def test_rows_of_the_front_are_in_ascending_size_and_can_be_picked():
+    front = front_over(noisy(80), LAW, PADDED)
+    sizes = [e.complexity for e in front.equations]
+    assert sizes == sorted(sizes)
+    assert [front.position(str(row)) for row in range(1, len(sizes) + 1)] == list(range(len(sizes)))
+    for wrong in ("0", str(len(sizes) + 1), "simplest", "-1", "1.5"):
+        with pytest.raises(UserError, match="or a row of the front, 1 to"):
+            front.position(wrong)
+
+
+def test_a_term_that_many_rows_bear_out_stays():
+    def truth(inputs):
+        rest = 0.02 * np.random.default_rng(3).standard_normal(len(inputs))
+        return 2 * inputs[:, 0] * inputs[:, 1] + 0.05 * np.sin(inputs[:, 2]) + rest
+
+    assert "t" in front_over(make_problem(truth, rows=400), LAW, PADDED).pick.text().split("=")[1]
+
+
+def test_a_law_at_the_floor_of_rounding_is_the_smallest_there():
+    problem = make_problem(lambda i: 2 * i[:, 0] * i[:, 1])
+    front = front_over(problem, LAW, ("return params[0]*x*v + params[1]*t**9", (2.0, 1e-17)))
+    assert front.pick.text() == "a = 2*x*v"
+    assert front.pick.complexity == 5
+
+
+def test_few_rows_are_said():
+    assert front_over(noisy(13), LAW).warning.startswith("13 rows are few: equations of more than 3 fitted")
+    assert front_over(noisy(80), LAW).warning == ""
 
 
 def test_an_empty_front_has_no_pick():
-    with pytest.raises(ValueError, match="empty"):
-        pick([])
+    assert PickedFront.of([], make_problem()).pick is None

@@ -1,4 +1,4 @@
-"""Constants as short as the loss allows; idle terms go; recognised values are only offered."""
+"""Constants as short as the loss allows; recognised values are only offered."""
 
 import math
 from random import Random
@@ -33,28 +33,8 @@ def test_noise_in_the_digits_goes():
     assert found.startswith("0.8*sin(x) - 0.5*v**3 + 1.5708")
 
 
-def test_terms_and_factors_without_effect_go():
-    body = "return params[0]*np.sin(x) - 0.5*v**3 + params[2]*x*v + params[1]*t**2 + params[3]*np.exp(t)*0"
-    found = simplified(body, [0.8, -1e-9, math.pi / 2, 3.0])
-    assert "t" not in to_text(found.expression).replace("tan", "")
-    assert found.dropped >= 1
-
-
-def test_an_absolute_value_of_what_is_positive_goes():
-    found = text("return params[0]*np.abs(x + 3)**params[1]", [2.0, 0.5], lambda i: 2 * np.sqrt(i[:, 0] + 3))
-    assert found == "2*sqrt(x + 3)"
-
-
 def test_a_rounded_power_of_a_half_is_a_root():
     assert text("return (x + 3)**params[0]", [0.5000001], lambda i: np.sqrt(i[:, 0] + 3)) == "sqrt(x + 3)"
-
-
-def test_a_better_equation_is_not_put_in_the_place_of_the_fitted_one():
-    # without its factor the second term would be the constant that the fitted equation lacks
-    def truth(inputs):
-        return inputs[:, 0] + 0.8
-
-    assert text("return params[0]*x + params[1]*v", [1.0, 0.8], truth) == "x + 0.8*v"
 
 
 def test_a_small_term_that_matters_stays():

@@ -1,0 +1,374 @@
+"""What an equation is worth, its description length, and shorter equations made out of its parts.
+
+The length, in nats, is what it takes to write down the training targets with an equation's help: what it
+leaves unexplained (half the rows times the logarithm of the error), every operator and column, every number
+by how simple it is, every fitted constant by what the rows can tell of it. A term that fits noise does not
+pay for itself (Rissanen, 1978), and an exponent of 1.99 is longer than a 2 that the rows allow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from llmsr.expression import Refusal
+from llmsr.expression.canonical import canonicalize
+from llmsr.expression.graph import Expression, Graph, Node, complexity, tree_sizes
+from llmsr.expression.printing import to_latex, to_numpy_body, to_text
+from llmsr.fitting.fit import split_nmse
+from llmsr.fitting.multistart import Search
+from llmsr.fitting.residuals import Dataset, dataset_of
+from llmsr.problem.loading import Problem
+from llmsr.problem.spec import read_body
+from llmsr.refinement.floor import ABOVE, Floor
+from llmsr.sample import REFINE, REFINEMENT, Sample
+
+NODE = 1.5  # nats of an operator, a column, a number or a constant: that it stands there
+CONSTANT = 2.0  # of a fitted constant, beside half the logarithm of the rows
+EXPONENT = 3.0  # of a fitted exponent beside that, since the exponents of laws are simple
+FEW = 20  # rows below which a warning is due
+SURE = 4.0  # standard errors within which a constant may be a simple number
+STEPS = 40  # of Levenberg-Marquardt after a change
+SOME_ROWS = 1000  # on which parts compete; the best are fitted to all
+OPENED, APART = 8, 40.0  # equations whose parts are tried, and the nats that they may be behind the shortest
+BEAM, SLACK = 3, 1.0  # shorter forms that are followed, while they lose no more nats than this
+KEPT = 24  # parts that are fitted to all rows
+MOST_NODES, MOST_TERMS = 120, 60  # of an equation whose parts are tried, and of its parts
+
+
+def _simple_numbers() -> dict[float, float]:
+    """The simple numbers above zero and what each costs in nats, of equal spellings the cheapest."""
+    found: dict[float, float] = {}
+    for q, further in {1: 0.0, 2: 1.0, 3: 2.0, 4: 2.0}.items():
+        for p in range(1, 13):
+            found.setdefault(p / q, further + math.log(1 + p))
+    found |= {10.0**k: 1.0 + abs(k) for k in range(-3, 4) if k}
+    # in lowest terms, so that pi is no 4*pi/4
+    return found | {math.pi * 2.0**k: 2.0 + abs(k) * math.log(2) for k in range(-2, 3)} | {1.0: 0.5}
+
+
+SIMPLE = _simple_numbers()
+_VALUES = np.array(sorted(SIMPLE))
+
+
+def price(number: float) -> float:
+    """Nats of a number that is written out; infinite for one that is not simple."""
+    if number == 0:
+        return 0.0
+    near = float(_VALUES[np.argmin(np.abs(_VALUES - abs(number)))])
+    return SIMPLE[near] if math.isclose(near, abs(number), rel_tol=1e-9) else math.inf
+
+
+def most_constants(rows: int) -> int:
+    """The fitted constants that so many rows bear."""
+    return max(3, rows // 4)
+
+
+def numbers_of(expression: Expression, params: Sequence[float] | np.ndarray) -> list[tuple[float, bool]]:
+    """The numbers and the constants of an equation, and whether each is an exponent."""
+    nodes = expression.nodes
+    exponents = {node.args[1] for node in nodes if node.op == "pow"}
+    return [
+        (float(params[int(node.value or 0)] if node.op == "param" else node.value or 0.0), i in exponents)
+        for i, node in enumerate(nodes)
+        if node.op in ("const", "param")
+    ]
+
+
+def fitted_constants(expression: Expression, params: Sequence[float] | np.ndarray) -> int:
+    """How many of an equation's numbers and constants are not simple, so that the rows had to tell them."""
+    return sum(math.isinf(price(number)) for number, _ in numbers_of(expression, params))
+
+
+def description_length(
+    expression: Expression, params: Sequence[float] | np.ndarray, error: float, rows: int
+) -> float:
+    """Nats of targets and equation, `error` being proportional to the mean square of what is left.
+
+    Infinite for more constants than so many rows bear. Lengths compare equations of the same rows.
+    """
+    numbers = numbers_of(expression, params)
+    fitted = [exponent for number, exponent in numbers if math.isinf(price(number))]
+    free = len(fitted)
+    left = rows - free - 1
+    if free > most_constants(rows) or left <= 0:
+        return math.inf
+    # k constants gain k/2 by chance of many rows, and more where they are not few (Hurvich and Tsai, 1989)
+    chance = free * rows / left - free
+    return (
+        0.5 * rows * math.log(error)
+        + NODE * complexity(expression)
+        + sum(p for number, _ in numbers if (p := price(number)) < math.inf)
+        + free * (CONSTANT + 0.5 * math.log(rows))
+        + sum(fitted) * EXPONENT
+        + chance
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A fitted equation: `start` maps its parameters to their values, `length` is its description length.
+
+    Those in `fixed` are simple numbers that were not fitted. They stay parameters, so that the form can be
+    fitted to other rows; an exponent that is simple is part of the form.
+    """
+
+    expression: Expression
+    start: Mapping[int, float]
+    fixed: frozenset[int]
+    error: float
+    length: float
+
+    @property
+    def name(self) -> tuple[object, ...]:
+        """Equal for equations that are equal up to spelling and fitted constants."""
+        form = canonicalize(self.expression)
+        return form.hash, *(self.start[p] if p in self.fixed else None for p in form.params)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What a part may become: its form, from where its constants are fitted, and which are not."""
+
+    expression: Expression
+    start: Mapping[int, float]
+    fixed: frozenset[int] = frozenset()
+
+    def renamed(self) -> _Move:
+        """The same in canonical form."""
+        form = canonicalize(self.expression)
+        start = {new: self.start[old] for new, old in enumerate(form.params)}
+        fixed = frozenset(new for new, old in enumerate(form.params) if old in self.fixed)
+        return _Move(form.expression, start, fixed)
+
+    @property
+    def name(self) -> tuple[object, ...]:
+        """Like `Part.name`, of a move in canonical form."""
+        return Part(self.expression, self.start, self.fixed, 0.0, 0.0).name
+
+
+class Parts:
+    """Makes shorter equations out of the parts of fitted ones, and tells how long each is.
+
+    What was made of an equation is remembered, so that a front can be asked for again and again.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.rows = len(problem.train)
+        self.floor = Floor.of(problem.train)
+        # noise of repeated rows is noise like any other: only rounding makes errors equal
+        self._rounding = replace(self.floor, repeats=0.0)
+        self.level = ABOVE * self._rounding.least
+        self._all = dataset_of(problem.train)
+        self._some = self._all.part(SOME_ROWS)
+        self._made: dict[str, list[Part]] = {}
+
+    def length(self, sample: Sample) -> float:
+        """The description length of a valid sample of a problem of least squares."""
+        expression = read_body(self.problem.spec, sample.evaluation.body)
+        error = sample.evaluation.nmse.get("train")
+        if isinstance(expression, Refusal) or error is None:
+            return math.inf
+        params = np.asarray(sample.evaluation.params or (), float)
+        return description_length(expression, params, self._error(expression, params, error), self.rows)
+
+    def _error(self, expression: Expression, params: np.ndarray, error: float) -> float:
+        """The error, or the level of rounding where it is not to be told from that."""
+        reached = error <= self.level or self._rounding.reached(error, expression, params)
+        return self.level if reached else error
+
+    def shorter(self, members: Sequence[Sample]) -> list[Sample]:
+        """The shortest equations that parts of the members make, as refinements of these.
+
+        None where the loss is no sum of squares, which is fitted in rounds. Units are held to.
+        """
+        if not self.problem.train.loss.squares:
+            return []
+        opened: list[tuple[Part, Sample]] = []
+        for member in members:
+            part = self._opened(member)
+            if part is not None:
+                opened.append((part, member))
+        opened.sort(key=lambda entry: entry[0].length)
+        found: dict[tuple[object, ...], tuple[Part, Sample]] = {}
+        for part, member in opened[:OPENED]:
+            if part.length <= opened[0][0].length + APART:
+                for made in self._reduced(part, member.evaluation.canonical):
+                    if made.name not in found or made.length < found[made.name][0].length:
+                        found[made.name] = made, member
+        known = {member.evaluation.canonical for member in members}
+        new = (entry for name, entry in found.items() if name[0] not in known or entry[0].fixed)
+        ranked = sorted(new, key=lambda entry: entry[0].length)
+        return [self._sample(part, member) for part, member in ranked[:KEPT]]
+
+    def _opened(self, member: Sample) -> Part | None:
+        """A member with parameters for all its numbers that are not simple."""
+        expression = read_body(self.problem.spec, member.evaluation.body)
+        if isinstance(expression, Refusal) or len(expression.nodes) > MOST_NODES:
+            return None
+        params = member.evaluation.params or ()
+        return self._fitted(_freed(expression, params, self.problem.spec.max_params), self._some)
+
+    def _fitted(self, move: _Move, data: Dataset) -> Part | None:
+        """The equation with its constants fitted from where they are; None where nothing is finite."""
+        expression = move.expression
+        for p in move.fixed:
+            expression = _with_number(expression, p, move.start[p])
+        with np.errstate(all="ignore"):
+            search = Search(expression, data, math.inf)
+            theta = np.array([move.start[p] for p in search.tape.params])
+            if len(theta):
+                search.polish(theta, STEPS, 1e-9)
+            search.evaluate(theta)
+        best = search.best
+        if best is None:
+            return None
+        start = {**move.start, **dict(zip(search.tape.params, map(float, best.theta), strict=True))}
+        error, rows = best.squares / data.power, data.full.rows
+        length = description_length(move.expression, _listed(start), max(error, self.level), rows)
+        return Part(move.expression, start, move.fixed, error, length)
+
+    def _reduced(self, part: Part, name: str) -> list[Part]:
+        """The equation and what is made of it, one change after the other while the length falls."""
+        if name in self._made:
+            return self._made[name]
+        found, seen, beam = [part], {part.name}, [part]
+        while beam:
+            bar = min(one.length for one in beam) + SLACK
+            new: list[Part] = []
+            for move in (move.renamed() for one in beam for move in self._moves(one)):
+                if move.name in seen or not move.expression.inputs:
+                    continue
+                seen.add(move.name)
+                if not self.problem.refused_units(move.expression):
+                    made = self._fitted(move, self._some)
+                    new += [made] if made is not None else []
+            found += new
+            beam = [made for made in sorted(new, key=lambda made: made.length)[:BEAM] if made.length < bar]
+        self._made[name] = sorted(found, key=lambda made: made.length)[:KEPT]
+        return self._made[name]
+
+    def _moves(self, part: Part) -> Iterator[_Move]:
+        """Each part left out in turn; each constant as a simple number that it may be."""
+        for shorter in leaving_one_out(part.expression):
+            yield _Move(shorter, part.start, part.fixed)
+        nodes = part.expression.nodes
+        exponents = {
+            nodes[n.args[1]].value for n in nodes if n.op == "pow" and nodes[n.args[1]].op == "param"
+        }
+        for p, error in self._standard_errors(part).items():
+            for number in _simple_near(part.start[p], SURE * error):
+                if p in exponents:
+                    yield _Move(_with_number(part.expression, p, number), part.start, part.fixed)
+                else:
+                    yield _Move(part.expression, {**part.start, p: number}, part.fixed | {p})
+
+    def _standard_errors(self, part: Part) -> dict[int, float]:
+        """Those of an equation's constants, each with all others free; none where they are not finite."""
+        with np.errstate(all="ignore"):
+            free = part.expression
+            for p in part.fixed:
+                free = _with_number(free, p, part.start[p])
+            search = Search(free, self._some, math.inf)
+            gram = search.full.gram(np.array([part.start[p] for p in search.tape.params]))
+        k = len(search.tape.params)
+        if not k or not np.isfinite(gram).all():
+            return {}
+        size = np.sqrt(np.maximum(np.diag(gram)[:k], 1e-300))
+        # the ridge keeps constants that say the same apart: each may then be any number
+        inverse = np.linalg.inv(gram[:k, :k] / np.outer(size, size) + 1e-12 * np.eye(k))
+        noise = max(part.error, self.level) * self._some.power / max(1, self._some.full.rows - k)
+        spread = np.sqrt(np.abs(np.diag(inverse)) * noise) / size
+        return dict(zip(search.tape.params, map(float, spread), strict=True))
+
+    def _sample(self, part: Part, parent: Sample) -> Sample:
+        """The equation as a refinement, with its constants fitted to all rows."""
+        spec = self.problem.spec
+        if self._some.full.rows < self.rows:
+            part = self._fitted(_Move(part.expression, part.start, part.fixed), self._all) or part
+        expression, constants = part.expression, tuple(_listed(part.start, spec.max_params).tolist())
+        nmse = split_nmse(expression, constants, self.problem)
+        mse = (nmse["train"] or 0.0) * self.problem.train.spread
+        evaluation = replace(
+            parent.evaluation,
+            body=to_numpy_body(expression, spec.params_name),
+            repaired=(),
+            expression=to_text(expression, constants),
+            latex=to_latex(expression, constants),
+            canonical=canonicalize(expression).hash,
+            complexity=complexity(expression),
+            params=constants,
+            score=-mse,
+            train_mse=mse,
+            nmse=nmse,
+        )
+        return replace(
+            parent, evaluation=evaluation, proposer=REFINE, kind=REFINEMENT, parents=(parent.number,)
+        )
+
+
+def leaving_one_out(expression: Expression) -> Iterator[Expression]:
+    """The expression with each summand, factor or function left out in turn, largest first."""
+    sizes = tree_sizes(expression)
+    found: list[tuple[int, int, int]] = []  # the size of what goes, the node, and what stays in its place
+    for index, (op, args, _) in enumerate(expression.nodes):
+        if op in ("add", "sub", "mul", "div", "pow"):
+            found.append((sizes[args[1]], index, args[0]))
+        if op in ("add", "sub", "mul"):
+            found.append((sizes[args[0]], index, args[1]))
+        if len(args) == 1:
+            found.append((1, index, args[0]))
+    for _, index, kept in sorted(found, reverse=True)[:MOST_TERMS]:
+        yield _rebuilt(expression, lambda graph, i, made, at=index, by=kept: made[by] if i == at else None)
+
+
+def _with_number(expression: Expression, parameter: int, number: float) -> Expression:
+    """The expression with a number for one of its parameters."""
+    places = {i for i, n in enumerate(expression.nodes) if n.op == "param" and n.value == parameter}
+    return _rebuilt(expression, lambda graph, i, made: graph.const(number) if i in places else None)
+
+
+Change = Callable[[Graph, int, list[int]], int | None]
+"""What stands for a node of a new graph: given that, the old position, and the new ones of all before it."""
+
+
+def _rebuilt(expression: Expression, change: Change) -> Expression:
+    """The expression built anew, with the node itself where `change` gives None."""
+    graph = Graph(max_nodes=2 * len(expression.nodes) + 1)
+    made: list[int] = []
+    for index, node in enumerate(expression.nodes):
+        own = change(graph, index, made)
+        if own is None:
+            own = graph.add(node.op, *(made[a] for a in node.args)) if node.args else graph.intern(node)
+        made.append(own)
+    return graph.expression(made[-1], expression.columns)
+
+
+def _simple_near(value: float, within: float) -> list[float]:
+    """The simplest numbers that are so near a value, at most two."""
+    sign = -1.0 if value < 0 else 1.0
+    close = _VALUES[np.abs(_VALUES - abs(value)) <= within].tolist()
+    return [sign * number for number in sorted(close, key=SIMPLE.__getitem__)[:2]]
+
+
+def _listed(start: Mapping[int, float], count: int = 0) -> np.ndarray:
+    """The constants by the numbers of their parameters, 1 where there is none."""
+    values = np.ones(max(count, 1 + max(start, default=0)))
+    values[list(start)] = list(start.values())
+    return values
+
+
+def _freed(expression: Expression, params: Sequence[float], most: int) -> _Move:
+    """The expression with parameters for its numbers that are not simple, at most `most` in all."""
+    start = {p: float(params[p]) for p in expression.params}
+    unused = iter(sorted(set(range(most)) - set(start)))
+    nodes = list(expression.nodes)
+    for index, node in enumerate(nodes):
+        number = float(node.value or 0.0)
+        if node.op == "const" and math.isinf(price(number)) and (p := next(unused, None)) is not None:
+            nodes[index], start[p] = Node("param", (), p), number
+    return _Move(replace(expression, nodes=tuple(nodes)), start)

@@ -1,0 +1,98 @@
+"""Parts of equations are candidates; simple numbers cost less than fitted ones; few rows bear few."""
+
+import math
+
+import numpy as np
+import pytest
+from report_cases import law, make_problem, make_sample
+
+from llmsr.expression import parse
+from llmsr.expression.canonical import canonical_hash
+from llmsr.expression.graph import evaluate
+from llmsr.report.parts import Parts, description_length, leaving_one_out, most_constants, price
+
+COLUMNS = ("x", "v", "t")
+
+
+def noisy(truth, rows=80, share=0.03):
+    def measured(inputs):
+        clean = truth(inputs)
+        return clean + share * clean.std() * np.random.default_rng(7).standard_normal(len(clean))
+
+    return make_problem(measured, rows=rows)
+
+
+def shortest(problem, body, params):
+    """The shortest of a sample and its parts."""
+    parts, sample = Parts(problem), make_sample(problem, body, params)
+    everything = [sample, *parts.shorter([sample])]
+    return min(everything, key=parts.length)
+
+
+@pytest.mark.parametrize(
+    ("law", "body", "params"),
+    [
+        ("0.5*x*np.abs(v)**2", "params[0]*x*np.abs(v)**params[1]", (0.5, 1.97)),
+        ("3*x", "params[0]*x + params[1]*np.sin(v)*t", (3.0, 1e-3)),
+        ("3*x", "params[0]*x*np.cos(params[1]*v)", (3.0, 1e-2)),
+        ("np.exp(-x**2)", "np.exp(-(x - 0.0013)**2/1.003)", ()),
+        ("np.pi*x + v", "params[0]*x + params[1]*v", (3.14, 1.01)),
+    ],
+)
+def test_the_law_is_found_among_the_parts(law, body, params):
+    expected = parse(f"return {law}", COLUMNS)
+    problem = noisy(lambda inputs: evaluate(expected, inputs, np.empty(0)))
+    found = shortest(problem, f"return {body}", params).evaluation
+    box = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    said = evaluate(parse(found.body, COLUMNS), box, np.array(found.params))
+    # its constants may be fitted, its form is the law's
+    assert np.corrcoef(evaluate(expected, box, np.empty(0)), said)[0, 1] > 1 - 1e-12, found.expression
+
+
+def test_what_is_told_of_a_part_is_what_it_scores():
+    problem = noisy(law, rows=300)
+    sample = make_sample(
+        problem, "return params[0]*np.sin(x) + params[1]*v**3 + params[2]*t", (0.8, -0.5, 0.01)
+    )
+    for part in Parts(problem).shorter([sample]):
+        again = make_sample(problem, part.evaluation.body, part.evaluation.params)
+        assert again.evaluation.train_mse == pytest.approx(part.evaluation.train_mse, rel=1e-9)
+        assert again.evaluation.nmse["test_ood"] == pytest.approx(part.evaluation.nmse["test_ood"], rel=1e-9)
+        assert canonical_hash(parse(part.evaluation.body, COLUMNS)) == part.evaluation.canonical
+        assert (part.kind, part.parents) == ("refinement", (sample.number,))
+
+
+def test_asked_again_the_parts_are_the_same():
+    problem = noisy(law)
+    samples = [
+        make_sample(problem, f"return params[0]*x + params[1]*{b}", (1.0, 1.0), n) for n, b in enumerate("vt")
+    ]
+    parts = Parts(problem)
+    parts.shorter(samples[:1])
+    assert parts.shorter(samples) == Parts(problem).shorter(samples)
+
+
+def test_simple_numbers_cost_less_than_odd_ones():
+    assert price(1) < price(2) < price(0.5) < price(7 / 4) < price(12) * 2
+    assert price(-2) == price(2)
+    assert math.isinf(price(1.99))
+    free = parse("return x**params[0]", COLUMNS)
+    for rows in (10, 1000):
+        odd = description_length(parse("return x**1.99", COLUMNS), (), 0.1, rows)
+        assert description_length(parse("return x**2", COLUMNS), (), 0.1, rows) < odd
+        assert odd == description_length(free, (1.99,), 0.1, rows)
+
+
+def test_few_rows_bear_few_constants():
+    body = "return " + " + ".join(f"params[{i}]*x**{i}" for i in range(5))
+    expression = parse(body, COLUMNS)
+    assert most_constants(13) == 3
+    assert math.isinf(description_length(expression, np.full(5, 1.23), 1e-20, 13))
+    assert description_length(expression, np.full(5, 1.23), 1e-20, 40) < 0
+
+
+def test_each_part_is_left_out_once():
+    expression = parse("return params[0]*np.sin(x) + v", COLUMNS)
+    texts = {canonical_hash(e) for e in leaving_one_out(expression)}
+    wanted = ("v", "params[0]*np.sin(x)", "np.sin(x) + v", "params[0]*x + v", "params[0] + v")
+    assert texts == {canonical_hash(parse(f"return {w}", COLUMNS)) for w in wanted}
