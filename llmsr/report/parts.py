@@ -178,7 +178,7 @@ class Parts:
 
     def _error(self, expression: Expression, params: np.ndarray, error: float) -> float:
         """The error, or the level of rounding where it is not to be told from that."""
-        reached = error <= self.level or self._rounding.reached(error, expression, params)
+        reached = error <= self.level or self._rounding.reached(expression, params)
         return self.level if reached else error
 
     def shorter(self, members: Sequence[Sample]) -> list[Sample]:
@@ -244,7 +244,7 @@ class Parts:
                 if move.name in seen or not move.expression.inputs:
                     continue
                 seen.add(move.name)
-                if not self.problem.refused_units(move.expression):
+                if self.problem.refused(move.expression) is None:
                     made = self._fitted(move, self._some)
                     new += [made] if made is not None else []
             found += new
