@@ -61,7 +61,7 @@ class Forms:
         check_is_fitted(self)
         table = self._front.table()
         return (
-            table[["complexity", "loss", "score"]]
+            table[["complexity", "loss", "length"]]
             .infer_objects()
             .assign(
                 equation=table.rounded_equation,
