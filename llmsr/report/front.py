@@ -266,9 +266,9 @@ def _rows(told: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
     return sorted(rows, key=lambda entry: entry[1].evaluation.complexity or 0)
 
 
-def _key(sample: Sample) -> tuple[int, str]:
-    """Tells the equations of a front apart; a sample and its refinements share a number."""
-    return sample.number, sample.evaluation.canonical
+def _key(sample: Sample) -> tuple[object, ...]:
+    """Tells the equations of a front apart; a sample and its refinements share a number, parts a form too."""
+    return sample.number, sample.evaluation.canonical, sample.evaluation.params
 
 
 def _plain_cell(cell: object) -> object:
