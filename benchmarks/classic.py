@@ -111,7 +111,7 @@ def bench_spec(name: str) -> str:
     inputs = [Quantity(column.name, column.meaning, column.unit) for column in problem.columns]
     text = spec_text(inputs, Quantity(*problem.target), problem.task)
     # units stand in the words alone: declared, they would refuse equations that the kept runs could find
-    return re.sub(r"\n# llmsr: units .*\n", "", text)
+    return re.sub(r"# llmsr: units .*\n", "", text)
 
 
 def _between(

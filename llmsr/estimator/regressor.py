@@ -253,8 +253,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         kept = [i for i, evaluation in enumerate(found) if evaluation.ok]
         members = [replace(front[i].sample, evaluation=found[i]) for i in kept]
         equations = tuple(Equation.of(member, problem, labels) for member in members)
-        front = PickedFront(equations, tuple(lengths(members, problem)), kept.index(self.best_index_))
-        self._set_front(problem.spec.max_params, front)
+        refitted = PickedFront(equations, tuple(lengths(members, problem)), kept.index(self.best_index_))
+        self._set_front(problem.spec.max_params, refitted)
         return self
 
     # ---- what a fit is asked to do

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -325,7 +326,9 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
                 "rescale the column"
             )
     text = spec_text(quantities[len(roles) : -1], quantities[-1], told.description, asked.max_params)
-    renamed = {role: quantity.name for role, quantity in zip(asked.roles, quantities, strict=False)}
+    renamed: dict[str, Any] = {
+        role: quantity.name for role, quantity in zip(asked.roles, quantities, strict=False)
+    }
     text = with_declarations(text, replace(asked, **renamed))
     parse_spec(text, str(spec_path))  # before anything that stands there is replaced
     _write_files(folder, spec_path, [q.name for q in quantities], splits, text)

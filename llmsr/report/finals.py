@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from llmsr.problem.loading import Problem
 from llmsr.refinement.floor import at_floor
-from llmsr.refinement.refiner import loss_and_size
 from llmsr.sample import Sample
 from llmsr.search.population import structure
 
@@ -23,6 +22,8 @@ class Finals:
 
     def add(self, sample: Sample) -> None:
         """Take in a sample; failures are passed over."""
+        from llmsr.refinement.refiner import loss_and_size  # late: it waits for a compiler
+
         evaluation = sample.evaluation
         if not evaluation.ok:
             return
@@ -47,7 +48,8 @@ class Finals:
             return not done, float(sample.evaluation.complexity or 0) if done else worth
 
         seen = {structure(spec, sample.evaluation.body) for sample in first}
-        left, found = count - len(seen), []
+        left = count - len(seen)
+        found: list[Sample] = []
         for _, sample in sorted(self._pool.values(), key=order):
             name = structure(spec, sample.evaluation.body)
             if name not in seen and len(found) < left:

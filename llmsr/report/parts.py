@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import Expression, Graph, Node, complexity, tree_sizes
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting.fit import split_nmse
-from llmsr.fitting.multistart import Search
-from llmsr.fitting.residuals import Dataset, dataset_of
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
 from llmsr.refinement.floor import ABOVE, Floor
 from llmsr.sample import REFINE, REFINEMENT, Sample
+
+if TYPE_CHECKING:
+    from llmsr.fitting.multistart import Search
+    from llmsr.fitting.residuals import Dataset
 
 NODE = 1.5  # nats of an operator, a column, a number or a constant: that it stands there
 CONSTANT = 2.0  # of a fitted constant, beside half the logarithm of the rows
@@ -163,6 +166,8 @@ class Parts:
         # noise of repeated rows is noise like any other: only rounding makes errors equal
         self._rounding = replace(self.floor, repeats=0.0)
         self.level = ABOVE * self._rounding.least
+        from llmsr.fitting.residuals import dataset_of
+
         self._all = dataset_of(problem.train)
         self._some = self._all.part(SOME_ROWS)
         self._made: dict[str, list[Part]] = {}
@@ -219,7 +224,7 @@ class Parts:
         for p in move.fixed:
             expression = _with_number(expression, p, move.start[p])
         with np.errstate(all="ignore"):
-            search = Search(expression, data, math.inf)
+            search = _search(expression, data)
             theta = np.array([move.start[p] for p in search.tape.params])
             if len(theta):
                 search.polish(theta, STEPS, 1e-9)
@@ -273,7 +278,7 @@ class Parts:
             free = part.expression
             for p in part.fixed:
                 free = _with_number(free, p, part.start[p])
-            search = Search(free, self._some, math.inf)
+            search = _search(free, self._some)
             gram = search.full.gram(np.array([part.start[p] for p in search.tape.params]))
         k = len(search.tape.params)
         if not k or not np.isfinite(gram).all():
@@ -323,7 +328,18 @@ def leaving_one_out(expression: Expression) -> Iterator[Expression]:
         if len(args) == 1:
             found.append((1, index, args[0]))
     for _, index, kept in sorted(found, reverse=True)[:MOST_TERMS]:
-        yield _rebuilt(expression, lambda graph, i, made, at=index, by=kept: made[by] if i == at else None)
+        yield _without(expression, index, kept)
+
+
+def _search(expression: Expression, data: Dataset) -> Search:
+    from llmsr.fitting.multistart import Search  # late: it waits for a compiler
+
+    return Search(expression, data, math.inf)
+
+
+def _without(expression: Expression, place: int, kept: int) -> Expression:
+    """The expression with a node replaced by one of its arguments."""
+    return _rebuilt(expression, lambda graph, i, made: made[kept] if i == place else None)
 
 
 def _with_number(expression: Expression, parameter: int, number: float) -> Expression:

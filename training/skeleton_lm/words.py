@@ -21,6 +21,9 @@ from vocabulary import (
     UNITS,
 )
 
+from llmsr.expression.form import Form
+
+NO_LIMITS = Form()
 _RESERVED = {"params", "np", "torch", "equation", "MAX_NPARAMS", "PRAMS_INIT", *keyword.kwlist}
 
 
@@ -51,6 +54,7 @@ class Words:
     module: str
     kinds: tuple[str, ...]
     product: float | None
+    form: Form = NO_LIMITS
 
 
 def random_name(rng: Random) -> str:
