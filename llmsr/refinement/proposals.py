@@ -16,13 +16,11 @@ from llmsr.problem.spec import read_body
 from llmsr.refinement.edits import bound, drop, fix, free, swap
 from llmsr.refinement.linearization import FLOOR, Candidate, Linearization, Move
 from llmsr.refinement.pursuit import pursue
-from llmsr.refinement.regression import regress
 from llmsr.refinement.rows import Rows
 from llmsr.refinement.terms import Terms
 from llmsr.refinement.unshared import Unshared
 
 WORSE = 100.0  # times the loss at hand that a candidate may promise: constants that move on bring more
-NEW_TERMS: tuple[Move, ...] = (regress, pursue)
 EDITS: tuple[Move, ...] = (drop, swap, free, fix, bound)
 
 
@@ -61,9 +59,9 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
 
 def candidates(at: Linearization) -> list[Candidate]:
     """Candidates of every move, taken in turn from each one's best: half of them new terms."""
-    terms: list[Candidate] = []
-    if at.nmse > FLOOR:
-        terms = _in_turn([move(at) for move in NEW_TERMS])
+    from llmsr.refinement.regression import regress  # late: compiled where it is run
+
+    terms = _in_turn([regress(at), pursue(at)]) if at.nmse > FLOOR else []
     limit = WORSE * max(at.nmse, FLOOR)
     edits = [[c for c in move(at) if c.predicted_nmse <= limit] for move in EDITS]
     found: list[Candidate] = []
