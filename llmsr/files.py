@@ -1,9 +1,10 @@
-"""Text files written whole or not at all, locks on files, and streams that can no longer be written."""
+"""Text files written whole or not at all, locks, streams that can no longer be written, the import path."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -49,3 +50,10 @@ def output_fault(path: str, error: OSError) -> UserError:
 def silence(stream: IO[str]) -> None:
     """Let what is left in a stream's buffer go nowhere, since closing it would try to write it once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def import_path(environment: Mapping[str, str]) -> str:
+    """PYTHONPATH with which another Python finds this package, also a clone's from any folder."""
+    package_parent = str(Path(__file__).resolve().parents[1])
+    paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.pathsep.join(dict.fromkeys(paths))

@@ -21,6 +21,7 @@ from typing import Any
 from llmsr.cli.shared import Verb
 from llmsr.config import Checked, option
 from llmsr.errors import UserError
+from llmsr.files import import_path
 
 SEVERAL_SECONDS = 600.0  # that a tool other than search may take
 STOP_SECONDS = 60.0  # that a search has to write its results
@@ -194,9 +195,7 @@ def _tool_error(lines: list[str]) -> Exception:
 
 
 def _environment() -> dict[str, str]:
-    # a clone that is not installed is found from any folder
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return os.environ | {"PYTHONPATH": import_path(os.environ)}
 
 
 def _last_line(path: Path) -> str:

@@ -21,12 +21,13 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.report.history import History
+from llmsr.reward import NMSE_FLOOR
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 if TYPE_CHECKING:
     import optuna
 
-LEAST = 1e-28  # of an NMSE; below it, differences are rounding
+SETTINGS = "trial.yaml"  # of a trial, in its directory
 LOOKS = 20  # at a trial's curve, at equal numbers of samples
 WARM_UP = 5  # looks before which, and trials before the first of which, nothing is pruned
 POLL_SECONDS = 2.0
@@ -98,13 +99,11 @@ class Plan:
             drawn[name] = suggest(name, tried["low"], tried["high"], log=bool(tried.get("log")))
         return drawn
 
-    def command(self, drawn: Mapping[str, Any], directory: Path) -> list[str]:
-        """The command line of a trial."""
-        given = {**self.fixed, **drawn, "output_dir" if self.training else "log_path": directory}
+    def command(self, directory: Path) -> list[str]:
+        """The command line of a trial, whose settings stand in its directory."""
         words = [sys.executable, "-m", "llmsr", "run", *(["--use_rl"] if self.training else [])]
-        for name, value in given.items():
-            words += [f"--{name}", str(value)]
-        return words
+        words += ["--config", str(directory / SETTINGS)]
+        return [*words, "--output_dir" if self.training else "--log_path", str(directory)]
 
 
 def _is_range(tried: Any) -> bool:
@@ -115,7 +114,7 @@ def _is_range(tried: Any) -> bool:
 def curve(directory: Path) -> np.ndarray:
     """log10 of the best training NMSE so far, one per sample of a run; 0 before the first equation."""
     records = History(read_archive(directory)).records
-    best = records.nmse_train.fillna(1.0).clip(LEAST, 1.0).cummin()
+    best = records.nmse_train.fillna(1.0).clip(NMSE_FLOOR, 1.0).cummin()
     return np.log10(best.groupby(records.samples).min().to_numpy())
 
 
@@ -161,12 +160,14 @@ class Tuning:
 
     def _trial(self, trial: optuna.Trial) -> float:
         import optuna
+        import yaml
 
         directory = self.folder / "trials" / f"{trial.number:04d}"
         directory.mkdir(parents=True, exist_ok=True)
         drawn = self.plan.draw(trial)
+        write_file(directory / SETTINGS, yaml.safe_dump({**self.plan.fixed, **drawn}, sort_keys=False))
         with open(directory / "output.log", "wb") as log:
-            process = subprocess.Popen(self.plan.command(drawn, directory), stdout=log, stderr=log)
+            process = subprocess.Popen(self.plan.command(directory), stdout=log, stderr=log)
         self._running.add(process)
         try:
             behind = self._followed(trial, process, directory)

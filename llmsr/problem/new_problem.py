@@ -16,7 +16,7 @@ from llmsr.config import listed, option
 from llmsr.declarations import Declarations, with_declarations
 from llmsr.errors import UserError
 from llmsr.problem.about import Told, told_columns
-from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, without_unit
+from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, without_units
 from llmsr.problem.conversions import Categories, Dates, look_like_dates, parse_dates, sentinel_of
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
@@ -338,14 +338,7 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
 
 def _quantities(labels: Sequence[str], told: Told, table: RawTable) -> list[Quantity]:
     """The columns as the spec names them; a unit in brackets behind a name is taken for its unit."""
-    bare, units = list(labels), {}
-    for i, label in enumerate(labels):
-        bare[i], unit = without_unit(label)
-        if unit:
-            units[label] = unit
-    # speed (m/s) and speed (km/h) would have one name
-    if len(set(bare)) < len(bare):
-        bare, units = list(labels), {}
+    bare, units = without_units(labels)
     names = identifiers(bare)
     changed = [f"{label} is {name}" for label, name in zip(labels, names, strict=True) if label != name]
     if changed:
@@ -354,7 +347,7 @@ def _quantities(labels: Sequence[str], told: Told, table: RawTable) -> list[Quan
     for label, plain, name in zip(labels, bare, names, strict=True):
         meaning = told.meanings.get(label) or (plain if plain != name else "")
         made.append(
-            Quantity(name, meaning, told.units.get(label) or units.get(label) or table.units.get(label, ""))
+            Quantity(name, meaning, told.units.get(label) or units.get(plain) or table.units.get(label, ""))
         )
     return made
 

@@ -112,33 +112,22 @@ def description_length(
 
 
 @dataclass(frozen=True)
-class Part:
-    """A fitted equation: `start` maps its parameters to their values, `length` is its description length.
+class _Move:
+    """An equation that may be fitted: `start` maps its parameters to the values from which they are.
 
-    Those in `fixed` are simple numbers that were not fitted. They stay parameters, so that the form can be
+    Those in `fixed` are simple numbers that are not fitted. They stay parameters, so that the form can be
     fitted to other rows; an exponent that is simple is part of the form.
     """
 
     expression: Expression
     start: Mapping[int, float]
     fixed: frozenset[int]
-    error: float
-    length: float
 
     @property
     def name(self) -> tuple[object, ...]:
         """Equal for equations that are equal up to spelling and fitted constants."""
         form = canonicalize(self.expression)
         return form.hash, *(self.start[p] if p in self.fixed else None for p in form.params)
-
-
-@dataclass(frozen=True)
-class _Move:
-    """What a part may become: its form, from where its constants are fitted, and which are not."""
-
-    expression: Expression
-    start: Mapping[int, float]
-    fixed: frozenset[int] = frozenset()
 
     def renamed(self) -> _Move:
         """The same in canonical form."""
@@ -147,10 +136,13 @@ class _Move:
         fixed = frozenset(new for new, old in enumerate(form.params) if old in self.fixed)
         return _Move(form.expression, start, fixed)
 
-    @property
-    def name(self) -> tuple[object, ...]:
-        """Like `Part.name`, of a move in canonical form."""
-        return Part(self.expression, self.start, self.fixed, 0.0, 0.0).name
+
+@dataclass(frozen=True)
+class Part(_Move):
+    """A fitted equation: `start` are its constants, `length` is its description length."""
+
+    error: float
+    length: float
 
 
 class Parts:
@@ -160,14 +152,14 @@ class Parts:
     """
 
     def __init__(self, problem: Problem) -> None:
+        from llmsr.fitting.residuals import dataset_of  # late: it waits for a compiler
+
         self.problem = problem
         self.rows = len(problem.train)
         self.floor = Floor.of(problem.train)
         # noise of repeated rows is noise like any other: only rounding makes errors equal
         self._rounding = replace(self.floor, repeats=0.0)
         self.level = ABOVE * self._rounding.least
-        from llmsr.fitting.residuals import dataset_of
-
         self._all = dataset_of(problem.train)
         self._some = self._all.part(SOME_ROWS)
         self._made: dict[str, list[Part]] = {}
@@ -294,7 +286,7 @@ class Parts:
         """The equation as a refinement, with its constants fitted to all rows."""
         spec = self.problem.spec
         if self._some.full.rows < self.rows:
-            part = self._fitted(_Move(part.expression, part.start, part.fixed), self._all) or part
+            part = self._fitted(part, self._all) or part
         expression, constants = part.expression, tuple(_listed(part.start, spec.max_params).tolist())
         nmse = split_nmse(expression, constants, self.problem)
         mse = (nmse["train"] or 0.0) * self.problem.train.spread
@@ -387,4 +379,4 @@ def _freed(expression: Expression, params: Sequence[float], most: int) -> _Move:
         number = float(node.value or 0.0)
         if node.op == "const" and math.isinf(price(number)) and (p := next(unused, None)) is not None:
             nodes[index], start[p] = Node("param", (), p), number
-    return _Move(replace(expression, nodes=tuple(nodes)), start)
+    return _Move(replace(expression, nodes=tuple(nodes)), start, frozenset())

@@ -25,8 +25,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from llmsr.files import import_path
 
 START_SECONDS = 120.0  # importing numpy and scipy on a busy machine
 END_SECONDS = 10.0  # for a worker to end what it has started
@@ -380,7 +381,4 @@ def single_thread_environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM"):
         environment[f"{name}_NUM_THREADS"] = "1"
-    package_parent = str(Path(__file__).resolve().parents[2])
-    paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    return environment
+    return environment | {"PYTHONPATH": import_path(environment)}

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmsr.files import write_file
+from llmsr.files import import_path, write_file
 from llmsr.grpo.advantage import SUMMED
 from llmsr.grpo.plan import Plan
 
@@ -240,10 +240,8 @@ def _engine_arguments(plan: Plan) -> dict[str, Any]:
 
 def run_variables(plan: Plan, metrics_path: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """What every process of a run must find in its environment: this package, the run, the metrics file."""
-    package_parent = str(Path(__file__).resolve().parents[3])
-    paths = [package_parent, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     return {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONPATH": import_path(environment),
         "LLMSR_RUN_DIR": str(plan.run_dir),
         "VERL_FILE_LOGGER_PATH": str(metrics_path),
     }
