@@ -40,6 +40,11 @@ class Declarations(Checked):
         None, "operators, columns and constants of an equation at most", least=1
     )
     max_depth: int | None = option(None, "depth of an equation's tree at most, its leaves counted", least=1)
+    template: str = option(
+        "",
+        'a fixed form with holes, such as "f(x)*exp(-g(t)) + p0": only the holes are searched, each a '
+        "function of its columns; unknown names are constants",
+    )
     required: str = option("", "columns that every equation must use, separated by commas")
     forbidden: str = option("", "columns that no equation may use, separated by commas")
     nesting: str = option(

@@ -18,10 +18,10 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from llmsr.expression.graph import Expression
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting import fit, warm_up
 from llmsr.fitting.fit import split_nmse, split_nmse_by_engine
+from llmsr.problem.holes import hole_spec, read_hole, read_whole
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_as_meant
 from llmsr.sample import Evaluation, finite_or_none
@@ -86,6 +87,13 @@ class Skeleton:
     repaired: tuple[str, ...] = ()
 
 
+class Hole(NamedTuple):
+    """A hole of a spec's template, and the body whose other holes stay as they are."""
+
+    name: str
+    body: str
+
+
 Steps = Generator[Future[Any], Any, Evaluation]
 """The way of one completion: yields what it waits for, is sent what came of that."""
 
@@ -118,10 +126,12 @@ class Evaluator:
         """The evaluation of one completion; waits for it. `versions`: name to body of what it may call."""
         return self.submit(completion, versions).result()
 
-    def submit(self, completion: str, versions: Mapping[str, str] | None = None) -> Future[Evaluation]:
-        """A future of the completion's evaluation."""
+    def submit(
+        self, completion: str, versions: Mapping[str, str] | None = None, hole: Hole | None = None
+    ) -> Future[Evaluation]:
+        """A future of the evaluation of a completion, which fills a `hole` where one is given."""
         result: Future[Evaluation] = Future()
-        _go_on(self._steps(completion, dict(versions or {})), None, result)
+        _go_on(self._steps(completion, dict(versions or {}), hole), None, result)
         return result
 
     def run(self, task: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
@@ -138,11 +148,11 @@ class Evaluator:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _steps(self, completion: str, versions: Mapping[str, str]) -> Steps:
+    def _steps(self, completion: str, versions: Mapping[str, str], hole: Hole | None) -> Steps:
         if len(completion) > MAX_TEXT:
             reason = f"the answer has {len(completion)} characters, more than {MAX_TEXT}"
             return Evaluation(status="too_large", reason=reason)
-        skeleton = yield self.pool.submit(read, completion, versions, deadline=READ_SECONDS)
+        skeleton = yield self.pool.submit(read, completion, versions, hole, deadline=READ_SECONDS)
         if isinstance(skeleton, WorkerFailure):
             return Evaluation(status=skeleton.kind, reason=skeleton.reason)
         if isinstance(skeleton, Evaluation):
@@ -233,16 +243,26 @@ def _start_pool(workers: int | str, state: Duty) -> Pool:
 # ---- what a worker does
 
 
-def read(state: Duty, completion: str, versions: Mapping[str, str]) -> Skeleton | Evaluation:
+def read(
+    state: Duty, completion: str, versions: Mapping[str, str], hole: Hole | None = None
+) -> Skeleton | Evaluation:
     """The skeleton that a completion holds, or the failure that it is."""
     spec = state.problem.spec
-    found = read_completion(completion, spec.function_name)
-    if isinstance(found, NoBody):
-        return Evaluation(status=found.kind, reason=found.reason)
     own = (*spec.columns, spec.params_name)
-    renamed = found.arguments is not None and len(found.arguments) == len(own)
-    arguments = found.arguments if renamed else own
-    expression, text, repairs = read_as_meant(spec, found.text, arguments, versions)
+    arguments: Sequence[str] = own
+    if spec.template and hole is None:
+        expression, text, repairs = read_whole(spec, completion)
+    else:
+        asked = hole_spec(spec, hole.name) if hole else spec
+        found = read_completion(completion, spec.function_name)
+        if isinstance(found, NoBody):
+            return Evaluation(status=found.kind, reason=found.reason)
+        if found.arguments is not None and len(found.arguments) == len(asked.columns) + 1:
+            arguments = found.arguments
+        elif hole:
+            arguments = (*asked.columns, spec.params_name)
+        meant = read_as_meant(asked, found.text, arguments, versions)
+        expression, text, repairs = read_hole(spec, meant, hole.body, hole.name) if hole else meant
     if isinstance(expression, Refusal):
         return Evaluation(status=expression.kind, reason=expression.reason, line=expression.line, body=text)
     form = canonicalize(expression)
@@ -252,7 +272,7 @@ def read(state: Duty, completion: str, versions: Mapping[str, str]) -> Skeleton 
         return Evaluation(status=refused[0], reason=refused[1], body=text, repaired=repairs)
     calls_versions = any(name in text for name in versions)
     plain = arguments == own and not calls_versions and len(text) <= SHOWN_CHARACTERS
-    body = text if plain else to_numpy_body(expression, spec.params_name)
+    body = text if plain or spec.template else to_numpy_body(expression, spec.params_name)
     size = spec.form.size(expression)
     if state.as_written:
         # the spec's own optimiser sees the operations in the order that the author wrote

@@ -27,6 +27,7 @@ STATUSES = (
 ANSWER = "answer"  # a completion that counts against the budget
 REFINEMENT = "refinement"  # an equation that was made out of a sample without a model
 VALIDATION = "validation"  # an answer that only watches over a training
+GUESS = "guess"  # an equation that the user begins from; its proposer is called so too
 
 REFINE = "refine"  # proposer of refinements
 STRUCTURE = "structure"  # proposer of refinements of number 0, which structure search finds in the data alone
@@ -84,8 +85,9 @@ class Sample:
     it showed. `tokens` are generated tokens, `finish_reason` says why there are no more ("length": cut off),
     `seconds` the time of the request divided by its completions, `elapsed` the seconds from the run's begin
     to this record, pauses between runs and resumes left out.
-    `kind` is one of ANSWER, REFINEMENT and VALIDATION. A refinement has the number of the sample that it
-    refines, which is its parent, and is its `refinement`-th from 1; so no two samples of a run share an `id`.
+    `kind` is one of ANSWER, REFINEMENT, VALIDATION and GUESS. A refinement has the number of the sample that
+    it refines, which is its parent, and is its `refinement`-th from 1; so no two samples of a run share an
+    `id`. Guesses are 0.1, 0.2, ...; what is made of them and of the data alone is counted on from there.
     `problem` names the problem where one run holds several; `step` and `reward` belong to training.
     """
 
@@ -136,7 +138,7 @@ class Sample:
 
 
 def is_llm_sample(sample: Sample) -> bool:
-    """Whether the sample counts against a run's budget: all but refinements and validation answers do."""
+    """Whether the sample counts against a run's budget, as the answers of a model do."""
     return sample.kind == ANSWER
 
 

@@ -50,6 +50,11 @@ class PromptSettings(Checked):
     thinking_tokens: int = option(
         4096, "tokens that thinking may take on top of an answer's, with --thinking on", above=0
     )
+    guess: str = option(
+        "",
+        'equations to begin from, such as "a*exp(-b*t); 0.5*x^2", or a file with one a line; unknown names '
+        "and decimal numbers are fitted, whole numbers stay",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.expression.engine.kept import is_compiled
 from llmsr.files import silence
 from llmsr.grpo.settings import GrpoConfig
+from llmsr.problem.guesses import guess_bodies, guess_lines
 from llmsr.problem.loading import Problem
 from llmsr.proposers.choice import make_proposer
 from llmsr.report.display import Dashboards, SearchProgress, format_result
@@ -54,6 +56,8 @@ def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfi
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
     problem = read_problem(run)
+    guess_bodies(problem, search.guess)  # one that cannot be read ends the run before it begins
+    search = replace(search, guess="\n".join(guess_lines(search.guess)))  # of a file, what it says at present
     # before anything is written: two runs in one directory would mix their records
     with RunLock(run_dir):
         settings = without_secrets(as_mapping(run, search, proposer))

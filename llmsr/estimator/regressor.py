@@ -21,6 +21,7 @@ from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
 from llmsr.fitting.uncertainty import Uncertainty
 from llmsr.problem.columns import Labels, Words, identifiers, strongest_columns, table_problem, units_by_name
+from llmsr.problem.guesses import guess_bodies
 from llmsr.problem.loading import Problem
 from llmsr.problem.units import with_units
 from llmsr.proposers.choice import chosen_proposer
@@ -60,6 +61,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         Constants of an equation at most; None: 10, more for more than nine columns.
     max_columns : int, default=20
         Columns that the model is shown at most; of more, those that a random forest uses most are taken.
+    guesses : sequence of str or None, default=None
+        Equations to begin from, such as "a*exp(-b*x0)"; unknown names and decimal numbers are fitted.
     proposer : str or object, default="auto"
         Where completions come from, a name of `llmsr.proposers.proposer.PROPOSERS` or an object like
         `llmsr.proposers.proposer.Proposer`, with `name`, `parallel_prompts` and `propose(prompt, n, seed)`.
@@ -112,6 +115,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         check_units: str = "words",
         max_params: int | None = None,
         max_columns: int = 20,
+        guesses: Sequence[str] | None = None,
         proposer: str | Proposer = "auto",
         proposer_options: Mapping[str, Any] | None = None,
         search_options: Mapping[str, Any] | None = None,
@@ -130,6 +134,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         self.check_units = check_units
         self.max_params = max_params
         self.max_columns = max_columns
+        self.guesses = guesses
         self.proposer = proposer
         self.proposer_options = proposer_options
         self.search_options = search_options
@@ -187,6 +192,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             problem = table_problem(inputs, y, labels, self.max_params, rows.asked, rows.columns)
             problem = with_units(problem, self.check_units)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
+            guess_bodies(problem, settings.guess)
         with raised_as(RuntimeError):
             begun, samples = search_table(
                 problem,
@@ -289,6 +295,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
 
     def _settings(self, done: int) -> SearchSettings:
         given: dict[str, Any] = {"search": self.search, "lookahead": PROMPTS, "samples_per_prompt": SAMPLES}
+        if self.guesses is not None:
+            given["guess"] = "\n".join([self.guesses] if isinstance(self.guesses, str) else self.guesses)
         given |= self.search_options or {}
         for taken in ("budget", "seed"):
             if taken in (self.search_options or {}):

@@ -24,7 +24,8 @@ class Form:
     """What equations are held to; nothing is where a field is empty.
 
     `sizes` are complexities other than 1; `nesting` are groups of operations with how many of a group may
-    stand inside one of it. Columns are numbers, `names` what they are called.
+    stand inside one of it. Columns are numbers, `names` what they are called. `part` says which part of an
+    equation is asked for, where it is not all.
     """
 
     names: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class Form:
     forbidden: tuple[int, ...] = ()
     nesting: tuple[tuple[tuple[str, ...], int], ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    part: str = ""
 
     @classmethod
     def of(cls, asked: Declarations, columns: Sequence[str], where: str) -> Form:
@@ -100,7 +102,9 @@ class Form:
     @property
     def words(self) -> str:
         """The form in sentences for a model; empty where nothing is asked."""
-        told = [f"Use only the operators {', '.join(self.shown)}."] if self.shown else []
+        told = [self.part] if self.part else []
+        if self.shown:
+            told.append(f"Use only the operators {', '.join(self.shown)}.")
         if self.most_size is not None:
             told.append(f"Complexity (operators, columns and constants) is at most {self.most_size}.")
         if self.most_depth is not None:

@@ -26,6 +26,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.files import write_file
 from llmsr.grpo.dataset import PromptForm, Row, prompt_row
 from llmsr.grpo.run_record import RunRecord, load_run_problem
+from llmsr.problem.guesses import guess_bodies
 from llmsr.problem.loading import Problem
 from llmsr.proposers.grammar import mutate, random_body
 from llmsr.proposers.known_names import in_known_names, knows_few_names
@@ -43,10 +44,10 @@ WARM_EQUATIONS = 200  # of an earlier run, the best ones of different canonical 
 DRAWS = 3  # tells the generators of these draws from the search's, which have 0 to 2
 
 
-def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> list[Member]:
-    """`size` different valid equations, worst first: the spec's seed, random ones, and changes of these.
+def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int, guess: str = "") -> list[Member]:
+    """`size` different valid equations, worst first: the spec's seed, guesses, random ones, changes of these.
 
-    They depend on the problem, `size` and `seed` alone. Fewer come back where the grammar finds no more.
+    They depend on the arguments alone. Fewer come back where the grammar finds no more.
     """
     rng = Random(f"pool {problem.name} {seed}")
     spec = problem.spec
@@ -70,7 +71,7 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> 
     failure = ""
     for attempt in range(8):
         known = list(found.values())
-        batch = [spec.seed_body] if attempt == 0 else []
+        batch = [spec.seed_body, *guess_bodies(problem, guess).values()] if attempt == 0 else []
         batch += [drawn(known) for _ in range(size - len(batch))]
         for evaluation in [future.result() for future in [evaluator.submit(body) for body in batch]]:
             if not evaluation.ok:
@@ -84,14 +85,17 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int) -> 
     return sorted(found.values(), key=lambda member: (-member.nmse, member.canonical))
 
 
-def memory_seeds(evaluator: Evaluator, warm_start: str | None, pool: Sequence[Member] = ()) -> list[Member]:
-    """The spec's own equation and those of `warm_start`, or else `pool`, fitted by this run's evaluator.
+def memory_seeds(
+    evaluator: Evaluator, warm_start: str | None, pool: Sequence[Member] = (), guess: str = ""
+) -> list[Member]:
+    """The spec's own equation, guesses and those of `warm_start`, or else `pool`, fitted by this evaluator.
 
     With the spec's equation alone nearly all prompts of the first steps would be the same. Those of a run are
     fitted again so that all members are graded by one ruler. A `UserError` where the earlier run has nothing
     that fits this problem.
     """
-    own = [evaluator.evaluate(evaluator.problem.spec.seed_body)]
+    begun = [evaluator.problem.spec.seed_body, *guess_bodies(evaluator.problem, guess).values()]
+    own = [evaluator.evaluate(body) for body in begun]
     bodies = _earlier_bodies(Path(warm_start), evaluator.problem.name) if warm_start else []
     found = [future.result() for future in [evaluator.submit(body) for body in bodies]]
     if warm_start and not any(evaluation.ok for evaluation in found):

@@ -44,9 +44,10 @@ def write_prompts(
             for count in (plan.rows, max(config.validation_prompts, len(problems)))
         )
         evaluator = evaluator_of(problem.name)
-        pool = build_pool(problem, evaluator, dataset.pool_size(n_train + n_validation), config.seed)
+        size = dataset.pool_size(n_train + n_validation)
+        pool = build_pool(problem, evaluator, size, config.seed, config.guess)
         if not seeded:
-            seeds[problem.name] = memory_seeds(evaluator, config.warm_start, pool)
+            seeds[problem.name] = memory_seeds(evaluator, config.warm_start, pool, config.guess)
         train_rows, validation_rows = dataset.prompt_rows(
             problem, pool, n_train, n_validation, config.seed, form
         )

@@ -129,6 +129,10 @@ def load_problems(plan: Plan) -> list[Problem]:
         with_units(load_problem(name, config.spec_path, config.data_dir, config), config.units)
         for name in config.problems
     ]
+    if any(problem.spec.template for problem in problems):
+        raise UserError(
+            "--template belongs to the search, whose prompts ask for one hole; leave out --use_rl"
+        )
     for problem in problems if config.resume else ():
         begun = load_run_problem(plan.run_dir, problem.name)
         changed = begun.spec.text != problem.spec.text or begun.splits.keys() != problem.splits.keys()

@@ -39,6 +39,7 @@ from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
+from llmsr.problem.guesses import guess_bodies
 from llmsr.report.display import Dashboards
 from llmsr.report.runs import (
     EVERY_SECONDS,
@@ -80,6 +81,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     check_start(plan)
     problems = load_problems(plan)
     for problem in problems:
+        guess_bodies(problem, config.guess)  # one that cannot be read ends the run before it begins
         if note := problem.spec.search_note(config.fitter):
             say(note)
     if plan.trainer == "verl" and not config.dry_run:

@@ -21,6 +21,7 @@ from llmsr.expression.form import Form
 from llmsr.expression.reader.repair import repaired
 from llmsr.expression.reader.values import Dialect
 from llmsr.problem.objective import first_other_line, module_constants, ones_length
+from llmsr.problem.template import Template
 
 RUN, EVOLVE = "run", "evolve"
 MAX_PARAMS_LIMIT = 1000
@@ -39,7 +40,7 @@ class Spec:
     with its number, that makes `evaluate` another objective than the mean squared error of the equation
     minimised by scipy's BFGS from ones; it is empty where `evaluate` is that, and when in doubt it is not.
     `asked` is what its comments declare, such as a loss that is minimised whatever `evaluate` says, `form`
-    what of it equations are held to.
+    what of it equations are held to; with a `template` the seed is its own.
     `constants` holds the numbers that the module defines, `units` the texts of a comment such as
     `# llmsr: units t=s; v=m/s`.
     """
@@ -61,6 +62,7 @@ class Spec:
     constants: Mapping[str, int | float]
     units: Mapping[str, str]
     form: Form
+    template: Template | None = None
 
     @property
     def least_squares(self) -> bool:
@@ -124,6 +126,7 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
             f"{path}: its own {evaluate.name} fits the constants (line {line}) and knows no "
             f"{next(iter(asked.roles))}; name the loss to minimise, for example --loss mse."
         )
+    template = Template.of(asked.template, columns, params_name, path) if asked.template else None
     first = min(d.lineno for f in (evaluate, equation) for d in f.decorator_list)
     return Spec(
         path=path,
@@ -134,7 +137,7 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         params_name=params_name,
         header=header,
         docstring=docstring,
-        seed_body=seed_body,
+        seed_body=template.seed if template else seed_body,
         evaluate_name=evaluate.name,
         max_params=max_params,
         dialect=_dialect(tree, evaluate, equation),
@@ -143,6 +146,7 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         constants=constants,
         units=_units(text),
         form=Form.of(asked, columns, path),
+        template=template,
     )
 
 

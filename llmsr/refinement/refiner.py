@@ -71,11 +71,13 @@ class Refiner:
         Samples of kind REFINEMENT with the number 0, since no completion was needed for them.
         """
         # imported late: it compiles with numba, for which `--help` need not wait
+        from llmsr.refinement.holes import hole_structures
         from llmsr.refinement.structure import structures
 
+        task = hole_structures if self.evaluator.problem.spec.template else structures
         # the search counts CPU seconds; on a busy machine they take many times as long
         deadline = 10 * seconds + DEADLINE
-        asked = _answer(self.evaluator.run(structures, seconds, STRUCTURES, deadline=deadline))
+        asked = _answer(self.evaluator.run(task, seconds, STRUCTURES, deadline=deadline))
         futures = [self.evaluator.submit(proposal.body) for proposal in asked]
         nothing = Sample(0, "", Evaluation("empty"))
         found = [
@@ -105,7 +107,10 @@ class Refiner:
 
     def _proposals(self, beam: Sequence[Evaluation], known: set[str], count: int) -> list[Proposal]:
         """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
-        asked = [self.evaluator.run(proposals, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
+        from llmsr.refinement.holes import hole_proposals
+
+        task = hole_proposals if self.evaluator.problem.spec.template else proposals
+        asked = [self.evaluator.run(task, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
         answers = [_answer(future) for future in asked]
         taken: dict[str, Proposal] = {}
         for proposal in _in_turn(answers):

@@ -22,7 +22,7 @@ from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
 from llmsr.report.front import NMSE_FLOOR, Front, lengths
 from llmsr.report.markup import duration, plain
-from llmsr.sample import REFINE, Sample, is_llm_sample
+from llmsr.sample import GUESS, REFINE, Sample, is_llm_sample
 from llmsr.search.totals import Totals, score_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def number(value: float | None) -> str:
 
 def origin(entry: Mapping[str, Any]) -> str:
     """The number of the sample; r12 is a refinement of sample 12, made without the model."""
+    if entry.get("proposer") == GUESS:
+        return GUESS
     return f"{'r' * (entry.get('proposer') == REFINE)}{entry['sample']}"
 
 
@@ -116,6 +118,9 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
         lines.append(f"note: {plain(result['note'])}")
     if result.get("warning"):
         lines.append(f"warning: {result['warning']}")
+    for told in result.get("guesses", []):
+        error = f"NMSE {number(told['nmse'].get('train'))}, {told['equation']}"
+        lines.append(f"guess {plain(told['guess'])}: {plain(error if told['ok'] else told['reason'])}")
     best, shown = result["best"], result.get("pick") or result["best"]
     if best is None:
         reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items()))
@@ -128,6 +133,7 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
         f"best equation (sample {origin(shown)}, complexity {shown['complexity']}):",
         f"  {plain(rounded['equation'] if rounded else shown['equation'])}",
     ]
+    lines += [f"  where {call} = {plain(text)}" for call, text in shown.get("parts", {}).items()]
     if rounded and rounded["recognised"]:
         told = ", ".join(f"{r['number']:g} may be {r['name']}" for r in rounded["recognised"])
         lines.append(f"  perhaps: {plain(told)}")
@@ -260,7 +266,7 @@ def figures(sample: Sample, totals: Totals) -> dict[str, float]:
     """
     evaluation = sample.evaluation
     found: dict[str, float | None] = {
-        "samples/valid_share": totals.valid / totals.samples,
+        "samples/valid_share": totals.valid / max(totals.samples, 1),
         "samples/distinct": totals.distinct,
         "samples/tokens": totals.tokens,
         "samples/refinements": totals.refinements,

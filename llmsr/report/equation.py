@@ -19,6 +19,7 @@ from llmsr.expression.printing import latex_name, latex_unit, to_latex, to_numpy
 from llmsr.fitting.fit import split_nmse
 from llmsr.fitting.uncertainty import LEVEL, Uncertainty, uncertainty
 from llmsr.problem.columns import with_labels
+from llmsr.problem.holes import hole_expressions
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
 from llmsr.report.markup import render
@@ -71,6 +72,7 @@ class Equation:
     are asked for as `exact`, with all digits of the fitted constants, or as simplified on the training rows.
     `simplified_nmse` has the errors of the latter, one per split. `uncertainty` is that of the constants.
     `units` are the texts of the columns' units and, last, the target's; empty where nothing is known.
+    `parts` are what stands in the holes of a template.
     """
 
     sample: Sample
@@ -84,6 +86,7 @@ class Equation:
     note: str = ""
     uncertainty: Uncertainty | None = None
     units: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sample: Sample, problem: Problem, labels: tuple[str, ...] | None = None) -> Equation:
@@ -103,6 +106,7 @@ class Equation:
             problem.note,
             uncertainty(expression, sample.evaluation.params or (), problem.train),
             tuple(problem.spec.units.get(name, "") for name in (*expression.columns, problem.target)),
+            _parts(problem.spec, sample),
         )
 
     @property
@@ -250,6 +254,7 @@ class Equation:
         return description(self.sample, self.target) | {
             "exact": self.text(exact=True),
             "constants": self.constants,
+            "parts": dict(self.parts),
             "uncertainty": self.errors,
             "rounded": {
                 "equation": self.text(),
@@ -261,6 +266,15 @@ class Equation:
 
     def _form(self, exact: bool) -> tuple[Expression, tuple[float, ...] | None]:
         return (self.expression, self.params) if exact else (self.simplified.expression, None)
+
+
+def _parts(spec: Spec, sample: Sample) -> dict[str, str]:
+    """What stands in the holes of the template, `f(x)` to its text; empty without a template."""
+    found = hole_expressions(spec, sample.evaluation.body) if spec.template else {}
+    if isinstance(found, Refusal) or spec.template is None:
+        return {}
+    params = sample.evaluation.params or ()
+    return {spec.template.call(name): to_text(inner, params) for name, inner in found.items()}
 
 
 def _short(value: float | None) -> str:

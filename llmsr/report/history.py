@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmsr.report.front import SPLITS, loss_of
-from llmsr.sample import REFINEMENT, Sample
+from llmsr.sample import GUESS, REFINEMENT, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class History:
         self.cpu_seconds += evaluation.cpu_seconds
         self.deadlines += evaluation.deadline_reached
         self.seconds = max(self.seconds, sample.elapsed)
-        if sample.kind == REFINEMENT:
+        if sample.kind in (REFINEMENT, GUESS):  # what no model wrote
             kind = REFINED
             self.refinement_fits += fitted
         else:

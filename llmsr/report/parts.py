@@ -192,7 +192,8 @@ class Parts:
                 opened.append((part, member))
         opened.sort(key=lambda entry: entry[0].length)
         found: dict[tuple[object, ...], tuple[Part, Sample]] = {}
-        for part, member in opened[:OPENED]:
+        # what is cut off a template's equation may be the template
+        for part, member in opened[:OPENED] if self.problem.spec.template is None else ():
             if part.length <= opened[0][0].length + APART:
                 for made in self._reduced(part, member.evaluation.canonical):
                     if made.name not in found or made.length < found[made.name][0].length:

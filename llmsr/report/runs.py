@@ -33,7 +33,7 @@ from llmsr.report.front import Front, PickedFront
 from llmsr.report.history import History, curve_csv, learning_curve
 from llmsr.report.parts import Parts
 from llmsr.run_directory import check_data
-from llmsr.sample import VALIDATION, Sample, finite_or_none
+from llmsr.sample import GUESS, VALIDATION, Sample, finite_or_none
 from llmsr.search.totals import Totals
 
 SEARCH, TRAINING = "search", "grpo"
@@ -186,6 +186,7 @@ class Outputs:
         self.rule = rule
         self.bootstrap = bootstrap
         self.front = Front()
+        self.guesses: list[Sample] = []
         self.finals = Finals(problem)
         self.history = History()
         self.totals = Totals()
@@ -196,18 +197,21 @@ class Outputs:
         self._next = time.monotonic() + every_seconds
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
-        self.history.add(sample)
-        self.finals.add(sample)
-        self._changed |= self.front.add(sample)
+        self._take(sample)
         self.totals = totals
         self.refresh()
 
     def add(self, sample: Sample) -> None:
         """Take note of a sample without writing anything; for runs that nobody counts elsewhere."""
+        self._take(sample)
+        self.totals.add(sample)
+
+    def _take(self, sample: Sample) -> None:
         self.history.add(sample)
         self.finals.add(sample)
         self._changed |= self.front.add(sample)
-        self.totals.add(sample)
+        if sample.kind == GUESS:
+            self.guesses.append(sample)
 
     def refresh(self) -> bool:
         """Write the files if it is time for that; whether it was."""
@@ -321,8 +325,16 @@ class Outputs:
             "note": self.problem.note,
             **{name: getattr(totals, name) for name in counts},
             "failures": dict(totals.failures),
+            "guesses": [_guess(sample) for sample in self.guesses],
             "best": None if best is None else description(best, self.problem.target),
         }
+
+
+def _guess(sample: Sample) -> dict[str, Any]:
+    """What `result.json` says of an equation that the user began from."""
+    evaluation = sample.evaluation
+    said = {"guess": sample.completion, "ok": evaluation.ok, "reason": evaluation.reason}
+    return said | {"equation": evaluation.expression, "nmse": dict(evaluation.nmse)}
 
 
 def write_run(directory: Path, runs: Sequence[Outputs], complete: bool = True) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from llmsr.refinement.floor import at_floor
 from llmsr.refinement.refiner import Refiner
@@ -58,15 +59,23 @@ class Refining:
         self._note_floor([sample, *found])
         return found, archived
 
-    def begin(self, seconds: float) -> tuple[list[Sample], int]:
-        """What structure search finds in the data alone, and how many of that are archived already.
+    def begin(
+        self, seconds: float, guesses: Sequence[Sample] = (), numbered: int = 0
+    ) -> tuple[list[Sample], int]:
+        """What refines the guesses and what structure search finds; how many of these are archived already.
 
-        It is made again where the archive ends before the first completion.
+        It is made again where the archive ends before the first completion. All have the number 0, and their
+        refinements are counted on from what is `numbered` already.
         """
         found = self._earlier.pop(0, [])
         archived = len(found)
-        if not self._last and seconds > 0:
-            found = found + self.refiner.structures(seconds)[archived:]
+        self._note_floor(guesses)
+        if not self._last:
+            made = [refined for guess in guesses for refined in self.refiner.refine(guess)]
+            self._note_floor(made)
+            made += self.refiner.structures(seconds) if seconds > 0 and not self._finished else []
+            counted = [replace(s, refinement=k, parents=()) for k, s in enumerate(made, start=numbered + 1)]
+            found = found + counted[archived:]
         self._note_floor(found)
         return found, archived
 

@@ -19,14 +19,16 @@ import numpy as np
 
 from llmsr.completion import MAX_TEXT
 from llmsr.errors import UserError
-from llmsr.evaluator import Evaluator
+from llmsr.evaluator import Evaluator, Hole
 from llmsr.interruption import uninterrupted
+from llmsr.problem.guesses import guess_bodies
+from llmsr.problem.holes import hole_spec
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
-from llmsr.prompt import make_prompt, version_bodies
+from llmsr.prompt import Version, make_prompt, version_bodies
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.refinement.refiner import Refiner
-from llmsr.sample import Evaluation, Sample, is_llm_sample
+from llmsr.sample import GUESS, Evaluation, Sample, is_llm_sample
 from llmsr.search.islands import Islands
 from llmsr.search.population import (
     BestOfN,
@@ -105,6 +107,11 @@ class Search:
         self.archive = archive
         self.settings = settings
         self.observers = list(observers)
+        others = set(settings.kinds) - {"scores", "refusals"}
+        if problem.spec.template and others:
+            raise UserError(
+                f"--context {min(others)} speaks of whole equations; a template's prompts ask for parts"
+            )
         together = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
         prompts_ahead = settings.lookahead or together * (proposer.parallel_prompts + 1)
         self.group_size = min(together, prompts_ahead)
@@ -116,7 +123,15 @@ class Search:
         self.seed_evaluation = _seed_evaluation(problem.spec, evaluator)
         begun = [self.seed_evaluation, *(evaluator.evaluate(body) for body in seeds)]
         self.seeds = [evaluation for evaluation in begun if evaluation.ok]
-        members = [member_of(0, evaluation) for evaluation in self.seeds]
+        guessed = {
+            line: evaluator.submit(body) for line, body in guess_bodies(problem, settings.guess).items()
+        }
+        self.guesses = [
+            Sample(0, line, evaluation.result(), proposer=GUESS, kind=GUESS, refinement=number)
+            for number, (line, evaluation) in enumerate(guessed.items(), start=1)
+        ]
+        known = [*self.seeds, *(guess.evaluation for guess in self.guesses if guess.evaluation.ok)]
+        members = [member_of(0, evaluation) for evaluation in known]
         self.population = make_population(settings, members, problem.spec)
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
@@ -126,7 +141,8 @@ class Search:
         self._refining: Refining | None = None
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
-            self._refining = Refining(refiner, settings.patience, self.seeds, earlier)
+            self._refining = Refining(refiner, settings.patience, known, earlier)
+        self._guesses_archived = sum(sample.kind == GUESS for sample in earlier)
         self._wanted = settings.budget
 
     def run(self) -> Totals:
@@ -157,10 +173,12 @@ class Search:
                         ) from None
 
     def _begin(self) -> None:
-        """Search the data alone for structures and show the best of them to the prompts of every island."""
+        """Score the guesses, search the data for structures, show the best of all to every island."""
+        self._archive_refinements(self.guesses, self._guesses_archived)
         if self._refining is None:
             return
-        found, archived = self._refining.begin(self.settings.structure_seconds)
+        further = self.guesses if self.settings.refine != "structure" else ()
+        found, archived = self._refining.begin(self.settings.structure_seconds, further, len(self.guesses))
         self._archive_refinements(found, archived)
         ranked = self._refining.refiner.ranked(found)
         members = [member_of(0, sample.evaluation) for sample in ranked[: self.settings.functions_per_prompt]]
@@ -196,10 +214,11 @@ class Search:
 
     def _propose(self, prompts: list[_Asked]) -> _Received:
         """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
-        versions = [[member.version() for member in asked.draw.members] for asked in prompts]
+        holes = [self._hole(asked) for asked in prompts]
+        shown = [self._shown(asked, hole) for asked, hole in zip(prompts, holes, strict=True)]
         prompted = [
-            make_prompt(self.problem, shown, self.settings, asked.refusals)
-            for asked, shown in zip(prompts, versions, strict=True)
+            make_prompt(problem, versions, self.settings, asked.refusals)
+            for asked, (problem, versions) in zip(prompts, shown, strict=True)
         ]
         if isinstance(self.proposer, BatchProposer):
             seeds = [asked.seed for asked in prompts]
@@ -207,11 +226,30 @@ class Search:
         else:
             answers = [self.proposer.propose(prompted[0], prompts[0].count, prompts[0].seed)]
         received = []
-        for asked, shown, completions in zip(prompts, versions, answers, strict=True):
-            names = version_bodies(self.problem.spec, shown)
+        for asked, hole, (_, versions), completions in zip(prompts, holes, shown, answers, strict=True):
+            names = version_bodies(self.problem.spec, versions)
             new = completions[self._archived(asked) : asked.count]
-            received.append([(c, self.evaluator.submit(c.text, names)) for c in new])
+            received.append([(c, self.evaluator.submit(c.text, names, hole)) for c in new])
         return received
+
+    def _hole(self, asked: _Asked) -> Hole | None:
+        """The hole of the template that a prompt asks for, in the best equation that it shows."""
+        template = self.problem.spec.template
+        if template is None:
+            return None
+        name = list(template.holes)[asked.number % len(template.holes)]
+        members = asked.draw.members
+        return Hole(name, members[-1].body if members else template.seed)
+
+    def _shown(self, asked: _Asked, hole: Hole | None) -> tuple[Problem, list[Version]]:
+        """The problem that a prompt states, and the earlier equations in it: of a hole what stands there."""
+        versions = [member.version() for member in asked.draw.members]
+        template = self.problem.spec.template
+        if hole is None or template is None:
+            return self.problem, versions
+        parts = [(template.parts(version.body) or {}).get(hole.name, "") for version in versions]
+        own = [replace(v, body=part, params=None) for v, part in zip(versions, parts, strict=True) if part]
+        return replace(self.problem, spec=hole_spec(self.problem.spec, hole.name)), own
 
     def _archived(self, asked: _Asked) -> int:
         """How many of a prompt's completions need not be evaluated again."""
@@ -274,7 +312,7 @@ class Search:
             self.population.add(member_of(best.number, best.evaluation), best.island)
 
     def _archive_refinements(self, found: list[Sample], archived: int) -> None:
-        """Count the refinements that are archived already, archive the others."""
+        """Count the refinements, or guesses, that are archived already, archive the others."""
         elapsed = round(time.monotonic() - self._began, 3)
         for refinement in found[:archived]:
             self._note(refinement)

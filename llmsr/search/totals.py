@@ -14,7 +14,7 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.problem.spec import Spec
 from llmsr.prompt import indent_body
-from llmsr.sample import REFINE, REFINEMENT, Evaluation, Sample, is_llm_sample
+from llmsr.sample import GUESS, REFINE, REFINEMENT, Evaluation, Sample, is_llm_sample
 
 
 def score_of(evaluation: Evaluation) -> float:
@@ -26,7 +26,7 @@ def score_of(evaluation: Evaluation) -> float:
 class Totals:
     """What a run has come to; `distinct` counts canonical forms among the valid samples.
 
-    Refinements are counted apart; `best` is the best of all, whoever wrote it.
+    Refinements are counted apart and guesses not at all; `best` is the best of all, whoever wrote it.
     """
 
     samples: int = 0
@@ -47,7 +47,7 @@ class Totals:
         evaluation = sample.evaluation
         if sample.kind == REFINEMENT:
             self.refinements += 1
-        else:
+        elif sample.kind != GUESS:
             self.samples += 1
             self.tokens += sample.tokens
             if evaluation.ok:
