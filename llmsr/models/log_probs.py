@@ -35,7 +35,7 @@ def log_probabilities(
     if is_read_packed(model.config):
         if model.config._attn_implementation != ATTENTION:
             model.set_attn_implementation(ATTENTION)
-        packed = pack(prompts, answers).to(model.device)
+        packed = pack(prompts, answers).to(model.device, model.dtype)
         read = read_answers(model, packed.tokens[None], packed.positions[None], packed, temperature)
         chosen, entropy = read.log_probs, read.entropy
     else:

@@ -81,11 +81,10 @@ class Pack:
     known: int = 0
     attention: Kernel | list[Block] | None = None
 
-    def to(self, device: Any) -> Pack:
-        """The same pack on a device, ready to be attended to."""
+    def to(self, device: Any, dtype: torch.dtype) -> Pack:
+        """The same pack on a device, ready to be attended to by a model that computes in `dtype`."""
         tensors: dict[str, Any] = {n: x.to(device) for n, x in vars(self).items() if torch.is_tensor(x)}
-        has_kernel = torch.device(device).type == "cuda" and find_spec("torch.nn.attention.varlen")
-        lay_out = _kernel if has_kernel else _blocks
+        lay_out = _kernel if _has_kernel(torch.device(device), dtype) else _blocks
         return replace(self, **tensors, attention=lay_out(self.segments, self.known, device))
 
 
@@ -142,6 +141,13 @@ def _common(one: Tokens, other: Tokens) -> int:
     return next(
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
+
+
+def _has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch attends to runs of different lengths in one call: Ampere GPUs and later, in 16 bits."""
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0) and bool(find_spec("torch.nn.attention.varlen"))
 
 
 def _kernel(segments: Sequence[Segment], known: int, device: Any) -> Kernel:

@@ -90,7 +90,7 @@ class Table:
 
     def _forward(self, packed: Pack, known: Sequence[Layer]) -> torch.Tensor:
         """The last hidden states (tokens, width) of a pack, whose keys and values `slots.read` has."""
-        packed = packed.to(self.model.device)
+        packed = packed.to(self.model.device, self.model.dtype)
         self.slots.begin_reading(known)
         return self.model.get_decoder()(
             packed.tokens[None], position_ids=packed.positions[None], packed=packed, use_cache=True,

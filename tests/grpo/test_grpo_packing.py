@@ -44,7 +44,7 @@ def apart(model, temperature):
 
 
 def together(model, temperature):
-    row = pack(PROMPTS, ANSWERS).to("cpu")
+    row = pack(PROMPTS, ANSWERS).to("cpu", torch.float32)
     out = read_answers(model, row.tokens[None], row.positions[None], row, temperature)
     return out.log_probs, out.entropy
 

@@ -80,7 +80,7 @@ if HOLDS_AN_ENGINE:
             return postprocess_batch_func(output_lst=outputs, indices=chosen, data=data)
 
         def prepare_model_inputs(self, micro_batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-            packed = packing.pack(*_sequences(micro_batch)).to(get_device_id())
+            packed = packing.pack(*_sequences(micro_batch)).to(get_device_id(), torch.bfloat16)
             temperature = micro_batch["temperature"]
             if isinstance(temperature, torch.Tensor):
                 raise ValueError("one temperature for all answers is expected")
