@@ -32,6 +32,7 @@ class Declarations(Checked):
     )
     sigma: str = option("", "column of measurement errors: no input, its rows weigh 1/sigma^2")
     weights: str = option("", "column of weights: no input; rows of weight 0 are left out")
+    group: str = option("", "column of groups: no input; one law, its constants fitted for each group")
 
     operators: str = option(
         "", "operators and functions that equations may use, such as +,-,*,/,exp (default: all)"
@@ -68,7 +69,7 @@ class Declarations(Checked):
     @property
     def roles(self) -> dict[str, str]:
         """The columns of a table that are neither input nor target, by what they are for."""
-        return {role: column for role in ("sigma", "weights") if (column := getattr(self, role))}
+        return {role: column for role in ("sigma", "weights", "group") if (column := getattr(self, role))}
 
 
 def loss_of(text: str) -> tuple[str, float | None]:

@@ -171,9 +171,10 @@ class Evaluator:
             fitted = replace(fitted, evaluations=0, fit_seconds=0.0, cpu_seconds=0.0)
         params = None
         if fitted.params is not None:
-            own = [1.0] * self.problem.spec.max_params
-            for position, index in enumerate(skeleton.param_order):
-                own[index] = fitted.params[position]
+            own, one = [1.0] * len(fitted.params), self.problem.spec.max_params
+            for start in range(0, len(own), one):  # the constants of a group
+                for position, index in enumerate(skeleton.param_order):
+                    own[start + index] = fitted.params[start + position]
             params = tuple(own)
         return replace(
             fitted,
@@ -293,11 +294,12 @@ def fit_skeleton(state: Duty, skeleton: Skeleton) -> Evaluation:
             score = -found.loss if found.loss is not None else None
         else:
             status = "timeout"
+    shown = found.params if status == "ok" and not state.problem.groups else None
     cost = Evaluation(
         status=status,
         reason=reason,
-        expression=to_text(equation, found.params if status == "ok" else None),
-        latex=to_latex(equation, found.params if status == "ok" else None),
+        expression=to_text(equation, shown),
+        latex=to_latex(equation, shown),
         fitter=found.mode,
         engine=found.engine,
         evaluations=found.evaluations,

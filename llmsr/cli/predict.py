@@ -18,6 +18,7 @@ from llmsr.cli.shared import Verb, whole_output
 from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.problem.columns import position_of
+from llmsr.problem.groups import codes_of
 from llmsr.problem.table_format import MISSING, Format, number, seen_format
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
@@ -111,7 +112,7 @@ def write_predictions(
     rows = nonfinite = 0
     lines = form.rows()
     while block := list(itertools.islice(lines, BLOCK_ROWS)):
-        inputs = np.array([_inputs(line, positions, form) for line in block])
+        inputs = np.array([_inputs(line, positions, form, equation.groups) for line in block])
         # the user's cells go out as they came in, whatever they hold
         if interval is None:
             said = [equation.predict(inputs)]
@@ -142,13 +143,16 @@ def _positions(header: Sequence[str], columns: Sequence[str], path: Path) -> lis
     return [position for position in found.values() if position is not None]
 
 
-def _inputs(line: Line, positions: Sequence[int], form: Format) -> list[float]:
+def _inputs(line: Line, positions: Sequence[int], form: Format, groups: tuple[str, ...]) -> list[float]:
     at, cells = line
     if len(cells) not in (len(form.names), form.width):
         raise UserError(
             f"{form.path}: line {at} has {len(cells)} values but the first line has {len(form.names)}; "
             "correct the line."
         )
+    if groups:  # the last column names the row's group
+        *positions, last = positions
+        place = codes_of(np.array([cells[last].strip()]), groups, f"{form.path}, line {at}")
     values = []
     for position in positions:
         cell = cells[position].strip()
@@ -156,4 +160,4 @@ def _inputs(line: Line, positions: Sequence[int], form: Format) -> list[float]:
         if value is None:
             raise UserError(f"{form.path}: line {at} has {cell[:40]!r} where a number should be; correct it.")
         values.append(value)
-    return values
+    return [*values, *place.tolist()] if groups else values

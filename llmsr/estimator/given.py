@@ -47,15 +47,29 @@ class GivenRows:
 
     @classmethod
     def of(
-        cls, X: np.ndarray, y: Any, sample_weight: Any, options: Mapping[str, Any] | None, names: Any
+        cls,
+        X: np.ndarray,
+        y: Any,
+        sample_weight: Any,
+        options: Mapping[str, Any] | None,
+        names: Any,
+        group: Any = None,
     ) -> GivenRows:
-        """The rows with a weight above 0; `names` are those of the columns. `UserError` for bad weights."""
+        """The rows with a weight above 0; `names` are those of the columns. `UserError` for bad weights.
+
+        `group` (rows,) names the rows' groups.
+        """
         y = np.asarray(y, dtype=np.float64)
         asked: Declarations = resolve(Declarations, given=options or {})[0]
         if asked.roles:
             role = next(iter(asked.roles))
-            raise UserError(f"problem_options cannot name a column of {role}; give fit sample_weight instead")
+            raise UserError(
+                f"problem_options cannot name a column of {role}; give fit sample_weight or group instead"
+            )
         columns: dict[str, np.ndarray] = {}
+        if group is not None:
+            texts = group_texts(group, len(X))
+            asked, columns = replace(asked, group=_free("group", names)), {"group": texts}
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
             if (weights < 0).any() or not weights.any():
@@ -63,17 +77,28 @@ class GivenRows:
                 raise UserError(f"sample_weight is {bad}; weights are positive, or 0 for rows to leave out")
             kept = weights > 0
             X, y, weights = X[kept], y[kept], weights[kept]
+            columns = {name: column[kept] for name, column in columns.items()}
             if len(y) < 2:
                 raise UserError("only one row has a weight above 0; give at least two")
             # equal weights are none, to the last digit
             if weights.min() < weights.max():
-                asked, columns = replace(asked, weights=_free("weight", names)), {"weights": weights}
+                asked = replace(asked, weights=_free("weight", names))
+                columns["weights"] = weights
         return cls(X, y, asked, columns)
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
         """All that the rows hold."""
-        return (self.X, self.y, *self.columns.values())
+        texts = (np.array(c, dtype=str) if c.dtype == object else c for c in self.columns.values())
+        return (self.X, self.y, *texts)
+
+
+def group_texts(group: Any, rows: int) -> np.ndarray:
+    """The names of the groups of rows as texts, shape (rows,); `UserError` where they are not one a row."""
+    names = np.asarray(group, dtype=object)
+    if names.shape != (rows,):
+        raise UserError(f"group has the shape {names.shape}; give one name for each of {rows} rows")
+    return np.array([str(name) for name in names], dtype=object)
 
 
 def _free(name: str, taken: Any) -> str:

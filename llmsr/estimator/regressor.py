@@ -16,11 +16,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.estimator.forms import Forms
-from llmsr.estimator.given import PROPOSER_PARTS, GivenRows, Parameters, raised_as
+from llmsr.estimator.given import PROPOSER_PARTS, GivenRows, Parameters, group_texts, raised_as
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.expression.graph import Graph
 from llmsr.fitting.uncertainty import Uncertainty
 from llmsr.problem.columns import Labels, Words, identifiers, strongest_columns, table_problem, units_by_name
+from llmsr.problem.groups import codes_of
 from llmsr.problem.guesses import guess_bodies
 from llmsr.problem.loading import Problem
 from llmsr.problem.units import with_units
@@ -151,6 +152,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        group: Any = None,
         feature_names: Sequence[str] | None = None,
         target_name: str | None = None,
         description: str = "",
@@ -163,7 +165,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
 
         X has shape (rows, columns), y (rows,). Names come from `feature_names`, a DataFrame's columns or are
         x0, x1, ...; they need not be identifiers. `sample_weight` (rows,) weighs the squared residuals, and
-        rows of weight 0 are left out; of measurement errors give 1 / error**2. `description` tells the model
+        rows of weight 0 are left out; of measurement errors give 1 / error**2. `group` (rows,) names the
+        groups of rows: one law is found, each group having its own constants. `description` tells the model
         what the data are; `units` and `meanings` map names, the target's included, to texts, or list them in
         order; `X_units` and `y_units` are another way to give units. With `check_units` pint must know them.
         ValueError for bad input, RuntimeError where the model cannot be asked or nothing was found.
@@ -175,7 +178,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
-            rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels.columns)
+            rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels.columns, group)
             X, y = rows.X, rows.y
             digest = self._digest(rows, labels) if self.warm_start else ""
             earlier, seeds = self._begun_with(digest)
@@ -213,15 +216,26 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             self._last_fit = (digest, samples, seeds, settings.seed)
         return self
 
-    def predict(self, X: Any, return_std: bool = False, interval: float | None = None) -> Any:
+    def predict(
+        self, X: Any, return_std: bool = False, interval: float | None = None, *, group: Any = None
+    ) -> Any:
         """The equation's values for X, shape (rows,); nan or inf in rows where it is not defined.
 
         With `return_std` (values, standard deviations of new measurements about them); with `interval`, such
         as 0.95, (values, low and high ends of the interval that holds a new measurement with this
-        probability). ValueError where the fit tells no errors, see `uncertainty_`.
+        probability). `group` (rows,) names the rows' groups where the fit had groups. ValueError for a group
+        that it had not, and where the fit tells no errors, see `uncertainty_`.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)[:, self.columns_]
+        groups = self._best.groups
+        if bool(groups) != (group is not None):
+            raise ValueError(
+                "give predict the group of every row, as to fit" if groups else "fit had no groups"
+            )
+        if groups:
+            with raised_as(ValueError):
+                X = np.column_stack([X, codes_of(group_texts(group, len(X)), groups, "predict")])
         if not return_std and interval is None:
             return self._best.predict(X)
         with raised_as(ValueError):
@@ -234,7 +248,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return self._best.uncertainty
 
-    def refit(self, X: Any, y: Any, sample_weight: Any = None) -> SymbolicRegressor:
+    def refit(self, X: Any, y: Any, sample_weight: Any = None, *, group: Any = None) -> SymbolicRegressor:
         """Fit the constants of all equations of the front to new data and return self; the pick stays.
 
         ValueError for bad data, such as a y that does not vary, and where the pick cannot be fitted to them;
@@ -242,9 +256,10 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
-        front, labels = self._front.equations, self._best.labels
+        front, law = self._front.equations, self._best.law or self._best.expression
+        labels = self._best.labels[: len(law.columns)]
         with raised_as(ValueError):
-            rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels)
+            rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels, group)
             inputs, named = rows.X[:, self.columns_], Labels(labels, self._best.target)
             problem = table_problem(inputs, rows.y, named, self._n_params, rows.asked, rows.columns)
         with lent_evaluator(

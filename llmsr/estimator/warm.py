@@ -167,6 +167,8 @@ def write_problem(folder: Path, problem: Problem) -> None:
     header = [*identifiers((*problem.spec.columns, problem.target)), *problem.spec.asked.roles.values()]
     for name, split in problem.splits.items():
         rows = pd.DataFrame(np.column_stack(split.columns), columns=header)
+        if split.group is not None:
+            rows[problem.spec.asked.group] = np.array(split.groups)[split.group]
         write_file(folder / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))
 
 

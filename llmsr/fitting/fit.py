@@ -50,15 +50,21 @@ class Fit:
 
 MODES = ("best", "bfgs", "reference")
 _ROWS_AT_ONCE = 65536
+GROUP_STARTS = 3  # groups whose constants another one begins from too
 
 
 def fit(
-    equation: Expression | Canonical, problem: Problem, mode: str = "best", deadline: float = 10.0
+    equation: Expression | Canonical,
+    problem: Problem,
+    mode: str = "best",
+    deadline: float = 10.0,
+    starts: Sequence[Sequence[float]] = (),
 ) -> Fit:
     """The constants of `equation` with the least mean loss on train, found within `deadline` seconds.
 
     A `Canonical` is taken as it is, parameters in its own numbering; an expression is brought into that form
-    first.
+    first. Of a problem with groups every group has `max_params` constants of its own, one group's behind
+    another's; the loss is that of all rows. `starts` are constants from which one more descent begins each.
     "best" and "bfgs" need a spec whose `evaluate` is the standard least-squares form; for any other spec
     "reference" is used, and the result says so. Equal canonical forms get equal results. Raises ValueError
     for an unknown mode; everything that the data or the expression can do to a fit is told by its status.
@@ -66,6 +72,8 @@ def fit(
     if mode not in MODES:
         raise ValueError(f"unknown fit mode {mode!r}; choose one of {', '.join(MODES)}")
     expression = equation.expression if isinstance(equation, Canonical) else equation
+    if problem.groups:
+        return _fit_groups(equation, problem, mode, deadline)
     if mode == "reference" or not problem.spec.least_squares:
         return fit_reference(expression, problem, deadline)
     from llmsr.fitting.multistart import Search, search_best
@@ -83,6 +91,8 @@ def fit(
             search_best(search)
         else:
             search.bfgs()
+        for theta in starts:
+            search.polish(np.asarray([theta[form.params[p]] for p in search.tape.params]), 40)
         chosen = search.choose() if train.loss.squares else reweighted(search, train)
     params = np.ones(max(problem.spec.max_params, max(expression.params, default=-1) + 1))
     loss = np.nan
@@ -111,6 +121,29 @@ def fit(
         deadline_reached=late,
         engine=engine,
     )
+
+
+def _fit_groups(equation: Expression | Canonical, problem: Problem, mode: str, deadline: float) -> Fit:
+    """The fits of all groups as one; the first that fails, with its group's name, where one does."""
+    found: list[Fit] = []
+    for name, own in zip(problem.groups, problem.by_group, strict=True):
+        # what explained the groups before may be where this one's descents do not come from
+        starts = [known.params for known in found[-GROUP_STARTS:]]
+        fitted = fit(equation, own, mode, deadline / len(problem.groups), starts)
+        if fitted.loss is None:
+            return replace(fitted, reason=f"in group {name}: {fitted.reason}")
+        found.append(fitted)
+    params = np.concatenate([fitted.params[: problem.spec.max_params] for fitted in found])
+    expression = equation.expression if isinstance(equation, Canonical) else equation
+    loss = problem.train.mean_loss(predict(expression, params.tolist(), problem.train))
+    return replace(
+        found[0],
+        params=tuple(params.tolist()),
+        loss=loss,
+        deadline_reached=any(fitted.deadline_reached for fitted in found),
+        **{name: sum(getattr(fitted, name) for fitted in found)
+           for name in ("evaluations", "seconds", "cpu_seconds")},
+    )  # fmt: skip
 
 
 def fit_reference(expression: Expression, problem: Problem, deadline: float = 10.0) -> Fit:
@@ -257,7 +290,10 @@ def fit_many(
 
 def predict(expression: Expression, params: Sequence[float], split: Split) -> np.ndarray:
     """The prediction for every row of a split, shape (rows,); not finite where the equation is not."""
-    return evaluate(expression, split.inputs, np.asarray(params, dtype=np.float64))
+    theta = np.asarray(params, dtype=np.float64)
+    if split.group is not None and theta.size:
+        theta = theta.reshape(len(split.groups), -1).T[:, split.group]  # a row's constants are its group's
+    return evaluate(expression, split.with_group, theta)
 
 
 def split_nmse(expression: Expression, params: Sequence[float], problem: Problem) -> dict[str, float | None]:
@@ -273,7 +309,7 @@ def split_nmse_by_engine(
     expression: Expression, params: Sequence[float], problem: Problem
 ) -> dict[str, float | None]:
     """As `split_nmse`, to rounding, by the engine that fits: several times cheaper."""
-    if not problem.train.loss.squares:
+    if problem.groups or not problem.train.loss.squares:
         return split_nmse(expression, params, problem)
     from llmsr.expression import engine
     from llmsr.fitting.residuals import dataset_of

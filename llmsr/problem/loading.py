@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.expression import Expression
 from llmsr.expression.dimensions import Dimensions
+from llmsr.problem.groups import GroupReader, codes_of, groups_of
 from llmsr.problem.loss import SQUARES, Loss
 from llmsr.problem.spec import Spec, load_spec
 from llmsr.problem.table import read_table
@@ -31,12 +32,15 @@ class Split:
     """Rows of one file: `inputs` (rows, columns) and `target` (rows,), float64 and contiguous.
 
     `weights` (rows,) are positive, None where all rows count alike; `loss` is how residuals are judged.
+    `group` (rows,) are the places of the rows' groups among the names `groups`; None without groups.
     """
 
     inputs: np.ndarray
     target: np.ndarray
     weights: np.ndarray | None = None
     loss: Loss = SQUARES
+    group: np.ndarray | None = None
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -44,7 +48,13 @@ class Split:
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
         """All that its rows hold, an array each."""
-        return (self.inputs, self.target, *(() if self.weights is None else (self.weights,)))
+        further = (part for part in (self.weights, self.group) if part is not None)
+        return (self.inputs, self.target, *further)
+
+    @cached_property
+    def with_group(self) -> np.ndarray:
+        """The inputs, and as one more column the places of the rows' groups where there are groups."""
+        return self.inputs if self.group is None else np.column_stack([self.inputs, self.group])
 
     def equals(self, other: Split) -> bool:
         """Whether both hold the same rows in the same order."""
@@ -53,8 +63,8 @@ class Split:
 
     def taken(self, rows: np.ndarray | slice) -> Split:
         """Some of the rows."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Split(self.inputs[rows], self.target[rows], weights, self.loss)
+        weights, group = (None if part is None else part[rows] for part in (self.weights, self.group))
+        return Split(self.inputs[rows], self.target[rows], weights, self.loss, group, self.groups)
 
     @cached_property
     def spread(self) -> float:
@@ -107,6 +117,21 @@ class Problem:
     def train(self) -> Split:
         return self.splits["train"]
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of groups of rows whose constants are their own, the largest first."""
+        return self.train.groups
+
+    @cached_property
+    def by_group(self) -> tuple[Problem, ...]:
+        """The problem of the train rows of each group alone; itself where there are no groups."""
+        group = self.train.group
+        if group is None:
+            return (self,)
+        own = (self.train.taken(group == place) for place in range(len(self.groups)))
+        alone = (replace(split, group=None, groups=()) for split in own)
+        return tuple(replace(self, splits={"train": split}) for split in alone)
+
 
 def load_problem(
     name: str,
@@ -138,10 +163,11 @@ def load_problem(
     source, synthetic = _source(folder)
     splits: dict[str, Split] = {}
     header: tuple[str, ...] | None = None
+    reader = GroupReader()
     for split in SPLITS:
         path = source / f"{split}.csv"
         if path.is_file():
-            names, rows = read_table(path)
+            names, rows = read_table(path, {spec.asked.group: reader})
             if header is None:
                 _match_header(_without_roles(names, spec, path), spec, path)
                 header = names
@@ -150,7 +176,7 @@ def load_problem(
                     f"{path}: its columns are {', '.join(names)} but train.csv has {', '.join(header)}; "
                     "give all files the same header."
                 )
-            splits[split] = _split(rows, names, spec, path, splits)
+            splits[split] = _split(rows, names, spec, path, splits, reader)
     assert header is not None
     note = ""
     if synthetic:
@@ -255,13 +281,19 @@ def _without_roles(names: tuple[str, ...], spec: Spec, path: Path) -> tuple[str,
 
 
 def _split(
-    rows: np.ndarray, names: tuple[str, ...], spec: Spec, path: Path, earlier: Mapping[str, Split]
+    rows: np.ndarray,
+    names: tuple[str, ...],
+    spec: Spec,
+    path: Path,
+    earlier: Mapping[str, Split],
+    reader: GroupReader,
 ) -> Split:
     own = [names.index(name) for name in _without_roles(names, spec, path)]
     columns = {role: rows[:, names.index(column)] for role, column in spec.asked.roles.items()}
-    inputs, target = rows[:, own[:-1]], rows[:, own[-1]]
-    loss = earlier["train"].loss if earlier else None
-    return make_split(inputs, target, spec.asked, columns, f"{path}: ", f"the target {names[own[-1]]}", loss)
+    if "group" in columns:
+        columns["group"] = reader.texts(columns["group"])
+    inputs, target, what = rows[:, own[:-1]], rows[:, own[-1]], f"the target {names[own[-1]]}"
+    return make_split(inputs, target, spec.asked, columns, f"{path}: ", what, earlier.get("train"))
 
 
 def make_split(
@@ -271,22 +303,29 @@ def make_split(
     columns: Mapping[str, np.ndarray],
     where: str,
     what: str = "the target",
-    loss: Loss | None = None,
+    train: Split | None = None,
 ) -> Split:
-    """The rows that count, with their weights; `loss` is that of the train rows, None for these themselves.
+    """The rows that count, with their weights; loss and groups are those of `train`, None for these rows.
 
-    `columns` are those of `asked.roles`. `UserError`, beginning with `where`, for weights that are none and
-    for a target, called `what`, that does not vary or cannot be squared.
+    `columns` are those of `asked.roles`, of groups their names. `UserError`, beginning with `where`, for
+    weights that are none, for a group of one row or an unknown one, and for a target, called `what`, that
+    does not vary or cannot be squared.
     """
+    texts = columns.get("group")
     weights, counts = row_weights(asked, columns, where)
     if weights is not None:
         inputs, target, weights = inputs[counts], target[counts], np.ascontiguousarray(weights[counts])
+        texts = None if texts is None else texts[counts]
     if target.min() == target.max():
         raise UserError(f"{where}{what} is {target[0]:g} in every row; give data in which it varies.")
     if fault := variance_fault(target):
         raise UserError(f"{where}the variance of {what} {fault}; rescale {what}.")
-    loss = loss or Loss.of(asked, target, weights)
-    return Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target), weights, loss)
+    loss = train.loss if train else Loss.of(asked, target, weights)
+    made = Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target), weights, loss)
+    if texts is None:
+        return made
+    groups = train.groups if train else groups_of(texts, f"{where}{asked.group}")
+    return replace(made, group=codes_of(texts, groups, f"{where}{asked.group}"), groups=groups)
 
 
 def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bool) -> str:

@@ -18,6 +18,7 @@ from llmsr.errors import UserError
 from llmsr.problem.about import Told, told_columns
 from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, without_units
 from llmsr.problem.conversions import Categories, Dates, look_like_dates, parse_dates, sentinel_of
+from llmsr.problem.groups import GroupReader
 from llmsr.problem.loading import Problem, load_problem, variance_fault
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
 from llmsr.problem.table import Column, RawTable, ToNumbers, read_raw
@@ -115,6 +116,7 @@ def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = 
     dates = {_own_name(name, form): reader for name, reader in parse_dates(listed(asked.dates)).items()}
     dummies, codes = ([_own_name(n, form) for n in listed(text)] for text in (asked.dummies, asked.codes))
     categories = {name: Categories() for name in (*dummies, *codes)}
+    grouped = {_own_name(asked.group, form): GroupReader()} if asked.group else {}
     for name in categories:
         if name not in names or name == asked.target:
             raise UserError(f"{asked.csv}: {name!r} is no input, so that it cannot be read as categories")
@@ -126,7 +128,7 @@ def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = 
             outside |= _TESTS[test](rows[:, position], bound() if callable(bound) else bound)
         return {IN_RANGE: ~outside, OUT_OF_RANGE: outside}
 
-    readers: dict[str, ToNumbers] = {**dates, **categories}
+    readers: dict[str, ToNumbers] = {**dates, **categories, **grouped}
     used, missing = set(names).__contains__, listed(asked.missing)
     table = read_raw(form, used, group_of, asked.max_rows, asked.seed, missing, readers)
     without = tuple(c.name for c in table.columns if c.missing == table.rows and c.name != asked.target)
@@ -139,6 +141,7 @@ def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = 
         _expand(table, name, categories[name])
     table.notices += [reader.notice(name) for name, reader in dates.items()]
     table.units |= {name: reader.unit for name, reader in dates.items()}
+    table.texts = {name: list(reader.names) for name, reader in grouped.items()}
     for name in codes:
         texts = ", ".join(f"{code} {text}" for text, code in categories[name].names.items())
         table.notices.append(f"{name} is {texts}")
@@ -295,7 +298,7 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
         notices.append(f"{len(labels)} inputs are many for a model to read; name the likely ones by --inputs")
     for name, position in zip(written, positions, strict=True):
         mark = sentinel_of(table.groups[IN_RANGE][:, position])
-        if mark is not None:
+        if mark is not None and name not in table.texts:
             notices.append(
                 f"{name} is {mark:g} in some rows, far from all others: if that stands for a missing value, "
                 f"add --missing={mark:g} --drop_missing"
@@ -331,7 +334,8 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
     }
     text = with_declarations(text, replace(asked, **renamed))
     parse_spec(text, str(spec_path))  # before anything that stands there is replaced
-    _write_files(folder, spec_path, [q.name for q in quantities], splits, text)
+    texts = {q.name: table.texts[n] for q, n in zip(quantities, written, strict=True) if n in table.texts}
+    _write_files(folder, spec_path, [q.name for q in quantities], splits, text, texts)
     problem = load_problem(asked.name, spec_path.absolute(), Path(asked.data_dir).absolute())
     return Made(problem, folder, spec_path, tuple(notices))
 
@@ -353,8 +357,14 @@ def _quantities(labels: Sequence[str], told: Told, table: RawTable) -> list[Quan
 
 
 def _write_files(
-    folder: Path, spec_path: Path, names: Sequence[str], splits: Mapping[str, np.ndarray], text: str
+    folder: Path,
+    spec_path: Path,
+    names: Sequence[str],
+    splits: Mapping[str, np.ndarray],
+    text: str,
+    texts: Mapping[str, Sequence[str]],
 ) -> None:
+    """Write spec and rows; a column among `texts` holds places of these."""
     import pandas as pd
 
     new = not folder.exists()
@@ -364,7 +374,10 @@ def _write_files(
         for split in ("train", "test_id", "test_ood"):
             path = folder / f"{split}.csv"
             if split in splits:
-                pd.DataFrame(splits[split], columns=list(names)).to_csv(path, index=False)
+                rows = pd.DataFrame(splits[split], columns=list(names))
+                for name, known in texts.items():
+                    rows[name] = np.array(known, dtype=object)[rows[name].astype(int)]
+                rows.to_csv(path, index=False)
             else:
                 path.unlink(missing_ok=True)  # of an earlier problem of this name
         spec_path.write_text(text, encoding="utf-8")

@@ -48,6 +48,7 @@ class RawTable:
     `groups` maps a group's name to an array (rows, columns), float64, of complete rows; `found` counts the
     complete rows of each group in the whole file, sampled or not. `first_missing` are the numbers of the
     first rows, from 0, with a value that is missing or infinite. `notices` are what a user should know.
+    `texts` are what the numbers of a column of groups stand for.
     """
 
     format: Format
@@ -58,6 +59,7 @@ class RawTable:
     first_missing: list[int] = field(default_factory=list)
     units: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -73,14 +75,16 @@ class RawTable:
         return self.rows - sum(self.found.values())
 
 
-def read_table(path: str | Path) -> tuple[tuple[str, ...], np.ndarray]:
+def read_table(
+    path: str | Path, to_numbers: Mapping[str, ToNumbers] | None = None
+) -> tuple[tuple[str, ...], np.ndarray]:
     """The column names and the rows, shape (rows, columns), float64, of a CSV file with a header.
 
     Every value is finite and there are at least one input column, one target column and one row; `UserError`
-    with the file's name and line otherwise. Empty lines are skipped.
+    with the file's name and line otherwise. Empty lines are skipped. `to_numbers` is as for `read_raw`.
     """
     # a problem folder is for every program, so it keeps to the standard
-    table = read_raw(strict_format(path))
+    table = read_raw(strict_format(path), to_numbers=to_numbers)
     for column in table.columns:
         if column.texts:
             raise UserError(f"{path}: {column.text_fault}; give numbers only.")

@@ -133,11 +133,14 @@ def at_floor(problem: Problem, evaluation: Evaluation) -> bool:
         return False
     if error <= LEAST:
         return True
-    floor = Floor.of(problem.train)
-    if error > ABOVE * max(SENSIBLE, floor.repeats):
+    floors = [Floor.of(own.train) for own in problem.by_group]
+    if error > ABOVE * max(SENSIBLE, *(floor.repeats for floor in floors)):
         return False
     expression = read_body(problem.spec, evaluation.body)
-    return isinstance(expression, Expression) and floor.reached(expression, np.asarray(evaluation.params))
+    params = np.asarray(evaluation.params).reshape(len(floors), -1)
+    return isinstance(expression, Expression) and all(
+        floor.reached(expression, own) for floor, own in zip(floors, params, strict=True)
+    )
 
 
 def _repeated(split: Split) -> float:

@@ -91,7 +91,7 @@ def _solved(
 
 def hole_proposals(problem: Problem, body: str, params: Sequence[float], count: int) -> list[Proposal]:
     """At most `count` bodies of the template's form, from the proposals for its holes in turn."""
-    template = problem.spec.template
+    problem, template = problem.by_group[0], problem.spec.template
     assert template is not None
     texts, answers = template.parts(body) or {}, []
     for name in template.holes if texts else ():
@@ -112,7 +112,7 @@ def hole_structures(problem: Problem, seconds: float, count: int) -> list[Propos
 
     Hole after hole is searched with what stands in the others, round after round, from lines in all of them.
     """
-    template = problem.spec.template
+    problem, template = problem.by_group[0], problem.spec.template
     assert template is not None
     began, share = time.process_time(), seconds / (ROUNDS * len(template.holes))
     found: dict[str, tuple[float, Proposal, tuple[float, ...]]] = {}

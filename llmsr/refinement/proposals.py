@@ -37,6 +37,7 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
 
     None where the body cannot be read, or where the target's deviations are too small or too large to square.
     """
+    problem = problem.by_group[0]  # whose constants stand first; all groups judge what is proposed
     expression = read_body(problem.spec, body)
     if isinstance(expression, Refusal):
         return []

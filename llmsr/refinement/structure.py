@@ -251,6 +251,7 @@ def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:
     None for a target whose squares are no numbers. An equation whose constants a fit from scratch may miss
     stands there twice, once with its inner constants written out.
     """
+    problem = problem.by_group[0]
     if not 0 < Rows.of(problem.train).power < np.inf or not problem.spec.least_squares:
         return []
     search = Structures(problem, seconds)

@@ -161,7 +161,14 @@ def _errors(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _constants(entry: Mapping[str, Any]) -> list[str]:
-    """The fitted constants that the equation uses; of an entry without a graph, those its body spells out."""
+    """The fitted constants that the equation uses; of an entry without a graph, those its body spells out.
+
+    Of groups a table, a line for each.
+    """
+    if groups := entry.get("groups"):
+        names = list(next(iter(groups.values())))
+        rows = [[group, *(f"{own[name]:.7g}" for name in names)] for group, own in groups.items()]
+        return format_table(["group", *names], rows).splitlines()
     named = entry.get("constants")
     if named is None:
         named = {f"params[{i}]": value for i, value in enumerate(entry["params"])}

@@ -15,10 +15,19 @@ from scipy.special import stdtrit
 from llmsr.errors import UserError
 from llmsr.expression import Refusal
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.expression.printing import latex_name, latex_unit, to_latex, to_numpy_source, to_sympy, to_text
+from llmsr.expression.printing import (
+    fill,
+    latex_name,
+    latex_unit,
+    to_latex,
+    to_numpy_source,
+    to_sympy,
+    to_text,
+)
 from llmsr.fitting.fit import split_nmse
 from llmsr.fitting.uncertainty import LEVEL, Uncertainty, uncertainty
 from llmsr.problem.columns import with_labels
+from llmsr.problem.groups import over_groups
 from llmsr.problem.holes import hole_expressions
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
@@ -72,7 +81,8 @@ class Equation:
     are asked for as `exact`, with all digits of the fitted constants, or as simplified on the training rows.
     `simplified_nmse` has the errors of the latter, one per split. `uncertainty` is that of the constants.
     `units` are the texts of the columns' units and, last, the target's; empty where nothing is known.
-    `parts` are what stands in the holes of a template.
+    `parts` are what stands in the holes of a template. With `groups` the equation has one more column, the
+    place of a row's group among these names; `law` is it without that, its constants left open.
     """
 
     sample: Sample
@@ -87,13 +97,24 @@ class Equation:
     uncertainty: Uncertainty | None = None
     units: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    law: Expression | None = None
 
     @classmethod
     def of(cls, sample: Sample, problem: Problem, labels: tuple[str, ...] | None = None) -> Equation:
         """The equation of a problem's valid sample; without `labels` columns are called as in the spec."""
-        expression = expression_of(sample, problem.spec)
-        # at once and not on demand, so that an equation, and a pickled estimator, holds no rows
-        simplified = simplify(expression, sample.evaluation.params or (), problem.train)
+        law = expression = expression_of(sample, problem.spec)
+        params, train, groups = sample.evaluation.params or (), problem.train, problem.groups
+        if groups:
+            column = problem.spec.asked.group
+            expression = over_groups(law, column, len(groups), len(params) // len(groups))
+            train = replace(train, inputs=train.with_group, group=None, groups=())
+            labels = (*(labels or law.columns), column)
+            error = sample.evaluation.nmse.get("train") or 0.0
+            simplified = Simplified(fill(expression, params), error, exact=True)
+        else:
+            # at once and not on demand, so that an equation, and a pickled estimator, holds no rows
+            simplified = simplify(expression, params, train)
         return cls(
             sample,
             expression,
@@ -104,9 +125,11 @@ class Equation:
             problem.spec.params_name,
             problem.name,
             problem.note,
-            uncertainty(expression, sample.evaluation.params or (), problem.train),
+            uncertainty(expression, params, train),
             tuple(problem.spec.units.get(name, "") for name in (*expression.columns, problem.target)),
             _parts(problem.spec, sample),
+            groups,
+            law if groups else None,
         )
 
     @property
@@ -130,7 +153,24 @@ class Equation:
     @property
     def constants(self) -> dict[str, float]:
         """The fitted constants that the equation uses, by the author's names."""
-        return {f"{self.params_name}[{i}]": self.params[i] for i in self.expression.params}
+        return {self._constant(i): self.params[i] for i in self.expression.params}
+
+    def _constant(self, index: int) -> str:
+        if not self.groups:
+            return f"{self.params_name}[{index}]"
+        group, own = divmod(index, len(self.params) // len(self.groups))
+        return f"p{own} of {self.groups[group]}"
+
+    @property
+    def by_group(self) -> dict[str, dict[str, float]]:
+        """The constants of every group, called as in `text`; empty without groups."""
+        if self.law is None:
+            return {}
+        stride = len(self.params) // len(self.groups)
+        return {
+            name: {f"p{i}": self.params[place * stride + i] for i in self.law.params}
+            for place, name in enumerate(self.groups)
+        }
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """The prediction for inputs of shape (rows, columns), in blocks; not finite where undefined."""
@@ -162,16 +202,17 @@ class Equation:
 
     def text(self, exact: bool = False) -> str:
         """`target = ...`, behind the intermediate results where the equation is too long for one line."""
-        expression, params = self._form(exact)
+        expression, params = self._shown(exact)
         before, mark, last = to_text(expression, params, digits=None).rpartition("; ")
         target = self.target if self.target.isidentifier() else f"`{self.target}`"
-        return with_labels(f"{before}{mark}", expression.columns, self.labels) + (
-            f"{target} = {with_labels(last, expression.columns, self.labels)}"
+        labels = self.labels[: len(expression.columns)]
+        return with_labels(f"{before}{mark}", expression.columns, labels) + (
+            f"{target} = {with_labels(last, expression.columns, labels)}"
         )
 
     def latex(self, exact: bool = False) -> str:
         """`target = ...` in LaTeX without delimiters; an `aligned` block where it is long."""
-        expression, params = self._form(exact)
+        expression, params = self._shown(exact)
         symbols = [latex_name(label) for label in self.labels]
         name, right = latex_name(self.target), to_latex(expression, params, symbols, digits=None)
         if right.startswith(r"\begin{aligned}"):
@@ -255,6 +296,7 @@ class Equation:
             "exact": self.text(exact=True),
             "constants": self.constants,
             "parts": dict(self.parts),
+            "groups": self.by_group,
             "uncertainty": self.errors,
             "rounded": {
                 "equation": self.text(),
@@ -263,6 +305,10 @@ class Equation:
                 "recognised": [vars(r) for r in self.simplified.recognised],
             },
         }
+
+    def _shown(self, exact: bool) -> tuple[Expression, tuple[float, ...] | None]:
+        """What a line or LaTeX shows: of groups the law with open constants."""
+        return self._form(exact) if self.law is None else (self.law, None)
 
     def _form(self, exact: bool) -> tuple[Expression, tuple[float, ...] | None]:
         return (self.expression, self.params) if exact else (self.simplified.expression, None)

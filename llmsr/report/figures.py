@@ -113,7 +113,7 @@ def _cloud(axes: Axes, run: Outputs, value: Callable[[np.ndarray, np.ndarray], n
     for name, split in reversed(list(run.problem.splits.items())):
         rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), POINTS)).astype(int))
         with np.errstate(all="ignore"):
-            y = value(split.target[rows], pick.predict(split.inputs[rows]))
+            y = value(split.target[rows], pick.predict(split.with_group[rows]))
         kept = np.isfinite(y)
         # thousands of points as shapes would make a file that viewers show slowly
         axes.plot(split.target[rows][kept], y[kept], ".", ms=2, alpha=0.6, color=COLOURS.get(name),

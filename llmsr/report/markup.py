@@ -54,7 +54,8 @@ def mathml(equation: Equation) -> list[Markup]:
     """The simplified equation, an element for each term of an outermost sum."""
     from markupsafe import Markup
 
-    return [Markup(term) for term in to_mathml(plain(equation.target), equation.simplified.expression, None)]
+    shown = equation.law or equation.simplified.expression
+    return [Markup(term) for term in to_mathml(plain(equation.target), shown, None)]
 
 
 def duration(seconds: float) -> str:

@@ -165,12 +165,12 @@ def _fit_figures(equation: Equation, problem: Problem) -> tuple[list[Figure], li
     fits, residuals, over_inputs = [], [], []
     target = f"{equation.target} in the data"
     for name, split in problem.splits.items():
-        predicted = equation.predict(split.inputs)
+        predicted = equation.predict(split.with_group)
         lost = int(np.count_nonzero(~np.isfinite(predicted)))
         small = f"{len(split):,} rows" + (f", {lost:,} predictions not finite" if lost else "")
         # an even sample keeps the page small and shows drifts over the file
         rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), RESIDUAL_POINTS)).astype(int))
-        inputs, true, said = split.inputs[rows], split.target[rows], predicted[rows]
+        inputs, true, said = split.with_group[rows], split.target[rows], predicted[rows]
         with np.errstate(all="ignore"):
             rest = said - true
         tone = SPLIT_TONES.get(name, TONES)

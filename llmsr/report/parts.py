@@ -70,14 +70,16 @@ def most_constants(rows: int) -> int:
     return max(3, rows // 4)
 
 
-def numbers_of(expression: Expression, params: Sequence[float] | np.ndarray) -> list[tuple[float, bool]]:
+def numbers_of(
+    expression: Expression, params: Sequence[float] | np.ndarray, ops: Sequence[str] = ("const", "param")
+) -> list[tuple[float, bool]]:
     """The numbers and the constants of an equation, and whether each is an exponent."""
     nodes = expression.nodes
     exponents = {node.args[1] for node in nodes if node.op == "pow"}
     return [
         (float(params[int(node.value or 0)] if node.op == "param" else node.value or 0.0), i in exponents)
         for i, node in enumerate(nodes)
-        if node.op in ("const", "param")
+        if node.op in ops
     ]
 
 
@@ -87,13 +89,20 @@ def fitted_constants(expression: Expression, params: Sequence[float] | np.ndarra
 
 
 def description_length(
-    expression: Expression, params: Sequence[float] | np.ndarray, error: float, rows: int
+    expression: Expression,
+    params: Sequence[float] | np.ndarray,
+    error: float,
+    rows: int,
+    groups: int = 1,
 ) -> float:
     """Nats of targets and equation, `error` being proportional to the mean square of what is left.
 
-    Infinite for more constants than so many rows bear. Lengths compare equations of the same rows.
+    Infinite for more constants than so many rows bear. Lengths compare equations of the same rows. Constants
+    of several groups stand behind one another in `params`, and all count.
     """
     numbers = numbers_of(expression, params)
+    for own in np.asarray(params, dtype=float).reshape(groups, -1)[1:]:
+        numbers += numbers_of(expression, own, ("param",))
     fitted = [exponent for number, exponent in numbers if math.isinf(price(number))]
     free = len(fitted)
     left = rows - free - 1
@@ -171,7 +180,9 @@ class Parts:
         if isinstance(expression, Refusal) or error is None:
             return math.inf
         params = np.asarray(sample.evaluation.params or (), float)
-        return description_length(expression, params, self._error(expression, params, error), self.rows)
+        groups = len(self.problem.groups) or 1
+        left = max(error, self.level) if groups > 1 else self._error(expression, params, error)
+        return description_length(expression, params, left, self.rows, groups)
 
     def _error(self, expression: Expression, params: np.ndarray, error: float) -> float:
         """The error, or the level of rounding where it is not to be told from that."""
@@ -181,9 +192,11 @@ class Parts:
     def shorter(self, members: Sequence[Sample]) -> list[Sample]:
         """The shortest equations that parts of the members make, as refinements of these.
 
-        None where the loss is no sum of squares, which is fitted in rounds. Units are held to.
+        None where the loss is no sum of squares, which is fitted in rounds. Units are held to. None of a
+        template, which may be what is cut off, and of groups, each of which would have a part of its own.
         """
-        if not self.problem.train.loss.squares:
+        problem = self.problem
+        if not problem.train.loss.squares or problem.spec.template or problem.groups:
             return []
         opened: list[tuple[Part, Sample]] = []
         for member in members:
@@ -192,8 +205,7 @@ class Parts:
                 opened.append((part, member))
         opened.sort(key=lambda entry: entry[0].length)
         found: dict[tuple[object, ...], tuple[Part, Sample]] = {}
-        # what is cut off a template's equation may be the template
-        for part, member in opened[:OPENED] if self.problem.spec.template is None else ():
+        for part, member in opened[:OPENED]:
             if part.length <= opened[0][0].length + APART:
                 for made in self._reduced(part, member.evaluation.canonical):
                     if made.name not in found or made.length < found[made.name][0].length:

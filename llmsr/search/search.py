@@ -108,9 +108,10 @@ class Search:
         self.settings = settings
         self.observers = list(observers)
         others = set(settings.kinds) - {"scores", "refusals"}
-        if problem.spec.template and others:
+        if (problem.spec.template or problem.groups) and others:
             raise UserError(
-                f"--context {min(others)} speaks of whole equations; a template's prompts ask for parts"
+                f"--context {min(others)} speaks of whole equations and of all rows; a template and groups "
+                "have none such, leave it out"
             )
         together = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
         prompts_ahead = settings.lookahead or together * (proposer.parallel_prompts + 1)

@@ -85,7 +85,7 @@ def test_a_template_is_refused_where_it_does_not_belong(tmp_path, capsys):
     assert "--template belongs to the search" in capsys.readouterr().err
     argv = ["run", "--template", "f(x)*g(v)", "--context", "residuals", "--log_path", str(tmp_path / "run")]
     assert main(argv) == 2
-    assert "speaks of whole equations" in capsys.readouterr().err
+    assert "speaks of whole equations and of all rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
