@@ -1,6 +1,9 @@
 """A whole benchmark by its command line: every cell run, measured, tabled; interrupted and gone on with."""
 
+import contextlib
+import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,32 +79,41 @@ def test_a_tiny_benchmark_from_flags_to_figures(config, tmp_path, capsys):
     assert [(cell / "measures.json").stat().st_mtime_ns for cell in cells(output)] == stamps
 
 
-def test_only_the_named_runs_are_made(config, tmp_path, capsys):
-    output = tmp_path / "out"
-    words = ["benchmark", "--config", str(config), "--output_dir", str(output), "--only"]
-    assert main([*words, "*/random/seed1", "--dry_run"]) == 0
-    assert "1 runs to do" in capsys.readouterr().out
-    assert main([*words, "*/random/seed1"]) == 0
+@pytest.fixture(scope="module")
+def one_of_four(tmp_path_factory):
+    """The flags of a benchmark of which one run is made, its directory, and what was told of it."""
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "benchmark.yaml").write_text(CONFIG)
+    words = ["benchmark", "--config", str(folder / "benchmark.yaml"), "--only", "*/random/seed1"]
+    told = io.StringIO()
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(told):
+        assert main([*words, "--output_dir", str(folder / "out")]) == 0
+    return words, folder / "out", told.getvalue()
+
+
+def test_only_the_named_runs_are_made(config, one_of_four, tmp_path, capsys):
+    words, output, told = one_of_four
     assert [str(cell.relative_to(output / "cells")) for cell in cells(output)] == ["oscillator1/random/seed1"]
-    assert "1 runs finished, 0 failed, 3 to do" in capsys.readouterr().out
-    assert main([*words, "random"]) == 2
+    assert "1 runs finished, 0 failed, 3 to do" in told
+    assert main([*words, "--output_dir", str(tmp_path / "out"), "--dry_run"]) == 0
+    assert "1 runs to do" in capsys.readouterr().out
+    assert main([*words[:-1], "random", "--output_dir", str(output)]) == 2
     assert capsys.readouterr().err == (
         "llmsr: no run matches 'random'; they are named like oscillator1/islands/seed0\n"
     )
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed"])
-def test_a_run_that_ended_is_only_measured(config, tmp_path, capsys, status):
-    output = tmp_path / "out"
-    words = ["benchmark", "--config", str(config), "--output_dir", str(output), "--only", "*/random/seed1"]
-    assert main(words) == 0
+def test_a_run_that_ended_is_only_measured(config, one_of_four, tmp_path, status):
+    words, made, _ = one_of_four
+    output = shutil.copytree(made, tmp_path / "out")
     (cell,) = cells(output)
     state = json.loads((cell / "cell.json").read_text())
     (cell / "cell.json").write_text(json.dumps(state | {"status": status, "reason": "its measures: killed"}))
     before = json.loads((cell / "measures.json").read_text())
     (cell / "measures.json").unlink()
     archived = (cell / "run" / "archive" / "search.jsonl").stat().st_mtime_ns
-    assert main([*words, "--retry_failed"]) == 0
+    assert main([*words, "--output_dir", str(output), "--retry_failed"]) == 0
     assert json.loads((cell / "cell.json").read_text()) == state
     assert json.loads((cell / "measures.json").read_text()) == before
     assert (cell / "run" / "archive" / "search.jsonl").stat().st_mtime_ns == archived

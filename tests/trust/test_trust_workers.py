@@ -207,6 +207,7 @@ SPEC_ATTACKS = {
 }
 
 
+@pytest.mark.usefixtures("own_workers")
 @pytest.mark.parametrize("attack", SPEC_ATTACKS)
 def test_a_spec_that_misbehaves_on_one_body_costs_that_sample(tmp_path, monkeypatch, attack):
     """Its evaluate goes wrong where the equation has the value 13 at a given place."""
