@@ -224,26 +224,30 @@ class AnswerTokens:
     def __init__(self, model_path: str, trust_remote_code: bool = False) -> None:
         self._model_path = model_path
         self._trust_remote_code = trust_remote_code
-        self._tokenizer: Any = None
-        self._tried = False
+        self._count: Callable[[str], int] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, text: str) -> int:
         with self._lock:  # a fast tokenizer cannot be used by two threads at once
-            if not self._tried:
-                self._tried = True
-                self._tokenizer = self._load()
-            if self._tokenizer is None:
-                return estimated_tokens(text)
-            return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+            self._count = self._count or self._load()
+            return self._count(text)
 
-    def _load(self) -> Any:
+    def _load(self) -> Callable[[str], int]:
+        whole = Path(self._model_path) / "tokenizer.json"
+        if whole.is_file():  # read without transformers, whose import takes seconds in every process
+            from tokenizers import Tokenizer
+
+            one = Tokenizer.from_file(str(whole))
+            one.no_truncation()
+            one.no_padding()
+            return lambda text: len(one.encode(text, add_special_tokens=False).ids)
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=self._trust_remote_code)
+            made = AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=self._trust_remote_code)
         except (OSError, ValueError):
-            return None
+            return estimated_tokens
+        return lambda text: len(made(text, add_special_tokens=False)["input_ids"])
 
 
 def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:

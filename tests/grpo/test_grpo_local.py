@@ -5,14 +5,13 @@ import json
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from grpo_problem import write_problem
-from programs import running
+from programs import ROOT, called, running
 from small_spec import spec_of
 
 pytest.importorskip("torch")
@@ -22,7 +21,6 @@ from llmsr.archive import read_archive
 from llmsr.grpo.export import read_weights
 from llmsr.grpo.plan import EMBEDDED
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "--trainer", "local", "--batch_size", "2", "--rollout_n", "3", "--max_response_length", "24",
     "--workers", "1",
@@ -34,10 +32,7 @@ def run(*flags, problem=None, check=True):
     where = []
     if problem is not None:
         where = ["--problem_name", "plane", "--spec_path", problem[0], "--data_dir", problem[1]]
-    done = subprocess.run(
-        [sys.executable, "main.py", "--use_rl", *where, *flags],
-        cwd=ROOT, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+    done = called("--use_rl", *where, *flags)
     assert not check or done.returncode == 0, done.stderr
     return done
 

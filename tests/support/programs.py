@@ -1,11 +1,26 @@
-"""Programs that a test starts and signals."""
+"""Programs that a test starts and signals, and the command line called without a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+
+from llmsr.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def called(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `python main.py ARGUMENTS` returns and says, in this process, whose imports are paid for."""
+    out, told = io.StringIO(), io.StringIO()
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
+        code = main(list(arguments))
+    return subprocess.CompletedProcess(list(arguments), code, out.getvalue(), told.getvalue())
 
 
 @contextmanager

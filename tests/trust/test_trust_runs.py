@@ -28,7 +28,7 @@ from llmsr.sample import is_llm_sample  # noqa: E402
 from llmsr.search.search import Search  # noqa: E402
 from llmsr.settings import SearchSettings  # noqa: E402
 
-BUDGET = 40
+BUDGET, FEW = 40, 12
 ALONE = ("--structure_seconds", "0", "--stop_at_floor", "false")  # every sample is the model's
 
 
@@ -180,21 +180,21 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, capsys, replay):
     assert state_of(tmp_path / "run")[0] == whole
 
 
+def run_process(run_dir, replay, **streams):
+    """A short search in a process of its own, whose output streams are these."""
+    arguments = command(run_dir, replay, FEW, "--refine", "off", *ALONE)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run(arguments, cwd=ROOT, **(piped | streams), text=True, timeout=120)
+
+
 def test_a_full_standard_output_is_a_sentence_and_the_result_is_on_disk(tmp_path, replay):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            command(tmp_path / "run", replay, BUDGET, *ALONE),
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=120,
-        )
+        done = run_process(tmp_path / "run", replay, stdout=full)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert "cannot write to standard output" in done.stderr
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["samples"] == BUDGET
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["samples"] == FEW
 
 
 @pytest.mark.parametrize(
@@ -211,14 +211,7 @@ def test_what_is_written_down_of_a_url_has_no_secret(given, written):
 
 def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path, replay):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            command(tmp_path / "run", replay, BUDGET, *ALONE),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=full,
-            text=True,
-            timeout=120,
-        )
+        done = run_process(tmp_path / "run", replay, stderr=full)
     assert done.returncode == 0
     assert "best equation" in done.stdout
-    assert sum(map(is_llm_sample, read_archive(tmp_path / "run"))) == BUDGET
+    assert sum(map(is_llm_sample, read_archive(tmp_path / "run"))) == FEW
