@@ -7,8 +7,14 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/scripts/venv.sh"
 llmsr_venv requirements.txt requirements-dev.txt
 cd "$HERE"
+# every process that a test starts would compile each module anew where no bytecode may be kept
+unset PYTHONDONTWRITEBYTECODE
+# two processes with a thread per core each would wait for one another
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 ruff check .
 ruff format --check .
 mypy
+# the kernels are compiled here, once: else the first tests of every process wait for them
+python -c 'from llmsr.fitting import warm_up; warm_up()'
 # one process per core: a test may start processes of its own, and most wait for theirs
 exec python -m pytest -n auto --dist worksteal "$@"

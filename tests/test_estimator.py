@@ -42,6 +42,9 @@ class Drawing:
         raise AssertionError("the proposer is the user's to close")
 
 
+REFINED = {"refine": "run"}
+
+
 @pytest.fixture(scope="module")
 def data():
     X = pd.DataFrame(np.random.default_rng(0).uniform(-1, 1, (200, 2)), columns=["x", "v"])
@@ -49,15 +52,16 @@ def data():
 
 
 def regressor(**options):
-    # every completion is asked for, so that what it brings can be told
-    alone = {"structure_seconds": 0, "stop_at_floor": False} | options.pop("search_options", {})
+    # every completion is asked for, so that what it brings can be told; refinement is nine tenths of such fits
+    alone = {"structure_seconds": 0, "stop_at_floor": False, "refine": "off"}
+    alone |= options.pop("search_options", {})
     told = {"budget": 24, "proposer": Drawing(), "random_state": 0, "search_options": alone}
     return SymbolicRegressor(**(told | options))
 
 
 @pytest.fixture(scope="module")
 def fitted(data):
-    return regressor(budget=60).fit(*data)
+    return regressor(budget=60, search_options=REFINED).fit(*data)
 
 
 def test_importing_the_package_does_not_import_scikit_learn():
@@ -72,8 +76,8 @@ NOT_KEPT = {
 
 
 def test_scikit_learns_contract_is_kept_with_a_quick_proposer():
-    # refinement takes nine tenths of such small fits; it is on in the other tests, and in the slow one below
-    quick = SymbolicRegressor(budget=8, proposer="grammar", search_options={"refine": "off"})
+    # refinement is on in the slow test below
+    quick = SymbolicRegressor(budget=4, proposer="grammar", search_options={"refine": "off"})
     check_estimator(quick, expected_failed_checks=NOT_KEPT)
 
 
@@ -111,7 +115,7 @@ def test_the_embedded_model_finds_an_equation_of_columns_with_any_name():
 
 def test_the_seed_decides_the_result_and_the_number_of_workers_does_not(data):
     texts = [
-        regressor(random_state=seed, n_jobs=jobs).fit(*data).text(exact=True)
+        regressor(random_state=seed, n_jobs=jobs, search_options=REFINED).fit(*data).text(exact=True)
         for seed, jobs in ((0, 1), (0, 2), (1, 1))
     ]
     assert texts[0] == texts[1]
@@ -146,7 +150,7 @@ def test_every_form_of_every_equation_agrees_with_the_data(data, fitted):
 
 
 def test_selection_rules_choose_from_the_front(data, fitted):
-    accurate = regressor(budget=60, selection="accuracy").fit(*data)
+    accurate = regressor(budget=60, selection="accuracy", search_options=REFINED).fit(*data)
     assert accurate.best_index_ == len(accurate.equations_) - 1
     assert accurate.equations_.exact.tolist() == fitted.equations_.exact.tolist()
 
@@ -218,8 +222,8 @@ def test_a_target_of_the_least_variance_is_fitted(data):
 
 
 def test_a_warm_fit_on_the_same_rows_is_one_longer_search(data):
-    whole = regressor(budget=32).fit(*data)
-    parts = regressor(budget=16, warm_start=True).fit(*data).fit(*data)
+    whole = regressor(budget=32, search_options=REFINED).fit(*data)
+    parts = regressor(budget=16, warm_start=True, search_options=REFINED).fit(*data).fit(*data)
     assert parts.n_samples_ == whole.n_samples_ == 32
     assert parts.equations_.exact.tolist() == whole.equations_.exact.tolist()
 

@@ -19,6 +19,7 @@ from llmsr.cli.run import main as run
 from llmsr.report.runs import read_run
 
 ROOT = Path(__file__).parents[2]
+SAMPLES = 16
 # every completion is asked for, and records are there to be refined
 ALONE = ("--structure_seconds", "0", "--stop_at_floor", "false")
 FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex", "report.html")
@@ -28,10 +29,20 @@ FILES = ("result.json", "equations.csv", "best_equation.py", "best_equation.tex"
 def runs(tmp_path_factory):
     """Two short searches."""
     base = tmp_path_factory.mktemp("runs")
-    texts = write_replay(base / "texts.jsonl", completions(40))
+    texts = write_replay(base / "texts.jsonl", completions(SAMPLES))
     for seed in (0, 1):
-        argv = ["--replay_path", str(texts), "--budget", "40", "--workers", "1", "--sample_files", "false"]
-        assert run([*argv, *ALONE, "--seed", str(seed), "--log_path", str(base / f"seed{seed}")]) == 0
+        argv = [
+            "--replay_path",
+            str(texts),
+            "--budget",
+            str(SAMPLES),
+            "--workers",
+            "1",
+            "--sample_files",
+            "false",
+        ]
+        argv += [*ALONE, "--refine_fits", "8", "--seed", str(seed), "--log_path", str(base / f"seed{seed}")]
+        assert run(argv) == 0
     return base
 
 
@@ -114,7 +125,7 @@ def test_runs_is_a_table_of_searches_and_training_runs(runs, tmp_path, capsys):
     assert "broken" in captured.err
     assert main(["runs", str(runs), "--json", "--sort", "train"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["samples"] for row in rows] == [40, 40]
+    assert [row["samples"] for row in rows] == [SAMPLES] * 2
     assert len(read_run(training)[0].samples) == 10  # answers to validation prompts are not counted
 
 
