@@ -52,7 +52,7 @@ def data():
 
 
 def regressor(**options):
-    # every completion is asked for, so that what it brings can be told; refinement is nine tenths of such fits
+    # every completion is asked for, so that what it brings can be told; refining is nine tenths of small fits
     alone = {"structure_seconds": 0, "stop_at_floor": False, "refine": "off"}
     alone |= options.pop("search_options", {})
     told = {"budget": 24, "proposer": Drawing(), "random_state": 0, "search_options": alone}
