@@ -11,9 +11,10 @@ from itertools import product
 
 import numpy as np
 
+from llmsr.expression.graph import Expression
+from llmsr.refinement.functions import UNARY
 from llmsr.refinement.linearization import NEW, Candidate, Linearization
 from llmsr.refinement.rows import orthonormal, project_out
-from llmsr.refinement.terms import UNARY, Unary
 from llmsr.refinement.unshared import Edit, Editor, as_number, as_param, as_part
 
 DEPTH = 4  # parts left out at once
@@ -72,17 +73,16 @@ def drop(at: Linearization) -> list[Candidate]:
 def _shorter(at: Linearization) -> list[Candidate]:
     equation = at.equation
     edits: list[tuple[float, int, Edit]] = []
-    for i, node in enumerate(equation.nodes):
-        if not equation.varies[i] or not node.args:
-            continue
-        own, slope, value = equation.own_params(i), at.slopes[i], at.values[i]
-        for a in node.args:
-            if equation.varies[a]:
-                lost = own - equation.own_params(a)
-                edits.append((at.predicted_nmse(slope * (at.values[a] - value), lost), i, as_part(a)))
-        if own and i != equation.root:
+    for i, a in equation.omissions():
+        if equation.varies[a]:
+            lost = equation.own_params(i) - equation.own_params(a)
+            promised = at.predicted_nmse(at.slopes[i] * (at.values[a] - at.values[i]), lost)
+            edits.append((promised, i, as_part(a)))
+    for i, node in enumerate(equation.nodes[:-1]):
+        own = equation.own_params(i) if node.args and equation.varies[i] else ()
+        if own:
             p = min(own)
-            promised = at.predicted_nmse(slope * (at.start[p] - value), own - {p})
+            promised = at.predicted_nmse(at.slopes[i] * (at.start[p] - at.values[i]), own - {p})
             edits.append((promised, i, as_param(p)))
     return _judged(at, edits, "drop")
 
@@ -96,14 +96,14 @@ def swap(at: Linearization) -> list[Candidate]:
             continue
         argument = next(a for a in node.args if equation.varies[a])
         for name in NEIGHBOURS[node.op]:
-            instead = at.graph.values[UNARY[name](at.graph, argument)]
-            promised = at.predicted_nmse(at.slopes[i] * (instead - at.values[i]))
-            edits.append((promised, i, _function(UNARY[name], argument)))
+            instead = UNARY[name](at.graph, argument)
+            promised = at.predicted_nmse(at.slopes[i] * (at.graph.values[instead] - at.values[i]))
+            edits.append((promised, i, _other(at.graph.expression(instead, ()))))
     return _judged(at, edits, "swap")
 
 
-def _function(f: Unary, argument: int) -> Edit:
-    return lambda g: f(g, g.part(argument))
+def _other(expression: Expression) -> Edit:
+    return lambda g: g.taken(expression)
 
 
 def _judged(at: Linearization, edits: list[tuple[float, int, Edit]], move: str) -> list[Candidate]:

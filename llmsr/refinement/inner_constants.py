@@ -37,11 +37,6 @@ def _square(g: NumberedGraph, u: int) -> int:
     return g.add("pow", u, g.const(2.0))
 
 
-def _size(g: NumberedGraph, u: int) -> int:
-    """The size of a node: itself where it is never negative, which leaves a smaller equation."""
-    return u if g.values[u].min() >= 0 else g.add("abs", u)
-
-
 def _shifted(g: NumberedGraph, u: int, k: int, c: int) -> int:
     return g.add("mul", k, g.add("sub", u, c))
 
@@ -54,9 +49,9 @@ FAMILIES: dict[str, Builder] = {
     "1/(1+ku)": lambda g, u, k, c: _one_over(g, k, u),
     "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, _square(g, u)),
     "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, g.add("pow", u, g.const(4.0))),
-    "log(1+ku)": lambda g, u, k, c: g.add("log", _size(g, g.add("add", g.const(1.0), g.add("mul", k, u)))),
+    "log(1+ku)": lambda g, u, k, c: g.add("log", g.size(g.add("add", g.const(1.0), g.add("mul", k, u)))),
     "exp(-kuu)": lambda g, u, k, c: _decay(g, g.add("mul", k, _square(g, u))),
-    "power": lambda g, u, k, c: g.add("pow", _size(g, u), k),
+    "power": lambda g, u, k, c: g.add("pow", g.size(u), k),
     "logistic": lambda g, u, k, c: g.add("expit", _shifted(g, u, k, c)),
     "bell": lambda g, u, k, c: _decay(g, _square(g, _shifted(g, u, k, c))),
     "peak": lambda g, u, k, c: _decay(g, g.add("abs", _shifted(g, u, k, c))),

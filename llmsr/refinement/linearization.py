@@ -97,7 +97,7 @@ class Linearization:
 
     def product_term(self, product: Product) -> Term:
         """The product of some of the equation's parts."""
-        return Term(self.graph, multiplied(self.graph, product), 0, self.equation.params_of(product))
+        return Term(self.graph, multiplied(self.graph, product), self.equation.params_of(product))
 
     def reach(self, without: frozenset[int] = frozenset()) -> np.ndarray:
         """An orthonormal basis of what the constants can move to first order, those of `without` held."""

@@ -13,17 +13,16 @@ from math import comb
 
 import numpy as np
 
-from llmsr.refinement.rows import NumberedGraph
+from llmsr.refinement.rows import NumberedGraph, coefficients
+from llmsr.refinement.subsets import Subsets
 
 DENOMINATORS = (1, 2, 3, 4, 6)
 CLEAR = 0.5  # share of the logarithm's variance that a power law explains, at least
 SURE = 3.0  # standard errors within which an exponent is taken for a simple fraction
 CLOSE = 1e-4  # the same for data without noise
 MOST_NUMBERS = 12_000_000  # products times rows
-WIDTH, NARROW = 12, 6  # of the beam; in dictionaries above `WIDE` products it is narrow
-WIDE = 8_000
-ALIKE = 1e-5  # length of a unit product behind the chosen ones, at least
-ENOUGH = 1e-7  # relative residual at which no other term is needed
+TERMS = 3  # of a sum of products
+RELATED = 1e-9  # share of the target's square that a relation leaves, at most
 
 LARGEST = 50.0  # of what a hyperbolic function is taken
 
@@ -174,84 +173,92 @@ def scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:
 
 def weighted_sum(g: NumberedGraph, nodes: Sequence[int], target: np.ndarray) -> int:
     """The sum of nodes with the coefficients that fit a target best, each a new parameter."""
-    columns = np.column_stack([g.values[u] for u in nodes])
-    lengths = np.linalg.norm(columns, axis=0)
-    solved = np.linalg.lstsq(columns / lengths, target, rcond=1e-13)[0] / lengths
+    return combined(g, nodes, coefficients(np.column_stack([g.values[u] for u in nodes]), target))
+
+
+def combined(g: NumberedGraph, nodes: Sequence[int], weights: np.ndarray) -> int:
+    """The sum of nodes with new parameters, which begin at the weights, as coefficients."""
     root = -1
-    for u, c in zip(nodes, solved, strict=True):
-        part = g.fresh(float(c)) if g.nodes[u].op == "const" else g.add("mul", g.fresh(float(c)), u)
+    for u, c in zip(nodes, map(float, weights), strict=True):
+        part = g.fresh(c) if g.nodes[u].op == "const" else g.add("mul", g.fresh(c), u)
         root = part if root < 0 else g.add("add", root, part)
     return root
 
 
-Product = tuple[tuple[int, ...], tuple[float, ...]]
+@dataclass(frozen=True)
+class Dictionary:
+    """Functions of columns: their numbers, shape (rows, functions), and `node`, the node of one of them.
 
-
-def sums_of_products(task: Task, units: Sequence[int], exponents: Sequence[float], most: int) -> int:
-    """The root of the best sum of at most three products of powers of at most `most` of some nodes.
-
-    -1 where the dictionary is empty or too large.
+    `constant` is the place of the number 1, -1 where it is not among them.
     """
-    g = task.graph
-    count = sum(comb(len(units), k) * len(exponents) ** k for k in range(most + 1))
-    if count * len(task.target) > MOST_NUMBERS:
-        return -1
-    names: list[Product] = [
-        (s, e)
-        for k in range(most + 1)
-        for s in combinations(range(len(units)), k)
-        for e in product(exponents, repeat=k)
-    ]
-    chosen = _beam(_numbers(g, units, names), task.target)
-    if not chosen:
-        return -1
-    nodes = [power_product(g, [units[s] for s in names[j][0]], names[j][1]) for j in chosen]
-    return task.wrap(weighted_sum(g, nodes, task.target))
+
+    graph: NumberedGraph
+    numbers: np.ndarray
+    node: Callable[[int], int]
+    constant: int
+
+    @classmethod
+    def of_products(
+        cls, g: NumberedGraph, units: Sequence[int], exponents: Sequence[float], most: int
+    ) -> Dictionary | None:
+        """All products of powers of at most `most` of some nodes; None where they would be too many."""
+        count = sum(comb(len(units), k) * len(exponents) ** k for k in range(most + 1))
+        if count * len(g.rows.target) > MOST_NUMBERS:
+            return None
+        names = [
+            tuple(zip(s, e, strict=True))
+            for k in range(most + 1)
+            for s in combinations(units, k)
+            for e in product(exponents, repeat=k)
+        ]
+        powers = {
+            (u, e): (g.values[u] if e == int(e) else np.abs(g.values[u])) ** e
+            for u, e in product(units, exponents)
+        }
+        numbers = np.ones((len(g.rows.target), len(names)))
+        for j, name in enumerate(names):
+            for factor in name:
+                numbers[:, j] *= powers[factor]
+        lengths = np.linalg.norm(numbers, axis=0)
+        kept = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
+
+        def node(j: int) -> int:
+            name = names[kept[j]]
+            return power_product(g, [u for u, _ in name], [e for _, e in name])
+
+        return cls(g, numbers[:, kept], node, 0)
+
+    def sums(self, task: Task, most: int = TERMS) -> Iterator[int]:
+        """Roots of the best sum of a few functions, and of exact relations with the target in them.
+
+            y = A + B y       so that y = A/(1 - B)
+            y^2 = A + B y     so that y = B/2 +- sqrt(B^2/4 + A)
+
+        A and B are sums of functions. A relation is linear in its constants, as a sum is.
+        """
+        _, chosen = Subsets(self.numbers, task.target).best(most)
+        yield task.wrap(weighted_sum(self.graph, [self.node(j) for j in chosen], task.target))
+        yield from self.relations(task, most + 1)
+
+    def relations(self, task: Task, most: int) -> Iterator[int]:
+        """Roots of the relations alone."""
+        g, y, n = self.graph, task.target, self.numbers.shape[1]
+        for power in (1, 2):
+            # the target is no sum of itself
+            beside = [j for j in range(n) if power > 1 or j != self.constant]
+            columns = np.column_stack([self.numbers, y[:, None] * self.numbers[:, beside]])
+            error, chosen = Subsets(columns, y**power).best(most)
+            plain, times = [j for j in chosen if j < n], [j - n for j in chosen if j >= n]
+            if error < RELATED and plain and times:
+                solved = coefficients(columns[:, [*plain, *(j + n for j in times)]], y**power)
+                a = combined(g, [self.node(j) for j in plain], solved[: len(plain)])
+                b = combined(g, [self.node(beside[j]) for j in times], solved[len(plain) :] / power)
+                yield task.wrap(_solution(g, a, b, y, power))
 
 
-def _numbers(g: NumberedGraph, units: Sequence[int], names: Sequence[Product]) -> np.ndarray:
-    powers: dict[tuple[int, float], np.ndarray] = {}
-    out = np.ones((len(g.rows.target), len(names)))
-    with np.errstate(all="ignore"):
-        for j, (subset, exponents) in enumerate(names):
-            for s, e in zip(subset, exponents, strict=True):
-                if (s, e) not in powers:
-                    values = g.values[units[s]]
-                    powers[s, e] = (values if e == int(e) else np.abs(values)) ** e
-                out[:, j] *= powers[s, e]
-    return out
-
-
-def _beam(atoms: np.ndarray, target: np.ndarray, most: int = 3) -> list[int]:
-    """The set of at most `most` columns with the smallest residual."""
-    norms = np.linalg.norm(atoms, axis=0)
-    kept = np.flatnonzero(np.isfinite(norms) & (norms > 0))
-    if not len(kept):
-        return []
-    unit, goal = atoms[:, kept] / norms[kept], target / np.linalg.norm(target)
-    width = NARROW if len(kept) > WIDE else WIDTH
-    sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [((), np.zeros((len(goal), 0)), goal)]
-    best: tuple[float, tuple[int, ...]] = (np.inf, ())
-    for _ in range(most):
-        found: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
-        for chosen, basis, rest in sets:
-            # what is left of unit columns, and what of the rest lies along it, without a copy of all
-            shadows = basis.T @ unit
-            left = 1.0 - np.einsum("ij,ij->j", shadows, shadows)
-            gain = np.where(left > ALIKE**2, np.abs(rest @ unit) / np.sqrt(np.maximum(left, ALIKE**2)), 0.0)
-            for j in np.argpartition(-gain, min(width, len(gain) - 1))[:width]:
-                new = unit[:, j] - basis @ (basis.T @ unit[:, j])
-                new -= basis @ (basis.T @ new)
-                new /= np.linalg.norm(new)
-                found.setdefault(
-                    tuple(sorted((*chosen, int(j)))),
-                    (np.column_stack([basis, new]), rest - new * (new @ rest)),
-                )
-        top = sorted(found.items(), key=lambda item: float(np.linalg.norm(item[1][1])))[:width]
-        sets = [(s, basis, rest) for s, (basis, rest) in top]
-        reached = float(np.linalg.norm(sets[0][2]))
-        if reached < 0.9 * best[0]:
-            best = (reached, sets[0][0])
-        if reached < ENOUGH:
-            break
-    return [int(kept[j]) for j in best[1]]
+def _solution(g: NumberedGraph, a: int, b: int, y: np.ndarray, power: int) -> int:
+    """The root of y = a + b y, or of y^2 = a + 2 b y on the side of most of the targets."""
+    if power == 1:
+        return g.add("div", a, g.add("sub", g.const(1.0), b))
+    root = g.add("sqrt", g.add("add", g.add("pow", b, g.const(2.0)), a))
+    return g.add("add" if np.median(y - g.values[b]) >= 0 else "sub", b, root)

@@ -93,7 +93,7 @@ class _Columns:
         none = np.empty((len(at.residual), 0))  # where every column is constant on the rows
         self.values = np.column_stack([none, *(term.values for term in terms)])
         self.sizes = np.array([term.size for term in terms], dtype=int)
-        self.constants = np.array([term.fresh for term in terms], dtype=int)
+        self.constants = np.array([len(term.start) for term in terms], dtype=int)
 
 
 def _best(at: Linearization, node: int, mode: str, columns: _Columns) -> Iterator[_Offer]:

@@ -14,14 +14,15 @@ import numpy as np
 
 from llmsr.refinement.linearization import FLOOR, NEW, Candidate, Linearization, penalised_loss
 from llmsr.refinement.subsets import Subset, Subsets
-from llmsr.refinement.terms import Term, distinct
+from llmsr.refinement.terms import Term, different
 from llmsr.refinement.unshared import Editor
 
 MAX_SUMMANDS = 12
 MAX_STEPS = 6
 MOST = 1400  # terms, beside the equation's own those that alone explain most of what these leave
-OFFERED = 4  # single terms, and pairs of them, for what is kept of a sum
-CHECKED = 12  # exchanges of a step whose promise is computed again without shortcuts
+BEAM = 4  # sums that are exchanged at a time
+OFFERED = 8  # single terms, and pairs of them, for what is kept of a sum
+CHECKED = 24  # exchanges of a step whose promise is computed again without shortcuts
 GAIN = 0.02  # decades that an exchange must be worth
 
 
@@ -30,20 +31,21 @@ def regress(at: Linearization) -> list[Candidate]:
     own = own_terms(at)
     if own is None:
         return []
-    terms = [*own, *distinct([*at.terms.wide, *at.part_terms])]
+    terms = [*own, *different([*at.terms.wide, *at.part_terms])]
     if not terms or not at.rows.target.any():
         return []
     search = _Sums(at, terms, len(own))
-    chosen = tuple(range(len(own)))
+    beam = [tuple(range(len(own)))]
     found: dict[Subset, float] = {}
-    best = search.penalised_loss(chosen)
+    best, opened = search.penalised_loss(beam[0]), set(beam)
     for _ in range(MAX_STEPS):
-        exchanges = search.exchanges(chosen)
-        found |= dict(exchanges)
-        if not exchanges or exchanges[0][1] > best - GAIN:
+        for chosen in beam:
+            found |= search.exchanges(chosen)
+        beam = [s for s in sorted(found, key=lambda s: (found[s], s)) if s not in opened][:BEAM]
+        if not beam or found[beam[0]] > best - GAIN:
             break
-        chosen, best = exchanges[0]
-        if search.predicted_nmse(chosen) <= FLOOR:
+        best, opened = found[beam[0]], opened | set(beam)
+        if search.predicted_nmse(beam[0]) <= FLOOR:
             break
     ranked = sorted(found, key=lambda s: (found[s], s))
     return [c for c in map(search.candidate, ranked) if c is not None]
@@ -57,7 +59,7 @@ def own_terms(at: Linearization) -> list[Term] | None:
     products = at.equation.addends(MAX_SUMMANDS)
     if products is None:
         return None
-    return distinct((at.product_term(product) for product in products), constants=True)
+    return different([at.product_term(product) for product in products], constants=True)
 
 
 class _Sums:
@@ -66,13 +68,13 @@ class _Sums:
     def __init__(self, at: Linearization, terms: list[Term], own: int) -> None:
         columns = np.column_stack([t.values for t in terms])
         if len(terms) > MOST:
-            alone = Subsets(columns, at.rows.target, compared=False)
+            alone = Subsets(columns, at.rows.target)
             first = alone.singles(alone.unit[:, :own], MOST - own)
             kept = [*range(own), *sorted(j for _, (j,) in first if j >= own)]
             terms, columns = [terms[j] for j in kept], columns[:, kept]
         self.at, self.terms, self.subsets = at, terms, Subsets(columns, at.rows.target)
         self.sizes = np.array([t.size + 3 for t in terms])
-        self.params = np.array([1 + t.fresh + len(t.inside) for t in terms])
+        self.params = np.array([1 + len(t.start) + len(t.inside) for t in terms])
         self.share = float(at.rows.target @ at.rows.target) / at.rows.power
 
     def predicted_nmse(self, chosen: Subset) -> float:
@@ -86,8 +88,8 @@ class _Sums:
     def _loss(self, nmse: float, chosen: Subset) -> float:
         return penalised_loss(max(nmse, 0.0), int(self.sizes[list(chosen)].sum()))
 
-    def exchanges(self, chosen: Subset) -> list[tuple[Subset, float]]:
-        """The most promising sums with up to two terms dropped and up to two added, best first."""
+    def exchanges(self, chosen: Subset) -> dict[Subset, float]:
+        """The most promising sums with up to two terms dropped and up to two added."""
         offers: dict[Subset, float] = {}
         for count in range(min(2, len(chosen)) + 1):
             for dropped in combinations(chosen, count):
@@ -95,7 +97,7 @@ class _Sums:
                     if s and s != chosen and self.params[list(s)].sum() <= self.at.max_params:
                         offers[s] = self._loss(self.share * error, s)
         first = sorted(offers, key=lambda s: (offers[s], s))[:CHECKED]
-        return sorted(((s, self.penalised_loss(s)) for s in first), key=lambda entry: (entry[1], entry[0]))
+        return {s: self.penalised_loss(s) for s in first}
 
     def _additions(self, kept: Subset) -> Iterator[tuple[float, Subset]]:
         """The kept terms alone, with each of the best terms more, with each of the best pairs."""

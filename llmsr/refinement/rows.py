@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from llmsr.problem.loading import Split
 
 ROWS = 256
 SEED = 0
+LARGE = 1e12  # size of a number beyond which a function is of no use as a summand
 RANK = 1e-9  # singular values below this share of the largest are rounding
 INSIDE_TERMS = 20_000
 """The parameters of terms are numbered from here on, each term's its own, so that terms can be added up."""
@@ -103,6 +104,10 @@ class NumberedGraph(Graph):
         self.start[index] = value
         return self.param(index)
 
+    def size(self, u: int) -> int:
+        """The absolute value of a node: itself where it is never negative."""
+        return u if self.values[u].min() >= 0 else self.add("abs", u)
+
     def expression(self, root: int, columns: tuple[str, ...]) -> Expression:
         """The expression that ends in `root`, in time of its own size, however large the graph is."""
         needed, stack = {root}, [root]
@@ -131,6 +136,26 @@ def orthonormal(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
         return np.zeros((rows, 0))
     left, sizes, _ = np.linalg.svd(np.column_stack(kept), full_matrices=False)
     return left[:, sizes > RANK * sizes[0]]
+
+
+def distinct(numbers: Iterable[np.ndarray], digits: int = 9) -> list[int]:
+    """The places of those numbers that are finite and not all 0; of those equal up to a factor the first."""
+    kept: dict[bytes, int] = {}
+    for place, values in enumerate(numbers):
+        length = float(np.linalg.norm(values))
+        largest = values[np.abs(values).argmax()]
+        if 0 < length < np.inf and abs(largest) <= LARGE:
+            direction = np.round(values / (length * np.sign(largest)), digits) + 0.0
+            kept.setdefault(direction.tobytes(), place)
+    return list(kept.values())
+
+
+def coefficients(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The factors with which columns add up nearest to a target; zeros where a column is not finite."""
+    lengths = np.linalg.norm(columns, axis=0)
+    if not (np.isfinite(lengths).all() and lengths.all() and np.isfinite(target).all()):
+        return np.zeros(columns.shape[1])
+    return np.asarray(np.linalg.lstsq(columns / lengths, target, rcond=1e-13)[0] / lengths)
 
 
 def project_out(directions: np.ndarray, columns: np.ndarray) -> np.ndarray:

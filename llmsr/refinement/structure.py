@@ -9,38 +9,49 @@ What these stages find is polished by the fit engine; the best of every size are
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.graph import Expression, Graph, complexity, evaluate, linear_params
+from llmsr.expression.graph import Expression, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out
 from llmsr.problem.loading import Problem, Split
+from llmsr.refinement.atoms import atoms_of
 from llmsr.refinement.factors import products_of_functions
 from llmsr.refinement.floor import Floor
-from llmsr.refinement.linearization import Candidate
-from llmsr.refinement.powers import Task, power_laws, sides, sums_of_products, weighted_sum
+from llmsr.refinement.linearization import Candidate, penalised_loss
+from llmsr.refinement.powers import Dictionary, Task, power_laws, sides, weighted_sum
 from llmsr.refinement.proposals import Proposal
 from llmsr.refinement.rows import NumberedGraph, Rows
 from llmsr.refinement.sums import Sums
 from llmsr.refinement.symmetry import reduced
+from llmsr.refinement.unshared import Unshared
+
+log = logging.getLogger(__name__)
 
 MOST_COLUMNS = 8  # beyond power laws, which take all
 POLISH_STEPS = 60
 POLISHED = 24  # sums of a stage that are polished
 FEW = 3  # the same for one function of what is left of a target
-EXTRA = 12  # equations that are still looked at once one is at the floor
+SURE = 3  # constants with which an equation at the floor is hardly one by chance
+EXTRA = 12  # equations of a stage that are still looked at once one is at the floor
 PROBES, SEED = 512, 0  # points at which an equation must be finite
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
 CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
 NEAR, EXACT = 100.0, 1e-12  # times the error of a stage's best sum, and error, up to which sums are polished
+LEVEL = 10.0  # times the floor of the target alone up to which errors of sums are equal
 CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
+WIDTHS = (1, 4, 16, 64)  # of sums of atoms, one after the other as long as there is time
+REDUCTIONS, FURTHER = (5, 3, 2, 1), (12, 6, 3, 2)  # followed from a task, from each of these, and so on
+MOST_RELATED, RELATED_TERMS = 300, 4  # atoms whose relations with the target are sought, and terms of these
 ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2")
 
 
@@ -59,12 +70,13 @@ class Structures:
         self.began = time.process_time()
         self.floor = Floor.of(self.problem.train)
         self.at_floor: set[str] = set()
+        self.sure = False
         self.probes = probes(self.problem.train.inputs)
 
     @property
     def done(self) -> bool:
-        """Whether the data's floor is reached, or the time is over."""
-        return bool(self.at_floor) or self.over()
+        """Whether the data's floor is reached by an equation that is no chance, or the time is over."""
+        return self.sure or self.over()
 
     def over(self) -> bool:
         """Whether the time is over."""
@@ -96,6 +108,7 @@ class Structures:
             self.found[form.hash] = Candidate(form.expression, start, error, move)
             if error < CLEAR and self._reaches_floor(form.expression, start):
                 self.at_floor.add(form.hash)
+                self.sure = self.sure or len(start) <= SURE
         return error
 
     def _polished(self, expression: Expression, start: dict[int, float]) -> tuple[float, dict[int, float]]:
@@ -114,20 +127,38 @@ class Structures:
         return self.floor.reached(expression, params)
 
     def run(self) -> None:
+        """Stage by stage, wider and wider, until the data's floor is reached or the time is over."""
         with np.errstate(all="ignore"):
             task = self.task(self.rows)
-            if not task.columns:
-                return
-            self.powers(task)
-            task = _of_strongest(task)
-            if not self.done:
-                self.sums(task)
-            if not self.done:
-                self.symmetries(_of_strongest(self.task(Rows.of(self.problem.train, MANY_ROWS))))
+            for stage in self._stages(task) if task.columns else ():
+                if self.done:
+                    return
+                try:
+                    stage()
+                except np.linalg.LinAlgError as error:  # of overflowing numbers: the next stage has others
+                    log.warning("a stage of structure search ended early: %s", error)
+
+    def _stages(self, task: Task) -> Iterator[Callable[[], None]]:
+        """What is tried one after the other, first what is cheap."""
+        few = _of_strongest(task)
+        many = _of_strongest(self.task(Rows.of(self.problem.train, MANY_ROWS)))
+        sums: dict[bool, Sums] = {}
+
+        def of_atoms(constants: bool, width: int) -> None:
+            if constants not in sums:
+                sums[constants] = Sums(few, constants, self.over)
+            self.sums_of_atoms(few, sums[constants], width)
+
+        yield from (partial(self.powers, task), partial(self.sums, few))
+        yield partial(self.symmetries, many, REDUCTIONS)
+        for width in WIDTHS:
             # plain atoms first, of which more can be tried
-            for constants in (False, True):
-                if not self.done:
-                    self.sums_of_atoms(task, constants)
+            yield from (partial(of_atoms, constants, width) for constants in (False, True))
+            if self.at_floor:
+                return
+            if width == 1:
+                yield from (partial(self.related_atoms, few), partial(self.symmetries, many, FURTHER))
+                yield partial(self.small_sums, few)
 
     def powers(self, task: Task) -> None:
         for root in power_laws(task):
@@ -148,21 +179,21 @@ class Structures:
             (waves, (-1, 1), 3), (waves, (-1, 1, 2), min(d, 3)),
         ]  # fmt: skip
         for units, exponents, most in tries:
-            for one in sides(task, names):
-                root = sums_of_products(one, units, exponents, most)
-                if root >= 0:
+            products = Dictionary.of_products(g, units, exponents, most)
+            for one in sides(task, names) if products is not None else ():
+                for root in products.sums(one):
                     self.offer(task, root, "sum of products")
                 if self.done:
                     return
 
-    def symmetries(self, task: Task, tried: Sequence[int] = (5, 3, 2, 1)) -> None:
+    def symmetries(self, task: Task, tried: Sequence[int]) -> None:
         """The same for what is left when factors and groups of columns are taken out, again and again.
 
         `tried` is how many reductions are followed, and how many of each of these, and so on.
         """
         if len(task.columns) < 2 or not tried:
             return
-        for one in islice(reduced(task), tried[0]):
+        for one in islice(reduced(task, tried[0]), tried[0]):
             for root in power_laws(one, CLEARLY):
                 self.offer(one, root, "power law of groups")
             if not self.done:
@@ -179,18 +210,31 @@ class Structures:
     def small_sums(self, task: Task) -> None:
         """Sums of plain atoms for functions of the target."""
         for one in sides(task):
-            self.sums_of_atoms(one, constants=False, few=True)
+            self.sums_of_atoms(one, Sums(one, False, self.over), few=True)
             if self.done:
                 return
 
-    def sums_of_atoms(self, task: Task, constants: bool, few: bool = False) -> None:
+    def related_atoms(self, task: Task) -> None:
+        """Exact relations of plain atoms with the target."""
+        g = task.graph
+        atoms, numbers = atoms_of(g, task.columns, constants=False, most=MOST_RELATED)
+        of_atoms = Dictionary(g, numbers, lambda j: atoms[j].root, 0)
+        for root in of_atoms.relations(task, RELATED_TERMS):
+            self.offer(task, root, "relation")
+
+    def sums_of_atoms(self, task: Task, sums: Sums, width: int = 1, few: bool = False) -> None:
         """Polish the best sums of atoms; once one is at the floor, a few others that may be smaller."""
-        for ranked in Sums(task, constants, self.over).stages(few):
+        g, level = task.graph, LEVEL * self.floor.least
+        for ranked in sums.stages(width, few):
             least = ranked[0][0] if ranked else 0.0
-            near = [chosen for error, chosen in ranked if error <= max(NEAR * least, EXACT)]
+            near = [(e, chosen) for e, chosen in ranked if e <= max(NEAR * least, EXACT)]
+            # errors that rounding may explain are equal, so that the smaller sum comes first
+            near.sort(
+                key=lambda entry: penalised_loss(max(entry[0], level), sum(a.size(g) for a in entry[1]))
+            )
             left = EXTRA
-            for chosen in near[: FEW if few else POLISHED]:
-                root = weighted_sum(task.graph, [a.planted(task.graph) for a in chosen], task.target)
+            for _, chosen in near[: FEW if few else POLISHED]:
+                root = weighted_sum(g, [a.planted(g) for a in chosen], task.target)
                 self.offer(task, task.wrap(root), "subset")
                 left -= bool(self.at_floor)
                 if not left:
@@ -260,23 +304,10 @@ def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:
     found: dict[str, Proposal] = {}
     for candidate in search.ranked()[:count]:
         linear = set(linear_params(candidate.expression))
-        for kept in (None, linear) if len(linear) < len(candidate.expression.params) else (None,):
-            made = canonicalize(_written_out(candidate, kept) if kept is not None else candidate.expression)
+        inner = {p: v for p, v in candidate.start.items() if p not in linear}
+        tree = Unshared.of(candidate.expression)
+        written = [tree.with_numbers(inner)] if tree is not None and inner else []
+        for made in map(canonicalize, (candidate.expression, *written)):
             body = to_numpy_body(made.expression, params_name)
             found.setdefault(made.hash, Proposal(body, made.hash, candidate.move))
     return list(found.values())
-
-
-def _written_out(candidate: Candidate, kept: set[int]) -> Expression:
-    """The equation with numbers for the parameters that are not kept."""
-    graph = Graph()
-    made: list[int] = []
-    for node in candidate.expression.nodes:
-        value = int(node.value or 0)
-        if node.op == "param" and value not in kept:
-            made.append(graph.const(candidate.start[value]))
-        elif node.args:
-            made.append(graph.add(node.op, *(made[a] for a in node.args)))
-        else:
-            made.append(graph.intern(node))
-    return graph.expression(made[-1], candidate.expression.columns)

@@ -11,7 +11,8 @@ rest r, b = P'r and G = P'P, the pair j, k explains of the square of r
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, no-any-return"
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,12 @@ from llmsr.expression.engine import NAME, jit
 NOTHING_LEFT = 1e-13  # square of what is left of a unit atom behind its prefix, at least
 INDEPENDENT = 1e-11  # sine squared of the angle between two atoms, at least, for them to be a pair
 OF_A_PREFIX = 8  # pairs of one prefix that are kept
-FIRST_IN_NUMPY = 60  # first atoms of triples where nothing is compiled
+FEW, MANY, WIDE = 600, 2000, 8000  # atoms: with all triples, with some, for which a beam is narrow
+WIDTH, NARROW = 12, 6  # of a beam, for each of its sets
+EXACT = 3  # sets of a size that are compared without shortcuts
+WORTH = 0.8  # times the share that a smaller set leaves, at most, for an atom more
+ENOUGH = 1e-14  # share of the target's square at which no other atom is needed
+FIRST = 60  # atoms, or pairs, of which larger sets are made where not all are
 
 Subset = tuple[int, ...]
 
@@ -74,12 +80,15 @@ class Subsets:
     the prefix leaves of the target, as a share of the target's square.
     """
 
-    def __init__(self, atoms: np.ndarray, target: np.ndarray, compared: bool = True) -> None:
+    def __init__(self, atoms: np.ndarray, target: np.ndarray) -> None:
         self.unit = atoms / np.linalg.norm(atoms, axis=0)
         self.target = target / np.linalg.norm(target)
-        # of many atoms that are looked at one by one no two need be compared
-        self.gram = self.unit.T @ self.unit if compared else np.empty((0, 0))
         self.nothing = np.empty((len(target), 0))
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """The cosine between every two atoms; of many that are looked at one by one it is not needed."""
+        return self.unit.T @ self.unit
 
     def error(self, columns: np.ndarray) -> float:
         """The share of the target's square that columns leave, exact to rounding."""
@@ -107,37 +116,78 @@ class Subsets:
         found = [(square - float(gains[j]), (int(j), int(partners[j]))) for j in best if gains[j] > 0]
         return sorted((error, (min(s), max(s))) for error, s in found)
 
-    def all_pairs(self, kinds: np.ndarray) -> list[tuple[float, Subset]]:
-        """Of all pairs whose atoms are of the same two kinds the best one.
+    def all_pairs(self, kinds: np.ndarray, prefix: np.ndarray | None = None) -> list[tuple[float, Subset]]:
+        """Of all pairs whose atoms are of the same two kinds the one that is best behind a prefix.
 
         `kinds` are numbers from 0 on, one an atom.
         """
-        along = self.unit.T @ self.target
-        first, second = np.triu_indices(len(along), 1)
-        g, a, b = self.gram[first, second], along[first], along[second]
-        left = 1.0 - g * g
-        gain = (a * a - 2.0 * a * b * g + b * b) / np.maximum(left, INDEPENDENT)
-        gain[left <= INDEPENDENT] = 0.0
+        shadows, along, left, square = self._projected(self.nothing if prefix is None else prefix)
+        usable = np.flatnonzero(left > NOTHING_LEFT)
+        first, second = (usable[k] for k in np.triu_indices(len(usable), 1))
+        g = (self.gram - shadows.T @ shadows)[first, second]
+        a, b, own, other = along[first], along[second], left[first], left[second]
+        independent = own * other - g * g
+        gain = (a * a * other - 2.0 * a * b * g + b * b * own) / np.maximum(independent, 1e-300)
+        gain[independent <= INDEPENDENT * own * other] = 0.0
         order = np.argsort(-gain, kind="stable")
         i, j = kinds[first], kinds[second]
         two = np.minimum(i, j) * len(kinds) + np.maximum(i, j)
         _, at = np.unique(two[order], return_index=True)
         best = order[np.sort(at)]
-        return [(1.0 - float(gain[k]), (int(first[k]), int(second[k]))) for k in best]
+        return [(square - float(gain[k]), (int(first[k]), int(second[k]))) for k in best]
 
-    def triples(self, count: int) -> list[tuple[float, Subset]]:
-        """The best of all sets of three, by the first of which each prefix keeps `OF_A_PREFIX`."""
-        n = len(self.gram)
-        firsts: Iterable[int] = range(n - 2)
-        if NAME != "numba":
-            firsts = sorted(s[0] for _, s in self.singles(self.nothing, FIRST_IN_NUMPY))
+    def triples(self, count: int, exhaustive: bool = True) -> list[tuple[float, Subset]]:
+        """The best of all sets of three, of `FIRST` first atoms unless `exhaustive`.
+
+        Of each first atom `OF_A_PREFIX` are kept.
+        """
+        if exhaustive and NAME == "numba":
+            return self.larger([(i,) for i in range(len(self.gram) - 2)], count, ordered=True)
+        return self.larger([s for _, s in self.singles(self.nothing, FIRST)], count)
+
+    def larger(self, sets: Iterable[Subset], count: int, ordered: bool = False) -> list[tuple[float, Subset]]:
+        """The best sets of two atoms more; where `ordered`, these come behind a set's last one."""
         found: list[tuple[float, Subset]] = []
-        for i in firsts:
-            behind = self.pairs(self.unit[:, [i]], OF_A_PREFIX, first=i + 1 if NAME == "numba" else 0)
-            found += [(error, tuple(sorted((i, *s)))) for error, s in behind]
+        for s in sets:
+            behind = self.pairs(self.unit[:, s], OF_A_PREFIX, first=s[-1] + 1 if ordered else 0)
+            found += [(error, tuple(sorted((*s, *more)))) for error, more in behind]
             if len(found) > 8 * count:
                 found = sorted(found)[:count]
         return sorted(dict.fromkeys(found))[:count]
+
+    def best(self, most: int) -> tuple[float, Subset]:
+        """The set of at most `most` atoms that leaves least, and the share that it leaves.
+
+        Every pair is looked at, and pairs behind the best atoms, of few atoms all, and behind the best pairs;
+        of very many atoms a beam.
+        """
+        n = self.unit.shape[1]
+        best: tuple[float, Subset] = (1.0, (int(np.abs(self.unit.T @ self.target).argmax()),))
+        sizes: list[list[Subset]] = [[()]]
+        for size in range(1, most + 1):
+            if size < 2 or n > MANY:
+                found = self._one_more(sizes[-1], NARROW if n > WIDE else WIDTH)
+            elif size == 3:
+                found = self.triples(FIRST, n <= FEW)
+            else:
+                found = self.larger(sizes[-2], FIRST)
+            sizes.append([s for _, s in found])
+            # what shortcuts promise is exact to rounding only behind a basis of the set's own
+            error, chosen = min((self.error(self.unit[:, s]), s) for s in sizes[-1][:EXACT])
+            if error < WORTH * best[0]:
+                best = error, chosen
+            if error < ENOUGH:
+                break
+        return best
+
+    def _one_more(self, sets: Sequence[Subset], width: int) -> list[tuple[float, Subset]]:
+        """The best sets of one atom more."""
+        found = {
+            tuple(sorted((*s, *more))): error
+            for s in sets
+            for error, more in self.singles(self.unit[:, s], width)
+        }
+        return sorted((error, s) for s, error in found.items())[:width]
 
     def _behind(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An orthonormal basis of the columns, and the target without its part along it."""

@@ -17,12 +17,14 @@ from llmsr.refinement.powers import Task
 from llmsr.refinement.subsets import Subset, Subsets
 
 PLAIN = 500  # sums without inner constants whose errors are computed exactly
-PAIRS, TRIPLES, BEHIND = 20_000, 4000, 400  # sums with inner constants that are moved, and of a polynomial
+PAIRS, TRIPLES, BEHIND = 20_000, 4000, 2000  # sums with inner constants that are moved, and of a polynomial
+SINGLES = 100  # atoms alone behind a polynomial
 SAME_NAMES = 2  # sums that differ in inner constants alone
-BEAM = 16  # sums that are exchanged
-MOST_TERMS = 6
+BEAM, MOST_TERMS = 16, 6  # sums that are exchanged, and their terms, for a width of 1
+GROWN, OF_ONE = 50, 8  # sums of two and three that grow by two for a width of 1, and offers for each
 ROUNDS = 8  # of exchanges
 MOVED_A_ROUND = 96
+KEPT = 2000  # sums that are remembered
 
 Sum = tuple[Atom, ...]
 Ranked = list[tuple[float, Sum]]
@@ -42,61 +44,67 @@ class Sums:
         self.goal = self.subsets.target
         self.free = any(atom.free for atom in self.atoms)
         _, self.kinds = np.unique([atom.name for atom in self.atoms], return_inverse=True)
+        self.best: Ranked = []
         self._known: dict[Atom, np.ndarray] = dict(zip(self.atoms, self.subsets.unit.T, strict=True))
 
-    def stages(self, few: bool = False) -> Iterator[Ranked]:
-        """Pairs, triples, polynomials with two atoms more, exchanges; the first two alone where `few` do."""
-        n = len(self.atoms)
-        if n < 4:
+    def stages(self, width: int = 1, few: bool = False) -> Iterator[Ranked]:
+        """Pairs, triples, polynomials with two atoms more, exchanges; the first two alone where `few` do.
+
+        A larger `width` goes on where smaller ones ended: pairs and triples grow by two, of more sums more
+        exchanges are looked at.
+        """
+        if len(self.atoms) < 4:
             return
         subsets = self.subsets
-        singles = [(e, s) for e, s in subsets.singles(subsets.nothing, 8)]
-        yield self._moved([*singles, *subsets.all_pairs(self.kinds)], PAIRS if self.free else PLAIN)
-        if self.over():
-            return
-        triples = self._moved(subsets.triples(8 * TRIPLES), TRIPLES if self.free else PLAIN)
-        yield triples
-        if few:
-            return
-        polynomials: Ranked = []
-        for prefix in self._polynomials():
-            columns = self._matrix(prefix)
-            behind = [*subsets.singles(columns, BEHIND // 4), *subsets.pairs(columns, BEHIND)]
-            polynomials += self._moved(behind, BEHIND, prefix)
-            if self.over():
+        if width == 1:
+            singles = subsets.singles(subsets.nothing, 8)
+            yield self._moved([*singles, *subsets.all_pairs(self.kinds)], PAIRS if self.free else PLAIN)
+            if not self.over():
+                yield self._moved(subsets.triples(8 * TRIPLES), TRIPLES if self.free else PLAIN)
+            if few:
                 return
-        polynomials = sorted(polynomials, key=lambda entry: entry[0])
-        yield polynomials
-        yield from self._exchanges(_merged([*triples[:200], *polynomials[:200]]))
+            yield self._behind_polynomials()
+        else:
+            for size in (2, 3):
+                grown = [s for _, s in self.best if len(s) == size][: GROWN * width]
+                yield self._all_moved(self._extended(grown, OF_ONE)[: GROWN * width])
+        yield from self._exchanges(width)
 
-    def _polynomials(self) -> Iterator[Sum]:
-        """Powers of one column that are atoms: two and three of them."""
+    def _behind_polynomials(self) -> Ranked:
+        """Powers of one column, from one to three of them, with one and with two atoms more."""
+        g, found = self.graph, []
         roots = {atom.root: atom for atom in self.atoms if not atom.free}
-        g = self.graph
         for u in self.columns[:4]:
             powers = [u, *(g.add("pow", u, g.const(e)) for e in (2.0, 3.0))]
-            found = [roots[root] for root in powers if root in roots]
-            yield from (tuple(found[:k]) for k in (2, 3) if len(found) >= k)
+            known = [roots[root] for root in powers if root in roots]
+            for prefix in (tuple(known[:k]) for k in range(1, len(known) + 1)):
+                columns = self._matrix(prefix)
+                pairs = self.subsets.all_pairs(self.kinds, columns)
+                found += self._moved([*self.subsets.singles(columns, SINGLES), *pairs], BEHIND, prefix)
+        return sorted(found, key=lambda entry: entry[0])
 
-    def _exchanges(self, beam: Ranked) -> Iterator[Ranked]:
+    def _exchanges(self, width: int) -> Iterator[Ranked]:
         """The best sums with none, one or two atoms less and two more, as long as that pays."""
-        best, seen = np.inf, set()
-        beam = beam[:BEAM]
+        beam, best, seen = self.best[: BEAM * width], np.inf, set()
         for _ in range(ROUNDS):
-            further: Ranked = []
-            for _, chosen in beam:
-                for kept in _shorter(chosen):
-                    found = self.subsets.pairs(self._matrix(kept), 4)
-                    further += [(e, (*kept, *(self.atoms[a] for a in s))) for e, s in found]
-                if self.over():
-                    return
-            fresh = [entry for entry in _merged(further) if _names(entry[1]) not in seen]
-            beam = self._all_moved(fresh[:MOVED_A_ROUND])
+            kept = (k for _, chosen in beam for k in _shorter(chosen, MOST_TERMS + width.bit_length() // 2))
+            fresh = [e for e in self._extended(kept, OF_ONE // 2) if _names(e[1]) not in seen]
+            beam = self._all_moved(fresh[: MOVED_A_ROUND * width])[: BEAM * width]
             seen |= {_names(chosen) for _, chosen in beam}
             if not beam or beam[0][0] > 0.9 * best or self.over():
                 return
-            best, beam = beam[0][0], beam[:BEAM]
+            best = beam[0][0]
             yield beam
+
+    def _extended(self, sums: Iterable[Sum], count: int) -> Ranked:
+        """Sums with the best two atoms more, `count` for each."""
+        found: Ranked = []
+        for kept in sums:
+            if self.over():
+                break
+            pairs = self.subsets.pairs(self._matrix(kept), count)
+            found += [(e, (*kept, *(self.atoms[a] for a in s))) for e, s in pairs]
+        return _merged(found)
 
     def _moved(self, ranked: Iterable[tuple[float, Subset]], most: int, prefix: Sum = ()) -> Ranked:
         """Sets of atoms behind a prefix as sums, the best `most` with their inner constants moved."""
@@ -113,7 +121,9 @@ class Sums:
             )
         # what shortcuts promise is exact to rounding only behind a basis of the sum's own atoms
         exact = [(e if any(a.free for a in s) else self.subsets.error(self._matrix(s)), s) for e, s in found]
-        return sorted(exact, key=lambda entry: entry[0])
+        found = sorted(exact, key=lambda entry: entry[0])
+        self.best = _merged([*self.best, *found])[:KEPT]
+        return found
 
     def _with_moved_constants(self, chosen: Sum) -> tuple[float, Sum]:
         g, rows = self.graph, len(self.goal)
@@ -142,10 +152,10 @@ class Sums:
         return found
 
 
-def _shorter(chosen: Sum) -> Iterator[Sum]:
-    """The sum without none, each one and each two of its atoms, where two more stay within `MOST_TERMS`."""
+def _shorter(chosen: Sum, most: int) -> Iterator[Sum]:
+    """The sum without none, each one and each two of its atoms, where two more stay within `most`."""
     for dropped in range(3):
-        if len(chosen) - dropped + 2 <= MOST_TERMS and (dropped < 2 or len(chosen) > 2):
+        if len(chosen) - dropped + 2 <= most and (dropped < 2 or len(chosen) > 2):
             for out in combinations(range(len(chosen)), dropped):
                 yield tuple(a for k, a in enumerate(chosen) if k not in out)
 

@@ -28,8 +28,8 @@ TRIED = 5  # groups and factors of one task
 SIDES = ("y", "log y", "1/y", "y^2", "exp y")
 
 
-def reduced(task: Task) -> Iterator[Task]:
-    """Tasks with fewer columns, the most likely first; they may be reduced again."""
+def reduced(task: Task, most: int = TRIED) -> Iterator[Task]:
+    """At most `most` tasks with fewer columns, the most likely first; they may be reduced again."""
     offers: list[tuple[float, int, Task]] = []
     if len(task.columns) < 2:
         return
@@ -52,7 +52,7 @@ def reduced(task: Task) -> Iterator[Task]:
         offers += _groups(one if one.side == "exp y" else task, values, slopes, len(offers))
     seen: set[tuple[tuple[int, ...], str]] = set()
     for _, _, offer in sorted(offers, key=lambda entry: entry[:2]):
-        if (offer.columns, offer.side) not in seen and len(seen) < TRIED:
+        if (offer.columns, offer.side) not in seen and len(seen) < most:
             seen.add((offer.columns, offer.side))
             if _is_function(offer):
                 yield offer

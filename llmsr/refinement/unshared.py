@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 from llmsr.expression.graph import Expression, Graph, Node, complexity
@@ -139,6 +139,17 @@ class Unshared(Expression):
             if self.nodes[i].op in ("add", "sub", "neg"):
                 stack.extend(self.nodes[i].args)
         return found
+
+    def omissions(self) -> Iterator[tuple[int, int]]:
+        """Parts with an operand that may stand in their place: a summand, a factor, a function's argument."""
+        for i, (op, args, _) in enumerate(self.nodes):
+            if len(args) <= 2:
+                yield from ((i, a) for a in args[: 1 if op in ("div", "pow") else 2])
+
+    def with_numbers(self, numbers: Mapping[int, float]) -> Expression:
+        """The equation with numbers for some of its parameters."""
+        places = {i: int(n.value or 0) for i, n in enumerate(self.nodes) if n.op == "param"}
+        return self.edited({i: as_number(numbers[p]) for i, p in places.items() if p in numbers})
 
     def edited(self, edits: Mapping[int, Edit]) -> Expression:
         """The equation with the parts of `edits` replaced; what an edit does not use is gone."""

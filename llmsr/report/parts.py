@@ -9,7 +9,7 @@ pay for itself (Rissanen, 1978), and an exponent of 1.99 is longer than a 2 that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,13 @@ import numpy as np
 
 from llmsr.expression import Refusal
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.graph import Expression, Graph, Node, complexity, tree_sizes
+from llmsr.expression.graph import Expression, complexity
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting.fit import split_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
 from llmsr.refinement.floor import ABOVE, Floor
+from llmsr.refinement.unshared import Unshared, as_param, as_part
 from llmsr.sample import REFINE, REFINEMENT, Sample
 
 if TYPE_CHECKING:
@@ -218,16 +219,14 @@ class Parts:
     def _opened(self, member: Sample) -> Part | None:
         """A member with parameters for all its numbers that are not simple."""
         expression = read_body(self.problem.spec, member.evaluation.body)
-        if isinstance(expression, Refusal) or len(expression.nodes) > MOST_NODES:
+        if isinstance(expression, Refusal) or complexity(expression) > MOST_NODES:
             return None
         params = member.evaluation.params or ()
         return self._fitted(_freed(expression, params, self.problem.spec.max_params), self._some)
 
     def _fitted(self, move: _Move, data: Dataset) -> Part | None:
         """The equation with its constants fitted from where they are; None where nothing is finite."""
-        expression = move.expression
-        for p in move.fixed:
-            expression = _with_number(expression, p, move.start[p])
+        expression = _filled(move)
         with np.errstate(all="ignore"):
             search = _search(expression, data)
             theta = np.array([move.start[p] for p in search.tape.params])
@@ -264,26 +263,22 @@ class Parts:
 
     def _moves(self, part: Part) -> Iterator[_Move]:
         """Each part left out in turn; each constant as a simple number that it may be."""
-        for shorter in leaving_one_out(part.expression):
+        tree = _tree(part.expression)
+        for shorter in leaving_one_out(tree):
             yield _Move(shorter, part.start, part.fixed)
-        nodes = part.expression.nodes
-        exponents = {
-            nodes[n.args[1]].value for n in nodes if n.op == "pow" and nodes[n.args[1]].op == "param"
-        }
+        above = [tree.nodes[n.args[1]] for n in tree.nodes if n.op == "pow"]
+        exponents = {n.value for n in above if n.op == "param"}
         for p, error in self._standard_errors(part).items():
             for number in _simple_near(part.start[p], SURE * error):
                 if p in exponents:
-                    yield _Move(_with_number(part.expression, p, number), part.start, part.fixed)
+                    yield _Move(tree.with_numbers({p: number}), part.start, part.fixed)
                 else:
                     yield _Move(part.expression, {**part.start, p: number}, part.fixed | {p})
 
     def _standard_errors(self, part: Part) -> dict[int, float]:
         """Those of an equation's constants, each with all others free; none where they are not finite."""
         with np.errstate(all="ignore"):
-            free = part.expression
-            for p in part.fixed:
-                free = _with_number(free, p, part.start[p])
-            search = _search(free, self._some)
+            search = _search(_filled(part), self._some)
             gram = search.full.gram(np.array([part.start[p] for p in search.tape.params]))
         k = len(search.tape.params)
         if not k or not np.isfinite(gram).all():
@@ -321,52 +316,29 @@ class Parts:
         )
 
 
-def leaving_one_out(expression: Expression) -> Iterator[Expression]:
-    """The expression with each summand, factor or function left out in turn, largest first."""
-    sizes = tree_sizes(expression)
-    found: list[tuple[int, int, int]] = []  # the size of what goes, the node, and what stays in its place
-    for index, (op, args, _) in enumerate(expression.nodes):
-        if op in ("add", "sub", "mul", "div", "pow"):
-            found.append((sizes[args[1]], index, args[0]))
-        if op in ("add", "sub", "mul"):
-            found.append((sizes[args[0]], index, args[1]))
-        if len(args) == 1:
-            found.append((1, index, args[0]))
-    for _, index, kept in sorted(found, reverse=True)[:MOST_TERMS]:
-        yield _without(expression, index, kept)
+def _tree(expression: Expression) -> Unshared:
+    tree = Unshared.of(expression)
+    assert tree is not None, "what is opened is small, and its parts are smaller"
+    return tree
+
+
+def _filled(move: _Move) -> Expression:
+    """The equation with its simple numbers written out."""
+    return _tree(move.expression).with_numbers({p: move.start[p] for p in move.fixed})
+
+
+def leaving_one_out(equation: Unshared) -> Iterator[Expression]:
+    """The equation with each summand, factor or function left out in turn, largest first."""
+    found = sorted(
+        ((equation.size(i) - equation.size(a), i, a) for i, a in equation.omissions()), reverse=True
+    )
+    return (equation.edited({i: as_part(a)}) for _, i, a in found[:MOST_TERMS])
 
 
 def _search(expression: Expression, data: Dataset) -> Search:
     from llmsr.fitting.multistart import Search  # late: it waits for a compiler
 
     return Search(expression, data, math.inf)
-
-
-def _without(expression: Expression, place: int, kept: int) -> Expression:
-    """The expression with a node replaced by one of its arguments."""
-    return _rebuilt(expression, lambda graph, i, made: made[kept] if i == place else None)
-
-
-def _with_number(expression: Expression, parameter: int, number: float) -> Expression:
-    """The expression with a number for one of its parameters."""
-    places = {i for i, n in enumerate(expression.nodes) if n.op == "param" and n.value == parameter}
-    return _rebuilt(expression, lambda graph, i, made: graph.const(number) if i in places else None)
-
-
-Change = Callable[[Graph, int, list[int]], int | None]
-"""What stands for a node of a new graph: given that, the old position, and the new ones of all before it."""
-
-
-def _rebuilt(expression: Expression, change: Change) -> Expression:
-    """The expression built anew, with the node itself where `change` gives None."""
-    graph = Graph(max_nodes=2 * len(expression.nodes) + 1)
-    made: list[int] = []
-    for index, node in enumerate(expression.nodes):
-        own = change(graph, index, made)
-        if own is None:
-            own = graph.add(node.op, *(made[a] for a in node.args)) if node.args else graph.intern(node)
-        made.append(own)
-    return graph.expression(made[-1], expression.columns)
 
 
 def _simple_near(value: float, within: float) -> list[float]:
@@ -387,9 +359,9 @@ def _freed(expression: Expression, params: Sequence[float], most: int) -> _Move:
     """The expression with parameters for its numbers that are not simple, at most `most` in all."""
     start = {p: float(params[p]) for p in expression.params}
     unused = iter(sorted(set(range(most)) - set(start)))
-    nodes = list(expression.nodes)
-    for index, node in enumerate(nodes):
+    tree, edits = _tree(expression), {}
+    for i, node in enumerate(tree.nodes):
         number = float(node.value or 0.0)
         if node.op == "const" and math.isinf(price(number)) and (p := next(unused, None)) is not None:
-            nodes[index], start[p] = Node("param", (), p), number
-    return _Move(replace(expression, nodes=tuple(nodes)), start, frozenset())
+            edits[i], start[p] = as_param(p), number
+    return _Move(tree.edited(edits), start, frozenset())

@@ -9,6 +9,7 @@ from report_cases import law, make_problem, make_sample
 from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash
 from llmsr.expression.graph import evaluate
+from llmsr.refinement.unshared import Unshared
 from llmsr.report.parts import Parts, description_length, leaving_one_out, most_constants, price
 
 COLUMNS = ("x", "v", "t")
@@ -93,6 +94,6 @@ def test_few_rows_bear_few_constants():
 
 def test_each_part_is_left_out_once():
     expression = parse("return params[0]*np.sin(x) + v", COLUMNS)
-    texts = {canonical_hash(e) for e in leaving_one_out(expression)}
+    texts = {canonical_hash(e) for e in leaving_one_out(Unshared.of(expression))}
     wanted = ("v", "params[0]*np.sin(x)", "np.sin(x) + v", "params[0]*x + v", "params[0] + v")
     assert texts == {canonical_hash(parse(f"return {w}", COLUMNS)) for w in wanted}
