@@ -23,6 +23,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from llmsr.benchmark.problems import named_by
 from llmsr.config import Checked, listed, option, read_yaml, resolve
 from llmsr.errors import UserError
 from llmsr.settings import ProblemSettings
@@ -43,7 +44,9 @@ class BenchmarkSettings(Checked):
 
     flag = ""  # they stand in a file
 
-    problems: str = option("oscillator1", "names with commas; bench/NAME is one of specs/bench")
+    problems: str = option(
+        "oscillator1", "names with commas; bench/NAME is one of specs/bench, FOLDER/* all of data/FOLDER"
+    )
     seeds: str = option("5", "how many seeds, counted from 0, or a list with commas")
     budget: int = option(1000, "LLM samples of every run, unless its arm says otherwise", least=1)
     baseline: str = option("islands", "the arm that the others are tested against, unless they name one")
@@ -151,7 +154,7 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
         made = tuple(
             _arm(str(name), flags or {}, shared, settings, settings_of) for name, flags in arms.items()
         )
-        problems = _words(settings.problems, "problems")
+        problems = tuple(p for word in _words(settings.problems, "problems") for p in named_by(word))
         _check_baselines(settings.baseline, made)
         seeds = _seeds(settings.seeds)
     except UserError as error:

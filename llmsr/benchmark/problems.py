@@ -84,6 +84,18 @@ def location(name: str) -> dict[str, str]:
     return {"problem_name": base, "spec_path": spec, "data_dir": f"data/{folder}"}
 
 
+def named_by(pattern: str) -> list[str]:
+    """The problems that a name or a pattern such as llmsrbench/BPG* stands for; `UserError` where none is."""
+    if not set(pattern) & set("*?["):
+        return [pattern]
+    found = sorted(
+        p.relative_to(locate("data")).as_posix() for p in locate("data").glob(pattern) if p.is_dir()
+    )
+    if not found:
+        raise UserError(f"no data of {pattern}; python -m llmsr benchmark import PATH brings LLM-SRBench's")
+    return found
+
+
 def load(name: str) -> Problem:
     """The problem of that name."""
     where = location(name)

@@ -15,6 +15,7 @@ from llmsr.files import write_file
 from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
 from llmsr.report.markup import render
+from llmsr.settings import ProposerConfig, SearchSettings
 
 TONES = 6  # lines of one drawing
 PLACES = 60  # of a curve, evenly spaced in the logarithm
@@ -24,6 +25,8 @@ AXES = {
     "tokens": "generated tokens",
     "gpu_seconds": "GPU seconds",
 }
+START_SECONDS = 7.0  # of CPU, until a run asks for its first sample
+SAMPLE_SECONDS = {SEARCH: 0.09, GRPO: 0.23}  # of CPU for a sample, the embedded model's drawing included
 KINDS = {SEARCH: "searches", GRPO: "training", PEER: "other programs"}
 OF_A_RUN = ("problem", "arm", "seed", "samples", "valid", "distinct", "tokens", "fits", "cpu_seconds",
             "gpu_seconds", "seconds", "jobs", "peak_host_bytes", "peak_gpu_bytes")  # fmt: skip
@@ -99,15 +102,32 @@ def estimate_text(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) ->
         for arm, runs, waiting, seconds in found
     ]  # fmt: skip
     total = sum(waiting * seconds for _, _, waiting, seconds in found if seconds is not None)
-    unknown = sum(waiting for _, _, waiting, seconds in found if seconds is None)
+    unknown = [(arm, waiting) for arm, _, waiting, seconds in found if seconds is None]
+    most = sum(waiting * _cpu_seconds(arm) for arm, waiting in unknown)
+    tokens = sum(
+        waiting * arm.budget * arm.flags.get("max_tokens", ProposerConfig.max_tokens)
+        for arm, _, waiting, _ in found
+        if arm.flags.get("use_api") or arm.flags.get("api_base")
+    )
     head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "flags"]
     return (
         f"{len(plan.problems)} problems ({', '.join(plan.problems)}) x {len(plan.arms)} arms x "
         f"{len(plan.seeds)} seeds\n\n{format_table(head, rows, words=('flags',))}\n\n"
         f"{sum(waiting for _, _, waiting, _ in found)} runs to do; by the finished runs of their arms about "
         f"{total / 3600:.1f} core hours, with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many "
-        f"cores are free, and {unknown} runs of arms that have finished none"
+        f"cores are free, and {sum(waiting for _, waiting in unknown)} runs of arms that have finished none, "
+        f"about {most / 3600:.1f} core hours by what runs usually take; at most {tokens:,} tokens of answers "
+        "are asked of servers"
     )
+
+
+def _cpu_seconds(arm: Arm) -> float:
+    """What a run of an arm usually takes at most, where none is finished; docs/benchmark.md has the rates."""
+    if arm.kind == PEER:
+        return float(arm.flags.get("cpu_seconds", 0.0))
+    searched = arm.kind == SEARCH and arm.flags.get("refine") != "off"
+    seconds = arm.flags.get("structure_seconds", SearchSettings.structure_seconds) if searched else 0.0
+    return START_SECONDS + SAMPLE_SECONDS[arm.kind] * arm.budget + float(seconds)
 
 
 # ---- tables

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from llmsr.benchmark.imported import import_problems
 from llmsr.benchmark.plan import GRPO, SEARCH, Cell, Plan, read_plan
 from llmsr.benchmark.results import read_results
 from llmsr.benchmark.runner import Runner
@@ -24,10 +25,11 @@ USAGE = """examples:
   python -m llmsr benchmark --config configs/benchmark.yaml --dry_run
   python -m llmsr benchmark --config FILE --output_dir DIR --jobs 30 --seconds 3000
   python -m llmsr benchmark --config FILE --output_dir DIR --report
+  python -m llmsr benchmark import PATH
 
 The first runs what the file asks for, the second shows the matrix and what it will take, the third stops
-after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there.
-docs/benchmark.md says what is measured and how."""
+after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there, the
+fifth writes problems of LLM-SRBench as data and specs. docs/benchmark.md says what is measured and how."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,39 @@ def _report(plan: Plan, output: Path, as_json: bool, complete: bool) -> int:
     return 0 if results.runs else 1
 
 
-BENCHMARK = Verb(
+@dataclass(frozen=True)
+class ImportChoice(Checked):
+    """what to import"""
+
+    path: str = option(
+        MISSING, "a copy of the dataset, or a .jsonl file of records", metavar="PATH", positional=True
+    )
+    only: str = option("", "import names that contain this text", metavar="TEXT")
+    anonymize: bool = option(False, "hide the names of the columns and what they mean", switch=True)
+
+
+def import_(given: ImportChoice) -> int:
+    """Write problems of LLM-SRBench, and print the names under which they run."""
+    for line in import_problems(given.path, given.only, given.anonymize):
+        print(line, flush=True)
+    return 0
+
+
+class _Benchmark(Verb):
+    """The verb itself, or `import` where that is its first word."""
+
+    def main(self, argv: Sequence[str]) -> int:
+        return IMPORT.main(argv[1:]) if argv[:1] == ["import"] else super().main(argv)
+
+
+IMPORT = Verb(
+    "benchmark import",
+    "Write problems of LLM-SRBench as data and specs below data/ and specs/.",
+    (ImportChoice,),
+    import_,
+    "PATH [--only TEXT] [--anonymize]",
+)
+BENCHMARK = _Benchmark(
     "benchmark",
     USAGE,
     (BenchmarkChoice,),

@@ -14,13 +14,14 @@ from itertools import combinations
 import numpy as np
 
 from llmsr.refinement.powers import Task, power_product, scaled, sides, snapped
-from llmsr.refinement.rows import NumberedGraph
+from llmsr.refinement.rows import NumberedGraph, distinct
 from llmsr.refinement.subsets import Subsets
 
 SIDES = ("y", "exp y", "exp -y", "cosh y", "sin y", "cos y", "tan y")
 MOST_PAIRED = 8  # columns that are combined with each other
 OFFERED = 4  # products of a side
 EXACT = 1e-9  # share of the logarithm's square about its mean that is left, at most
+VARIES = 1e-6  # of a logarithm over the rows, at least
 EXPONENT_ERROR = 0.02  # within which an exponent is a simple fraction
 
 
@@ -28,21 +29,26 @@ def products_of_functions(task: Task) -> Iterator[int]:
     """Roots of products that explain functions of the target, as far as logarithms tell."""
     g = task.graph
     plain = [u for u in task.columns if (g.values[u] != 0).all() and np.ptp(np.log(np.abs(g.values[u])))]
-    found = _distinct(g, plain, _functions(g, task.columns))
-    if len(found) < 2:
+    nodes = [*plain, *(u for u in _functions(g, task.columns) if g.values[u].all())]
+    logs = [np.log(np.abs(g.values[u])) for u in nodes]
+    # of powers of one another the first is enough, and a column comes before what is a power of it
+    kept = [
+        k for k in distinct(v - v.mean() if np.ptp(v) > VARIES else 0 * v for v in logs) if k >= len(plain)
+    ]
+    if len(kept) < 2:
         return
-    prefix = np.column_stack([np.ones(len(task.target)), *(np.log(np.abs(g.values[u])) for u in plain)])
-    logs = np.column_stack([np.log(np.abs(g.values[u])) for u in found])
+    prefix = np.column_stack([np.ones(len(task.target)), *logs[: len(plain)]])
+    found, columns = [nodes[k] for k in kept], np.column_stack([logs[k] for k in kept])
     for one in sides(task, SIDES):
         if not (one.target != 0).all():
             continue
         goal = np.log(np.abs(one.target))
-        subsets = Subsets(logs, goal)
+        subsets = Subsets(columns, goal)
         exact = EXACT * float(np.var(goal)) / float(np.mean(goal**2))
         ranked = [*subsets.singles(prefix, OFFERED), *subsets.pairs(prefix, OFFERED)]
         for error, chosen in ranked:
             if error <= exact:
-                matrix = np.column_stack([prefix, logs[:, chosen]])
+                matrix = np.column_stack([prefix, columns[:, chosen]])
                 solved = np.linalg.lstsq(matrix, goal, rcond=1e-12)[0][1:]
                 exponents = snapped(solved, np.full(len(solved), EXPONENT_ERROR / 3))
                 product = power_product(g, [*plain, *(found[k] for k in chosen)], exponents)
@@ -75,16 +81,3 @@ def _of(g: NumberedGraph, u: int) -> Iterator[int]:
     yield from (g.add(op, u) for op in ("sin", "cos", "tanh", "exp", "log"))
     yield g.add("sin", g.add("div", u, g.const(2.0)))
     yield from (g.add(op, g.add("exp", u), one) for op in ("sub", "add"))
-
-
-def _distinct(g: NumberedGraph, plain: Sequence[int], nodes: Iterator[int]) -> list[int]:
-    """The nodes that are finite, nowhere 0 and vary, of those equal up to a factor the first."""
-    kept: dict[bytes, int] = {}
-    for u in (*plain, *nodes):
-        values = np.abs(np.asarray(g.values[u]))
-        if not (np.isfinite(values).all() and values.all()):
-            continue
-        logs = np.log(values)
-        if np.ptp(logs) > 1e-6:
-            kept.setdefault(np.round(logs - logs[0], 8).tobytes(), u)
-    return [u for u in kept.values() if u not in plain]

@@ -107,14 +107,21 @@ class Floor:
 
     def reached(self, expression: Expression, params: np.ndarray) -> bool:
         """Whether an equation's error is all that rounding and noise of repeated rows allow."""
+        return self.times(expression, params) <= ABOVE
+
+    def times(self, expression: Expression, params: np.ndarray) -> float:
+        """An equation's error in units of what rounding and noise of repeated rows give; inf where hopeless.
+
+        The rows that rounding moves most are left out.
+        """
         squares = (evaluate(expression, self.inputs, params) - self.target) ** 2
         error = self.weights * squares / self.variance
         if not np.mean(error) <= ABOVE * max(SENSIBLE, self.repeats):
-            return False
+            return np.inf
         expected = self.weights * (self.written + self._moved(expression, params))
         kept = np.argsort(expected, kind="stable")[: len(expected) - int(TAIL * len(expected))]
         allowed = max(min(float(np.mean(expected[kept])), SENSIBLE), self.repeats)
-        return bool(np.mean(error[kept]) <= ABOVE * allowed)
+        return float(np.mean(error[kept])) / allowed
 
     def _moved(self, expression: Expression, params: np.ndarray) -> np.ndarray:
         """What rounding of the inputs adds to an equation's NMSE, by row."""

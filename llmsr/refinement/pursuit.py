@@ -21,7 +21,7 @@ import numpy as np
 from llmsr.refinement.linearization import FLOOR, NEW, PARSIMONY, Candidate, Linearization
 from llmsr.refinement.rows import project_out
 from llmsr.refinement.terms import Term
-from llmsr.refinement.unshared import Editor, Unshared
+from llmsr.refinement.unshared import Editor
 
 OFFERED = 24  # single terms of one equation
 BEST_OF_A_NODE = 4
@@ -106,7 +106,7 @@ def _best(at: Linearization, node: int, mode: str, columns: _Columns) -> Iterato
     if mode == "replace":
         own = equation.own_params(node)
         residual = residual + weight * at.values[node]
-        outer = _outer_factor(equation, node, own)
+        outer = equation.scale_of(node)
         coefficients = 1 if outer is None else 0
         without = own if outer is None else own | {outer}
     residual = project_out(at.reach(without), residual)
@@ -130,35 +130,6 @@ def _best(at: Linearization, node: int, mode: str, columns: _Columns) -> Iterato
             coefficient = float(along[k] / (lengths[k] * left[k]))
             found = float(promised[k]), float(losses[k]), rest[:, k], coefficient
             yield _Offer(node, mode, columns.terms[k], coefficients, *found)
-
-
-def _outer_factor(equation: Unshared, node: int, own: frozenset[int]) -> int | None:
-    """The parameter outside a node that already multiplies it, or a power of it."""
-    child = node
-    while child in equation.parents:
-        parent = equation.parents[child]
-        op, args, _ = equation.nodes[parent]
-        if op in ("mul", "div"):
-            if op == "div" and args[1] == child:
-                return None
-            for a in args:
-                found = _param_factor(equation, a, own) if a != child else None
-                if found is not None:
-                    return found
-        elif not (op in ("neg", "abs") or (op == "pow" and equation.nodes[args[1]].op == "const")):
-            return None
-        child = parent
-    return None
-
-
-def _param_factor(equation: Unshared, i: int, own: frozenset[int]) -> int | None:
-    """A parameter that is a factor of node i and not in `own`."""
-    op, args, value = equation.nodes[i]
-    if op == "param":
-        return None if value in own else int(value or 0)
-    factors = args[:1] if op == "div" else args if op in ("mul", "neg") else ()
-    found = (_param_factor(equation, a, own) for a in factors)
-    return next((p for p in found if p is not None), None)
 
 
 def _candidate(at: Linearization, offer: _Offer, mode: str) -> Candidate | None:

@@ -12,6 +12,7 @@ from llmsr.expression.operations import OPS
 from llmsr.problem.loading import Split
 
 ROWS = 256
+PROBES = 512  # points at which an equation must be finite
 SEED = 0
 LARGE = 1e12  # size of a number beyond which a function is of no use as a summand
 RANK = 1e-9  # singular values below this share of the largest are rounding
@@ -38,10 +39,30 @@ class Rows:
             index = np.searchsorted(share, (np.arange(count) + 0.5) / count)
             drawn = split.taken(index)
             return cls(drawn.inputs, drawn.target, float(np.var(drawn.target)) * count)
-        count = min(count, len(split))
-        index = _chosen(split.inputs, count)
+        return cls._at(split, _chosen(split.inputs, min(count, len(split))))
+
+    @classmethod
+    def spread(cls, split: Split, count: int = ROWS) -> Rows:
+        """At most `count` rows that show every column over all its range.
+
+        What settles has most of its rows where nothing happens; a law is told by the others.
+        """
+        if split.weights is not None or len(split) <= count:
+            return cls.of(split, count)
+        index: list[int] = []
+        share = count // (split.inputs.shape[1] + 1)
+        for column in split.inputs.T:
+            order = np.argsort(column, kind="stable")
+            levels = np.linspace(column[order[0]], column[order[-1]], share)
+            index += order[np.searchsorted(column[order], levels).clip(max=len(column) - 1)].tolist()
+        strided = np.setdiff1d(_chosen(split.inputs, count), index)
+        more = count - len(set(index))
+        return cls._at(split, np.union1d(index, strided[np.arange(more) * len(strided) // more]).astype(int))
+
+    @classmethod
+    def _at(cls, split: Split, index: np.ndarray) -> Rows:
         deviation = split.target - split.target.mean()
-        power = float(deviation @ deviation) * count / len(split)
+        power = float(deviation @ deviation) * len(index) / len(split)
         return cls(split.inputs[index], split.target[index], power)
 
 
@@ -56,6 +77,18 @@ def _chosen(inputs: np.ndarray, count: int) -> np.ndarray:
         if len(np.unique(column[strided])) < len(np.unique(column[anywhere])) / 2:
             return anywhere
     return strided
+
+
+def probes(inputs: np.ndarray) -> np.ndarray:
+    """Points of the box of the columns, zeros of columns that change sign among them: (points, columns).
+
+    Where an equation is not finite at one of them, it is not where it will be used.
+    """
+    low, high = inputs.min(0), inputs.max(0)
+    found = low + (high - low) * np.random.default_rng(SEED).random((PROBES, len(low)))
+    for column in np.flatnonzero((low <= 0) & (high >= 0)):
+        found[column :: PROBES // 8, column] = 0.0
+    return found
 
 
 def node_values(nodes: Sequence[Node], inputs: np.ndarray, start: Mapping[int, float]) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -22,15 +22,15 @@ from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
-from llmsr.fitting.residuals import Dataset, lay_out
+from llmsr.fitting.residuals import Dataset, dataset_of, lay_out
 from llmsr.problem.loading import Problem, Split
 from llmsr.refinement.atoms import atoms_of
 from llmsr.refinement.factors import products_of_functions
-from llmsr.refinement.floor import Floor
+from llmsr.refinement.floor import ABOVE, Floor
 from llmsr.refinement.linearization import Candidate, penalised_loss
 from llmsr.refinement.powers import Dictionary, Task, power_laws, sides, weighted_sum
 from llmsr.refinement.proposals import Proposal
-from llmsr.refinement.rows import NumberedGraph, Rows
+from llmsr.refinement.rows import NumberedGraph, Rows, probes
 from llmsr.refinement.sums import Sums
 from llmsr.refinement.symmetry import reduced
 from llmsr.refinement.unshared import Unshared
@@ -43,16 +43,16 @@ POLISHED = 24  # sums of a stage that are polished
 FEW = 3  # the same for one function of what is left of a target
 SURE = 3  # constants with which an equation at the floor is hardly one by chance
 EXTRA = 12  # equations of a stage that are still looked at once one is at the floor
-PROBES, SEED = 512, 0  # points at which an equation must be finite
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
 CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
 NEAR, EXACT = 100.0, 1e-12  # times the error of a stage's best sum, and error, up to which sums are polished
 LEVEL = 10.0  # times the floor of the target alone up to which errors of sums are equal
+NEARLY, ALL_ROWS = 1e4, 4000  # times the floor below which constants are fitted to so many rows
 CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
 WIDTHS = (1, 4, 16, 64)  # of sums of atoms, one after the other as long as there is time
 REDUCTIONS, FURTHER = (5, 3, 2, 1), (12, 6, 3, 2)  # followed from a task, from each of these, and so on
 MOST_RELATED, RELATED_TERMS = 300, 4  # atoms whose relations with the target are sought, and terms of these
-ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2")
+ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2", "root y")
 
 
 @dataclass
@@ -65,8 +65,9 @@ class Structures:
     fits: int = 0
 
     def __post_init__(self) -> None:
-        self.rows = Rows.of(self.problem.train)
+        self.rows = Rows.spread(self.problem.train)
         self.data: Dataset = lay_out(Split(self.rows.inputs, self.rows.target))
+        self.everything = dataset_of(self.problem.train).part(ALL_ROWS)
         self.began = time.process_time()
         self.floor = Floor.of(self.problem.train)
         self.at_floor: set[str] = set()
@@ -102,29 +103,22 @@ class Structures:
         if known is not None:
             return known.predicted_nmse
         start = {new: g.start[old] for new, old in enumerate(form.params)}
-        error, start = self._polished(form.expression, start)
+        error, start = _polished(form.expression, start, self.data)
         self.fits += 1
         if np.isfinite(error):
+            times = self._times_floor(form.expression, start) if error < CLEAR else np.inf
+            if ABOVE < times < NEARLY:
+                # constants that few rows told may be off by more than rounding
+                _, start = _polished(form.expression, start, self.everything)
+                times = self._times_floor(form.expression, start)
             self.found[form.hash] = Candidate(form.expression, start, error, move)
-            if error < CLEAR and self._reaches_floor(form.expression, start):
+            if times <= ABOVE:
                 self.at_floor.add(form.hash)
                 self.sure = self.sure or len(start) <= SURE
         return error
 
-    def _polished(self, expression: Expression, start: dict[int, float]) -> tuple[float, dict[int, float]]:
-        search = Search(expression, self.data, np.inf)
-        theta = np.array([start[p] for p in search.tape.params])
-        search.polish(theta, POLISH_STEPS, 1e-12) if len(theta) else search.evaluate(theta)
-        best = search.best
-        if best is None:
-            return np.inf, start
-        return best.squares / self.data.power, dict(
-            zip(search.tape.params, map(float, best.theta), strict=True)
-        )
-
-    def _reaches_floor(self, expression: Expression, start: dict[int, float]) -> bool:
-        params = np.array([start[p] for p in expression.params])
-        return self.floor.reached(expression, params)
+    def _times_floor(self, expression: Expression, start: Mapping[int, float]) -> float:
+        return self.floor.times(expression, np.array([start[p] for p in expression.params]))
 
     def run(self) -> None:
         """Stage by stage, wider and wider, until the data's floor is reached or the time is over."""
@@ -141,7 +135,7 @@ class Structures:
     def _stages(self, task: Task) -> Iterator[Callable[[], None]]:
         """What is tried one after the other, first what is cheap."""
         few = _of_strongest(task)
-        many = _of_strongest(self.task(Rows.of(self.problem.train, MANY_ROWS)))
+        many = _of_strongest(self.task(Rows.spread(self.problem.train, MANY_ROWS)))
         sums: dict[bool, Sums] = {}
 
         def of_atoms(constants: bool, width: int) -> None:
@@ -170,17 +164,17 @@ class Structures:
         for root in products_of_functions(task):
             self.offer(task, root, "factors")
 
-    def sums(self, task: Task, names: Sequence[str] = ALGEBRAIC) -> None:
+    def sums(self, task: Task) -> None:
         g, d = task.graph, len(task.columns)
         waves = [*task.columns, *(g.add("cos", u) for u in task.columns)]
         tries = [
             (task.columns, (-2, -1, 1, 2), min(d, 3)), (task.columns, (-1, 1), min(d, 5)),
             (task.columns, (-2, -1, 1, 2), min(d, 4)), (task.columns, (-1, -0.5, 0.5, 1), min(d, 3)),
-            (waves, (-1, 1), 3), (waves, (-1, 1, 2), min(d, 3)),
+            (waves, (0.5, 1), 2), (waves, (-1, 1), 3), (waves, (-1, 1, 2), min(d, 3)),
         ]  # fmt: skip
         for units, exponents, most in tries:
             products = Dictionary.of_products(g, units, exponents, most)
-            for one in sides(task, names) if products is not None else ():
+            for one in sides(task, ALGEBRAIC) if products is not None else ():
                 for root in products.sums(one):
                     self.offer(task, root, "sum of products")
                 if self.done:
@@ -277,16 +271,17 @@ def _of_strongest(task: Task) -> Task:
     return replace(task, columns=tuple(u for u in task.columns if u in strongest))
 
 
-def probes(inputs: np.ndarray) -> np.ndarray:
-    """Points of the box of the columns, zeros of columns that change sign among them: (points, columns).
-
-    Where an equation is not finite at one of them, it is not where it will be used.
-    """
-    low, high = inputs.min(0), inputs.max(0)
-    found = low + (high - low) * np.random.default_rng(SEED).random((PROBES, len(low)))
-    for column in np.flatnonzero((low <= 0) & (high >= 0)):
-        found[column :: PROBES // 8, column] = 0.0
-    return found
+def _polished(
+    expression: Expression, start: Mapping[int, float], data: Dataset
+) -> tuple[float, Mapping[int, float]]:
+    """The NMSE with constants moved to where it is least, and these."""
+    search = Search(expression, data, np.inf)
+    theta = np.array([start[p] for p in search.tape.params])
+    search.polish(theta, POLISH_STEPS, 1e-12) if len(theta) else search.evaluate(theta)
+    best = search.best
+    if best is None:
+        return np.inf, start
+    return best.squares / data.power, dict(zip(search.tape.params, map(float, best.theta), strict=True))
 
 
 def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:

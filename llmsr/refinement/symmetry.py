@@ -10,12 +10,15 @@ What the surrogate suggests is only tried: an exact law for what is left decides
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from dataclasses import replace
+from itertools import combinations, combinations_with_replacement
 from math import comb
 
 import numpy as np
 
+from llmsr.refinement.functions import UNARY
 from llmsr.refinement.powers import Task, power_product, sides, snapped
+from llmsr.refinement.rows import NumberedGraph
 
 DEGREES = (5, 4, 3, 2)
 SHARE = 0.35  # terms of a surrogate to rows, at most
@@ -94,12 +97,8 @@ def _slopes(values: np.ndarray, target: np.ndarray, most: float) -> np.ndarray |
 
 def _exponents(columns: int, degree: int) -> np.ndarray:
     """The exponents of all monomials up to a degree, shape (monomials, columns)."""
-    found = [[0] * columns]
-    for total in range(1, degree + 1):
-        for divided in combinations(range(total + columns - 1), columns - 1):
-            edges = (-1, *divided, total + columns - 1)
-            found.append([b - a - 1 for a, b in pairwise(edges)])
-    return np.array(found)
+    chosen = (c for total in range(degree + 1) for c in combinations_with_replacement(range(columns), total))
+    return np.array([np.bincount(np.array(c, int), minlength=columns) for c in chosen])
 
 
 def _factors(task: Task, exponents: np.ndarray) -> list[tuple[float, int, Task]]:
@@ -124,37 +123,35 @@ def _factors(task: Task, exponents: np.ndarray) -> list[tuple[float, int, Task]]
 def _groups(task: Task, values: np.ndarray, slopes: np.ndarray, order: int) -> list[tuple[float, int, Task]]:
     """The task with two columns replaced by one group of them."""
     g, found = task.graph, []
-    inner = {"log": 1 / values, "x": np.ones_like(values), "xx": 2 * values, "1/x": -1 / values**2}
+    inner = {
+        "log": 1 / values,
+        "identity": np.ones_like(values),
+        "square": 2 * values,
+        "inverse": -1 / values**2,
+    }
     for kind, by in inner.items():
         if not np.isfinite(by).all() or not by.all():
             continue
         moved = slopes / by
-        for i, j in combinations(range(values.shape[1]), 2):
+        for (i, u), (j, v) in combinations(enumerate(task.columns), 2):
             a, b = moved[:, i], moved[:, j]
             lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
             cosine = float(a @ b) / lengths if lengths > 0 else 0.0
-            if abs(cosine) < PARALLEL:
-                continue
-            ratio = float(np.median(b / a))
-            u, v = task.columns[i], task.columns[j]
-            if kind == "log":
-                simple = float(snapped(np.array([ratio]), np.array([0.05]))[0])
-                if not simple or abs(simple) > 3 or abs(ratio - simple) > 0.2 * abs(simple):
-                    continue
-                # the smaller exponent is made whole: x*y**2 and not sqrt(x)*y
-                powers = (1.0, simple) if abs(simple) >= 1 else (1 / simple, 1.0)
-                group = power_product(g, [u, v], powers)
-            else:
-                if abs(abs(ratio) - 1) > 0.15:
-                    continue
-                parts = [_inner(g, kind, w) for w in (u, v)]
-                group = g.add("add" if ratio > 0 else "sub", *parts)
-            columns = (*(w for w in task.columns if w not in (u, v)), group)
-            found.append((1 - abs(cosine), order, Task(g, columns, task.target, task.wrap, task.side)))
+            group = _group(g, kind, u, v, float(np.median(b / a))) if abs(cosine) >= PARALLEL else -1
+            if group >= 0:
+                columns = (*(w for w in task.columns if w not in (u, v)), group)
+                found.append((1 - abs(cosine), order, replace(task, columns=columns)))
     return found
 
 
-def _inner(g, kind: str, u: int) -> int:  # type: ignore[no-untyped-def]
-    if kind == "x":
-        return u
-    return g.add("pow", u, g.const(2.0)) if kind == "xx" else g.add("div", g.const(1.0), u)
+def _group(g: NumberedGraph, kind: str, u: int, v: int, ratio: float) -> int:
+    """The group of two columns whose slopes have a ratio; -1 where that is not simple."""
+    if kind == "log":
+        simple = float(snapped(np.array([ratio]), np.array([0.05]))[0])
+        if not simple or abs(simple) > 3 or abs(ratio - simple) > 0.2 * abs(simple):
+            return -1
+        # the smaller exponent is made whole: x*y**2 and not sqrt(x)*y
+        return power_product(g, [u, v], (1.0, simple) if abs(simple) >= 1 else (1 / simple, 1.0))
+    if abs(abs(ratio) - 1) > 0.15:
+        return -1
+    return g.add("add" if ratio > 0 else "sub", *(UNARY[kind](g, w) for w in (u, v)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import product
 
 from llmsr.expression.graph import Expression, Graph, Node, complexity
 
@@ -106,6 +107,24 @@ class Unshared(Expression):
             return self.factors(args[0]) + tuple((a, -power) for a, power in self.factors(args[1]))
         return ((i, 1),)
 
+    def scale_of(self, i: int) -> int | None:
+        """A parameter outside part i that is a factor of the product in which it stands."""
+        own, top = self.own_params(i), i
+        while top in self.parents and self._carries(self.parents[top], top):
+            top = self.parents[top]
+        stack = [top]
+        while stack:
+            op, args, value = self.nodes[stack.pop()]
+            if op == "param" and value not in own:
+                return int(value or 0)
+            stack += args if op in ("mul", "neg") else args[:1] if op == "div" else ()
+        return None
+
+    def _carries(self, parent: int, i: int) -> bool:
+        """Whether a factor of a part is one of the node that uses it."""
+        op, args, _ = self.nodes[parent]
+        return op in ("mul", "neg") or (op == "div" and args[0] == i)
+
     def addends(self, most: int, i: int | None = None) -> list[Product] | None:
         """The products that add up to part i (the whole), products of sums multiplied out.
 
@@ -145,6 +164,19 @@ class Unshared(Expression):
         for i, (op, args, _) in enumerate(self.nodes):
             if len(args) <= 2:
                 yield from ((i, a) for a in args[: 1 if op in ("div", "pow") else 2])
+
+    def cancelled(self) -> Iterator[Expression]:
+        """The equation without one of the factors that it also divides by, as v*f(v)/v without v."""
+        for i, node in enumerate(self.nodes):
+            factors = self.factors(i) if node.op == "div" else ()
+            above, below = ([j for j, power in factors if power == sign] for sign in (1, -1))
+            for a, b in product(above, below):
+                if self._text(a) == self._text(b):
+                    yield self.edited({a: as_number(1.0), b: as_number(1.0)})
+
+    def _text(self, i: int) -> list[tuple[str, float | int | None]]:
+        """Equal for parts that are written alike."""
+        return [(node.op, node.value) for node in self.nodes[self.begins[i] : i + 1]]
 
     def with_numbers(self, numbers: Mapping[int, float]) -> Expression:
         """The equation with numbers for some of its parameters."""

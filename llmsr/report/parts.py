@@ -17,12 +17,13 @@ import numpy as np
 
 from llmsr.expression import Refusal
 from llmsr.expression.canonical import canonicalize
-from llmsr.expression.graph import Expression, complexity
+from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting.fit import split_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
 from llmsr.refinement.floor import ABOVE, Floor
+from llmsr.refinement.rows import probes
 from llmsr.refinement.unshared import Unshared, as_param, as_part
 from llmsr.sample import REFINE, REFINEMENT, Sample
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 NODE = 1.5  # nats of an operator, a column, a number or a constant: that it stands there
 CONSTANT = 2.0  # of a fitted constant, beside half the logarithm of the rows
 EXPONENT = 3.0  # of a fitted exponent beside that, since the exponents of laws are simple
+HOLE = 60.0  # of an equation that is not finite somewhere in the box of the rows
 FEW = 20  # rows below which a warning is due
 SURE = 4.0  # standard errors within which a constant may be a simple number
 STEPS = 40  # of Levenberg-Marquardt after a change
@@ -167,6 +169,7 @@ class Parts:
         self.problem = problem
         self.rows = len(problem.train)
         self.floor = Floor.of(problem.train)
+        self.probes = probes(problem.train.inputs)
         # noise of repeated rows is noise like any other: only rounding makes errors equal
         self._rounding = replace(self.floor, repeats=0.0)
         self.level = ABOVE * self._rounding.least
@@ -183,7 +186,10 @@ class Parts:
         params = np.asarray(sample.evaluation.params or (), float)
         groups = len(self.problem.groups) or 1
         left = max(error, self.level) if groups > 1 else self._error(expression, params, error)
-        return description_length(expression, params, left, self.rows, groups)
+        length = description_length(expression, params, left, self.rows, groups)
+        with np.errstate(all="ignore"):
+            whole = groups > 1 or np.isfinite(evaluate(expression, self.probes, params)).all()
+        return length if whole else length + HOLE
 
     def _error(self, expression: Expression, params: np.ndarray, error: float) -> float:
         """The error, or the level of rounding where it is not to be told from that."""
@@ -264,7 +270,7 @@ class Parts:
     def _moves(self, part: Part) -> Iterator[_Move]:
         """Each part left out in turn; each constant as a simple number that it may be."""
         tree = _tree(part.expression)
-        for shorter in leaving_one_out(tree):
+        for shorter in (*tree.cancelled(), *leaving_one_out(tree)):
             yield _Move(shorter, part.start, part.fixed)
         above = [tree.nodes[n.args[1]] for n in tree.nodes if n.op == "pow"]
         exponents = {n.value for n in above if n.op == "param"}

@@ -1,17 +1,15 @@
 """Problems of LLM-SRBench: columns as the known expression confirms them, specs that do not tell it."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llmsr.benchmark.imported import arranged, determined, predicts, read_dataset
 from llmsr.benchmark.problems import load
+from llmsr.cli import main
 from llmsr.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from import_llm_srbench import arranged, main, predicts, read_dataset
 
 RECORD = {
     "name": "BPG0",
@@ -20,6 +18,7 @@ RECORD = {
     "symbol_properties": ["O", "V", "V"],
     "expression": "0.95*(1 - P(t)/96.9)*P(t) + sin(t)",
 }
+DESCRIPTION = "Find it:\nOutput: dP_dt - Growth rate\nInput 1: t - Time\nInput 2: P - Size of it"
 
 
 def rows(count, seed):
@@ -50,20 +49,33 @@ def test_a_table_that_does_not_fit_its_symbols_is_one_sentence():
 def test_records_become_problems_that_load(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     record = {"instance_id": "bio-0", "input_vars": ["t", "P"], "output_vars": ["dP_dt"],
-              "gt_expression": RECORD["expression"]}  # fmt: skip
+              "gt_expression": RECORD["expression"], "description": DESCRIPTION}  # fmt: skip
     for key, seed in (("train", 0), ("test", 1), ("ood", 2)):
         table = rows(30, seed)
         record[f"{key}_input"], record[f"{key}_output"] = table[:, 1:].tolist(), table[:, :1].tolist()
     Path("records.jsonl").write_text(json.dumps(record) + "\n")
-    assert main(["records.jsonl"]) == 0
+    assert main(["benchmark", "import", "records.jsonl"]) == 0
     assert capsys.readouterr().out == "llmsrbench/bio_0\n"
     problem = load("llmsrbench/bio_0")
     assert list(problem.splits) == ["train", "test_id", "test_ood"]
     assert np.array_equal(problem.splits["test_ood"].target, rows(30, 2)[:, 0])
     assert "96.9" not in problem.spec.text
+    assert all(word in problem.spec.text for word in ("Growth rate", "Time", "Size of it"))
+    assert main(["benchmark", "import", "records.jsonl", "--anonymize"]) == 0
+    hidden = load(capsys.readouterr().out.strip())
+    assert hidden.spec.columns == ("x1", "x2")
+    assert not any(word in hidden.spec.text for word in ("Growth", "Time", "Size of it", "dP_dt"))
+    assert np.array_equal(hidden.train.target, problem.train.target)
     Path("records.jsonl").write_text('{"instance_id": "x"}\n')
-    with pytest.raises(UserError, match="line 1"):
-        main(["records.jsonl"])
+    assert main(["benchmark", "import", "records.jsonl"]) == 2
+    assert "line 1" in capsys.readouterr().err
+
+
+def test_columns_that_determine_each_other_are_told():
+    strain = np.random.default_rng(0).uniform(0, 0.5, 200)
+    free = np.random.default_rng(1).uniform(0, 1, 200)
+    assert determined(np.column_stack([strain, 273 + 500 * strain, free])) == [(0, 1), (1, 0)]
+    assert determined(np.column_stack([strain, np.ones(200), free])) == []
 
 
 def test_a_dataset_of_hdf5_and_parquet(tmp_path):
@@ -86,4 +98,5 @@ def test_a_dataset_of_hdf5_and_parquet(tmp_path):
 
 def test_functions_are_numpy_s():
     x = np.linspace(0.1, 0.9, 20)
+    assert predicts("pi*Abs(x - 0.5)", ["x"], np.column_stack([x, np.pi * np.abs(x - 0.5)]))
     assert predicts("asin(x)*exp(-x)", ["x"], np.column_stack([x, np.arcsin(x) * np.exp(-x)]))

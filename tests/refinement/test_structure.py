@@ -13,7 +13,7 @@ from llmsr.problem.columns import Labels, table_problem
 from llmsr.refinement.atoms import Atom
 from llmsr.refinement.floor import Floor, spacing
 from llmsr.refinement.inner_constants import FAMILIES, NUMBERS, move_constants
-from llmsr.refinement.rows import NumberedGraph, Rows
+from llmsr.refinement.rows import NumberedGraph, Rows, coefficients
 from llmsr.refinement.structure import Structures, structures
 from llmsr.refinement.subsets import Subsets, _best_partners, _best_partners_in_numpy
 from llmsr.refinement.symmetry import reduced
@@ -54,6 +54,8 @@ LAWS = {
     "power": (lambda a, b, c: 0.7 * np.sqrt(a * b) / c**1.5, (1, 4), (1, 4), (1, 4)),
     "sum under an inverse": (lambda a, b: a * b / (a + 2 * b), (1, 4), (1, 4)),
     "sum under a root": (lambda a, b, c: np.sqrt(a**2 + 3 * b / c), (1, 4), (1, 4), (1, 4)),
+    "quotient of sums": (lambda a, b, c: (a + 2 * b * c) / (1 + 0.3 * a * c), (1, 4), (1, 4), (1, 4)),
+    "root of a quadratic": (lambda a, b, c: a / b + np.sqrt(a**2 / b**2 + c / b), (1, 4), (1, 4), (1, 4)),
     "factors of a difference": (lambda a, b, c, d: a * d * (b - c) / b**2, (1, 4), (5, 8), (1, 4), (1, 4)),
     "waves": (lambda a, b: 2 * a * np.sin(3.1 * b) + 0.5 * a**2, (1, 4), (0, 9)),
     "two functions as factors": (
@@ -95,6 +97,30 @@ def test_an_equation_with_a_hole_among_the_rows_is_ranked_behind_one_without():
         values = [evaluate(c.expression, np.array([[0.0, 2.0]]), np.ones(1)) for c in search.ranked()]
     assert len(search.at_floor) == 2
     assert [bool(np.isfinite(v).all()) for v in values] == [True, False]
+
+
+def test_rows_of_what_settles_show_where_it_has_been():
+    t = np.linspace(0, 60, 4000)
+    p = 10 / (1 + 9 * np.exp(-t))
+    split = table_problem(np.column_stack([t, p]), p * (1 - p / 10), Labels(("t", "p"), "y")).train
+    some, strided = Rows.spread(split), Rows.of(split)
+    assert len(some.target) == len(strided.target) == 256
+    assert np.var(some.inputs[:, 1]) > 2 * np.var(strided.inputs[:, 1])
+    assert np.ptp(some.inputs[:, 0]) > 0.99 * 60
+
+
+def test_a_stage_that_meets_overflowing_numbers_costs_no_other(monkeypatch, caplog):
+    search = Structures(table(lambda a, b: a * np.exp(-b) + 2 * b, (1, 4), (1, 4)), 20.0)
+
+    def raises(task):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(search, "sums", raises)
+    search.run()
+    assert search.at_floor
+    assert "ended early" in caplog.text
+    columns = np.array([[1.0, np.inf], [2.0, 3.0]])
+    assert coefficients(columns, np.ones(2)).tolist() == [0.0, 0.0]
 
 
 def test_noise_leaves_the_exponents_simple():

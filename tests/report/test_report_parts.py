@@ -92,6 +92,21 @@ def test_few_rows_bear_few_constants():
     assert description_length(expression, np.full(5, 1.23), 1e-20, 40) < 0
 
 
+def test_what_stands_above_and_below_a_line_cancels():
+    tree = Unshared.of(parse("return params[0]*v*np.log(1 + np.abs(v))/v + x", COLUMNS))
+    (cancelled,) = tree.cancelled()
+    wanted = parse("return params[0]*np.log(1 + np.abs(v)) + x", COLUMNS)
+    assert canonical_hash(cancelled) == canonical_hash(wanted)
+
+
+def test_an_equation_with_a_hole_among_the_rows_is_longer_than_one_without():
+    problem = make_problem(lambda inputs: inputs[:, 0] * np.abs(inputs[:, 1]), rows=200)
+    whole = make_sample(problem, "return params[0]*x*np.abs(v)", (1.0,))
+    hole = make_sample(problem, "return params[0]*x*v*v/np.abs(v)", (1.0,))
+    parts = Parts(problem)
+    assert parts.length(whole) + 50 < parts.length(hole) < math.inf
+
+
 def test_each_part_is_left_out_once():
     expression = parse("return params[0]*np.sin(x) + v", COLUMNS)
     texts = {canonical_hash(e) for e in leaving_one_out(Unshared.of(expression))}

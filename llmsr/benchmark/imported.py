@@ -1,44 +1,41 @@
 """Problems of LLM-SRBench (arXiv 2504.10415) as ours: folders of CSV files and specs.
 
-    python benchmarks/import_llm_srbench.py DIR            a copy of the dataset nnheui/llm-srbench
-    python benchmarks/import_llm_srbench.py FILE.jsonl     records with their rows in them
-
-Read in DIR: `lsr_bench_data.hdf5`, a group per problem with a table for train, test and out-of-distribution
-test; and `data/lsr_*.parquet` with name, symbols, symbol_descs, symbol_properties and expression of each
-problem. The layout is what its dataset card and public descriptions say; no original file was at hand. So
-the order of a table's columns is not assumed: it is the one, output first or last, in which the known
-expression predicts the output. A record of the second kind has instance_id, input_vars, output_vars,
-train_input, train_output, test_input, test_output and perhaps ood_input, ood_output, gt_expression,
-description.
+Read are records with their rows in them, one JSON object a line (`.jsonl`, also packed as `.jsonl.xz`), or
+a copy of the dataset nnheui/llm-srbench: `lsr_bench_data.hdf5`, a group per problem with a table for train,
+test and out-of-distribution test; and `data/lsr_*.parquet` with name, symbols, symbol_descs,
+symbol_properties and expression of each problem. The layout is what its dataset card and public descriptions
+say; no original file was at hand. So the order of a table's columns is not assumed: it is the one, output
+first or last, in which the known expression predicts the output. A record has instance_id, input_vars,
+output_vars, train_input, train_output, test_input, test_output and perhaps ood_input, ood_output,
+gt_expression, description.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import lzma
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from llmsr.config import Parser
 from llmsr.errors import UserError
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.problem.columns import Quantity, identifiers, spec_text
 from llmsr.problem.loading import SPLITS, nmse
 
-FOLDER = "llmsrbench"
+FOLDER, HIDDEN = "llmsrbench", "llmsrbench_hidden"
 CONFIRMED = 1e-6  # NMSE of the known expression on the rows
 CHECKED_ROWS = 200
-_FUNCTION = re.compile(r"\b(sin|cos|tan|tanh|sinh|cosh|exp|log|sqrt|asin|acos|atan)\(")
+DETERMINED = 1e-8  # share of a column's variance that a cubic in another one leaves, at most
+_FUNCTION = re.compile(r"\b(sin|cos|tan|tanh|sinh|cosh|exp|log|sqrt|asin|acos|atan|abs)\(", re.IGNORECASE)
 _NUMPY = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_DESCRIBED = re.compile(r"^(?:Output|Input \d+): (?P<name>\S+) - (?P<meaning>.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -55,35 +52,57 @@ class Imported:
     splits: Mapping[str, np.ndarray]
     confirmed: bool
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the problem, in words."""
+        notes = [] if self.confirmed else ["its expression does not confirm the order of its columns"]
+        for i, j in determined(self.splits["train"][:, :-1]):
+            if i < j:
+                notes.append(
+                    f"{self.inputs[i]} and {self.inputs[j]} determine each other: no law of both is told"
+                )
+        return notes
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the flags."""
-    parser = Parser(
-        prog="import_llm_srbench.py", description="Write problems of LLM-SRBench as data and specs."
-    )
-    parser.add_argument("source", metavar="PATH", help="a copy of the dataset, or a .jsonl file of records")
-    parser.add_argument("--only", metavar="TEXT", default="", help="import names that contain TEXT")
-    return parser
+    def hidden(self) -> Imported:
+        """The same with columns that have no names."""
+        inputs = tuple(f"x{i}" for i in range(1, len(self.inputs) + 1))
+        return replace(self, inputs=inputs, target="y", meanings={})
 
 
-def main(words: Sequence[str]) -> int:
-    given = parser().parse_args(words)
-    source = Path(given.source)
-    if not source.exists():
-        raise UserError(f"{source}: no such file or directory")
-    count = 0
-    for problem in read_dataset(source) if source.is_dir() else read_records(source):
-        if given.only in problem.name:
-            write_problem(problem, Path("data") / FOLDER, Path("specs") / FOLDER)
+def import_problems(source: str, only: str = "", anonymize: bool = False) -> Iterator[str]:
+    """Write the problems of a source whose names contain `only` below data and specs; a line on each.
+
+    A line begins with the name under which a benchmark runs the problem. With `anonymize` the columns are
+    x1, x2, ... and y, and nothing tells what they mean. `UserError` where there is no such problem.
+    """
+    path, count = Path(source), 0
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory")
+    folder = HIDDEN if anonymize else FOLDER
+    for problem in read_dataset(path) if path.is_dir() else read_records(path):
+        if only in problem.name:
             count += 1
-            note = "" if problem.confirmed else "  (its expression does not confirm the order of its columns)"
-            print(f"{FOLDER}/{problem.name}{note}")
+            write_problem(problem.hidden() if anonymize else problem, folder)
+            yield f"{folder}/{problem.name}" + "".join(f"  ({note})" for note in problem.notes)
     if not count:
-        raise UserError(
-            f"{source} holds no problem" + (f" whose name contains {given.only!r}" if given.only else "")
-        )
-    print(f"{count} problems; name them in a benchmark as {FOLDER}/NAME", file=sys.stderr)
-    return 0
+        raise UserError(f"{source} holds no problem" + (f" whose name contains {only!r}" if only else ""))
+
+
+def determined(inputs: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (column, by) of which a cubic in the second gives the first on all rows: no law of both is known.
+
+    A column that does not vary is given by every other one and is left out.
+    """
+    found = []
+    for i, j in permutations(range(inputs.shape[1]), 2):
+        x, y = inputs[:, j], inputs[:, i]
+        if not np.ptp(x) or not np.ptp(y):
+            continue
+        matrix = np.vander((x - x.mean()) / x.std(), 4)
+        solved, *_ = np.linalg.lstsq(matrix, y, rcond=None)
+        if np.var(y - matrix @ solved) <= DETERMINED * np.var(y):
+            found.append((i, j))
+    return found
 
 
 def read_dataset(folder: Path) -> Iterator[Imported]:
@@ -156,21 +175,25 @@ def arranged(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> Imp
 
 def read_records(path: Path) -> Iterator[Imported]:
     """The problems of a file with one JSON record per line."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            inputs, target = tuple(map(str, record["input_vars"])), str(record["output_vars"][0])
-            splits = {}
-            for split, key in zip(SPLITS, ("train", "test", "ood"), strict=True):
-                if record.get(f"{key}_input"):
-                    rows = np.asarray(record[f"{key}_input"], dtype=float)
-                    outputs = np.asarray(record[f"{key}_output"], dtype=float).reshape(len(rows), -1)
-                    splits[split] = np.column_stack([rows, outputs[:, 0]])
-            name, train = _plain(record["instance_id"]), splits["train"]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise UserError(f"{path}, line {number} is no record of a problem ({error!r})") from None
-        known = predicts(str(record.get("gt_expression") or ""), inputs, train)
-        yield Imported(name, inputs, target, {}, splits, known)
+    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield _of_record(json.loads(line))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise UserError(f"{path}, line {number} is no record of a problem ({error!r})") from None
+
+
+def _of_record(record: Mapping[str, Any]) -> Imported:
+    inputs, target = tuple(map(str, record["input_vars"])), str(record["output_vars"][0])
+    splits = {}
+    for split, key in zip(SPLITS, ("train", "test", "ood"), strict=True):
+        if record.get(f"{key}_input"):
+            rows = np.asarray(record[f"{key}_input"], dtype=float).reshape(-1, len(inputs))
+            outputs = np.asarray(record[f"{key}_output"], dtype=float).reshape(len(rows), -1)
+            splits[split] = np.column_stack([rows, outputs[:, 0]])
+    known = predicts(str(record.get("gt_expression") or ""), inputs, splits["train"])
+    meanings = {m["name"]: m["meaning"] for m in _DESCRIBED.finditer(str(record.get("description") or ""))}
+    return Imported(_plain(record["instance_id"]), inputs, target, meanings, splits, known)
 
 
 def predicts(expression: str, inputs: Sequence[str], rows: np.ndarray) -> bool:
@@ -178,9 +201,9 @@ def predicts(expression: str, inputs: Sequence[str], rows: np.ndarray) -> bool:
     text = expression
     for name in inputs:
         text = re.sub(rf"\b{re.escape(name)}\([a-z]\)", name, text)  # P(t) is P
-    text = _FUNCTION.sub(lambda m: f"np.{_NUMPY.get(m[1], m[1])}(", text)
+    text = _FUNCTION.sub(lambda m: f"np.{_NUMPY.get(m[1].lower(), m[1].lower())}(", text)
     try:
-        found = parse(f"return {text}", inputs)
+        found = parse(f"pi = np.pi\nreturn {text}" if "pi" not in inputs else f"return {text}", inputs)
     except ValueError:  # a name that is no column of ours
         return False
     if isinstance(found, Refusal):
@@ -190,28 +213,22 @@ def predicts(expression: str, inputs: Sequence[str], rows: np.ndarray) -> bool:
         return bool(nmse(evaluate(found, some[:, :-1], np.empty(0)), some[:, -1]) < CONFIRMED)
 
 
-def write_problem(problem: Imported, data_dir: Path, spec_dir: Path) -> None:
-    """Write a problem's CSV files and its spec, which does not tell the expression."""
+def write_problem(problem: Imported, folder: str) -> None:
+    """Write a problem's CSV files and its spec, which does not tell the expression, below that folder."""
     *names, target = identifiers([*problem.inputs, problem.target])
     header = ",".join([*names, target])
     for split, rows in problem.splits.items():
         lines = [header, *(",".join(map(repr, map(float, row))) for row in rows)]
-        write_file(data_dir / problem.name / f"{split}.csv", "\n".join(lines) + "\n")
+        write_file(Path("data", folder, problem.name, f"{split}.csv"), "\n".join(lines) + "\n")
     quantities = [
         Quantity(name, problem.meanings.get(symbol, ""))
         for name, symbol in zip((*names, target), (*problem.inputs, problem.target), strict=True)
     ]
     write_file(
-        spec_dir / f"specification_{problem.name}_numpy.txt", spec_text(quantities[:-1], quantities[-1])
+        Path("specs", folder, f"specification_{problem.name}_numpy.txt"),
+        spec_text(quantities[:-1], quantities[-1]),
     )
 
 
 def _plain(name: Any) -> str:
     return re.sub(r"\W+", "_", str(name)).strip("_") or "problem"
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(f"import_llm_srbench.py: {error}")
