@@ -118,10 +118,14 @@ class Floor:
         error = self.weights * squares / self.variance
         if not np.mean(error) <= ABOVE * max(SENSIBLE, self.repeats):
             return np.inf
-        expected = self.weights * (self.written + self._moved(expression, params))
+        expected = self.expected(expression, params)
         kept = np.argsort(expected, kind="stable")[: len(expected) - int(TAIL * len(expected))]
         allowed = max(min(float(np.mean(expected[kept])), SENSIBLE), self.repeats)
         return float(np.mean(error[kept])) / allowed
+
+    def expected(self, expression: Expression, params: np.ndarray) -> np.ndarray:
+        """What rounding adds to an equation's NMSE, by row."""
+        return self.weights * (self.written + self._moved(expression, params))
 
     def _moved(self, expression: Expression, params: np.ndarray) -> np.ndarray:
         """What rounding of the inputs adds to an equation's NMSE, by row."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -22,7 +22,7 @@ from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
-from llmsr.fitting.residuals import Dataset, dataset_of, lay_out
+from llmsr.fitting.residuals import Dataset, lay_out, weighted
 from llmsr.problem.loading import Problem, Split
 from llmsr.refinement.atoms import atoms_of
 from llmsr.refinement.factors import products_of_functions
@@ -42,12 +42,13 @@ POLISH_STEPS = 60
 POLISHED = 24  # sums of a stage that are polished
 FEW = 3  # the same for one function of what is left of a target
 SURE = 3  # constants with which an equation at the floor is hardly one by chance
+LONGER = 8.0  # CPU seconds, and as many as were needed, that a search goes on at the floor for smaller ones
 EXTRA = 12  # equations of a stage that are still looked at once one is at the floor
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
 CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
 NEAR, EXACT = 100.0, 1e-12  # times the error of a stage's best sum, and error, up to which sums are polished
 LEVEL = 10.0  # times the floor of the target alone up to which errors of sums are equal
-NEARLY, ALL_ROWS = 1e4, 4000  # times the floor below which constants are fitted to so many rows
+NEARLY = 1e6  # times the floor up to which constants are fitted to all rows
 CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
 WIDTHS = (1, 4, 16, 64)  # of sums of atoms, one after the other as long as there is time
 REDUCTIONS, FURTHER = (5, 3, 2, 1), (12, 6, 3, 2)  # followed from a task, from each of these, and so on
@@ -67,7 +68,6 @@ class Structures:
     def __post_init__(self) -> None:
         self.rows = Rows.spread(self.problem.train)
         self.data: Dataset = lay_out(Split(self.rows.inputs, self.rows.target))
-        self.everything = dataset_of(self.problem.train).part(ALL_ROWS)
         self.began = time.process_time()
         self.floor = Floor.of(self.problem.train)
         self.at_floor: set[str] = set()
@@ -82,6 +82,14 @@ class Structures:
     def over(self) -> bool:
         """Whether the time is over."""
         return time.process_time() - self.began > self.seconds
+
+    def _note_floor(self, form: str, constants: int) -> None:
+        """Note an equation at the floor; what time is left is for smaller ones."""
+        if not self.at_floor:
+            spent = time.process_time() - self.began
+            self.seconds = min(self.seconds, 2 * spent + LONGER)
+        self.at_floor.add(form)
+        self.sure = self.sure or constants <= SURE
 
     def task(self, rows: Rows) -> Task:
         """The table's columns and its target on some rows."""
@@ -108,16 +116,24 @@ class Structures:
         if np.isfinite(error):
             times = self._times_floor(form.expression, start) if error < CLEAR else np.inf
             if ABOVE < times < NEARLY:
-                # constants that few rows told may be off by more than rounding
-                _, start = _polished(form.expression, start, self.everything)
+                start = self._by_rounding(form.expression, start)
                 times = self._times_floor(form.expression, start)
             self.found[form.hash] = Candidate(form.expression, start, error, move)
             if times <= ABOVE:
-                self.at_floor.add(form.hash)
-                self.sure = self.sure or len(start) <= SURE
+                self._note_floor(form.hash, len(start))
         return error
 
-    def _times_floor(self, expression: Expression, start: Mapping[int, float]) -> float:
+    def _by_rounding(self, expression: Expression, start: dict[int, float]) -> dict[int, float]:
+        """The constants fitted to all rows, each by how little rounding moves it.
+
+        Few rows may not tell constants to the floor, and near a pole a few have most of the error.
+        """
+        floor = self.floor
+        expected = floor.expected(expression, np.array([start[p] for p in expression.params]))
+        rows = Split(floor.inputs, floor.target)
+        return _polished(expression, start, weighted(rows, expected.mean() / expected))[1]
+
+    def _times_floor(self, expression: Expression, start: dict[int, float]) -> float:
         return self.floor.times(expression, np.array([start[p] for p in expression.params]))
 
     def run(self) -> None:
@@ -174,7 +190,9 @@ class Structures:
         ]  # fmt: skip
         for units, exponents, most in tries:
             products = Dictionary.of_products(g, units, exponents, most)
-            for one in sides(task, ALGEBRAIC) if products is not None else ():
+            if products is None:
+                continue
+            for one in sides(task, ALGEBRAIC):
                 for root in products.sums(one):
                     self.offer(task, root, "sum of products")
                 if self.done:
@@ -272,8 +290,8 @@ def _of_strongest(task: Task) -> Task:
 
 
 def _polished(
-    expression: Expression, start: Mapping[int, float], data: Dataset
-) -> tuple[float, Mapping[int, float]]:
+    expression: Expression, start: dict[int, float], data: Dataset
+) -> tuple[float, dict[int, float]]:
     """The NMSE with constants moved to where it is least, and these."""
     search = Search(expression, data, np.inf)
     theta = np.array([start[p] for p in search.tape.params])
