@@ -35,7 +35,8 @@ TRAINING = [
 ]  # fmt: skip
 SCORER = """
 import os, sys
-from llmsr.grpo.reward_function import Evaluators, RewardFunction
+from llmsr.grpo.evaluators import Evaluators
+from llmsr.grpo.reward_function import RewardFunction
 run_dir, name, told = sys.argv[1:]
 info = {"problem": "plane", "index": 1, "split": "train", "versions": "{}", "shown": "[]"}
 with RewardFunction(run_dir, Evaluators(run_dir, 1)) as function:

@@ -102,16 +102,21 @@ class Evaluator:
     """Evaluates completions of one problem in a pool of warm workers; thread-safe.
 
     `fitter` is a fit mode, `fit_timeout` the seconds that one fit may take, `workers` the number of
-    processes (0: one per core) or "ray" for all CPUs of a Ray cluster. Nothing that a completion contains
-    raises here or harms this process.
+    processes (0: one per core) or "ray" for all CPUs of a Ray cluster. A `pool` takes the place of
+    such workers. Nothing that a completion contains raises here or harms this process.
     """
 
     def __init__(
-        self, problem: Problem, fitter: str = "best", fit_timeout: float = 10.0, workers: int | str = 0
+        self,
+        problem: Problem,
+        fitter: str = "best",
+        fit_timeout: float = 10.0,
+        workers: int | str = 0,
+        pool: Pool | None = None,
     ) -> None:
         self.problem = problem
         self.fit_timeout = fit_timeout
-        self.pool = _start_pool(parse_workers(workers), Duty(problem, fitter, fit_timeout))
+        self.pool = pool or start_pool(parse_workers(workers), load, Duty(problem, fitter, fit_timeout))
         self._fits: OrderedDict[str, Future[Any] | Evaluation] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -136,7 +141,7 @@ class Evaluator:
 
     def run(self, task: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
         """A future of `task(problem, *args)` in a worker, or of a `WorkerFailure`, see `Pool.submit`."""
-        return self.pool.submit(on_problem, task, *args, deadline=deadline)
+        return self._ask(on_problem, task, *args, deadline=deadline)
 
     def close(self) -> None:
         """End all workers; what has no result yet is cancelled."""
@@ -148,11 +153,15 @@ class Evaluator:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _ask(self, task: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
+        """A future of `task(duty, *args)` in a worker."""
+        return self.pool.submit(task, *args, deadline=deadline)
+
     def _steps(self, completion: str, versions: Mapping[str, str], hole: Hole | None) -> Steps:
         if len(completion) > MAX_TEXT:
             reason = f"the answer has {len(completion)} characters, more than {MAX_TEXT}"
             return Evaluation(status="too_large", reason=reason)
-        skeleton = yield self.pool.submit(read, completion, versions, hole, deadline=READ_SECONDS)
+        skeleton = yield self._ask(read, completion, versions, hole, deadline=READ_SECONDS)
         if isinstance(skeleton, WorkerFailure):
             return Evaluation(status=skeleton.kind, reason=skeleton.reason)
         if isinstance(skeleton, Evaluation):
@@ -193,7 +202,7 @@ class Evaluator:
                 self._fits.move_to_end(skeleton.key)
                 return known, False
             deadline = self.fit_timeout + GRACE_SECONDS
-            asked = self._fits[skeleton.key] = self.pool.submit(fit_skeleton, skeleton, deadline=deadline)
+            asked = self._fits[skeleton.key] = self._ask(fit_skeleton, skeleton, deadline=deadline)
             if len(self._fits) > CACHED_FITS:
                 self._fits.popitem(last=False)
             return asked, True
@@ -231,14 +240,15 @@ def _go_on(steps: Steps, value: Any, result: Future[Evaluation]) -> None:
         waited.add_done_callback(came)
 
 
-def _start_pool(workers: int | str, state: Duty) -> Pool:
+def start_pool(workers: int | str, setup: Callable[..., Any], *args: Any) -> Pool:
+    """Workers as `Evaluator` takes them, each of which makes its state by `setup(*args)`."""
     if workers == "ray":
         from llmsr.workers.ray_pool import RayPool
 
-        return RayPool(None, load, (state,), memory_bytes=MEMORY_BYTES)
+        return RayPool(None, setup, args, memory_bytes=MEMORY_BYTES)
     if os.name != "posix":
-        return ThisProcess(1, load, (state,))
-    return WorkerPool(int(workers) or os.cpu_count() or 1, load, (state,), memory_bytes=MEMORY_BYTES)
+        return ThisProcess(1, setup, args)
+    return WorkerPool(int(workers) or os.cpu_count() or 1, setup, args, memory_bytes=MEMORY_BYTES)
 
 
 # ---- what a worker does

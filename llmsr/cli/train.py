@@ -11,6 +11,7 @@ from llmsr.grpo.run_choice import stored_settings
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.report.display import format_curve, format_result
+from llmsr.report.runs import MOST_PAGES
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 EXAMPLES = """examples:
@@ -35,7 +36,13 @@ def run_training(config: GrpoConfig, overrides: Sequence[str] = ()) -> int:
         print_json(outcome)
         return code
     print(format_curve(outcome["curve"]))
-    for found in outcome.get("problems") or [outcome]:
+    problems = outcome.get("problems") or [outcome]
+    if len(problems) > MOST_PAGES:
+        print(
+            f"\n{len(problems)} problems; result.json in {outcome['directory']} has each one's best equation"
+        )
+        problems = []
+    for found in problems:
         print()
         print(format_result(found))
     if not model:

@@ -191,7 +191,8 @@ def _settled(config: GrpoConfig, chosen: Mapping[str, Any], parameters: float | 
     """The settings with `chosen` sizes, the rest of what is open by the rules that the flags' help tells."""
     plain = {**as_mapping(config), **chosen}
     batch_size, rollout_n = int(plain["batch_size"]), int(plain["rollout_n"])
-    prompts = config.prompts or (TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH) * batch_size
+    least = math.ceil(len(config.problems) / batch_size)  # every problem once an epoch
+    prompts = config.prompts or max(TINY_STEPS_PER_EPOCH if tiny else STEPS_PER_EPOCH, least) * batch_size
     steps_per_epoch = max(1, prompts // batch_size)
     epochs = config.epochs
     if config.budget is not None:

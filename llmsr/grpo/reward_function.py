@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import sys
 import threading
 import traceback
@@ -24,52 +23,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmsr.archive import ArchiveTail
-from llmsr.evaluator import Evaluator
 from llmsr.grpo.answer_archive import Answer, Places, Records
-from llmsr.grpo.run_record import RunRecord, load_run_problem
-from llmsr.problem.units import with_units
+from llmsr.grpo.evaluators import Evaluators
+from llmsr.grpo.run_record import RunRecord
 from llmsr.proposers.proposer import estimated_tokens
 from llmsr.refinement.floor import Floor
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
 from llmsr.sample import Evaluation, Sample
 
 ANSWER_SECONDS = 120.0  # after which an answer counts as failed, waiting for a worker included
-RESERVED_CORES = 2  # for the trainer beside the workers that fit
 
 Score = dict[str, float | str]
 T = TypeVar("T")
-
-
-class Evaluators:
-    """One evaluator per problem of a run, each started when it is first asked for; thread-safe.
-
-    `workers` are processes that fit, for each problem; by default as the run's settings say.
-    """
-
-    def __init__(self, run_dir: str | Path, workers: int | None = None) -> None:
-        self._run_dir = Path(run_dir).resolve()
-        self._settings = RunRecord.read(self._run_dir).settings
-        cores = max(1, (os.cpu_count() or 1) - RESERVED_CORES)
-        self._workers = workers or self._settings.workers or cores
-        self._started: dict[str, Evaluator] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, problem: str) -> Evaluator:
-        """The evaluator of the problem of that name, as it was when the run began."""
-        with self._lock:
-            if problem not in self._started:
-                loaded = with_units(load_run_problem(self._run_dir, problem), self._settings.units)
-                self._started[problem] = Evaluator(
-                    loaded, self._settings.fitter, self._settings.fit_timeout, self._workers
-                )
-            return self._started[problem]
-
-    def close(self) -> None:
-        """End all workers."""
-        with self._lock:
-            for evaluator in self._started.values():
-                evaluator.close()
-            self._started = {}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from llmsr.grpo.plan import FINISHED_FILE, Plan, run_directory
 from llmsr.grpo.progress import say
 from llmsr.grpo.run_record import RUN_FILE, RunRecord, load_run_problem
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.problem.loading import Problem, load_problem
+from llmsr.problem.loading import Problem, load_problem, matching_names
 from llmsr.problem.units import with_units
 from llmsr.run_directory import changed_settings, check_unchanged
 
@@ -41,11 +41,12 @@ RESOLVED = ("trainer", "model_path")  # compared as what they came to, since the
 
 
 def located(config: GrpoConfig) -> GrpoConfig:
-    """The settings with the directory that --resume or --dry_run means where none is named.
+    """The settings with all problems by name, and the directory that --resume or --dry_run means.
 
     --resume means the newest run that has not finished, --dry_run a folder that the next one writes over;
     `UserError` where there is nothing to resume.
     """
+    config = replace(config, problem_name=",".join(matching_names(config.problems)))
     if config.output_dir or not (config.resume or config.dry_run):
         return config
     home = run_directory(config)

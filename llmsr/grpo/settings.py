@@ -14,6 +14,7 @@ from llmsr.settings import DASHBOARDS, FITTERS, UNITS, PromptSettings
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 ADVANTAGES = ("grpo", "drgrpo", "entropic", "best_of_group", "rank", "max_at_k")
 LOGGERS = ("console", "file", *DASHBOARDS, "swanlab", "mlflow")  # of a training
+MOST_NAMED = 4  # problems in the name of a folder
 MEMORIES = ("none", "islands", "puct", "top")
 
 
@@ -21,7 +22,10 @@ MEMORIES = ("none", "islands", "puct", "top")
 class GrpoConfig(PromptSettings, Declarations):
     """training with --use_rl"""
 
-    problem_name: str = option("oscillator1", "the problem, or several with commas, trained on together")
+    problem_name: str = option(
+        "oscillator1",
+        "the problem; several with commas, or a pattern such as 'folder/*', are trained on together",
+    )
     spec_path: str | None = option(
         None, "spec file of a single problem (default: specs/specification_<problem>_numpy.txt)"
     )
@@ -190,8 +194,11 @@ class GrpoConfig(PromptSettings, Declarations):
 
     @property
     def label(self) -> str:
-        """The problems' names as one word that a path can hold."""
-        return re.sub(r"[^\w.-]+", "_", "+".join(self.problems).replace("+", "_"))
+        """The problems' names as one word that a path can hold; of many the first one and how many."""
+        names = self.problems
+        if len(names) > MOST_NAMED:
+            names = (names[0], f"{len(names) - 1}_others")
+        return re.sub(r"[^\w.-]+", "_", "_".join(names))
 
     @property
     def loggers(self) -> tuple[str, ...]:

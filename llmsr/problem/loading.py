@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +186,28 @@ def load_problem(
         )
     target = _without_roles(header, spec, source)[-1]
     return Problem(name, spec, target, splits, synthetic, note)
+
+
+def matching_names(patterns: Sequence[str]) -> list[str]:
+    """Problem names, with a pattern such as `folder/*` replaced by the names of all specs that it matches.
+
+    `UserError` for a pattern without any.
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        if not set(pattern) & set("*?["):
+            names.append(pattern)
+            continue
+        collection, _, own = pattern.rpartition("/")
+        home = locate(Path("specs") / collection)
+        found = sorted(path.name for path in home.glob(f"specification_{own}_numpy.txt"))
+        if not found:
+            raise UserError(
+                f"no problem is called like {pattern}: {home} has no specification_{own}_numpy.txt"
+            )
+        own_names = (name.removeprefix("specification_").removesuffix("_numpy.txt") for name in found)
+        names += [f"{collection}/{name}" if collection else name for name in own_names]
+    return list(dict.fromkeys(names))
 
 
 def variance_fault(target: np.ndarray) -> str:

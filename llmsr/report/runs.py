@@ -38,6 +38,7 @@ from llmsr.search.totals import Totals
 
 SEARCH, TRAINING = "search", "grpo"
 DEEPEST = 6  # levels of folders that are looked through for runs
+MOST_PAGES = 12  # problems of a run that have files of their own: a pick takes a second
 EVERY_SECONDS = 20.0  # between two refreshes while the run goes on
 IDLE_SECONDS = 120.0  # the same while the front stays as it is
 COST_SHARE = 0.05  # of the run's time that refreshes may take
@@ -236,7 +237,7 @@ class Outputs:
         except Exception as error:  # noqa: BLE001 - as above
             fault = f"{type(error).__name__}: {error}"
             print(f"llmsr: the report could not be written ({fault}); the archive is whole", file=sys.stderr)
-            result = self._counts()
+            result = self.counts(complete)
             _write_json(self.output, result)
             return result
 
@@ -255,32 +256,22 @@ class Outputs:
 
     def result(self, complete: bool = True) -> dict[str, Any]:
         """What `result.json` says, as plain data; nothing is written."""
-        front, history = self.picked_front(), self.history
+        front = self.picked_front()
         entries = [
             equation.to_json() | {"length": finite_or_none(length), **self._errors(equation)}
             for equation, length in zip(front.equations, front.lengths, strict=True)
         ]
-        result = self._counts() | {
+        result = self.counts(complete) | {
             "selection": self.rule,
             "warning": front.warning,
             "pick": None if front.picked is None else entries[front.picked],
             "front": entries,
-            "mode": self.mode,
-            "finished": complete,
-            "seconds": round(history.seconds, 3),
-            "generation_seconds": round(history.generation_seconds, 3),
-            "fits": history.fits,
-            "refinement_fits": history.refinement_fits,
-            "fit_seconds": round(history.fit_seconds, 3),
-            "cpu_seconds": round(history.cpu_seconds, 3),
         }
         if complete and front.pick is not None:
             others = self.finals.behind([front.pick.sample])
             result["finals"] = [result["pick"], *(Equation.of(s, self.problem).to_json() for s in others)]
         if self.mode == TRAINING:
-            result["trainer"] = self.settings.get("trainer")
-            result["base_model"] = self.settings.get("model_path")
-            result["curve"] = learning_curve([history])
+            result["curve"] = learning_curve([self.history])
         return result
 
     def _errors(self, equation: Equation) -> dict[str, Any]:
@@ -313,21 +304,30 @@ class Outputs:
             write_file(self.output / name, text)
         return result
 
-    def _counts(self) -> dict[str, Any]:
+    def counts(self, complete: bool = True) -> dict[str, Any]:
         """The outcome without the front; `best` is None where no sample was valid.
 
         It is the sample of least training loss; test_id and test_ood are reported, never selected on.
         """
-        totals, best = self.totals, self.totals.best
+        totals, best, history = self.totals, self.totals.best, self.history
         counts = ("samples", "valid", "distinct", "refinements", "tokens", "failed_prompts")
-        return {
+        seconds = ("seconds", "generation_seconds", "fit_seconds", "cpu_seconds")
+        found = {
             "problem": self.problem.name,
             "note": self.problem.note,
+            "mode": self.mode,
+            "finished": complete,
             **{name: getattr(totals, name) for name in counts},
             "failures": dict(totals.failures),
             "guesses": [_guess(sample) for sample in self.guesses],
             "best": None if best is None else description(best, self.problem.target),
+            **{name: round(getattr(history, name), 3) for name in seconds},
+            "fits": history.fits,
+            "refinement_fits": history.refinement_fits,
         }
+        if self.mode == TRAINING:
+            found |= {"trainer": self.settings.get("trainer"), "base_model": self.settings.get("model_path")}
+        return found
 
 
 def _guess(sample: Sample) -> dict[str, Any]:
@@ -338,8 +338,12 @@ def _guess(sample: Sample) -> dict[str, Any]:
 
 
 def write_run(directory: Path, runs: Sequence[Outputs], complete: bool = True) -> dict[str, Any]:
-    """Write all files of a run and hand back what its `result.json` says; `runs` are its problems."""
-    results = [outputs.finish(complete) for outputs in runs]
+    """Write all files of a run and hand back what its `result.json` says; `runs` are its problems.
+
+    Of many problems, counts and the best equation of each are in `result.json`, and none has a page.
+    """
+    many = len(runs) > MOST_PAGES
+    results = [outputs.counts(complete) if many else outputs.finish(complete) for outputs in runs]
     return results[0] if len(runs) == 1 else write_several(directory, runs, results)
 
 
@@ -365,6 +369,8 @@ def write_several(
     _write_json(directory, whole)
     if whole["curve"]:
         write_file(directory / "curve.csv", curve_csv(whole["curve"]))
+    if len(runs) > MOST_PAGES:
+        return whole
     problems = [
         (run.problem.name, (run.output / "report.html").relative_to(directory).as_posix(),
          run.picked_front().pick, run.history)

@@ -27,7 +27,7 @@ NO_LIMITS = Form()
 _RESERVED = {"params", "np", "torch", "equation", "MAX_NPARAMS", "PRAMS_INIT", *keyword.kwlist}
 
 
-def _kind(text: str) -> str:
+def kind_of(text: str) -> str:
     words = set(text.split())
     return next((kind for kind, known in KIND_WORDS if words & set(known.split())), "")
 
@@ -274,6 +274,6 @@ def random_words(rng: Random) -> Words:
         max_params=most,
         signed=frozenset(i for i, (_, _, signed) in enumerate(columns) if signed),
         module="torch" if torch else "np",
-        kinds=tuple(_kind(text) for text in texts),
+        kinds=tuple(kind_of(text) for text in texts),
         product=_product_share(target),
     )
