@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsr.expression import Refusal
-from llmsr.expression.canonical import canonicalize
+from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
 from llmsr.fitting.fit import split_nmse
@@ -135,15 +136,20 @@ class _Move:
     start: Mapping[int, float]
     fixed: frozenset[int]
 
-    @property
+    @cached_property
+    def form(self) -> Canonical:
+        """The canonical form, which is most of the work of trying an equation."""
+        return canonicalize(self.expression)
+
+    @cached_property
     def name(self) -> tuple[object, ...]:
         """Equal for equations that are equal up to spelling and fitted constants."""
-        form = canonicalize(self.expression)
+        form = self.form
         return form.hash, *(self.start[p] if p in self.fixed else None for p in form.params)
 
     def renamed(self) -> _Move:
         """The same in canonical form."""
-        form = canonicalize(self.expression)
+        form = self.form
         start = {new: self.start[old] for new, old in enumerate(form.params)}
         fixed = frozenset(new for new, old in enumerate(form.params) if old in self.fixed)
         return _Move(form.expression, start, fixed)
@@ -255,10 +261,11 @@ class Parts:
         while beam:
             bar = min(one.length for one in beam) + SLACK
             new: list[Part] = []
-            for move in (move.renamed() for one in beam for move in self._moves(one)):
-                if move.name in seen or not move.expression.inputs:
+            for asked in (move for one in beam for move in self._moves(one)):
+                if asked.name in seen or not asked.form.expression.inputs:
                     continue
-                seen.add(move.name)
+                seen.add(asked.name)
+                move = asked.renamed()
                 if self.problem.refused(move.expression) is None:
                     made = self._fitted(move, self._some)
                     new += [made] if made is not None else []
