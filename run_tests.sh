@@ -7,8 +7,6 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/scripts/venv.sh"
 llmsr_venv requirements.txt requirements-dev.txt
 cd "$HERE"
-# every process that a test starts would compile each module anew where no bytecode may be kept
-unset PYTHONDONTWRITEBYTECODE
 # two processes with a thread per core each would wait for one another
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 ruff check .

@@ -17,16 +17,22 @@ llmsr_python() {
   return 2
 }
 
+# Bytecode of all packages is half of an installation's work, and most of it is never imported: what is, is
+# compiled when it is imported first.
+llmsr_install() {
+  python -m pip install -q --no-compile --disable-pip-version-check "$@"
+}
+
 # Without a GPU the CUDA build of torch is gigabytes for nothing: take PyTorch's CPU build where its index
 # can be reached, else the pinned version from the default index.
 llmsr_torch() {
-  python -c 'import torch' 2>/dev/null && return
+  python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' && return
   if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
-    python -m pip install -q torch
+    llmsr_install torch
   else
-    PIP_CONFIG_FILE=/dev/null python -m pip install -q --retries 0 --timeout 5 \
+    PIP_CONFIG_FILE=/dev/null llmsr_install --retries 0 --timeout 5 \
       --index-url https://download.pytorch.org/whl/cpu "torch==$LLMSR_TORCH" 2>/dev/null ||
-      python -m pip install -q --disable-pip-version-check "torch==$LLMSR_TORCH"
+      llmsr_install "torch==$LLMSR_TORCH"
   fi
 }
 
@@ -39,12 +45,13 @@ llmsr_venv() {
   fi
   # shellcheck disable=SC1091
   source "$venv/bin/activate"
+  unset PYTHONDONTWRITEBYTECODE # else every process would compile all that it imports anew
   for file in "$@"; do
     stamp="$venv/.installed-$(basename "$file")"
     if ! cmp -s "$LLMSR_HOME/$file" "$stamp"; then
       echo "installing $file (once)" >&2
       llmsr_torch &&
-        python -m pip install -q --disable-pip-version-check -r "$LLMSR_HOME/$file" &&
+        llmsr_install -r "$LLMSR_HOME/$file" &&
         cp "$LLMSR_HOME/$file" "$stamp" || return 2
     fi
   done

@@ -51,7 +51,7 @@ def replay(tmp_path_factory):
 def search(run_dir, problem, evaluator, replay):
     earlier = read_archive(run_dir) if (run_dir / "archive").exists() else []
     settings = SearchSettings(
-        budget=BUDGET, islands=3, reset_every=10, structure_seconds=0, stop_at_floor=False
+        budget=BUDGET, islands=3, reset_every=10, structure_seconds=0, stop_at_floor=False, refine_fits=8
     )
     with Archive(run_dir) as archive:
         Search(problem, Replay(replay), evaluator, archive, settings, earlier=earlier).run()
