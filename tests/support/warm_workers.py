@@ -1,7 +1,8 @@
 """Worker processes that outlive their pool, since one takes longer to start than most tests take.
 
-They are processes as `WorkerPool` starts them, with the same limits, deadlines and environment. A pool that
-is closed hands back those that are idle and in order, and the next pool takes them over with a new state.
+They are processes as `WorkerPool` starts them, with the same limits and deadlines. A pool that is closed
+hands back those that are idle and in order, and the next pool takes them over with a new state, if they were
+started in the environment that it has.
 """
 
 from __future__ import annotations
@@ -9,7 +10,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from llmsr.workers.pool import Task, Worker, WorkerFailure, WorkerPool
+from llmsr.workers.pool import Task, Worker, WorkerFailure, WorkerPool, single_thread_environment
+
+Environment = dict[str, str]
+
+
+def environment() -> Environment:
+    """What a worker process that is started here would find, but for the name of the test."""
+    return {name: value for name, value in single_thread_environment().items() if "PYTEST" not in name}
 
 
 class Warm:
@@ -17,34 +25,38 @@ class Warm:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._idle: list[Worker] = []
+        self._idle: list[tuple[Environment, Worker]] = []
         self._lock = threading.Lock()
 
     def pool(self, *args: Any, **options: Any) -> WorkerPool:
         return _Pool(self, *args, **options)
 
-    def taken(self, start: Any) -> Worker:
-        """An idle worker that is alive, else a new one."""
+    def taken(self, asked: Environment, start: Any) -> Worker:
+        """An idle worker of that environment that is alive, else a new one."""
         with self._lock:
-            while self._idle:
-                worker = self._idle.pop()
+            for entry in [entry for entry in self._idle if entry[0] == asked]:
+                self._idle.remove(entry)
+                worker = entry[1]
                 if worker.process.poll() is None:  # type: ignore[attr-defined]
                     return worker
                 worker.end()
         return start()
 
-    def handed_back(self, worker: Worker) -> bool:
-        """Whether there was room for it."""
+    def handed_back(self, known: Environment, worker: Worker) -> bool:
+        """Whether there was room for it; another one of another environment makes room."""
         with self._lock:
+            if len(self._idle) >= self.most and self._idle and self._idle[0][0] != known:
+                self._idle.pop(0)[1].end()
             if len(self._idle) < self.most:
-                self._idle.append(worker)
+                self._idle.append((known, worker))
                 return True
         return False
 
     def release(self) -> None:
+        """End all idle workers."""
         with self._lock:
             while self._idle:
-                self._idle.pop().end()
+                self._idle.pop()[1].end()
 
 
 class _Pool(WorkerPool):
@@ -53,14 +65,15 @@ class _Pool(WorkerPool):
         super().__init__(*args, **options)
 
     def _new_worker(self) -> Worker:
-        return _Lent(self._warm, self._warm.taken(super()._new_worker))
+        known = environment()
+        return _Lent(self._warm, known, self._warm.taken(known, super()._new_worker))
 
 
 class _Lent(Worker):
     """A worker of one pool, whose process may be another's before and after."""
 
-    def __init__(self, warm: Warm, worker: Worker) -> None:
-        self._warm, self._worker = warm, worker
+    def __init__(self, warm: Warm, known: Environment, worker: Worker) -> None:
+        self._warm, self._known, self._worker = warm, known, worker
         self._busy = self._lost = self._ended = False
         self._lock = threading.Lock()
 
@@ -92,5 +105,5 @@ class _Lent(Worker):
 
     def end(self) -> None:
         self.kill()
-        if self._busy or self._lost or not self._warm.handed_back(self._worker):
+        if self._busy or self._lost or not self._warm.handed_back(self._known, self._worker):
             self._worker.end()
