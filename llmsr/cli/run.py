@@ -6,13 +6,14 @@ import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmsr.archive import holds_records, read_archive
 from llmsr.cli.shared import Mode, read_problem
-from llmsr.config import as_mapping, read_yaml
+from llmsr.config import as_mapping, listed, read_yaml
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.expression.engine.kept import is_compiled
@@ -20,6 +21,7 @@ from llmsr.files import silence
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.guesses import guess_bodies, guess_lines
 from llmsr.problem.loading import Problem
+from llmsr.problem.table_format import doubles
 from llmsr.proposers.choice import make_proposer
 from llmsr.report.display import Dashboards, SearchProgress, format_result
 from llmsr.report.runs import Outputs
@@ -51,7 +53,12 @@ FREE_ON_RESUME = {"budget", "max_tokens_total", "api_base", "port", "workers", "
 
 
 def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfig) -> int:
-    """Search, print the outcome, and return the exit code."""
+    """Search, print the outcome, and return the exit code; of several problems one after the other."""
+    names = listed(run.problem_name)
+    if twice := doubles(names):
+        raise UserError(f"--problem_name names {twice[0]!r} twice; name every problem once")
+    if len(names) > 1:
+        return _run_several(names, run, search, proposer)
     run_dir = _run_directory(run, search)
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
@@ -74,6 +81,28 @@ def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfi
         elif result.get("pick"):
             print(f"next: python -m llmsr predict {where} --csv new_rows.csv", file=sys.stderr)
     return 130 if interrupted else 0
+
+
+def _run_several(
+    names: Sequence[str], run: RunSettings, search: SearchSettings, proposer: ProposerConfig
+) -> int:
+    """A run in a folder of its own for each problem; what one leaves of the budget is the others'."""
+    if run.resume or run.spec_path or search.budget < len(names):
+        raise UserError(
+            "several problems take no --resume and no --spec_path, and a --budget of one for each at least; "
+            "resume one of them by its --log_path"
+        )
+    base = Path(run.log_path or _run_directory(replace(run, problem_name="_".join(names)), search))
+    for name in names:  # a fault of the last one should not come after hours
+        read_problem(replace(run, problem_name=name))
+    left, code = search.budget, 0
+    for place, name in enumerate(names):
+        own = replace(run, problem_name=name, log_path=str(base / name.replace("/", "_")))
+        code = run_search(own, replace(search, budget=left // (len(names) - place)), proposer)
+        left -= sum(map(is_llm_sample, read_archive(own.log_path or "")))
+        if code:
+            break
+    return code
 
 
 def _search(

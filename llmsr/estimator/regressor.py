@@ -15,12 +15,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.estimator.forms import Forms
+from llmsr.estimator.forms import Forms, constant_front
 from llmsr.estimator.given import PROPOSER_PARTS, GivenRows, Parameters, group_texts, raised_as
+from llmsr.estimator.several import fit_each, for_each_target, predict_each
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
-from llmsr.expression.graph import Graph
 from llmsr.fitting.uncertainty import Uncertainty
-from llmsr.problem.columns import Labels, Words, identifiers, strongest_columns, table_problem, units_by_name
+from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem, units_by_name
 from llmsr.problem.groups import codes_of
 from llmsr.problem.guesses import guess_bodies
 from llmsr.problem.loading import Problem
@@ -29,8 +29,7 @@ from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer
 from llmsr.report.equation import Equation
 from llmsr.report.front import Front, PickedFront, lengths
-from llmsr.report.simplify import Simplified
-from llmsr.sample import Evaluation, Sample, is_llm_sample
+from llmsr.sample import Sample, is_llm_sample
 from llmsr.settings import ProposerConfig, SearchSettings
 
 # A round of a local model: prompts that are decoded together, and samples of each; the next round sees the
@@ -100,6 +99,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         The columns of X that the model was shown.
     n_samples_ : int
         Completions asked for, those of earlier warm fits included.
+    estimators_ : list of SymbolicRegressor
+        Of a y of several columns alone: the model of each, which has the other attributes.
 
     Training rows are not kept. Workers and the model stay warm between fits; `llmsr.estimator.warm.release`
     ends them.
@@ -154,16 +155,17 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         *,
         group: Any = None,
         feature_names: Sequence[str] | None = None,
-        target_name: str | None = None,
+        target_name: str | Sequence[str] | None = None,
         description: str = "",
         units: Words = None,
         meanings: Words = None,
         X_units: Words = None,
-        y_units: str | None = None,
+        y_units: str | Words = None,
     ) -> SymbolicRegressor:
         """Search for equations of y in the columns of X, and return self.
 
-        X has shape (rows, columns), y (rows,). Names come from `feature_names`, a DataFrame's columns or are
+        X has shape (rows, columns), y (rows,) or (rows, targets): then every target has equations of its own
+        and a share of the budget. Names come from `feature_names`, a DataFrame's columns or are
         x0, x1, ...; they need not be identifiers. `sample_weight` (rows,) weighs the squared residuals, and
         rows of weight 0 are left out; of measurement errors give 1 / error**2. `group` (rows,) names the
         groups of rows: one law is found, each group having its own constants. `description` tells the model
@@ -171,10 +173,22 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         order; `X_units` and `y_units` are another way to give units. With `check_units` pint must know them.
         ValueError for bad input, RuntimeError where the model cannot be asked or nothing was found.
         """
-        target_name = target_name or getattr(y, "name", None) or "y"
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            given = {"sample_weight": sample_weight, "group": group, "feature_names": feature_names}
+            given |= {"description": description, "units": units, "meanings": meanings, "X_units": X_units}
+            self._check_parameters()
+            with raised_as(ValueError):
+                validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+                self.estimators_ = fit_each(self, X, y, target_name, y_units, given)
+            self.n_samples_ = sum(model.n_samples_ for model in self.estimators_)
+            return self
+        if hasattr(self, "estimators_"):
+            del self.estimators_
+        target_name = str(target_name or getattr(y, "name", None) or "y")
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         with raised_as(ValueError):
-            units = units_by_name(self._names(feature_names), target_name, units, X_units, y_units)
+            own_unit = y_units if isinstance(y_units, str) else None
+            units = units_by_name(self._names(feature_names), target_name, units, X_units, own_unit)
             labels = self._labels(feature_names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
@@ -189,7 +203,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             labels = labels.chosen(self.columns_.tolist())
             # scikit-learn's checks fit such targets too, and no search could tell equations apart on them
             if y.min() == y.max():
-                self._keep_constant(labels, float(y[0]))
+                self.n_samples_ = 0
+                self._set_front(self.max_params, constant_front(labels, float(y[0])))
                 return self
             inputs = X[:, self.columns_]
             problem = table_problem(inputs, y, labels, self.max_params, rows.asked, rows.columns)
@@ -221,12 +236,16 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
     ) -> Any:
         """The equation's values for X, shape (rows,); nan or inf in rows where it is not defined.
 
+        Of several targets (rows, targets).
+
         With `return_std` (values, standard deviations of new measurements about them); with `interval`, such
         as 0.95, (values, low and high ends of the interval that holds a new measurement with this
         probability). `group` (rows,) names the rows' groups where the fit had groups. ValueError for a group
         that it had not, and where the fit tells no errors, see `uncertainty_`.
         """
         check_is_fitted(self)
+        if models := getattr(self, "estimators_", None):
+            return predict_each(models, X, return_std, interval, group)
         X = validate_data(self, X, dtype=np.float64, reset=False)[:, self.columns_]
         groups = self._best.groups
         if bool(groups) != (group is not None):
@@ -243,6 +262,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         return (values, deviation) if interval is None else (values, values - reach, values + reach)
 
     @property
+    @for_each_target
     def uncertainty_(self) -> Uncertainty | None:
         """Standard errors, confidence intervals and correlations of `params_`; None where there are none."""
         check_is_fitted(self)
@@ -255,6 +275,10 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         the equations are then what they were.
         """
         check_is_fitted(self)
+        if models := getattr(self, "estimators_", None):
+            for model, column in zip(models, np.asarray(y).T, strict=True):
+                model.refit(X, column, sample_weight, group=group)
+            return self
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False, ensure_min_samples=2)
         front, law = self._front.equations, self._best.law or self._best.expression
         labels = self._best.labels[: len(law.columns)]
@@ -279,6 +303,11 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         return self
 
     # ---- what a fit is asked to do
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def _check_parameters(self) -> None:
         resolve(Parameters, given={item.name: getattr(self, item.name) for item in fields(Parameters)})
@@ -358,19 +387,6 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             problem.spec.max_params,
             PickedFront.of(front.members, problem, self.selection, labels),
         )
-
-    def _keep_constant(self, labels: Labels, value: float) -> None:
-        """The only equation of a target that does not vary."""
-        graph = Graph()
-        expression = graph.expression(graph.const(value), identifiers(labels.columns))
-        evaluation = Evaluation(
-            "ok", body=f"return {value!r}", complexity=1, params=(), score=-0.0, train_mse=0.0
-        )
-        simplified = Simplified(expression, 0.0, exact=True)
-        sample = Sample(0, "", evaluation)
-        equation = Equation(sample, expression, simplified, labels.target, labels.columns)
-        self.n_samples_ = 0
-        self._set_front(self.max_params, PickedFront((equation,), (0.0,), 0))
 
     def _set_front(self, max_params: int | None, front: PickedFront) -> None:
         """Predict with the pick of a front; it is made before, so a failure leaves the last fit."""
