@@ -48,6 +48,11 @@ class Declarations(Checked):
     )
     required: str = option("", "columns that every equation must use, separated by commas")
     forbidden: str = option("", "columns that no equation may use, separated by commas")
+    shape: str = option(
+        "",
+        "what equations must be in a column, at data and box: x=even, x=odd, t=increasing, t=decreasing, "
+        "s=bounded; commas join several",
+    )
     nesting: str = option(
         "", "how many of some functions may stand inside one of them, such as sin/cos=0,exp=1"
     )

@@ -316,7 +316,9 @@ def fit_skeleton(state: Duty, skeleton: Skeleton) -> Evaluation:
         deadline_reached=found.deadline_reached,
         fit_seconds=found.seconds,
     )
-    if status == "ok":
+    if status == "ok" and (fault := state.problem.misshapen(equation, found.params)):
+        cost = replace(cost, status="form", reason=fault)
+    elif status == "ok":
         errors = split_nmse if found.engine == "callable" else split_nmse_by_engine
         nmse = errors(equation, found.params, state.problem)
         mse = finite_or_none(found.loss)

@@ -17,7 +17,7 @@ from llmsr.config import resolve
 from llmsr.errors import UserError
 from llmsr.estimator.forms import Forms, constant_front
 from llmsr.estimator.given import PROPOSER_PARTS, GivenRows, Parameters, group_texts, raised_as
-from llmsr.estimator.several import fit_each, for_each_target, predict_each
+from llmsr.estimator.several import fit_each, for_each_target, number_of_targets, predict_each
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.fitting.uncertainty import Uncertainty
 from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem, units_by_name
@@ -173,7 +173,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         order; `X_units` and `y_units` are another way to give units. With `check_units` pint must know them.
         ValueError for bad input, RuntimeError where the model cannot be asked or nothing was found.
         """
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        if number_of_targets(y) > 1:
             given = {"sample_weight": sample_weight, "group": group, "feature_names": feature_names}
             given |= {"description": description, "units": units, "meanings": meanings, "X_units": X_units}
             self._check_parameters()

@@ -28,12 +28,20 @@ def for_each_target(method: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
+def number_of_targets(y: Any) -> int:
+    """The columns of y, 1 for what has none."""
+    shape = np.asarray(y, dtype=object).shape
+    return shape[1] if len(shape) == 2 else 1
+
+
 def target_names(y: Any, name: str | Sequence[str] | None) -> list[str]:
     """What the columns of y are called; `UserError` for a name that stands twice, or too few of them."""
-    given = name if name is not None else getattr(y, "columns", [f"y{i}" for i in range(np.shape(y)[1])])
+    given = (
+        name if name is not None else getattr(y, "columns", [f"y{i}" for i in range(number_of_targets(y))])
+    )
     names = [str(one) for one in ([given] if isinstance(given, str) else given)]
-    if len(names) != np.shape(y)[1]:
-        raise UserError(f"{len(names)} target names for {np.shape(y)[1]} targets; name each once")
+    if len(names) != number_of_targets(y):
+        raise UserError(f"{len(names)} target names for {number_of_targets(y)} targets; name each once")
     if twice := doubles(names):
         raise UserError(f"the target {twice[0]!r} stands twice; give every target once")
     return names

@@ -11,6 +11,7 @@ from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.expression.graph import CEILING, Expression, Node
 from llmsr.expression.operations import OPS
+from llmsr.expression.shape import SHAPES
 
 SYMBOLS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "^": "pow", "%": "mod"}
 SHOWN = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "mod": "%"}
@@ -25,7 +26,7 @@ class Form:
 
     `sizes` are complexities other than 1; `nesting` are groups of operations with how many of a group may
     stand inside one of it. Columns are numbers, `names` what they are called. `part` says which part of an
-    equation is asked for, where it is not all.
+    equation is asked for, where it is not all; `shapes` are what fitted ones must be in a column.
     """
 
     names: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Form:
     nesting: tuple[tuple[tuple[str, ...], int], ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     part: str = ""
+    shapes: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def of(cls, asked: Declarations, columns: Sequence[str], where: str) -> Form:
@@ -52,6 +54,11 @@ class Form:
             raise UserError(f"{where}: {names[min(both)]} is both required and forbidden; keep one.")
         if len(set(forbidden)) == len(names):
             raise UserError(f"{where}: all columns are forbidden; allow one.")
+        shapes = [_shape(part, names, where) for part in listed(asked.shape)]
+        for one, other in (("even", "odd"), ("increasing", "decreasing")):
+            for column, name in shapes:
+                if name == one and (column, other) in shapes:
+                    raise UserError(f"{where}: {names[column]} is to be {one} and {other}; keep one.")
         nesting, sizes = [], {}
         for group, count in _numbers(asked.nesting, "nesting", 0, where):
             nesting.append((tuple(_operator(name, where) for name in group.split("/")), count))
@@ -60,7 +67,7 @@ class Form:
         return cls(
             names, frozenset(allowed).union(*(TOGETHER.get(op, ()) for op in allowed)),
             tuple(SHOWN.get(op, op) for op in allowed), asked.max_complexity, asked.max_depth,
-            required, forbidden, tuple(nesting), sizes,
+            required, forbidden, tuple(nesting), sizes, shapes=tuple(shapes),
         )  # fmt: skip
 
     def size(self, expression: Expression) -> int:
@@ -115,6 +122,9 @@ class Form:
         for group, most in self.nesting:
             count = "None" if not most else f"At most {most}"
             told.append(f"{count} of {', '.join(group)} may stand inside one of them.")
+        if self.shapes:
+            asked = ", ".join(f"{name} in {self.names[column]}" for column, name in self.shapes)
+            told.append(f"The equation must be {asked}.")
         return " ".join(told)
 
 
@@ -136,10 +146,18 @@ def _operator(name: str, where: str) -> str:
     raise UserError(f"{where}: no operator is called {name!r}; {hint}")
 
 
-def _column(name: str, columns: Sequence[str], where: str) -> int:
+def _shape(text: str, names: tuple[str, ...], where: str) -> tuple[int, str]:
+    """`x=even` as the column and the shape; `UserError` for a column or a shape that there is not."""
+    column, _, name = (piece.strip() for piece in text.partition("="))
+    if name not in SHAPES:
+        raise UserError(f"{where}: a shape must be like {names[0]}={'|'.join(SHAPES)}; got {text!r}.")
+    return _column(column, names, where, "shape"), name
+
+
+def _column(name: str, columns: Sequence[str], where: str, what: str = "require or forbid") -> int:
     if name in columns:
         return columns.index(name)
-    raise UserError(f"{where}: no column {name!r} to require or forbid; there are {', '.join(columns)}.")
+    raise UserError(f"{where}: no column {name!r} to {what}; there are {', '.join(columns)}.")
 
 
 def _numbers(text: str, setting: str, least: int, where: str) -> list[tuple[str, int]]:

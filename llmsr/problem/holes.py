@@ -17,7 +17,14 @@ def hole_spec(spec: Spec, name: str) -> Spec:
     typed = ", ".join(f"{argument}: np.ndarray" for argument in (*arguments, spec.params_name))
     words = f"Write {template.call(name)} alone, a part of {template.text}; the other parts stay."
     allowed = replace(
-        spec.form, names=arguments, required=(), forbidden=(), most_size=None, most_depth=None, part=words
+        spec.form,
+        names=arguments,
+        required=(),
+        forbidden=(),
+        most_size=None,
+        most_depth=None,
+        part=words,
+        shapes=(),
     )
     return replace(
         spec,

@@ -15,6 +15,7 @@ from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.expression import Expression
 from llmsr.expression.dimensions import Dimensions
+from llmsr.expression.shape import shape_fault
 from llmsr.problem.groups import GroupReader, codes_of, groups_of
 from llmsr.problem.loss import SQUARES, Loss
 from llmsr.problem.spec import Spec, load_spec
@@ -112,6 +113,18 @@ class Problem:
         if self.dimensions and self.units == "strict" and (fault := self.dimensions.fault(expression)):
             return "units", fault
         return None
+
+    def misshapen(self, expression: Expression, params: Sequence[float] | np.ndarray) -> str:
+        """Why a fitted expression is not of the shapes that the form asks for; empty where it is."""
+        form = self.spec.form
+        if not form.shapes:
+            return ""
+        theta = np.asarray(params, dtype=np.float64).reshape(len(self.by_group), -1)
+        found = (
+            shape_fault(form.shapes, form.names, expression, own.train.inputs, constants)
+            for own, constants in zip(self.by_group, theta, strict=True)
+        )
+        return next(filter(None, found), "")
 
     @property
     def train(self) -> Split:

@@ -163,6 +163,6 @@ def _keep(
     if isinstance(expression, Refusal) or isinstance(hole_expressions(problem.spec, proposal.body), Refusal):
         return
     fitted = fit(expression, problem, deadline=FIT_SECONDS)
-    if fitted.loss is not None:
+    if fitted.loss is not None and not problem.misshapen(expression, fitted.params):
         worth = penalised_loss(fitted.loss / problem.train.spread, complexity(expression))
         found[proposal.canonical] = worth, proposal, fitted.params

@@ -113,7 +113,8 @@ class Structures:
         start = {new: g.start[old] for new, old in enumerate(form.params)}
         error, start = _polished(form.expression, start, self.data)
         self.fits += 1
-        if np.isfinite(error):
+        constants = [start[p] for p in form.expression.params]  # 0, 1, ... in the canonical form
+        if np.isfinite(error) and not self.problem.misshapen(form.expression, constants):
             times = self._times_floor(form.expression, start) if error < CLEAR else np.inf
             if ABOVE < times < NEARLY:
                 start = self._by_rounding(form.expression, start)

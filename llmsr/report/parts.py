@@ -221,6 +221,11 @@ class Parts:
         for part, member in opened[:OPENED]:
             if part.length <= opened[0][0].length + APART:
                 for made in self._reduced(part, member.evaluation.canonical):
+                    params = [
+                        made.start.get(p, 1.0) for p in range(max(made.expression.params, default=-1) + 1)
+                    ]
+                    if self.problem.misshapen(made.expression, params):
+                        continue
                     if made.name not in found or made.length < found[made.name][0].length:
                         found[made.name] = made, member
         known = {member.evaluation.canonical for member in members}
