@@ -18,8 +18,8 @@ from llmsr.declarations import Declarations, declared, is_declaration, read_decl
 from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, parse
 from llmsr.expression.form import Form
-from llmsr.expression.reader.repair import repaired
 from llmsr.expression.reader.values import Dialect
+from llmsr.expression.repair import repaired
 from llmsr.problem.objective import first_other_line, module_constants, ones_length
 from llmsr.problem.template import Template
 

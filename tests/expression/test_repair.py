@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmsr.expression import Expression, Refusal, parse
-from llmsr.expression.reader.repair import repaired
+from llmsr.expression.repair import repaired
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import Meant, read_as_meant
 

@@ -27,6 +27,7 @@ from llmsr.expression.reader.arrays import fresh
 from llmsr.expression.reader.names import LIBRARY
 from llmsr.expression.reader.statements import Interpreter
 from llmsr.expression.reader.values import (
+    UNSET,
     Array,
     Dialect,
     Limits,
@@ -128,8 +129,8 @@ def expression_of(result: object, graph: Graph, columns: tuple[str, ...]) -> Exp
     if not isinstance(result, Array) or result.cells.shape != (1,) or result.rows is None or result.selection:
         raise Refused(f"the result is {describe(result)} and not one number per row")
     root = int(result.cells[0])
-    refuse_if(root < 0, "the result has rows that np.empty left unset")
     expression = graph.expression(root, columns)
+    refuse_if(UNSET in expression.inputs, "the result has rows that np.empty left unset")
     refuse_if(not expression.inputs, "the result depends on no input column", "constant")
     return expression
 

@@ -5,23 +5,23 @@ Every function gives a new value and changes none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from llmsr.expression.graph import Graph
+from llmsr.expression.operations import OPS
 from llmsr.expression.reader.values import (
     NUMBERS,
-    UNSET,
     Array,
+    Frame,
     Limits,
     List,
     Place,
     Refused,
     RowCount,
-    Unbound,
     describe,
     refuse_if,
 )
@@ -32,6 +32,7 @@ EXACT = 2.0**53
 
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "//": "floordiv", "%": "mod"}
+Some = TypeVar("Some", bound=Sized)
 BITWISE = {"&": "and", "|": "or", "^": "xor"}
 
 
@@ -43,36 +44,31 @@ def widest(items: Sequence[Array]) -> str:
     return "bif"[max(WIDTHS[item.kind] for item in items)]
 
 
-def largest(items: Sequence[Array]) -> float:
-    return max(item.bound for item in items)
-
-
 def fresh(
     cells: np.ndarray,
     kind: str,
     rows: int | None = None,
     selection: tuple[int, ...] = (),
-    bound: float = 0.0,
     locked: str = "",
     sources: frozenset[Place] = frozenset(),
 ) -> Array:
     """A new array, at a place of its own."""
     place = Place(None, locked, sources)
-    place.content = whole = Array(cells, kind, rows, selection, bound, place)
+    place.content = whole = Array(cells, kind, rows, selection, place)
     return whole
 
 
 def as_number(a: Array) -> Array:
     """What numpy gives instead of an array without axes: a number, which cannot be changed."""
-    return a if a.ndim else Array(a.cells, a.kind, bound=a.bound)
+    return a if a.ndim else Array(a.cells, a.kind)
 
 
 def view(a: Array, change: Callable[[np.ndarray], np.ndarray], rows: int | None) -> Array:
     """The same cells in another shape, at the same place."""
     selection = a.selection if rows is not None else ()
     if a.place is None:
-        return fresh(change(a.cells), a.kind, rows, selection, a.bound)
-    return Array(change(a.cells), a.kind, rows, selection, a.bound, a.place, change(positions(a)))
+        return fresh(change(a.cells), a.kind, rows, selection)
+    return Array(change(a.cells), a.kind, rows, selection, a.place, change(positions(a)))
 
 
 def positions(a: Array) -> np.ndarray:
@@ -86,28 +82,22 @@ def expand(a: Array, axis: int) -> Array:
     return view(a, lambda cells: np.expand_dims(cells, axis), rows)
 
 
-def transpose(a: Array) -> Array:
-    """A view with the axes reversed."""
-    return view(a, np.transpose, None if a.row_axis is None else -1 - a.row_axis)
-
-
-def slice_at(a: Array, index: int, axis: int) -> Array:
-    """One slice along an axis that is not the rows, as a copy."""
-    cells = np.asarray(np.take(a.cells, index, axis))
-    rows = None if a.row_axis is None else a.row_axis - (axis < a.row_axis) - cells.ndim
-    return fresh(cells, a.kind, rows, a.selection, a.bound)
-
-
 class Arrays:
-    """Builds arrays on one graph; `spent` counts operations on cells against the limit."""
+    """Builds arrays on one graph, in the names of frames.
+
+    `spent` counts operations on cells against the limit, `steps` syntax; `line` is where the body stands.
+    """
 
     def __init__(self, graph: Graph, limits: Limits) -> None:
         self.graph, self.limits = graph, limits
-        self.spent = 0
-        self.memory: dict[Place, Any] = {}
-        """What the places hold that were changed."""
-        self.partial: dict[int, tuple[int, int]] = {}
-        """Unset cells that have a value where a mask holds: mask node and value node."""
+        self.spent = self.steps = 0
+        self.line = 1
+        self.frame = Frame(frozenset(), None)
+        self.frames: list[Frame] = [self.frame]
+        self.conditions: list[tuple[Array | None, int]] = []
+        """The conditions on data under which the body stands, and when they began; None: in a single row."""
+        self.sizes: dict[int, float] = {}
+        """What `largest` found."""
         self.one_kind = False
         """Whether a type that depends on a condition would show."""
 
@@ -116,28 +106,54 @@ class Arrays:
         if self.spent > self.limits.cells:
             raise Refused(f"more than {self.limits.cells} element-wise operations", "too_large")
 
+    def bounded(self, items: Some) -> Some:
+        """A tuple, text or dictionary that is not too long."""
+        if len(items) > self.limits.items:
+            raise Refused(f"a list, text or dictionary of more than {self.limits.items} items", "too_large")
+        return items
+
+    def step(self, line: int | None) -> None:
+        self.steps += 1
+        if self.steps > self.limits.steps:
+            raise Refused(f"more than {self.limits.steps} steps", "too_large")
+        if line is not None and not self.frame.elsewhere:
+            self.line = line
+
     # -- values
 
-    def content(self, place: Place) -> Any:
-        """What a place holds."""
-        held = self.memory.get(place, place.content)
-        if isinstance(held, Unbound):
-            raise Refused(f"what was changed under a condition on data {held.why}")
-        return held
+    def where_held(self, a: Array, condition: Array, holds: bool = True) -> Array:
+        """The cells that count where a condition holds, or where it does not."""
+        cells, test, nodes = [], condition.cells.item(), self.graph.nodes
+        self.spend(a.cells.size)
+        for cell in a.cells.ravel().tolist():
+            while nodes[cell].op == "where":
+                asked, yes, no = nodes[cell].args
+                if asked != test and not self.opposite(asked, test):
+                    break
+                cell = yes if (asked == test) == holds else no
+            cells.append(cell)
+        return replace(a, cells=np.array(cells, dtype=np.int64).reshape(a.cells.shape))
+
+    def opposite(self, a: int, b: int) -> bool:
+        """Whether one node is the `not` of the other."""
+        nodes = self.graph.nodes
+        return any(nodes[p].op == "not" and nodes[p].args == (q,) for p, q in ((a, b), (b, a)))
 
     def array(self, value: Any) -> Array:
         """Any number, array, list or tuple of them as an array, with the cells that it has now."""
         if isinstance(value, Array):
-            if value.place is None or value.place not in self.memory:
+            if value.place is None:
                 return value
-            whole: Array = self.content(value.place)
-            if value.at is None:
-                return whole
-            return replace(value, cells=whole.cells.take(value.at), bound=whole.bound)
+            whole: Array = value.place.content
+            now = whole if value.at is None else replace(value, cells=whole.cells.take(value.at))
+            # what an earlier way has changed is what it was on the other
+            for condition, _ in self.conditions:
+                now = now if condition is None else self.where_held(now, condition)
+            return now
         if isinstance(value, NUMBERS):
             return self.number(value)
         if isinstance(value, List):
-            value = self.content(value)
+            value = value.content
         if isinstance(value, tuple):
             return self.stack([self.array(item) for item in value], 0)
         if isinstance(value, RowCount):
@@ -151,24 +167,20 @@ class Arrays:
             as_float = float(value)
         except OverflowError:
             raise Refused("an integer too large for a float64", "too_large") from None
-        cells = np.array(self.graph.const(as_float), dtype=np.int64)
-        return Array(cells, kind, bound=abs(as_float) if kind != "f" else 0.0)
+        return Array(np.array(self.graph.const(as_float), dtype=np.int64), kind)
 
     def copy(self, a: Array, kind: str | None = None) -> Array:
         """A new array with the same cells; of a number the number."""
         self.spend(a.cells.size)
         if a.place is None:
             return replace(a, kind=kind or a.kind)
-        return fresh(a.cells, kind or a.kind, a.rows, a.selection, a.bound)
+        return fresh(a.cells, kind or a.kind, a.rows, a.selection)
 
     def constants(self, a: Array) -> list[float] | None:
         """The cells as numbers when all of them are constants."""
-        nodes = self.graph.nodes
-        # cells below 0 have no value, see `UNSET`
-        found = [
-            nodes[cell].value for cell in a.cells.ravel().tolist() if cell >= 0 and nodes[cell].op == "const"
-        ]
-        return [float(v) for v in found if v is not None] if len(found) == a.cells.size else None
+        found = [self.graph.nodes[cell] for cell in a.cells.ravel().tolist()]
+        known = all(node.op == "const" for node in found)
+        return [float(node.value) for node in found if node.value is not None] if known else None
 
     def constant(self, a: Array) -> bool | int | float | None:
         """The one number of an array without axes, when it is a constant."""
@@ -176,6 +188,23 @@ class Arrays:
         if values is None:
             return None
         return {"f": float, "b": bool}.get(a.kind, int)(values[0])
+
+    def largest(self, cell: int) -> float:
+        """The largest size of the integer at a node; infinite where nothing limits it."""
+        known = self.sizes.get(cell)
+        if known is None:
+            op, args, value = self.graph.nodes[cell]
+            if op == "const":
+                known = abs(float(value or 0.0))
+            elif not args or OPS[op].boolean:
+                known = 1.0 if args else np.inf
+            else:
+                a, b = (0.0, *map(self.largest, args[-2:]))[-2:]
+                # of logarithms, since the power itself may be too large for a float
+                power = op == "pow" and 2.0 ** min(np.log2(max(a, 1.0)) * b, 64.0)
+                known = power or (a * b if op == "mul" else a + b)
+            self.sizes[cell] = known
+        return known
 
     # -- one operation on every cell
 
@@ -218,27 +247,25 @@ class Arrays:
         self.check_shape(shape)
         return tuple(shape), rows, selection
 
-    def elementwise(self, op: str, kind: str, *arrays: Array, bound: float = 0.0) -> Array:
+    def elementwise(self, op: str, kind: str, *arrays: Array) -> Array:
         """One graph operation on every cell; an array, or a number where no array has axes."""
         shape, rows, selection = self.broadcast(arrays)
-        refuse_if(kind == "i" and bound > EXACT, "integers beyond 2**53", "too_large")
         if all(a.cells.size == 1 for a in arrays):
             columns = [[a.cells.item()] for a in arrays]
         else:
             columns = [np.broadcast_to(a.cells, shape).ravel().tolist() for a in arrays]
         self.spend(8 + len(columns[0]))  # a call costs about as much as eight cells
-        add, out = self.graph.add, []
-        for ids in zip(*columns, strict=True):
-            if min(ids) < 0:
-                raise Refused("a value that np.empty left unset is read")
-            out.append(add(op, *ids))
+        add = self.graph.add
+        out = [add(op, *ids) for ids in zip(*columns, strict=True)]
+        if kind == "i":
+            refuse_if(any(self.largest(i) > EXACT for i in out), "integers beyond 2**53", "too_large")
         if not shape:
-            return Array(np.array(out[0], dtype=np.int64), kind, bound=bound)
-        return fresh(np.array(out, dtype=np.int64).reshape(shape), kind, rows, selection, bound)
+            return Array(np.array(out[0], dtype=np.int64), kind)
+        return fresh(np.array(out, dtype=np.int64).reshape(shape), kind, rows, selection)
 
     def arithmetic(self, symbol: str, a: Array, b: Array) -> Array:
         """A Python operator on arrays, with numpy's result types; integers only where float64 is exact."""
-        kind, left, right = widest((a, b)), a.bound, b.bound
+        kind = widest((a, b))
         if symbol in BITWISE:
             truths = a.kind in "bt" and b.kind in "bt"
             refuse_if(not truths, f"{symbol} of numbers that are not booleans (compare first, then combine)")
@@ -251,9 +278,9 @@ class Arrays:
             refuse_if(symbol not in "+*", f"the operator {symbol} between two boolean arrays")
             return self.logical("or" if symbol == "+" else "and", a, b)
         if symbol in "+-":
-            return self.elementwise(ARITHMETIC[symbol], "i", a, b, bound=left + right)
+            return self.elementwise(ARITHMETIC[symbol], "i", a, b)
         if symbol == "*":
-            return self.integral(self.elementwise("mul", "i", a, b, bound=left * right))
+            return self.integral(self.elementwise("mul", "i", a, b))
         # numpy gives 0 for an integer over 0 and stops at a negative power: what is not known may be either
         values = self.constants(b)
         if values is None:
@@ -261,21 +288,19 @@ class Arrays:
         if symbol == "**":
             if any(v < 0 for v in values):
                 raise Refused("an integer to a negative power (write the base as a float)")
-            # of logarithms, since the power itself may be too large for a float
-            bound = 2.0 ** min(np.log2(max(left, 1.0)) * right, 64.0)
-            return self.elementwise("pow", "i", a, b, bound=bound)
+            return self.elementwise("pow", "i", a, b)
         refuse_if(any(v == 0 for v in values), "an integer divided by zero")
-        return self.integral(self.elementwise(ARITHMETIC[symbol], "i", a, b, bound=left + right))
+        return self.integral(self.elementwise(ARITHMETIC[symbol], "i", a, b))
 
     def integral(self, a: Array) -> Array:
         """Integers without the sign that a float64 zero may have."""
-        return self.elementwise("add", "i", a, self.number(0), bound=a.bound)
+        return self.elementwise("add", "i", a, self.number(0))
 
     def compare(self, symbol: str, a: Array, b: Array) -> Array:
-        return self.elementwise(COMPARISONS[symbol], "b", a, b, bound=1.0)
+        return self.elementwise(COMPARISONS[symbol], "b", a, b)
 
     def logical(self, op: str, *arrays: Array) -> Array:
-        return self.elementwise(op, "b", *arrays, bound=1.0)
+        return self.elementwise(op, "b", *arrays)
 
     def float_function(self, op: str, *arrays: Array) -> Array:
         """A function whose result is float64; numpy computes it in half precision for booleans alone."""
@@ -289,7 +314,7 @@ class Arrays:
     def keep_kind(self, op: str, a: Array) -> Array:
         """abs, sign: the kind of the argument."""
         refuse_if(a.kind == "b" and op != "abs", f"{op} of booleans")
-        return self.elementwise(op, a.kind, a, bound=a.bound)
+        return self.elementwise(op, a.kind, a)
 
     def rounding(self, op: str, a: Array) -> Array:
         """floor, ceil, trunc, which leave integers alone."""
@@ -305,7 +330,7 @@ class Arrays:
 
     def extremum(self, op: str, a: Array, b: Array) -> Array:
         """minimum, maximum, fmin, fmax."""
-        return self.elementwise(op, widest((a, b)), a, b, bound=largest((a, b)))
+        return self.elementwise(op, widest((a, b)), a, b)
 
     def negative(self, a: Array) -> Array:
         refuse_if(a.kind == "b", "the negative of booleans")
@@ -318,7 +343,7 @@ class Arrays:
         return self.logical("not", a)
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
-        return self.elementwise("where", widest((a, b)), condition, a, b, bound=largest((a, b)))
+        return self.elementwise("where", widest((a, b)), condition, a, b)
 
     def choose(self, condition: Array, a: Array, b: Array) -> Array:
         """One of two values by a condition, where Python would keep the type of the one chosen."""
@@ -336,20 +361,6 @@ class Arrays:
         if isinstance(axis, bool) or not isinstance(axis, int) or not -ndim <= axis < ndim:
             raise Refused(f"axis {str(axis)[:20]} of an array with {ndim} axes")
         return axis % ndim
-
-    def full(self, shape: Sequence[int | RowCount], value: Array) -> Array:
-        """A new array of this shape filled with `value`, which is broadcast."""
-        axes = [i for i, n in enumerate(shape) if isinstance(n, RowCount)]
-        if len(axes) > 1:
-            raise mixes_rows("an array with two row axes")
-        sizes = [1 if isinstance(n, RowCount) else n for n in shape]
-        self.check_shape(sizes)
-        rows = axes[0] - len(sizes) if axes else None
-        selection = next((n.selection for n in shape if isinstance(n, RowCount)), ())
-        # an array of nothing, good for its shape alone
-        cells = np.broadcast_to(np.int64(UNSET), sizes)
-        self.fits(value, Array(cells, value.kind, rows, selection))
-        return fresh(np.broadcast_to(value.cells, sizes), value.kind, rows, selection, value.bound)
 
     def fits(self, value: Array, target: Array) -> None:
         """Refuses unless `value` broadcasts into the target without changing its shape."""
@@ -385,4 +396,4 @@ class Arrays:
         self.spend(total)
         cells = np.concatenate([item.cells for item in items], axis)
         kind = "b" if all(item.kind in "bt" for item in items) else widest(items)
-        return fresh(cells, kind, first.rows, first.selection, largest(items))
+        return fresh(cells, kind, first.rows, first.selection)

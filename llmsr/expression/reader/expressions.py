@@ -3,69 +3,62 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from llmsr.expression.graph import Graph
-from llmsr.expression.reader.arrays import mixes_rows, transpose
-from llmsr.expression.reader.indexing import part, position, slice_of
-from llmsr.expression.reader.operators import SYMBOLS, Operators
+from llmsr.expression.reader.arrays import COMPARISONS, mixes_rows
+from llmsr.expression.reader.branches import Branches
+from llmsr.expression.reader.indexing import matmul, part, position, slice_of, transpose
 from llmsr.expression.reader.values import (
     NUMBERS,
     Array,
-    Closure,
     Dialect,
     DType,
     Frame,
+    Library,
     Limits,
     List,
     Module,
     Native,
-    Once,
     Refused,
     RowCount,
     Table,
-    Text,
     Unbound,
     checked,
     describe,
-    names_of_arguments,
-    names_stored,
     refuse_if,
 )
 
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod, "**": operator.pow, "&": operator.and_, "|": operator.or_, "^": operator.xor,
+    "<<": operator.lshift, ">>": operator.rshift, "<": operator.lt, "<=": operator.le, ">": operator.gt,
+    ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+SYMBOLS: dict[type[ast.AST], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
+    ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>", ast.MatMult: "@",
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
+}  # fmt: skip
 UNSUPPORTED: dict[type[ast.AST], str] = {
     ast.Await: "await", ast.Yield: "yield", ast.YieldFrom: "yield", ast.Set: "a set", ast.SetComp: "a set",
     ast.Starred: "*", ast.ClassDef: "a class", ast.AsyncFunctionDef: "an async function",
     ast.AsyncFor: "async", ast.AsyncWith: "async", ast.Raise: "raise", ast.Match: "match", ast.TryStar: "try",
 }  # fmt: skip
-SHORT_FORMAT = re.compile(r"[<>=^+\- #,]{0,3}0?\d{0,2}(?:\.\d{1,2})?[a-zA-Z%]?")
-"""A format of a text that asks for fewer than a hundred characters."""
 
 
-@dataclass(frozen=True)
-class Library:
-    """What a body may name beside its own names: tables of known values by name.
-
-    `roots` are modules and built-in functions, `modules` the members of a module by its dotted name (none
-    where its names only serve type hints), `methods` those of a type of values, called with the value first,
-    `unused` modules that answers import out of habit.
-    """
-
-    roots: Mapping[str, Any]
-    modules: Mapping[str, Mapping[str, Any]]
-    methods: Mapping[type, Mapping[str, Native]]
-    unused: frozenset[str]
-
-
-class Expressions(Operators):
+class Expressions(Branches):
     """Evaluates expressions in a frame; `Interpreter` adds statements and calls of functions."""
 
     def __init__(self, graph: Graph, limits: Limits, dialect: Dialect, library: Library) -> None:
         super().__init__(graph, limits)
+        self.strict = self.pulling = 0
+        self.tied = set()
         self.dialect = dialect
         """Whose arrays the columns are, where the same method means two things."""
         self.library = library
@@ -116,33 +109,6 @@ class Expressions(Operators):
             return self.library.roots[name]
         raise Refused(f"the name {name} is not defined")
 
-    def value_Dict(self, node: ast.Dict) -> Table:
-        table: dict[Any, Any] = {}
-        for key, item in zip(node.keys, node.values, strict=True):
-            if key is None:
-                table.update(self.named(self.value(item)))
-            else:
-                table[self.key(self.value(key))] = self.value(item)
-        return Table(self.bounded(table))
-
-    def named(self, value: Any) -> dict[Any, Any]:
-        """What `**value` stands for."""
-        if not isinstance(value, Table):
-            raise Refused("** of anything but a dictionary")
-        return dict(self.content(value))
-
-    def value_JoinedStr(self, node: ast.JoinedStr) -> str | Text:
-        """The text where it is made of texts and whole numbers; any other is known only to be one."""
-        known: list[str] | None = []
-        for piece in node.values:
-            value = self.value(piece.value if isinstance(piece, ast.FormattedValue) else piece)
-            spec = piece.format_spec if isinstance(piece, ast.FormattedValue) else None
-            if spec is not None and not is_short_format(spec):
-                raise Refused("a formatted string of this form")
-            plain = spec is None and isinstance(value, (str, int)) and getattr(piece, "conversion", -1) == -1
-            known = [*known, str(value)] if known is not None and plain else None
-        return Text() if known is None else self.bounded("".join(known))
-
     def several(self, nodes: list[ast.expr]) -> list[Any]:
         """The values of expressions, `*` unpacked."""
         out: list[Any] = []
@@ -154,6 +120,12 @@ class Expressions(Operators):
                 out.append(self.value(node))
         return self.bounded(out)
 
+    def named(self, value: Any) -> dict[Any, Any]:
+        """What `**value` stands for."""
+        if not isinstance(value, Table):
+            raise Refused("** of anything but a dictionary")
+        return dict(value.content)
+
     # -- parts
 
     def value_Slice(self, node: ast.Slice) -> slice:
@@ -162,12 +134,15 @@ class Expressions(Operators):
     def part(self, base: Any, key: Any) -> Any:
         """`base[key]`."""
         if isinstance(base, Array):
-            return part(self, self.array(base), key)
+            a = self.array(base)
+            if type(key) is int and a.rows is None and a.ndim == 1 and 0 <= key < len(a.cells):
+                return Array(np.array(a.cells[key]), a.kind)  # params[0], by far the most frequent
+            return part(self, a, key)
         if isinstance(base, Table):
-            refuse_if(self.key(key) not in self.content(base), "a key that the dictionary does not have")
-            return self.content(base)[self.key(key)]
+            refuse_if(self.key(key) not in base.content, "a key that the dictionary does not have")
+            return base.content[self.key(key)]
         if isinstance(base, (List, tuple)):
-            items = self.content(base) if isinstance(base, List) else base
+            items = base.content if isinstance(base, List) else base
             if isinstance(key, slice):
                 some = items[slice_of(self, key, len(items))]
                 return List(some) if isinstance(base, List) else some
@@ -220,62 +195,6 @@ class Expressions(Operators):
             kwargs.update(table)
         self.step(node.lineno)
         return self.apply(function, args, kwargs)
-
-    def closure(self, name: str, arguments: ast.arguments, body: Any, local_names: frozenset[str]) -> Closure:
-        defaults = tuple(self.several(arguments.defaults))
-        keyword_defaults = tuple(None if d is None else self.value(d) for d in arguments.kw_defaults)
-        elsewhere = self.frame.elsewhere
-        return Closure(name, arguments, body, local_names, defaults, keyword_defaults, self.frame, elsewhere)
-
-    # -- comprehensions
-
-    def value_DictComp(self, node: ast.DictComp) -> Table:
-        pairs = self.comprehend(
-            node.generators, lambda: (self.key(self.value(node.key)), self.value(node.value))
-        )
-        return Table(dict(self.items(pairs)))
-
-    def comprehend(self, generators: list[ast.comprehension], element: Callable[[], Any]) -> Once:
-        """The elements of a comprehension, each evaluated when it is asked for, in a frame of its own."""
-        # Python evaluates the first list at once and all else when an item is asked for
-        first = self.value(generators[0].iter)
-        names = frozenset().union(*(names_stored(g.target) for g in generators))
-        frame = Frame(names, self.frame, comprehension=True, elsewhere=self.frame.elsewhere)
-
-        def meets(generator: ast.comprehension, item: Any) -> bool:
-            self.assign(generator.target, item)
-            for test in generator.ifs:
-                truth = self.truth(self.value(test))
-                if isinstance(truth, Array):
-                    raise Refused("a comprehension whose condition depends on data")
-                if not truth:
-                    return False
-            return True
-
-        def run(level: int, items: Iterator[Any]) -> Iterator[Any]:
-            generator = generators[level]
-            refuse_if(generator.is_async, "async cannot be part of an equation")
-            for item in items:
-                if not self.inside(frame, lambda: meets(generator, item)):  # noqa: B023
-                    continue
-                if level + 1 < len(generators):
-                    below = generators[level + 1].iter
-                    yield from run(level + 1, self.inside(frame, lambda: self.iterate(self.value(below))))  # noqa: B023
-                else:
-                    yield self.inside(frame, element)
-
-        return self.once(run(0, self.iterate(first)), first, frame)
-
-    def inside(self, frame: Frame, action: Callable[[], Any]) -> Any:
-        """What an action gives in another frame."""
-        if len(self.frames) > self.limits.calls:
-            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
-        caller, self.frame = self.frame, frame
-        self.frames.append(frame)
-        value = action()
-        self.frames.pop()
-        self.frame = caller
-        return value
 
     # -- names
 
@@ -338,6 +257,87 @@ class Expressions(Operators):
             return self.invert(a)
         return self.positive(a)
 
+    def binary(self, symbol: str, left: Any, right: Any) -> Any:
+        """A Python operator or comparison on any two values."""
+        if isinstance(left, NUMBERS) and isinstance(right, NUMBERS) and symbol != "@":
+            return self.folded(symbol, left, right)
+        # arrays are compared cell by cell, all else as a whole
+        if symbol in ("==", "!=") and not (isinstance(left, Array) or isinstance(right, Array)):
+            return self.equal(left, right) == (symbol == "==")
+        # texts are keys of dictionaries, which bodies put together
+        if isinstance(left, str) and isinstance(right, str) and symbol == "+":
+            return self.bounded(left + right)
+        if isinstance(left, (List, tuple)) or isinstance(right, (List, tuple)):
+            joined = self.join_lists(symbol, left, right)
+            if joined is not None:
+                return joined
+        a, b = self.array(left), self.array(right)
+        if symbol in COMPARISONS:
+            return self.compare(symbol, a, b)
+        if symbol == "@":
+            return matmul(self, a, b)
+        if symbol == "**" and right == 0.5 and isinstance(right, float) and a.ndim and a.kind == "f":
+            return self.float_function("sqrt", a)  # as numpy does for arrays
+        return self.arithmetic(symbol, a, b)
+
+    def folded(self, symbol: str, left: Any, right: Any) -> bool | int | float:
+        """The value that Python gives for two numbers; refuses errors, complex results and large integers."""
+        limit = self.limits.bits
+        if isinstance(left, int) and isinstance(right, int):
+            # the size of the result is bounded before anything is computed
+            bits = {
+                "**": left.bit_length() * min(max(right, 0), limit + 1) if abs(left) > 1 else 0,
+                "<<": left.bit_length() + min(max(right, 0), 2 * limit + 1) if left else 0,
+                "*": left.bit_length() + right.bit_length(),
+            }.get(symbol, 0)
+            refuse_if(bits > 2 * limit, f"an integer of more than {limit} bits", "too_large")
+        try:
+            value = OPERATORS[symbol](left, right)
+        except OverflowError:
+            raise Refused(f"{symbol} of constants is too large for a number", "too_large") from None
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise Refused(f"{symbol} of constants fails: {error}") from None
+        return checked(value, self.limits)
+
+    def join_lists(self, symbol: str, left: Any, right: Any) -> Any:
+        """`+` and `*` of lists and tuples; None when the operands do not ask for it."""
+        a, b = (side.content if isinstance(side, List) else side for side in (left, right))
+        if symbol == "+" and isinstance(a, tuple) and isinstance(b, tuple):
+            if isinstance(left, List) != isinstance(right, List):
+                raise Refused("a list and a tuple added")
+            items = a + b
+        elif symbol == "*" and isinstance(a, (tuple, int)) and isinstance(b, (tuple, int)):
+            some, times = (a, b) if isinstance(a, tuple) else (b, a)
+            if not isinstance(some, tuple) or not isinstance(times, int):
+                raise Refused("a product of lists")
+            if len(some) * max(times, 0) > self.limits.items:
+                raise Refused(f"a list of more than {self.limits.items} items", "too_large")
+            items = some * times
+        elif isinstance(left, Array) or isinstance(right, Array):
+            if symbol == "*" and any(
+                isinstance(side, Array) and side.place is None for side in (left, right)
+            ):
+                raise Refused("a list multiplied with a number (make it an array)")
+            return None
+        else:
+            raise Refused(f"{symbol} between {describe(left)} and {describe(right)}")
+        return self.new_list(items) if List in (type(left), type(right)) else self.bounded(items)
+
+    def comparison(self, op: ast.cmpop, left: Any, right: Any) -> Any:
+        if isinstance(op, (ast.Is, ast.IsNot)):
+            if left is None or right is None or isinstance(left, bool) or isinstance(right, bool):
+                return (left is right) == isinstance(op, ast.Is)
+            raise Refused("`is` between values other than None, True and False")
+        if isinstance(op, (ast.In, ast.NotIn)):
+            if isinstance(right, Table):
+                return (self.key(left) in right.content) == isinstance(op, ast.In)
+            if isinstance(left, str) and isinstance(right, str):
+                return (left in right) == isinstance(op, ast.In)
+            if not isinstance(right, (List, tuple)) or isinstance(left, Array):
+                raise Refused("`in` with anything but constants")
+            return any(self.same(left, item) for item in self.items(right)) == isinstance(op, ast.In)
+        return self.binary(SYMBOLS[type(op)], left, right)
+
     # -- truths
 
     def linked(self, left: Any, ops: list[ast.cmpop], comparators: list[ast.expr]) -> Any:
@@ -361,12 +361,21 @@ class Expressions(Operators):
             return self.value(node.body if truth else node.orelse)
         return self.either(truth, lambda: self.value(node.body), lambda: self.value(node.orelse))
 
-
-def is_short_format(spec: ast.expr) -> bool:
-    """Whether a format is a constant that asks for fewer than a hundred characters."""
-    pieces = spec.values if isinstance(spec, ast.JoinedStr) else [spec]
-    texts = [p.value for p in pieces if isinstance(p, ast.Constant) and isinstance(p.value, str)]
-    return len(texts) == len(pieces) and bool(SHORT_FORMAT.fullmatch("".join(texts)))
+    def short_circuit(self, op: str, left: Any, right: Callable[[], Any]) -> Any:
+        """`left and right` or `left or right`, where the right side is looked at only if it counts."""
+        truth = self.truth(left)
+        if not isinstance(truth, Array):
+            return right() if truth == (op == "and") else left
+        both = (right, lambda: left) if op == "and" else (lambda: left, right)
+        yes, no = self.ways(truth, *both)
+        a, b = yes.result, no.result
+        if isinstance(a, Array) and isinstance(b, Array) and a.kind == b.kind == "b":
+            value: Any = self.logical(op, truth, self.array(a if op == "and" else b))
+        else:
+            value = self.joined(truth, a, b)
+        self.meet(truth, yes, no)
+        refuse_if(isinstance(value, Unbound), "a conditional value of this kind")
+        return value
 
 
 ATTRIBUTES: dict[str, Callable[[Expressions, Array], Any]] = {
@@ -383,11 +392,6 @@ VALUES: dict[type[ast.AST], Callable[[Expressions, Any], Any]] = {
     ast.List: lambda on, node: on.new_list(on.several(node.elts)),
     ast.Subscript: lambda on, node: on.part(on.value(node.value), on.value(node.slice)),
     ast.Attribute: lambda on, node: on.attribute(on.value(node.value), node.attr),
-    ast.Lambda: lambda on, node: on.closure("lambda", node.args, node.body, names_of_arguments(node.args)),
-    ast.ListComp: lambda on, node: on.new_list(
-        on.items(on.comprehend(node.generators, lambda: on.value(node.elt)))
-    ),
-    ast.GeneratorExp: lambda on, node: on.comprehend(node.generators, lambda: on.value(node.elt)),
     ast.Compare: lambda on, node: on.linked(on.value(node.left), node.ops, node.comparators),
 }
 """What syntax means that needs one step; the methods `value_...` are for the rest."""

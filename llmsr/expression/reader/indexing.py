@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from llmsr.expression.reader.arrays import (
-    EXACT,
     WIDTHS,
     Arrays,
     as_number,
@@ -17,7 +17,6 @@ from llmsr.expression.reader.arrays import (
     fresh,
     mixes_rows,
     positions,
-    slice_at,
     view,
 )
 from llmsr.expression.reader.values import UNSET, Array, List, Refused, RowCount, refuse_if
@@ -31,10 +30,20 @@ class Picked(NamedTuple):
     listed: bool
 
 
+def transpose(a: Array) -> Array:
+    """A view with the axes reversed."""
+    return view(a, np.transpose, None if a.row_axis is None else -1 - a.row_axis)
+
+
+def slice_at(a: Array, index: int, axis: int) -> Array:
+    """One slice along an axis that is not the rows, as a copy."""
+    cells = np.asarray(np.take(a.cells, index, axis))
+    rows = None if a.row_axis is None else a.row_axis - (axis < a.row_axis) - cells.ndim
+    return fresh(cells, a.kind, rows, a.selection)
+
+
 def part(on: Arrays, a: Array, key: Any) -> Array:
     """`a[key]`: a view, a copy or a number, as in numpy."""
-    if type(key) is int and a.rows is None and a.ndim == 1:  # params[0], by far the most frequent
-        return Array(np.array(a.cells[position(on, key, len(a.cells))]), a.kind, bound=a.bound)
     mask = row_mask(on, key)
     if mask is not None:
         on.spend(a.cells.size)
@@ -44,7 +53,7 @@ def part(on: Arrays, a: Array, key: Any) -> Array:
         cells = a.cells[at.native]
         on.check_shape(cells.shape)
         on.spend(cells.size)
-        return fresh(cells, a.kind, at.rows, a.selection if at.rows is not None else (), a.bound)
+        return fresh(cells, a.kind, at.rows, a.selection if at.rows is not None else ())
     out = view(a, lambda cells: np.asarray(cells[at.native]), at.rows)
     return out if out.ndim or has_ellipsis(key) else as_number(out)
 
@@ -56,11 +65,9 @@ def has_ellipsis(key: Any) -> bool:
 def written(on: Arrays, a: Array, key: Any, value: Array) -> Array:
     """The whole array of the place of `a` as it is after `a[key] = value`."""
     assert a.place is not None
-    whole: Array = on.content(a.place)
+    whole: Array = a.place.content
     # numpy would cut floats to integers, or stop
     refuse_if(WIDTHS[value.kind] > WIDTHS[a.kind], "a value assigned into an array of a narrower type")
-    bound = max(a.bound, value.bound)
-    refuse_if(a.kind == "i" and bound > EXACT, "integers beyond 2**53", "too_large")
     mask = row_mask(on, key)
     if mask is not None:
         at, cells = positions(a), masked(on, a, mask, value)
@@ -68,41 +75,28 @@ def written(on: Arrays, a: Array, key: Any, value: Array) -> Array:
         found = located(on, a, key)
         at = np.asarray(positions(a)[found.native])
         on.fits(value, Array(at, a.kind, found.rows, a.selection if found.rows is not None else ()))
-        refuse_if(value.cells.size and value.cells.min() < 0, "a value that np.empty left unset is read")
         cells = value.cells
     on.spend(at.size + 1)
     # a copy: what the array was is still needed by the way on which the condition does not hold
     flat = whole.cells.flatten()
     flat[at] = cells
-    return Array(flat.reshape(whole.cells.shape), whole.kind, whole.rows, whole.selection, bound, a.place)
+    return replace(whole, cells=flat.reshape(whole.cells.shape))
 
 
 def masked(on: Arrays, a: Array, mask: Array, value: Array) -> np.ndarray:
     """The cells of `a` after `a[mask] = value`, where `value` is one for all rows or picked by the mask."""
     picked = picked_by(a, mask)
-    cell = picked.selection[-1]
+    mask_cell, nodes = picked.selection[-1], on.graph.nodes
     on.fits(value, picked)
-    new = []
+    cells = []
     flat = np.broadcast_to(value.cells, a.cells.shape).ravel().tolist()
-    for old, fresh_cell in zip(a.cells.ravel().tolist(), flat, strict=True):
-        covered = on.partial.get(old)
-        refuse_if(fresh_cell < 0, "a value that np.empty left unset is read")
-        if old >= 0:
-            new.append(on.graph.add("where", cell, fresh_cell, old))
-        elif covered is not None and opposite(on, covered[0], cell):
-            new.append(on.graph.add("where", cell, fresh_cell, covered[1]))
-        else:
-            # the other rows stay without a value until the opposite mask gives them one
-            mark = UNSET - 1 - len(on.partial)
-            on.partial[mark] = (cell, fresh_cell)
-            new.append(mark)
-    return np.array(new, dtype=np.int64).reshape(a.cells.shape)
-
-
-def opposite(on: Arrays, a: int, b: int) -> bool:
-    """Whether one mask node is the `not` of the other."""
-    nodes = on.graph.nodes
-    return any(nodes[p].op == "not" and nodes[p].args == (q,) for p, q in ((a, b), (b, a)))
+    for old, new in zip(a.cells.ravel().tolist(), flat, strict=True):
+        op, args, _ = nodes[old]
+        # where np.empty left rows unset, the opposite mask may have set all others
+        if op == "where" and args[2] == on.graph.column(UNSET):
+            old = args[1] if on.opposite(args[0], mask_cell) else old
+        cells.append(on.graph.add("where", mask_cell, new, old))
+    return np.array(cells, dtype=np.int64).reshape(a.cells.shape)
 
 
 def row_mask(on: Arrays, key: Any) -> Array | None:
@@ -116,9 +110,7 @@ def picked_by(a: Array, mask: Array) -> Array:
     """The rows of `a`, which must be its first axis, where a mask holds."""
     if mask.ndim != 1 or a.row_axis != 0 or mask.selection != a.selection:
         raise Refused(f"a mask of shape {mask.shape_text()} on an array of shape {a.shape_text()}")
-    cell = int(mask.cells[0])
-    refuse_if(cell < 0, "a value that np.empty left unset is read")
-    return fresh(a.cells, a.kind, a.rows, (*a.selection, cell), a.bound)
+    return fresh(a.cells, a.kind, a.rows, (*a.selection, int(mask.cells[0])))
 
 
 def located(on: Arrays, a: Array, key: Any) -> Picked:
@@ -192,7 +184,7 @@ def position(on: Arrays, p: Any, size: int) -> int:
 def listed_positions(on: Arrays, p: Any, size: int) -> list[int]:
     """The positions that a list, an array of integers or a constant mask picks."""
     if not isinstance(p, Array):
-        return [position(on, v, size) for v in (on.content(p) if isinstance(p, List) else p)]
+        return [position(on, v, size) for v in (p.content if isinstance(p, List) else p)]
     values = on.constants(on.array(p))
     if values is None or p.kind == "f" or p.rows is not None:
         raise Refused("an index that is not a constant integer")

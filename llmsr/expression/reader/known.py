@@ -112,7 +112,7 @@ for _node in ast.parse(files(__package__).joinpath("prelude.py").read_text(encod
         _name = ast.unparse(_node.targets[0])
         PRELUDE.names[_name] = closure(_name, _node.value)
 
-ARRAYS = named("x y a b c p v ary bins xp input end weight tensor1 tensor2 coef c_or_r").keys()
+ARRAYS = named("x y a b c p v ary bins xp input coef c_or_r").keys()
 """What arguments of the prelude's functions are called that are arrays."""
 
 
@@ -300,7 +300,7 @@ def all_or_any(op: str) -> Callable[..., Any]:
 def len_(on: Interpreter, obj: Any, /) -> Any:
     if isinstance(obj, Array) and obj.ndim:
         return on.shape(obj)[0]
-    held = on.content(obj) if isinstance(obj, (List, Table)) else obj
+    held = obj.content if isinstance(obj, (List, Table)) else obj
     if not isinstance(held, (tuple, dict, str, range)):
         raise Refused(f"len of {describe(obj)}")
     return len(held)
@@ -314,7 +314,7 @@ def range_(on: Interpreter, *bounds: Any) -> range:
 
 
 def zip_(on: Interpreter, *iterables: Any) -> Once:
-    return on.once(zip(*[on.iterate(i) for i in iterables], strict=False), *iterables)
+    return Once(zip(*[on.iterate(i) for i in iterables], strict=False), iterables)
 
 
 def next_(on: Interpreter, iterator: Any, /) -> Any:

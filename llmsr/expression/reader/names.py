@@ -9,7 +9,6 @@ import numpy as np
 
 from llmsr.expression.reader import known, numpy_functions
 from llmsr.expression.reader.arrays import expand
-from llmsr.expression.reader.expressions import Library
 from llmsr.expression.reader.indexing import COMBINE, matmul
 from llmsr.expression.reader.known import (
     Rows,
@@ -28,7 +27,18 @@ from llmsr.expression.reader.known import (
     ufuncs,
 )
 from llmsr.expression.reader.numpy_functions import cast, kind_of, lifted, plain, reduction
-from llmsr.expression.reader.values import END, Array, Closure, DType, List, Module, Native, Table, checked
+from llmsr.expression.reader.values import (
+    END,
+    Array,
+    Closure,
+    DType,
+    Library,
+    List,
+    Module,
+    Native,
+    Table,
+    checked,
+)
 
 CELLWISE = cellwise("""
     1 float_function sin cos tan arcsin arccos arctan asin=arcsin acos=arccos atan=arctan sinh cosh tanh
@@ -52,20 +62,20 @@ CELLWISE = cellwise("""
 
 SPECIAL: Rows = {
     **cellwise("1 float_function expit erf erfc gamma gammaln"),
-    **cellwise("1 prelude exp10 logit log_expit softplus"),
-    **cellwise("2 prelude xlogy xlog1py"),
+    **cellwise("1 prelude logit softplus"),
+    **cellwise("2 prelude xlogy"),
     **aliases(CELLWISE, "exp2 expm1 log1p cbrt sinc"),
 }
 TORCH_CELLWISE: Rows = {
     **CELLWISE,
     **aliases(SPECIAL, "sigmoid=expit expit erf erfc lgamma=gammaln gammaln logit xlogy"),
-    **cellwise("1 prelude relu rsqrt frac"),
+    **cellwise("1 prelude relu"),
     **aliases(CELLWISE, "neg=negative sgn=sign mul=multiply sub=subtract div=divide lt=less le=less_equal"),
     **aliases(CELLWISE, "gt=greater ge=greater_equal eq=equal ne=not_equal"),
 }
 ACTIVATIONS: Rows = {
     **aliases(TORCH_CELLWISE, "sigmoid tanh relu"),
-    **cellwise("1 prelude silu softsign logsigmoid=log_expit tanhshrink"),
+    **cellwise("1 prelude silu"),
 }
 MATH_CELLWISE: Rows = {**CELLWISE, **SPECIAL, "lgamma": SPECIAL["gammaln"]}
 
@@ -84,7 +94,6 @@ MIXING = named(
 MIXES = "mixes, picks or overwrites rows"
 CONSTANTS: dict[str, Any] = {
     **{name: getattr(math, name) for name in ("pi", "e", "inf", "nan")},
-    "euler_gamma": 0.5772156649015329,
     "newaxis": None,
 }
 NUMPY: dict[str, Any] = {
@@ -116,7 +125,7 @@ NUMPY: dict[str, Any] = {
     ),
     **preludes(
         "zeros ones full_like zeros_like ones_like empty_like fromiter column_stack vstack "
-        "row_stack=vstack hstack atleast_1d atleast_2d broadcast_arrays split ravel dot tensordot "
+        "hstack atleast_1d broadcast_arrays split ravel dot tensordot "
         "inner outer select clip take digitize searchsorted isclose nan_to_num modf average var std "
         "polyval interp poly1d piecewise round=rounded"
     ),
@@ -157,7 +166,7 @@ TORCH: dict[str, Any] = {
         "sum prod mean all any amax amin stack cat=concatenate concat unsqueeze=expand_dims transpose "
         "t=transpose where clamp=clip clip tensor=array as_tensor=array",
     ),
-    **{name: renamed(prelude(name)) for name in ("softmax", "logsumexp", "lerp", "addcmul")},
+    **{name: renamed(prelude(name)) for name in ("softmax", "logsumexp")},
     **preludes("max=torch_max min=torch_min zeros=torch_zeros ones=torch_ones flatten"),
     "no_grad": NUMPY["errstate"],
     **CONSTANTS,
@@ -174,7 +183,7 @@ MATH: dict[str, Any] = {
             "isnan isinf isfinite erf erfc gamma lgamma"
         )
     },
-    **preludes("prod=math_prod fsum"),
+    **preludes("prod=math_prod"),
     **{name: getattr(math, name) for name in ("pi", "e", "tau", "inf", "nan")},
 }
 # a module each in numpy, with the function that sums the series
@@ -204,7 +213,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "torch.nn": {"functional": Module("torch.nn.functional")},
     "torch.nn.functional": {
         **ufuncs("F.", ACTIVATIONS),
-        **preludes("softplus=torch_softplus leaky_relu elu gelu hardtanh"),
+        **preludes("softplus=torch_softplus leaky_relu elu gelu"),
         "softmax": TORCH["softmax"],
     },
     "functools": preludes("reduce partial"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from llmsr.expression.operations import OPS
-from llmsr.expression.reader.arrays import EXACT, expand, fresh, mixes_rows, transpose, view
-from llmsr.expression.reader.indexing import COMBINE, Combine, part, reduced, whole
+from llmsr.expression.reader.arrays import EXACT, expand, fresh, mixes_rows, view
+from llmsr.expression.reader.indexing import COMBINE, Combine, part, reduced, transpose, whole
 from llmsr.expression.reader.statements import Interpreter
 from llmsr.expression.reader.values import (
     CONTEXT,
@@ -60,7 +60,7 @@ def cast(on: Interpreter, a: Array, kind: str) -> Array:
         values = on.constants(a)
         if values is None or any(not math.isfinite(v) or abs(v) > EXACT for v in values):
             raise Refused("a cast of data to integers (use np.floor, np.trunc or np.rint)")
-        return on.elementwise("trunc", "i", a, bound=max(map(abs, values), default=0.0))
+        return on.elementwise("trunc", "i", a)
     return on.copy(a, kind)
 
 
@@ -69,7 +69,7 @@ def array(on: Interpreter, object: Any, dtype: Any = None, copy: Any = True) -> 
         raise Refused(f"an array made of {describe(object)}")
     a = on.array(tuple(on.items(object)) if isinstance(object, range) else object)
     a = cast(on, a, kind_of(dtype, a.kind))
-    return fresh(a.cells, a.kind, a.rows, a.selection, a.bound)
+    return fresh(a.cells, a.kind, a.rows, a.selection)
 
 
 def asarray(on: Interpreter, a: Any, dtype: Any = None) -> Array:
@@ -89,20 +89,33 @@ def shape_of(on: Interpreter, shape: Any) -> list[int | RowCount]:
     return [n if isinstance(n, RowCount) else whole(on, n) for n in sizes]
 
 
+def filled(on: Interpreter, shape: Sequence[int | RowCount], value: Array) -> Array:
+    """A new array of this shape filled with `value`, which is broadcast."""
+    axes = [i for i, n in enumerate(shape) if isinstance(n, RowCount)]
+    if len(axes) > 1:
+        raise mixes_rows("an array with two row axes")
+    sizes = [1 if isinstance(n, RowCount) else n for n in shape]
+    on.check_shape(sizes)
+    rows = axes[0] - len(sizes) if axes else None
+    selection = next((n.selection for n in shape if isinstance(n, RowCount)), ())
+    on.fits(value, Array(np.empty(sizes, dtype=np.int64), value.kind, rows, selection))
+    return fresh(np.broadcast_to(value.cells, sizes), value.kind, rows, selection)
+
+
 def full(on: Interpreter, shape: Any, fill_value: Any, dtype: Any = None) -> Array:
     value = on.array(fill_value)
-    return on.full(shape_of(on, shape), cast(on, value, kind_of(dtype, value.kind)))
+    return filled(on, shape_of(on, shape), cast(on, value, kind_of(dtype, value.kind)))
 
 
 def empty(on: Interpreter, shape: Any, dtype: Any = None) -> Array:
     out = full(on, shape, 0.0, dtype)
-    return fresh(np.full_like(out.cells, UNSET), out.kind, out.rows, out.selection)
+    return fresh(np.full_like(out.cells, on.graph.column(UNSET)), out.kind, out.rows, out.selection)
 
 
 def broadcast_to(on: Interpreter, array: Any, shape: Any) -> Array:
-    out = on.full(shape_of(on, shape), on.array(array))
+    out = filled(on, shape_of(on, shape), on.array(array))
     locked = "the result of np.broadcast_to is changed in place"
-    return fresh(out.cells, out.kind, out.rows, out.selection, out.bound, locked)
+    return fresh(out.cells, out.kind, out.rows, out.selection, locked)
 
 
 def constants(on: Interpreter, values: np.ndarray) -> Array:
@@ -110,9 +123,7 @@ def constants(on: Interpreter, values: np.ndarray) -> Array:
     on.check_shape(values.shape)
     on.spend(values.size)
     cells = np.array([on.graph.const(float(v)) for v in values], dtype=np.int64)
-    if values.dtype.kind == "f":
-        return fresh(cells, "f")
-    return fresh(cells, "i", bound=float(np.abs(values).max(initial=0)))
+    return fresh(cells, "f" if values.dtype.kind == "f" else "i")
 
 
 def plain(on: Interpreter, value: Any, what: str) -> Any:
@@ -162,7 +173,7 @@ def reshape(on: Interpreter, a: Any, *shape: Any) -> Array:
     if a.ndim <= 1 and a.at is None:
         return out
     # numpy copies where the cells do not lie in order, so that the result may or may not be a view
-    return fresh(out.cells, out.kind, out.rows, out.selection, out.bound, sources=on.tie(a.place))
+    return fresh(out.cells, out.kind, out.rows, out.selection, sources=on.tie(a.place))
 
 
 def squeeze(on: Interpreter, a: Any, axis: Any = None) -> Array:
@@ -230,8 +241,8 @@ def choose(on: Interpreter, a: Any, choices: Any) -> Array:
     """np.choose by what is known to be the position of a choice."""
     # numpy stops at a position that there is not, so that one that may not exist cannot be read
     index, values = on.array(a), lifted(on, choices)
-    known = index.kind != "f" and index.bound < len(values) <= MAX_POINTS
-    if not known or not all(counts(on, cell) for cell in index.cells.ravel().tolist()):
+    cells = index.cells.ravel().tolist() if index.kind != "f" and len(values) <= MAX_POINTS else [-1]
+    if not all(cell >= 0 and counts(on, cell) and on.largest(cell) < len(values) for cell in cells):
         raise Refused("np.choose by anything but the position of a choice, such as np.digitize gives")
     result = values[-1]
     for i in range(len(values) - 2, -1, -1):
@@ -241,8 +252,6 @@ def choose(on: Interpreter, a: Any, choices: Any) -> Array:
 
 def counts(on: Interpreter, cell: int) -> bool:
     """Whether a node is a sum of masks and of constants that are not negative."""
-    if cell < 0:
-        return False
     node = on.graph.nodes[cell]
     if node.op == "add":
         return all(counts(on, below) for below in node.args)
@@ -270,12 +279,26 @@ def vectorize(on: Interpreter, pyfunc: Any, otypes: Any = None) -> Native:
         if len({a.selection for a in columns}) != 1:
             raise Refused("np.vectorize of no column, or of differently selected rows")
         before, on.one_kind = on.one_kind, on.one_kind or kind is None
-        value = on.each_row(pyfunc, arrays)
+        value = each_row(on, pyfunc, arrays)
         on.one_kind = before
         value = cast(on, value, kind_of(None, value.kind) if kind is None else kind)
-        return on.full([RowCount(columns[0].selection)], value)
+        return filled(on, [RowCount(columns[0].selection)], value)
 
     return Native("np.vectorize", call, (pyfunc,))
+
+
+def each_row(on: Interpreter, function: Any, arrays: list[Array]) -> Array:
+    """The value of a function of the numbers of each row, as a number.
+
+    Inside the function a column is one number per row, like a parameter; nothing outside can be changed,
+    and what meets a whole column there keeps the row axis and cannot be returned.
+    """
+    numbers = [Array(a.cells.reshape(()), a.kind) for a in arrays]
+    with on.under(None):
+        value = on.array(on.apply(function, numbers, {}))
+    if value.rows is not None or value.ndim:
+        raise Refused("a vectorized function whose value is not one number per row")
+    return value
 
 
 def into(on: Interpreter, name: str, result: Array, out: Any, where: Any = True) -> Array:

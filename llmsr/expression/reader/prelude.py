@@ -19,19 +19,12 @@ square = lambda x: x * x
 sinc = lambda x: np.where(x * np.pi == 0.0, 1.0, np.sin(x * np.pi) / (x * np.pi))
 radians = lambda x: x * (np.pi / 180)
 degrees = lambda x: x * (180 / np.pi)
-exp10 = lambda x: 10.0**x
 softplus = lambda x: np.logaddexp(x, 0.0)
 relu = lambda x: np.maximum(x, 0)
 logit = lambda x: np.log(x / (1.0 - x))
-log_expit = lambda x: -np.logaddexp(-x, 0.0)
 silu = lambda x: x * scipy.special.expit(x)
-softsign = lambda x: x / (1.0 + np.abs(x))
-tanhshrink = lambda x: x - np.tanh(x)
-rsqrt = lambda x: 1.0 / np.sqrt(x)
-frac = lambda x: x - np.trunc(x)
 logaddexp2 = lambda x, y: np.logaddexp(x * np.log(2.0), y * np.log(2.0)) / np.log(2.0)
 xlogy = lambda x, y: np.where((x == 0.0) & ~np.isnan(y), 0.0, x * np.log(y))
-xlog1py = lambda x, y: np.where((x == 0.0) & ~np.isnan(y), 0.0, x * np.log1p(y))
 
 
 def reciprocal(x):
@@ -43,9 +36,6 @@ def reciprocal(x):
 
 leaky_relu = lambda input, negative_slope=0.01: np.where(input > 0.0, input, input * negative_slope)
 elu = lambda input, alpha=1.0: np.where(input > 0.0, input, alpha * np.expm1(input))
-hardtanh = lambda input, min_val=-1.0, max_val=1.0: clip(input, min_val, max_val)
-lerp = lambda input, end, weight: input + weight * (end - input)
-addcmul = lambda input, tensor1, tensor2, *, value=1: input + value * (tensor1 * tensor2)
 modf = lambda x: (np.copysign(np.where(np.isinf(x), 0.0, x - np.trunc(x)), x), np.trunc(x))
 
 
@@ -92,7 +82,6 @@ at_least_1d = lambda a: a if a.ndim else a[None]
 at_least_2d = lambda a: a if a.ndim > 1 else at_least_1d(a)[None]
 one_or_all = lambda arrays: arrays[0] if len(arrays) == 1 else tuple(arrays)
 atleast_1d = lambda *arys: one_or_all([at_least_1d(np.asarray(a)) for a in arys])
-atleast_2d = lambda *arys: one_or_all([at_least_2d(np.asarray(a)) for a in arys])
 ravel = lambda a: np.reshape(a, -1)
 flatten = lambda input: np.copy(np.reshape(input, -1))
 item = lambda a: np.reshape(a, ())[()]
@@ -326,7 +315,6 @@ reversed_ = lambda sequence, /: (sequence[i] for i in range(len(sequence) - 1, -
 max_ = lambda *args: best(args, lambda one, other: one > other)
 min_ = lambda *args: best(args, lambda one, other: one < other)
 divmod_ = lambda top, bottom, /: (top // bottom, top % bottom)
-fsum = lambda seq, /: sum(seq, 0.0)
 math_prod = lambda iterable, /, *, start=1: reduce(lambda one, other: one * other, iterable, start)
 partial = lambda f, /, *args, **named: lambda *more, **others: f(*args, *more, **{**named, **others})
 chain = lambda *iterables: (item for iterable in iterables for item in iterable)

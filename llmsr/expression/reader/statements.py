@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 from typing import Any
 
 from llmsr.expression.graph import Graph
 from llmsr.expression.reader.branches import BREAK, CONTINUE, NEXT, RETURN
-from llmsr.expression.reader.expressions import Expressions, Library
-from llmsr.expression.reader.operators import SYMBOLS
+from llmsr.expression.reader.expressions import SYMBOLS, Expressions
 from llmsr.expression.reader.values import (
     CONTEXT,
     SERIALS,
@@ -18,20 +19,25 @@ from llmsr.expression.reader.values import (
     Dialect,
     DType,
     Frame,
+    Library,
     Limits,
     List,
     Module,
     Native,
+    Once,
     Refused,
-    RowCount,
     Table,
+    Text,
     Unbound,
     Version,
     describe,
     names_of_arguments,
     names_set_in,
+    names_stored,
     refuse_if,
 )
+
+ENDS: dict[type[ast.AST], str] = {ast.Pass: NEXT, ast.Break: BREAK, ast.Continue: CONTINUE}
 
 
 class Interpreter(Expressions):
@@ -65,25 +71,16 @@ class Interpreter(Expressions):
         """Runs statements until one of them ends the block; how it ended."""
         for statement in statements:
             self.step(statement.lineno)
-            status = self.method("do", statement)(statement) or NEXT
+            status = ENDS.get(type(statement)) or self.method("do", statement)(statement) or NEXT
             if status != NEXT:
                 return status
         return NEXT
 
     # -- simple statements
 
-    def do_Pass(self, node: ast.Pass) -> None:
-        pass
-
-    def do_Break(self, node: ast.Break) -> str:
-        return BREAK
-
-    def do_Continue(self, node: ast.Continue) -> str:
-        return CONTINUE
-
     def do_Return(self, node: ast.Return) -> str:
         value = None if node.value is None else self.value(node.value)
-        self.frame.returns.append((None, value, self.memory))
+        self.frame.returns.append((None, value))
         return RETURN
 
     def do_Expr(self, node: ast.Expr) -> None:
@@ -123,7 +120,7 @@ class Interpreter(Expressions):
         if isinstance(current, List) and symbol in "+*":
             if symbol == "+":
                 right = List(tuple(self.items(right)))
-            self.store(current, self.content(self.binary(symbol, current, right)))
+            self.store(current, self.binary(symbol, current, right).content)
             return current
         return self.binary(symbol, current, right)
 
@@ -145,7 +142,7 @@ class Interpreter(Expressions):
             root = alias.name.split(".")[0]
             value: Any = Module(alias.name if alias.asname else root)
             if alias.name in self.library.unused:
-                value = unavailable(alias.name)
+                value = Unbound(f"stands for {alias.name}, which is not available")
             elif alias.name not in self.library.modules:
                 raise Refused(f"the module {alias.name} is not available")
             self.frame.names[alias.asname or root] = value
@@ -156,10 +153,10 @@ class Interpreter(Expressions):
         if node.level or (members is None and module not in self.library.unused):
             raise Refused(f"the module {'.' * node.level}{module} is not available")
         for alias in node.names:
-            missing = (
-                unavailable(f"{module}.{alias.name}") if members != {} else Unbound("is only for type hints")
-            )
-            self.frame.names[alias.asname or alias.name] = (members or {}).get(alias.name, missing)
+            known = f"stands for {module}.{alias.name}, which is not available"
+            why = known if members != {} else "is only for type hints"
+            value = (members or {}).get(alias.name, Unbound(why))
+            self.frame.names[alias.asname or alias.name] = value
 
     def do_FunctionDef(self, node: ast.FunctionDef) -> None:
         local_names = names_set_in(node.body) | names_of_arguments(node.args)
@@ -174,8 +171,7 @@ class Interpreter(Expressions):
 
     def do_With(self, node: ast.With) -> str:
         for item in node.items:
-            if item.optional_vars is not None:
-                raise Refused("`with ... as`")
+            refuse_if(item.optional_vars is not None, "`with ... as`")
             refuse_if(self.value(item.context_expr) is not CONTEXT, "`with` anything but np.errstate")
         return self.block(node.body)
 
@@ -203,8 +199,7 @@ class Interpreter(Expressions):
         while True:
             self.step(node.lineno)
             truth = self.truth(self.value(node.test))
-            if isinstance(truth, Array):
-                raise Refused("a while loop whose condition depends on data")
+            refuse_if(isinstance(truth, Array), "a while loop whose condition depends on data")
             if not truth:
                 return self.block(node.orelse)
             status = self.block(node.body)
@@ -215,28 +210,115 @@ class Interpreter(Expressions):
         truth = self.truth(self.value(node.test))
         if not isinstance(truth, Array):
             return self.block(node.body if truth else node.orelse)
-        yes, no = self.ways(lambda: self.block(node.body), lambda: self.block(node.orelse))
+        yes, no = self.ways(truth, lambda: self.block(node.body), lambda: self.block(node.orelse))
         for status in (yes.result, no.result):
             refuse_if(status in (BREAK, CONTINUE), f"{status} under a condition that depends on data")
         self.step(node.lineno)
         # the conditions of the two exclude each other, so that their order does not matter
-        opposite = self.logical("not", truth)
-        for condition, way in ((truth, yes), (opposite, no)):
-            for inner, value, memory in way.returns:
-                both = condition if inner is None else self.logical("and", condition, inner)
-                self.frame.returns.append((both, value, memory))
-        if yes.returns or no.returns:
-            # what follows happens only where nothing was returned
-            self.path = object()
-        if yes.result == no.result == NEXT:
+        returned: list[Array] = []
+        for condition, way in ((truth, yes), (self.logical("not", truth), no)):
+            for inner, value in way.returns:
+                returned.append(condition if inner is None else self.logical("and", condition, inner))
+                self.frame.returns.append((returned[-1], value))
+        if yes.result == no.result == RETURN:
+            return RETURN
+        if yes.result == no.result:
             self.meet(truth, yes, no)
         else:
-            # a way that has returned is over: `returned` joins its memory with that of the other's end
-            other = no if yes.result == RETURN else yes
-            self.frame.names, self.memory = other.names, other.memory
-        return RETURN if yes.result == no.result == RETURN else NEXT
+            self.frame.names = (no if yes.result == RETURN else yes).names
+        if returned:
+            # what follows, to the end of the function, happens only where nothing was returned
+            rest = self.logical("not", reduce(partial(self.logical, "or"), returned))
+            self.conditions.append((rest, next(SERIALS)))
+        return NEXT
+
+    # -- what is rare in expressions
+
+    def value_Lambda(self, node: ast.Lambda) -> Closure:
+        return self.closure("lambda", node.args, node.body, names_of_arguments(node.args))
+
+    def value_ListComp(self, node: ast.ListComp) -> List:
+        return self.new_list(self.items(self.value_GeneratorExp(node)))
+
+    def value_GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp) -> Once:
+        return self.comprehend(node.generators, lambda: self.value(node.elt))
+
+    def value_Dict(self, node: ast.Dict) -> Table:
+        table: dict[Any, Any] = {}
+        for key, item in zip(node.keys, node.values, strict=True):
+            if key is None:
+                table.update(self.named(self.value(item)))
+            else:
+                table[self.key(self.value(key))] = self.value(item)
+        return Table(self.bounded(table))
+
+    def value_JoinedStr(self, node: ast.JoinedStr) -> str | Text:
+        """The text where it is made of texts and whole numbers; any other is known only to be one."""
+        known: list[str] | None = []
+        for piece in node.values:
+            value = self.value(piece.value if isinstance(piece, ast.FormattedValue) else piece)
+            spec = piece.format_spec if isinstance(piece, ast.FormattedValue) else None
+            # a width that is not known, or is of three digits, would make long texts
+            if spec is not None and re.search(r"\d{3}|\{", ast.unparse(spec)):
+                raise Refused("a formatted string of this form")
+            plain = spec is None and isinstance(value, (str, int)) and getattr(piece, "conversion", -1) == -1
+            known = [*known, str(value)] if known is not None and plain else None
+        return Text() if known is None else self.bounded("".join(known))
+
+    def value_DictComp(self, node: ast.DictComp) -> Table:
+        pairs = self.comprehend(
+            node.generators, lambda: (self.key(self.value(node.key)), self.value(node.value))
+        )
+        return Table(dict(self.items(pairs)))
+
+    def comprehend(self, generators: list[ast.comprehension], element: Callable[[], Any]) -> Once:
+        """The elements of a comprehension, each evaluated when it is asked for, in a frame of its own."""
+        # Python evaluates the first list at once and all else when an item is asked for
+        first = self.value(generators[0].iter)
+        names = frozenset().union(*(names_stored(g.target) for g in generators))
+        frame = Frame(names, self.frame, comprehension=True, elsewhere=self.frame.elsewhere)
+
+        def meets(generator: ast.comprehension, item: Any) -> bool:
+            self.assign(generator.target, item)
+            for test in generator.ifs:
+                truth = self.truth(self.value(test))
+                refuse_if(isinstance(truth, Array), "a comprehension whose condition depends on data")
+                if not truth:
+                    return False
+            return True
+
+        def run(level: int, items: Iterator[Any]) -> Iterator[Any]:
+            generator = generators[level]
+            refuse_if(generator.is_async, "async cannot be part of an equation")
+            for item in items:
+                if not self.inside(frame, lambda: meets(generator, item)):  # noqa: B023
+                    continue
+                if level + 1 < len(generators):
+                    below = generators[level + 1].iter
+                    yield from run(level + 1, self.inside(frame, lambda: self.iterate(self.value(below))))  # noqa: B023
+                else:
+                    yield self.inside(frame, element)
+
+        return Once(run(0, self.iterate(first)), (first, frame))
+
+    def inside(self, frame: Frame, action: Callable[[], Any]) -> Any:
+        """What an action gives in another frame."""
+        if len(self.frames) > self.limits.calls:
+            raise Refused(f"more than {self.limits.calls} nested calls", "too_large")
+        caller, self.frame = self.frame, frame
+        self.frames.append(frame)
+        value = action()
+        self.frames.pop()
+        self.frame = caller
+        return value
 
     # -- calls
+
+    def closure(self, name: str, arguments: ast.arguments, body: Any, local_names: frozenset[str]) -> Closure:
+        defaults = tuple(self.several(arguments.defaults))
+        keyword_defaults = tuple(None if d is None else self.value(d) for d in arguments.kw_defaults)
+        elsewhere = self.frame.elsewhere
+        return Closure(name, arguments, body, local_names, defaults, keyword_defaults, self.frame, elsewhere)
 
     def apply(self, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Calls a known function, a function of the body, or an earlier version."""
@@ -247,46 +329,39 @@ class Interpreter(Expressions):
         if isinstance(function, Closure):
             names, body = self.bind(function, args, kwargs), function.body
             frame = Frame(function.local_names, function.outer, names, elsewhere=function.elsewhere)
-            return (
-                self.returned(frame, body)
-                if isinstance(body, list)
-                else self.inside(frame, lambda: self.value(body))
-            )
+            if isinstance(body, list):
+                return self.returned(frame, body)
+            return self.inside(frame, lambda: self.value(body))
         if isinstance(function, DType):
             return self.library.methods[Array]["astype"].call(self, [self.array(*args), function], kwargs)
-        if isinstance(function, (tuple, int, RowCount)) and not kwargs:  # torch's x.size()
-            raise Refused("a shape is called like a function")
         raise Refused(f"{describe(function)} is called like a function")
 
     def returned(self, frame: Frame, body: list[ast.stmt]) -> Any:
         """The value that a function body returns in its frame."""
-        # the caller goes on whichever way the function returned
-        path = self.path
+        level = len(self.conditions)
         status = self.inside(frame, lambda: self.block(body))
-        self.path = path
+        del self.conditions[level:]
+        refuse_if(status != RETURN and frame.returns, "one way through the function ends without a return")
         if status != RETURN:
-            refuse_if(frame.returns, "one way through the function ends without a return")
             return None
-        _, result, memory = frame.returns[-1]
-        for condition, value, earlier in reversed(frame.returns[:-1]):
+        result = frame.returns[-1][1]
+        for condition, value in reversed(frame.returns[:-1]):
             assert condition is not None
-            result = self.joined(condition, value, result, earlier, memory)
-            memory = self.merged(condition, earlier, memory)
-            if isinstance(result, Unbound):
-                raise Refused("the value returned depends on a condition in a way that is not supported")
-        self.memory = memory
+            result = self.joined(condition, value, result)
+            refuse_if(
+                isinstance(result, Unbound), "values of different kinds returned under a condition on data"
+            )
         return result
 
     def call_version(self, version: Version, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """An earlier version's value, its body read as if it stood here; lines stay those of the call."""
-        if version.name in self.active:
-            raise Refused(f"{version.name} calls itself")
+        refuse_if(version.name in self.active, f"{version.name} calls itself")
         closure = self.versions.get(version.name)
         if closure is None:
             body = self.read_body(version.text)
             arguments = ast.arguments([], [ast.arg(name) for name in self.signature], None, [], [], None, [])
-            local_names = names_set_in(body) | frozenset(self.signature)
-            closure = Closure(version.name, arguments, body, local_names, (), (), self.frames[0], True)
+            names = names_set_in(body) | frozenset(self.signature)
+            closure = Closure(version.name, arguments, body, names, (), (), self.frames[0], True)
             self.versions[version.name] = closure
         # versions call earlier ones; a circle among them is no equation
         self.active.add(version.name)
@@ -316,35 +391,10 @@ class Interpreter(Expressions):
         if spec.kwarg is not None:
             names[spec.kwarg.arg] = Table(rest)
         defaults = dict(zip(reversed(positional), reversed(function.defaults), strict=False))
-        for arg, default, node in zip(keyword_only, function.keyword_defaults, spec.kw_defaults, strict=True):
-            if node is not None:
-                defaults[arg] = default
+        by_keyword = zip(keyword_only, function.keyword_defaults, spec.kw_defaults, strict=True)
+        defaults |= {arg: default for arg, default, node in by_keyword if node is not None}
         for name in (*positional, *keyword_only):
             if name not in names and name not in defaults:
                 raise Refused(f"{function.name} is called without its argument {name}")
             names.setdefault(name, defaults.get(name))
         return names
-
-    def each_row(self, function: Any, arrays: list[Array]) -> Array:
-        """The value of a function of the numbers of each row, as a number.
-
-        Inside the function a column is one number per row, like a parameter; nothing outside can be changed,
-        and what meets a whole column there keeps the row axis and cannot be returned.
-        """
-        numbers = [Array(a.cells.reshape(()), a.kind, bound=a.bound) for a in arrays]
-        path, memory, newest = self.path, self.memory, next(SERIALS)
-        # an iterator from outside would be used up by the first row, hence a path of its own
-        self.path, self.memory = object(), dict(memory)
-        value = self.array(self.apply(function, numbers, {}))
-        changed = [p for p, held in self.memory.items() if memory.get(p, p.content) is not held]
-        if any(place.serial < newest for place in changed):
-            raise Refused("a vectorized function that changes what is known outside of it")
-        self.path, self.memory = path, memory
-        if value.rows is not None or value.ndim:
-            raise Refused("a vectorized function whose value is not one number per row")
-        return value
-
-
-def unavailable(what: str) -> Unbound:
-    """What a name stands for that was imported and may not be used."""
-    return Unbound(f"stands for {what}, which is not available")

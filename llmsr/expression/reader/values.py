@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,27 +54,22 @@ def refuse_if(wrong: Any, reason: str, kind: str = "unsupported") -> None:
 
 # ---- what can change
 
-# what a function of one row changes is its own only if it was made after the call began, which numbers tell
+# what a branch changes is its own only if it was made after the branch began, which numbers tell
 SERIALS = itertools.count()
 
 
 class Place:
     """Something that a body can change, under all of its names at once.
 
-    `content` is what it held when it was made. What it holds since it was changed is kept in the memory of
-    the interpreter, by place, so that a branch changes a copy of the memory and nothing else.
+    `content` is what it holds now. `locked` says why it may not be changed and is empty where it may.
+    `sources` are other places, one of which may be the same array or list, as a condition on data decides.
     """
 
     __slots__ = ("content", "locked", "serial", "sources")
 
     def __init__(self, content: Any, locked: str = "", sources: frozenset[Place] = frozenset()) -> None:
-        self.content = content
-        self.locked = locked
-        """Why it may not be changed; empty where it may."""
-        self.sources = sources
-        """Other places, one of which may be the same array or list, as a condition on data decides."""
+        self.content, self.locked, self.sources = content, locked, sources
         self.serial = next(SERIALS)
-        """Grows from place to place."""
 
 
 class List(Place):
@@ -89,19 +84,17 @@ class Table(Place):
 class Array:
     """An array of graph nodes, with at most one symbolic axis: the rows of the data.
 
-    `cells` holds node positions (int64) and has the array's shape, except that the row axis has length 1;
-    negative cells have no value, see `UNSET`. `rows` is the row axis counted from the right (-1, -2, ...) or
-    None, `selection` the nodes of the masks that picked the rows (empty: all of them). `kind` is "b", "i",
-    "f" (float64), or "t" for a Python truth, which in arithmetic is an integer. `bound` limits the size of
-    integers. `place` is None for what numpy gives as an immutable number; `at` are the positions of a view
-    in the whole array of its place, None for the whole.
+    `cells` holds node positions (int64) and has the array's shape, except that the row axis has length 1.
+    `rows` is the row axis counted from the right (-1, -2, ...) or None, `selection` the nodes of the masks
+    that picked the rows (empty: all of them). `kind` is "b", "i", "f" (float64), or "t" for a Python truth,
+    which in arithmetic is an integer. `place` is None for what numpy gives as an immutable number; `at` are
+    the positions of a view in the whole array of its place, None for the whole.
     """
 
     cells: np.ndarray
     kind: str
     rows: int | None = None
     selection: tuple[int, ...] = ()
-    bound: float = 0.0
     place: Place | None = None
     at: np.ndarray | None = None
 
@@ -121,7 +114,7 @@ class Array:
 
 
 UNSET = -1
-"""The cell of an array that np.empty left without a value; lower ones are set for the rows of a mask only."""
+"""The column of the numbers that np.empty leaves unset."""
 
 
 # ---- other values
@@ -177,12 +170,12 @@ class Unbound:
 class Once:
     """What zip, map, enumerate and generators give: run through once, its items made when asked for.
 
-    `path` is the way through the body on which it was made, `made_of` what its items may come from.
+    `made_of` is what its items may come from; `serial` tells when it was made, as that of a `Place`.
     """
 
     source: Iterator[Any]
-    path: object
     made_of: tuple[Any, ...] = ()
+    serial: int = field(default_factory=lambda: next(SERIALS))
     running: bool = False
 
 
@@ -191,14 +184,14 @@ class Frame:
     """The names of one call; `outer` is the frame that the function was defined in.
 
     `elsewhere` tells that its text is not the body's, so that a refusal is the fault of the line that calls.
-    `returns` lists what was returned so far under conditions on data, with the memory as it then was; the
-    first whose condition holds counts, and a condition of None always holds.
+    `returns` lists what was returned so far under conditions on data; the first whose condition holds counts,
+    and a condition of None always holds.
     """
 
     local_names: frozenset[str]
     outer: Frame | None
     names: dict[str, Any] = field(default_factory=dict)
-    returns: list[tuple[Array | None, Any, dict[Place, Any]]] = field(default_factory=list)
+    returns: list[tuple[Array | None, Any]] = field(default_factory=list)
     comprehension: bool = False
     elsewhere: bool = False
 
@@ -223,6 +216,21 @@ class Version:
 
     name: str
     text: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a body may name beside its own names: tables of known values by name.
+
+    `roots` are modules and built-in functions, `modules` the members of a module by its dotted name (none
+    where its names only serve type hints), `methods` those of a type of values, called with the value first,
+    `unused` modules that answers import out of habit.
+    """
+
+    roots: Mapping[str, Any]
+    modules: Mapping[str, Mapping[str, Any]]
+    methods: Mapping[type, Mapping[str, Native]]
+    unused: frozenset[str]
 
 
 NUMBERS = (bool, int, float)
