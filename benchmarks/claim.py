@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from llmsr.benchmark.measures import THRESHOLDS
 from llmsr.benchmark.plan import GRPO, Arm, read_plan
-from llmsr.benchmark.results import Results, costs, read_results
-from llmsr.benchmark.statistics import Cost, Interval, bootstrap
+from llmsr.benchmark.results import Cost, Interval, Results, bootstrap, costs, read_results
 from llmsr.benchmark.tables import Table
 from llmsr.cli.benchmark import SETTINGS
 
@@ -146,7 +145,7 @@ def claim(results: Results, least: float) -> list[dict[str, Any]]:
     for arm in trained(results):
         for threshold in THRESHOLDS:
             for unit in ("samples", "cpu_seconds", "gpu_seconds"):
-                ratio = ratios(results, arm, unit, f"{threshold:g}")
+                ratio = ratios(results, arm, unit, threshold)
                 if ratio is None and unit == "gpu_seconds":
                     continue
                 told = {"arm": arm.name, "against": arm.against, "threshold": threshold, "unit": unit}
@@ -174,7 +173,7 @@ def claim_table(results: Results, said: str) -> Table:
     for entry in claim(results, float(said.partition("-")[0])):
         ratio, interval, reached = (entry.get(name) for name in ("ratio", "interval", "reached"))
         rows.append([
-            entry["arm"], entry["against"], f"{entry['threshold']:g}", entry["unit"].replace("_", " "),
+            entry["arm"], entry["against"], entry["threshold"], entry["unit"].replace("_", " "),
             f"{ratio:.2f}" if ratio is not None else "–",
             f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "–",
             f"{reached[0]}, {reached[1]} of {entry['runs']}" if reached else "none",

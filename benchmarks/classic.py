@@ -1,7 +1,7 @@
 """Makes the data of the twenty classic equations whose specs stand in specs/bench, from specs/laws.yaml.
 
     python benchmarks/classic.py                          all of them, into data/bench
-    python benchmarks/classic.py bench/budworm-noise0.05  noise of 5% on the training targets
+    python benchmarks/classic.py bench/budworm-noise0.05  noise of 5% on the training targets, and their spec
 
 Rows are drawn anew from a fixed seed; the last digits may differ between builds of numpy.
 """
@@ -20,7 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from llmsr.benchmark.problems import FOLDER, LAWS, Law, without_noise
+from judge import FOLDER, LAWS, NOISE, Law
+
 from llmsr.config import read_yaml
 from llmsr.expression import evaluate
 from llmsr.files import write_file
@@ -72,8 +73,8 @@ def draw(name: str) -> dict[str, np.ndarray]:
     Training and test_id rows are uniform over the columns' ranges; those of test_ood over the wider
     ranges, every one outside the training range in at least one column.
     """
-    base, level = without_noise(name)
-    problem = bench()[base]
+    base, _, noise = name.partition(NOISE)
+    problem, level = bench()[base], float(noise or 0)
     generator = np.random.default_rng([SEED, *base.encode()])
     skeleton = problem.law.expression([column.name for column in problem.columns])
     inside, outside = (
@@ -97,7 +98,7 @@ def write_data(name: str, data_dir: Path) -> None:
     """Write <data_dir>/<name>/{train,test_id,test_ood}.csv; where `train` is, the others are too."""
     import pandas as pd
 
-    problem = bench()[without_noise(name)[0]]
+    problem = bench()[name.partition(NOISE)[0]]
     header = [*(column.name for column in problem.columns), problem.target[0]]
     # train last: it tells that the others are whole
     for split, rows in reversed(draw(name).items()):
@@ -130,10 +131,13 @@ def main(names: Sequence[str]) -> int:
     """Write the data of the named problems, or of all without noise."""
     for name in names or [f"{FOLDER}/{name}" for name in bench()]:
         folder, _, base = name.rpartition("/")
-        if folder != FOLDER or without_noise(base)[0] not in bench():
+        known, _, noise = base.partition(NOISE)
+        if folder != FOLDER or known not in bench() or not re.fullmatch(r"\d*\.?\d*", noise):
             print(f"no problem {name!r}; there are {', '.join(f'{FOLDER}/{one}' for one in bench())}")
             return 2
         write_data(base, Path("data") / FOLDER)
+        if noise:  # with a spec of its own, which says what that of the clean rows says
+            write_file(Path("specs", FOLDER, f"specification_{base}_numpy.txt"), bench_spec(known))
         print(f"data/{name}")
     return 0
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import runpy
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,21 +24,19 @@ import numpy as np
 
 from llmsr.archive import read_archive
 from llmsr.benchmark.plan import GRPO, PEER
-from llmsr.benchmark.problems import law_of, load, matches
 from llmsr.benchmark.runner import read_json, read_usages
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.fitting.fit import predict, within_tolerance_all, within_tolerance_share
-from llmsr.problem.loading import Problem
+from llmsr.problem.loading import Problem, load_problem, locate
 from llmsr.report.equation import expression_of
 from llmsr.report.front import NMSE_FLOOR, Front, PickedFront
 from llmsr.sample import REFINEMENT, VALIDATION, Sample, is_llm_sample
 
-THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-10)  # of the training NMSE
+THRESHOLDS = ("0.01", "0.0001", "1e-06", "1e-10")  # of the training NMSE
 TAU = 0.1  # of Acc_tau
 SPLITS = ("train", "test_id", "test_ood")
 COSTS = ("samples", "tokens", "cpu_seconds", "gpu_seconds", "seconds", "fits")
-MOST_IMPROVEMENTS = 150
 SHOWN_CHARACTERS = 400  # of an equation
 
 
@@ -59,7 +58,7 @@ def measure(directory: Path) -> dict[str, Any]:
     usages = read_usages(directory)
     found = {key: state[key] for key in ("problem", "arm", "kind", "seed", "budget", "jobs", "starts")}
     found |= run_measures(samples, usages, peer=state["kind"] == PEER, cut=len(samples) < whole)
-    found |= equation_measures(samples, load(state["problem"]), state["problem"])
+    found |= equation_measures(samples, load_problem(state["problem"]))
     write_file(directory / "measures.json", json.dumps(found) + "\n")
     return found
 
@@ -91,12 +90,15 @@ def run_measures(
         "fits": sum(s.evaluation.evaluations > 0 for s in samples),
         "fit_cpu_seconds": round(sum(s.evaluation.cpu_seconds for s in samples), 2),
         **clock.totals(samples[-1].number if cut else None),
-        "improvements": [_rounded(row) for row in _thinned(improvements)],
-        "reached": {f"{t:g}": _reached(improvements, t) for t in THRESHOLDS},
-    }
+        # four digits of an error are kept; whether a threshold is reached is asked of all
+        "improvements": [[*row[:6], *(e if e is None else float(f"{e:.4g}") for e in row[6:])]
+                         for row in improvements],
+        "reached": {t: next((dict(zip(COSTS, row, strict=False)) for row in improvements
+                             if row[6] is not None and row[6] < float(t)), None) for t in THRESHOLDS},
+    }  # fmt: skip
 
 
-def equation_measures(samples: Sequence[Sample], problem: Problem, name: str) -> dict[str, Any]:
+def equation_measures(samples: Sequence[Sample], problem: Problem) -> dict[str, Any]:
     """Under `final` the equation of least training NMSE, under `pick` the one that a report would show."""
     best = best_of(samples)
     front = Front()
@@ -106,33 +108,32 @@ def equation_measures(samples: Sequence[Sample], problem: Problem, name: str) ->
     return {
         "note": problem.note,
         "splits": list(problem.splits),
-        "final": described(best, problem, name) if best else None,
-        "pick": described(picked.sample, problem, name) if picked else None,
+        "final": described(best, problem) if best else None,
+        "pick": described(picked.sample, problem) if picked else None,
     }
 
 
-def described(sample: Sample, problem: Problem, name: str) -> dict[str, Any]:
+def described(sample: Sample, problem: Problem) -> dict[str, Any]:
     """An equation with its errors, both kinds of Acc_tau per split, and whether it is the law.
 
-    `match` is None where no law is known.
+    `match` is None where no law is known; benchmarks/judge.py of a clone knows some.
     """
     evaluation = sample.evaluation
-    expression = expression_of(sample, problem.spec)
-    params = evaluation.params or ()
-    law = law_of(problem, name)
-    accuracy = {}
-    for split_name, split in problem.splits.items():
-        told = predict(expression, params, split), split.target, TAU
-        share, whole = within_tolerance_share(*told), within_tolerance_all(*told)
-        accuracy[split_name] = {"share_within": share, "all_within": whole}
+    expression, params = expression_of(sample, problem.spec), evaluation.params or ()
+    judge = locate("benchmarks/judge.py")
+    matches = runpy.run_path(str(judge))["match"] if judge.is_file() else lambda *of: None
+    told = {n: (predict(expression, params, s), s.target, TAU) for n, s in problem.splits.items()}
     return {
         "sample": sample.number,
         "proposer": sample.proposer,
         "equation": evaluation.expression[:SHOWN_CHARACTERS],
         "complexity": evaluation.complexity,
         "nmse": {split: evaluation.nmse.get(split) for split in problem.splits},
-        f"accuracy_{TAU:g}": accuracy,
-        "match": None if law is None else matches(expression, params, law, problem),
+        f"accuracy_{TAU:g}": {
+            split: {"share_within": within_tolerance_share(*of), "all_within": within_tolerance_all(*of)}
+            for split, of in told.items()
+        },
+        "match": matches(expression, params, problem),
     }
 
 
@@ -167,13 +168,8 @@ def without_lost_steps(samples: Sequence[Sample], answers_per_step: int) -> list
 
 def within_budget(samples: Sequence[Sample], budget: int) -> list[Sample]:
     """The first `budget` LLM samples with their refinements; a training ends with a whole step, later."""
-    kept, counted = [], 0
-    for sample in samples:
-        counted += is_llm_sample(sample)
-        if counted > budget:
-            break
-        kept.append(sample)
-    return kept
+    counts = itertools.accumulate(map(is_llm_sample, samples))
+    return [sample for sample, count in zip(samples, counts, strict=True) if count <= budget]
 
 
 def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterable[list[float | None]]:
@@ -194,32 +190,6 @@ def _improvements(samples: Sequence[Sample], clock: Clock, peer: bool) -> Iterab
         seconds, cpu, gpu = clock.at(sample.number + (sample.kind == REFINEMENT))
         nmse = [sample.evaluation.nmse.get(split) for split in SPLITS]
         yield [0 if peer else counted, tokens, round(cpu, 2), round(gpu, 2), round(seconds, 2), fits, *nmse]
-
-
-def _rounded(row: list[float | None]) -> list[float | None]:
-    """An improvement with its errors to four digits; whether a threshold is reached is asked before."""
-    first = len(COSTS)
-    return [*row[:first], *(None if e is None else float(f"{e:.4g}") for e in row[first:])]
-
-
-def _thinned(rows: list[list[float | None]]) -> list[list[float | None]]:
-    """At most MOST_IMPROVEMENTS rows, the last one among them, with the larger steps of the error kept."""
-    if len(rows) <= MOST_IMPROVEMENTS:
-        return rows
-    logs = [math.log(max(row[6] or 0.0, 1e-300)) for row in rows]
-    gains = [math.inf, *(before - after for before, after in itertools.pairwise(logs))]
-    # the first and the last row tell where the run began and ended
-    gains[-1] = math.inf
-    kept = sorted(sorted(range(len(rows)), key=lambda i: -gains[i])[:MOST_IMPROVEMENTS])
-    return [rows[i] for i in kept]
-
-
-def _reached(improvements: Sequence[Sequence[float | None]], threshold: float) -> dict[str, float] | None:
-    """What it took to get below a training NMSE; None where the run did not."""
-    for row in improvements:
-        if row[6] is not None and row[6] < threshold:
-            return {name: value or 0.0 for name, value in zip(COSTS, row, strict=False)}
-    return None
 
 
 class Clock:

@@ -12,7 +12,6 @@ of the command only where nothing else uses them; --no_gpu leaves them out. Linu
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -26,7 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+from llmsr.workers.process import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, kill_children, prctl
+
 FIRST_INTERVAL, LAST_INTERVAL = 0.5, 2.0  # seconds between samples; a scan of /proc takes milliseconds
 WRITE_SECONDS = 10.0
 GRACE_SECONDS = 60.0  # for the command to end by itself once it was asked to
@@ -63,8 +63,8 @@ def main(argv: list[str]) -> int:
     meter = Meter(Path(archive), Path(usage_path), watch_gpu)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, meter.stop)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before it could be followed
         return 1
     with open(log_path, "ab") as log:
@@ -102,7 +102,7 @@ class Meter:
                     self._write()
                 written = time.monotonic()
             interval = min(LAST_INTERVAL, interval * 1.1)
-        _end_children()
+        kill_children(None)
         self.usage.seconds = time.monotonic() - self._began
         self.usage.cpu_seconds = _reaped_seconds() - self._gpus.cpu_seconds
         self._tick(last=True)
@@ -213,7 +213,10 @@ class Gpus:
 
     def __init__(self, watch: bool) -> None:
         self.cpu_seconds = 0.0  # of the asking itself, which is not the command's
-        self._query = _gpu_query() if watch else None
+        tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
+        chosen = [] if visible is None else [f"--id={visible}"]
+        asked = [tool or "", "--query-gpu=memory.used", "--format=csv,noheader,nounits", *chosen]
+        self._query = asked if watch and tool and visible != "" else None
         self._before = self._used()
 
     def held(self) -> list[int] | None:
@@ -236,38 +239,9 @@ class Gpus:
             self.cpu_seconds += _reaped_seconds() - before
 
 
-def _gpu_query() -> list[str] | None:
-    """The command that tells the memory used of each visible GPU; None where there is none to ask about."""
-    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if tool is None or visible == "":
-        return None
-    chosen = [] if visible is None else [f"--id={visible}"]
-    return [tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits", *chosen]
-
-
 def _reaped_seconds() -> float:
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
-
-
-def _end_children() -> None:
-    """Kill and reap what the command left behind."""
-    end = time.monotonic() + 5.0
-    while time.monotonic() < end:
-        for pid in process_tree(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
-        time.sleep(0.01)
-
-
-def _prctl(option: int, value: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,8 @@
 """A benchmark as its YAML file describes it: arms, problems, seeds, and what all of them share.
 
-    problems: oscillator1, bench/pendulum
-    seeds: 5                       # how many, from 0, or a list
-    budget: 5000                   # LLM samples per run
-    baseline: islands              # the arm that the others are tested against
-    shared: {search: {workers: 1}, grpo: {workers: 1}}
-    arms:
-      islands: {search: islands}
-      grpo: {use_rl: true, memory: none}
-      gplearn: {peer: gplearn, cpu_seconds: 600}
-
-An arm's keys are flags of the public command line, beside `title`, `budget`, `timeout` and `against`, the arm
-that it is tested against instead of the baseline; they are checked here, before anything runs. An arm with
-`use_rl` trains, one with `peer` is another program, every other one searches.
+docs/benchmark.md has an example. An arm's keys are flags of the public command line beside `title`, `budget`,
+`timeout` and `against`, the arm that it is tested against instead of the baseline; they are checked here,
+before anything runs. An arm with `use_rl` trains, one with `peer` is another program, others search.
 """
 
 from __future__ import annotations
@@ -23,9 +13,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llmsr.benchmark.problems import named_by
 from llmsr.config import Checked, listed, option, read_yaml, resolve
 from llmsr.errors import UserError
+from llmsr.problem.loading import locate
 from llmsr.settings import ProblemSettings
 
 SEARCH, GRPO, PEER = "search", "grpo", "peer"
@@ -114,7 +104,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a benchmark; `cells` are in the order in which they run: seed by seed over all arms."""
+    """All of a benchmark."""
 
     title: str
     problems: tuple[str, ...]
@@ -125,6 +115,7 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
+        """The runs in their order, seed by seed over all arms."""
         # a benchmark that is stopped early has whole seeds rather than whole arms
         return [Cell(p, arm, seed) for seed in self.seeds for p in self.problems for arm in self.arms]
 
@@ -150,32 +141,35 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
         (settings,) = resolve(BenchmarkSettings, given=given)
         if not isinstance(arms, dict) or not arms:
             raise UserError("no arms; name at least one below `arms:`")
-        _check_shared(shared)
+        if not isinstance(shared, dict) or not all(isinstance(v, dict) for v in shared.values()):
+            raise UserError("`shared` must hold `search:` and `grpo:` with flags below them")
+        if unknown := sorted(map(str, set(shared) - {SEARCH, GRPO})):
+            raise UserError(f"`shared` knows search and grpo; not {unknown[0]!r}")
         made = tuple(
             _arm(str(name), flags or {}, shared, settings, settings_of) for name, flags in arms.items()
         )
         problems = tuple(p for word in _words(settings.problems, "problems") for p in named_by(word))
-        _check_baselines(settings.baseline, made)
         seeds = _seeds(settings.seeds)
+        # told here, since a run of hours would end in a table without its baseline
+        asked = [("baseline", settings.baseline), *((f"arm {a.name}: against", a.against) for a in made)]
+        names = [arm.name for arm in made]
+        for what, named in asked:
+            if named not in names:
+                raise UserError(f"{what} {named!r} is no arm; there are: {', '.join(names)}")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep)
 
 
-def _check_shared(shared: Any) -> None:
-    if not isinstance(shared, dict) or not all(isinstance(v, dict) for v in shared.values()):
-        raise UserError("`shared` must hold `search:` and `grpo:` with flags below them")
-    unknown = set(shared) - {SEARCH, GRPO}
-    if unknown:
-        raise UserError(f"`shared` knows search and grpo; not {sorted(map(str, unknown))[0]!r}")
-
-
-def _check_baselines(baseline: str, arms: Sequence[Arm]) -> None:
-    # told here, since a run of hours would end in a table without its baseline
-    names = [arm.name for arm in arms]
-    for what, name in [("baseline", baseline), *((f"arm {arm.name}: against", arm.against) for arm in arms)]:
-        if name not in names:
-            raise UserError(f"{what} {name!r} is no arm; there are: {', '.join(names)}")
+def named_by(pattern: str) -> list[str]:
+    """The problems that a name or a pattern such as llmsrbench/BPG* stands for; `UserError` where none is."""
+    if not set(pattern) & set("*?["):
+        return [pattern]
+    data = locate("data")
+    found = sorted(path.relative_to(data).as_posix() for path in data.glob(pattern) if path.is_dir())
+    if not found:
+        raise UserError(f"no data of {pattern}; python -m llmsr benchmark import PATH brings LLM-SRBench's")
+    return found
 
 
 def _arm(
@@ -195,8 +189,7 @@ def _arm(
     kind = PEER if "peer" in flags else GRPO if training else SEARCH
     flags = {**shared.get(kind, {}), **flags}
     # these differ from cell to cell, so an arm cannot have one value
-    reserved = RESERVED & flags.keys()
-    if reserved:
+    if reserved := RESERVED & flags.keys():
         raise UserError(f"arm {name}: {min(reserved)} is set by the benchmark")
     # the same classes that the command line reads: a flag that is unknown there is unknown here
     classes = (PeerSettings,) if kind == PEER else settings_of[kind]

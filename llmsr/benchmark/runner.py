@@ -31,11 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Cell
-from llmsr.benchmark.problems import load, location
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.plan import FINISHED_FILE
-from llmsr.problem.loading import locate
+from llmsr.problem.loading import load_problem, locate
 from llmsr.workers.pool import single_thread_environment
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
@@ -46,24 +45,16 @@ POLL_SECONDS = 0.1
 INTERRUPTED_CODE = 130  # of the command line, with the results so far
 
 
-@dataclass(frozen=True)
+@dataclass
 class CellDirectory:
     """A cell's place on disk."""
 
     cell: Cell
     path: Path
 
-    @property
-    def run(self) -> Path:
-        return self.path / "run"
-
-    @property
-    def measures(self) -> Path:
-        return self.path / "measures.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "output.log"
+    def __post_init__(self) -> None:
+        self.run, self.measures = self.path / "run", self.path / "measures.json"
+        self.log = self.path / "output.log"
 
     def state(self) -> dict[str, Any]:
         """What `cell.json` says; empty where the cell was never started. `UserError` if it cannot be read."""
@@ -89,20 +80,15 @@ class CellDirectory:
 
         What cannot be continued is removed first: a training without a checkpoint, a peer's run.
         """
-        resume = self._resumable()
+        found = {SEARCH: "archive/*.jsonl", GRPO: "checkpoints/**/latest_checkpointed_iteration.txt"}
+        pattern = found.get(self.cell.arm.kind)
+        resume = pattern is not None and any(self.run.glob(pattern))
         if not resume:
             # a run from its begin does not pay for what was thrown away
             shutil.rmtree(self.run, ignore_errors=True)
             for path in self.path.glob("usage-*.json"):
                 path.unlink()
         return [sys.executable, *arguments(self.cell, self.run, resume)]
-
-    def _resumable(self) -> bool:
-        if self.cell.arm.kind == SEARCH:
-            return any((self.run / "archive").glob("*.jsonl"))
-        if self.cell.arm.kind == GRPO:
-            return any(self.run.glob("checkpoints/**/latest_checkpointed_iteration.txt"))
-        return False
 
     def has_ended(self) -> bool:
         """Whether a start of the command came to its end, so that at most measuring is left."""
@@ -120,11 +106,8 @@ class CellDirectory:
 
     def log_tail(self) -> str:
         """The last words of the output, on one line."""
-        try:
-            text = self.log.read_bytes()[-4 * LOG_TAIL :].decode(errors="replace")
-        except OSError:
-            return ""
-        return " ".join(text.split())[-LOG_TAIL:]
+        text = self.log.read_bytes() if self.log.is_file() else b""
+        return " ".join(text[-4 * LOG_TAIL :].decode(errors="replace").split())[-LOG_TAIL:]
 
 
 def read_usages(directory: Path) -> list[dict[str, Any]]:
@@ -136,14 +119,13 @@ def read_usages(directory: Path) -> list[dict[str, Any]]:
 def arguments(cell: Cell, run_dir: Path, resume: bool) -> list[str]:
     """What Python is to run for a cell: a script of its own for a peer, else the public command line."""
     arm = cell.arm
-    given: dict[str, Any] = {**location(cell.problem), "seed": cell.seed, **arm.flags}
-    if arm.kind != PEER:
-        given |= {"budget": arm.budget, "resume": True if resume else None}
-    program = [str(locate("benchmarks/peers.py"))] if arm.kind == PEER else ["-m", "llmsr", "run"]
-    if arm.kind == GRPO:
-        given |= {"use_rl": True, "output_dir": run_dir}
+    given: dict[str, Any] = {"problem_name": cell.problem, "seed": cell.seed, **arm.flags}
+    given |= {"use_rl": True, "output_dir": run_dir} if arm.kind == GRPO else {"log_path": run_dir}
+    program = ["-m", "llmsr", "run"]
+    if arm.kind == PEER:
+        program = [str(locate("benchmarks/peers.py"))]
     else:
-        given["log_path"] = run_dir
+        given |= {"budget": arm.budget, "resume": True if resume else None}
     flags = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
     return [*program, *itertools.chain.from_iterable(flags)]
 
@@ -178,17 +160,12 @@ class Runner:
         retry_failed: bool = False,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
-        self.cells = cells
-        self.output = output
-        self.keep = keep
-        self.jobs = jobs
-        self.retry_failed = retry_failed
-        self._say = say
+        self.cells, self.output, self.keep = cells, output, keep
+        self.jobs, self.retry_failed, self._say = jobs, retry_failed, say
         self._end = time.monotonic() + seconds if seconds else math.inf
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._finished = 0
-        self._count = 0
+        self._finished = self._count = 0
 
     def waiting(self) -> list[CellDirectory]:
         """The cells that are not finished; `UserError` for one that was run with other settings."""
@@ -210,8 +187,10 @@ class Runner:
             return True
         # a problem that is not there is told before the first hour is spent
         for problem in dict.fromkeys(cell.problem for cell in self.cells):
-            load(problem)
-        _warm_up()
+            load_problem(problem)
+        # one process compiles what all cells will use
+        program = "from llmsr.fitting import warm_up; warm_up()"
+        subprocess.run([sys.executable, "-c", program], env=_environment(), check=False)
         # threads wait for processes and compute nothing themselves
         with ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(self._bring_forward, cell) for cell in cells]
@@ -250,10 +229,9 @@ class Runner:
 
     def _metered(self, directory: CellDirectory, command: list[str], starts: int) -> tuple[int, str]:
         """Run a command under the meter: its exit code and, where that is not 0, the reason."""
-        usage = directory.path / f"usage-{starts}.json"
+        files = [directory.path / f"usage-{starts}.json", directory.log, directory.run / "archive"]
         meter = [sys.executable, "-m", "llmsr.benchmark.meter", *(["--no_gpu"] * (self.jobs > 1)),
-                 str(usage), str(directory.log),
-                 str(directory.run / "archive"), *command]  # fmt: skip
+                 *map(str, files), *command]  # fmt: skip
         timeout = directory.cell.arm.timeout
         deadline = time.monotonic() + timeout if timeout else math.inf
         # a session of its own: Ctrl-C reaches it through us, in order
@@ -262,9 +240,8 @@ class Runner:
             late = time.monotonic() >= deadline
             if late or self._stopping():
                 _end(process)
-                return (
-                    (1, f"ended after its {timeout:g} seconds") if late else (INTERRUPTED_CODE, "interrupted")
-                )
+                told = f"ended after its {timeout:g} seconds"
+                return (1, told) if late else (INTERRUPTED_CODE, "interrupted")
             time.sleep(POLL_SECONDS)
         code = process.returncode
         return code, f"exit code {code}: {directory.log_tail()}" if code else ""
@@ -295,9 +272,3 @@ def _environment() -> dict[str, str]:
     """One thread per process, so that cells side by side do not fight for cores."""
     keys = {name: os.environ[name] for name in KEPT_KEYS if name in os.environ}
     return single_thread_environment() | keys
-
-
-def _warm_up() -> None:
-    """Let one process compile what all cells will use."""
-    program = "from llmsr.fitting import warm_up; warm_up()"
-    subprocess.run([sys.executable, "-c", program], env=_environment(), check=False)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from llmsr.benchmark.measures import COSTS, SPLITS, THRESHOLDS
 from llmsr.benchmark.plan import GRPO, PEER, SEARCH, Arm, Cell, Plan
-from llmsr.benchmark.results import Results, arm_records, course, estimate, tests
-from llmsr.benchmark.statistics import CEILING
+from llmsr.benchmark.results import CEILING, Results, arm_records, course, middle, tests
+from llmsr.benchmark.runner import DONE, CellDirectory, read_json
 from llmsr.files import write_file
 from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
@@ -94,28 +96,28 @@ def state(results: Results) -> str:
 
 def estimate_text(plan: Plan, cells: Sequence[Cell], output: Path, jobs: int) -> str:
     """The matrix of a plan with what these cells of it have yet to spend, as a table and a sentence."""
-    found = estimate(plan, cells, output)
-    rows = [
-        [arm.name, arm.kind, str(arm.budget) if arm.kind != PEER else "-", str(runs), str(waiting),
-         "-" if seconds is None else f"{seconds:,.0f}",
-         " ".join(f"{k}={v}" for k, v in arm.flags.items())[:90]]
-        for arm, runs, waiting, seconds in found
-    ]  # fmt: skip
-    total = sum(waiting * seconds for _, _, waiting, seconds in found if seconds is not None)
-    unknown = [(arm, waiting) for arm, _, waiting, seconds in found if seconds is None]
-    most = sum(waiting * _cpu_seconds(arm) for arm, waiting in unknown)
-    tokens = sum(
-        waiting * arm.budget * arm.flags.get("max_tokens", ProposerConfig.max_tokens)
-        for arm, _, waiting, _ in found
-        if arm.flags.get("use_api") or arm.flags.get("api_base")
-    )
+    rows, left, tokens, total, most, unknown = [], 0, 0, 0.0, 0.0, 0
+    for arm in plan.arms:
+        own = [CellDirectory(cell, output / cell.place) for cell in plan.cells if cell.arm is arm]
+        waiting = sum(d.cell in cells and d.state().get("status") != DONE for d in own)
+        # runs of another budget say nothing of these
+        measures = [m for d in own if (m := read_json(d.measures)) and m["budget"] == arm.budget]
+        seconds = middle(m["cpu_seconds"] for m in measures)
+        left, total = left + waiting, total + waiting * (seconds or 0.0)
+        if seconds is None:
+            unknown, most = unknown + waiting, most + waiting * _cpu_seconds(arm)
+        if arm.flags.get("use_api") or arm.flags.get("api_base"):
+            tokens += waiting * arm.budget * arm.flags.get("max_tokens", ProposerConfig.max_tokens)
+        rows.append([arm.name, arm.kind, str(arm.budget) if arm.kind != PEER else "-", str(len(own)),
+                     str(waiting), "-" if seconds is None else f"{seconds:,.0f}",
+                     " ".join(f"{k}={v}" for k, v in arm.flags.items())[:90]])  # fmt: skip
     head = ["arm", "kind", "budget", "runs", "to do", "CPU s per run", "flags"]
     return (
         f"{len(plan.problems)} problems ({', '.join(plan.problems)}) x {len(plan.arms)} arms x "
         f"{len(plan.seeds)} seeds\n\n{format_table(head, rows, words=('flags',))}\n\n"
-        f"{sum(waiting for _, _, waiting, _ in found)} runs to do; by the finished runs of their arms about "
+        f"{left} runs to do; by the finished runs of their arms about "
         f"{total / 3600:.1f} core hours, with --jobs {jobs} about {total / jobs / 3600:.1f} hours if as many "
-        f"cores are free, and {sum(waiting for _, waiting in unknown)} runs of arms that have finished none, "
+        f"cores are free, and {unknown} runs of arms that have finished none, "
         f"about {most / 3600:.1f} core hours by what runs usually take; at most {tokens:,} tokens of answers "
         "are asked of servers"
     )
@@ -143,7 +145,7 @@ def problem_table(records: Sequence[dict[str, Any]]) -> Table:
     names = {"train": "train", "test_id": "ID", "test_ood": "OOD"}
     shared = any(r["wall_shared"] for r in records)
     head = ["arm", "runs", "samples", "valid", "distinct", *(f"NMSE {names[s]}" for s in splits),
-            *(f"samples to {t:g}" for t in THRESHOLDS), "match", "size", "fits", "CPU s", "GPU s",
+            *(f"samples to {t}" for t in THRESHOLDS), "match", "size", "fits", "CPU s", "GPU s",
             "wall s (* shared machine)" if shared else "wall s", "memory MB", "GPU MB"]  # fmt: skip
     rows = []
     for r in records:
@@ -153,7 +155,7 @@ def problem_table(records: Sequence[dict[str, Any]]) -> Table:
             r["arm"], str(r["runs"]), "–" if peer else _count(r["samples_median"]),
             *("–" if peer or share is None else f"{share:.0%}" for share in shares),
             *(_nmse(r, split) for split in splits),
-            *("–" if peer else _to_threshold(r, f"{t:g}") for t in THRESHOLDS),
+            *("–" if peer else _to_threshold(r, t) for t in THRESHOLDS),
             "–" if r["matches"] is None else f"{r['matches']}/{r['runs']}",
             *(_count(r[f"{name}_median"]) for name in ("complexity", "fits", "cpu_seconds", "gpu_seconds")),
             _count(r["seconds_median"]) + (" *" if r["wall_shared"] else ""),
@@ -173,27 +175,21 @@ def test_table(results: Results) -> Table:
     for arm in results.plan.arms:
         ones = [found[split].get(arm.name) for split in SPLITS]
         if any(ones):
-            row = [arm.name, arm.against, str(max(one.pairs for one in ones if one))]
-            for one in ones:
-                row += (
-                    [f"{one.difference:+.2f}", f"{one.better}/{one.worse}", f"{one.p_holm:.3g}"]
-                    if one
-                    else ["–"] * 3
-                )
-            rows.append(row)
+            rows.append([arm.name, arm.against, str(max(one.pairs for one in ones if one))])
+        for one in ones if any(ones) else ():
+            told = one and [f"{one.difference:+.2f}", f"{one.better}/{one.worse}", f"{one.p_holm:.3g}"]
+            rows[-1] += told or ["–"] * 3
     return Table(head, rows)
 
 
 def _nmse(record: dict[str, Any], split: str) -> str:
-    found = [record.get(f"nmse_{split}_{name}") for name in ("median", "min", "max")]
-    if found[0] is None:
+    found: list[Any] = [record.get(f"nmse_{split}_{name}") for name in ("median", "min", "max")]
+    if None in found:
         return "–"
-    median, low, high = ("fails" if v >= 0.99 * CEILING else _exponent(v) for v in found if v is not None)
+    # 1.2e-5, as people write it
+    shown = [f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+") for value in found]
+    median, low, high = ("fails" if v >= 0.99 * CEILING else t for v, t in zip(found, shown, strict=True))
     return f"{median} [{low}, {high}]"
-
-
-def _exponent(value: float) -> str:
-    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
 def _to_threshold(record: dict[str, Any], threshold: str) -> str:
@@ -229,7 +225,7 @@ def run_records(results: Results) -> list[dict[str, Any]]:
         final = m["final"] or {"nmse": {}}
         record = {name: m[name] for name in OF_A_RUN}
         record |= {f"nmse_{split}": final["nmse"].get(split) for split in SPLITS}
-        record |= {f"samples_to_{t:g}": (m["reached"][f"{t:g}"] or {}).get("samples") for t in THRESHOLDS}
+        record |= {f"samples_to_{t}": (m["reached"][t] or {}).get("samples") for t in THRESHOLDS}
         records.append(record | {key: final.get(key) for key in ("complexity", "match", "equation")})
     return records
 
@@ -299,18 +295,14 @@ def _curves(results: Results, problem: str, arms: Sequence[Arm], unit: str, spli
         # another program has no samples of a model to be drawn over
         if not end or (arm.kind == PEER and unit in ("samples", "tokens")):
             continue
-        places = _places(min(1.0, end), end, unit in ("samples", "tokens"))
-        found = zip(places, course(runs, unit, split, places), strict=True)
+        # evenly spaced in the logarithm
+        places = np.geomspace(min(1.0, end), end, PLACES)
+        if unit in ("samples", "tokens"):
+            places = np.unique(np.rint(places))
+        found = zip(places.tolist(), course(runs, unit, split, places.tolist()), strict=True)
         points = [(x, y.median) for x, y in found if y is not None and y.median < CEILING]
         tips = [f"{arm.title}\n{AXES[unit]} {x:.0f}\nNMSE {y:.2e}" for x, y in points]
         series.append(Series(arm.title, points, tone, "step", tips))
     if not any(s.points for s in series) or (len(arms) > 1 and not any(s.tone > 1 for s in series)):
         return ""
     return chart(series, AXES[unit], f"NMSE {split}", log_x=True, log_y=True)
-
-
-def _places(low: float, high: float, whole: bool) -> list[float]:
-    """Places evenly spaced in the logarithm, the last one at `high`."""
-    ratio = (high / low) ** (1 / (PLACES - 1)) if high > low else 1.0
-    found = [low * ratio**i for i in range(PLACES - 1)] + [high]
-    return list(dict.fromkeys(float(round(x)) if whole else x for x in found))

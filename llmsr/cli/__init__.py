@@ -29,20 +29,20 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 VERBS = {
     "run": ("llmsr.cli.run:RUN", "search for equations (also: python main.py)"),
     "train": ("llmsr.cli.train", "train the model by GRPO (also: python main.py --use_rl)"),
-    "new": ("llmsr.cli.new:NEW", "make a problem from your own CSV file"),
-    "score": ("llmsr.cli.score:SCORE", "fit and score given function bodies, one JSON line each"),
-    "show": ("llmsr.cli.runs:SHOW", "print the front and the best equation of a run"),
-    "report": ("llmsr.cli.runs:REPORT", "write a run's report.html and equation files anew"),
-    "runs": ("llmsr.cli.runs:RUNS", "a table over all runs below a directory"),
-    "compare": ("llmsr.cli.runs:COMPARE", "figures and curves of several runs"),
-    "plot": ("llmsr.cli.plot:PLOT", "figures of a run for a paper: PDF, SVG, PNG"),
-    "benchmark": ("llmsr.cli.benchmark:BENCHMARK", "arms x problems x seeds: runs, tables, figures"),
-    "prompt": ("llmsr.cli.prompt:PROMPT", "print the prompt that a search or a training sends"),
-    "predict": ("llmsr.cli.predict:PREDICT", "what a run's equation says for the rows of a CSV file"),
-    "tune": ("llmsr.cli.tune:TUNE", "try settings by Optuna and write the best ones"),
-    "watch": ("llmsr.cli.watch:WATCH", "a run's page in a browser, kept up to date"),
-    "doctor": ("llmsr.cli.doctor:DOCTOR", "what this machine can run, and what mends the rest"),
-    "mcp": ("llmsr.cli.mcp:MCP", "serve these verbs to a coding agent"),
+    "new": ("llmsr.cli.new:new", "make a problem from your own CSV file"),
+    "score": ("llmsr.cli.score:score", "fit and score given function bodies, one JSON line each"),
+    "show": ("llmsr.cli.runs:show", "print the front and the best equation of a run"),
+    "report": ("llmsr.cli.runs:report", "write a run's report.html and equation files anew"),
+    "runs": ("llmsr.cli.runs:runs", "a table over all runs below a directory"),
+    "compare": ("llmsr.cli.runs:compare", "figures and curves of several runs"),
+    "plot": ("llmsr.cli.runs:plot", "figures of a run for a paper: PDF, SVG, PNG"),
+    "benchmark": ("llmsr.cli.benchmark:benchmark", "arms x problems x seeds: runs, tables, figures"),
+    "prompt": ("llmsr.cli.prompt:prompt", "print the prompt that a search or a training sends"),
+    "predict": ("llmsr.cli.predict:predict", "what a run's equation says for the rows of a CSV file"),
+    "tune": ("llmsr.cli.tune:tune", "try settings by Optuna and write the best ones"),
+    "watch": ("llmsr.cli.watch:watch", "a run's page in a browser, kept up to date"),
+    "doctor": ("llmsr.cli.doctor:doctor", "what this machine can run, and what mends the rest"),
+    "mcp": ("llmsr.cli.mcp:mcp", "serve these verbs to a coding agent"),
 }
 
 
@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None, *, overview: bool = False) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if asks_for_verbs:
-            print(_overview(), flush=True)
+            print("python -m llmsr VERB --help tells more about each of these:")
+            for name, (_, about) in VERBS.items():
+                print(f"  {name:<{max(map(len, VERBS))}}  {about}", flush=True)
             return 0
         # only the verb's own module is imported, so that each starts quickly
         code = command(VERBS[verb][0]).main(arguments)
@@ -123,12 +125,6 @@ def program(*, overview: bool = False) -> NoReturn:
     # workers and dashboards are closed there, which leaving at once would skip
     atexit._run_exitfuncs()
     os._exit(code)
-
-
-def _overview() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {about}" for verb, (_, about) in VERBS.items()]
-    return "\n".join(["python -m llmsr VERB --help tells more about each of these:", *lines])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -20,16 +20,13 @@ from llmsr.run_directory import RunLock
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 SETTINGS = {SEARCH: (RunSettings, SearchSettings, ProposerConfig), GRPO: (GrpoConfig,)}
-USAGE = """examples:
-  python -m llmsr benchmark --config configs/benchmark_quick.yaml --output_dir logs/benchmark
-  python -m llmsr benchmark --config configs/benchmark.yaml --dry_run
-  python -m llmsr benchmark --config FILE --output_dir DIR --jobs 30 --seconds 3000
-  python -m llmsr benchmark --config FILE --output_dir DIR --report
-  python -m llmsr benchmark import PATH
 
-The first runs what the file asks for, the second shows the matrix and what it will take, the third stops
-after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there, the
-fifth writes problems of LLM-SRBench as data and specs. docs/benchmark.md says what is measured and how."""
+
+class _Benchmark(Verb):
+    """The verb itself, or `import` where that is its first word."""
+
+    def main(self, argv: Sequence[str]) -> int:
+        return IMPORT.main(argv[1:]) if argv[:1] == ["import"] else super().main(argv)
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,22 @@ class BenchmarkChoice(Checked):
     json: bool = option(False, "print the results as JSON", switch=True)
 
 
+@_Benchmark
 def benchmark(given: BenchmarkChoice) -> int:
-    """Run what is not finished of a benchmark, and say what it comes to."""
+    """Run what is not finished of a benchmark, and say what it comes to.
+
+    examples:
+      python -m llmsr benchmark --config configs/benchmark_quick.yaml --output_dir logs/benchmark
+      python -m llmsr benchmark --config configs/benchmark.yaml --dry_run
+      python -m llmsr benchmark --config FILE --output_dir DIR --jobs 30 --seconds 3000
+      python -m llmsr benchmark --config FILE --output_dir DIR --report
+      python -m llmsr benchmark import PATH
+
+    The first runs what the file asks for, the second shows the matrix and what it will take, the third stops
+    after 3000 seconds and goes on when it is repeated, the fourth writes tables and figures of what is there,
+    the fifth writes problems of LLM-SRBench as data and specs. docs/benchmark.md says what is measured and
+    how.
+    """
     plan, output = read_plan(given.config, SETTINGS), Path(given.output_dir)
     cells = plan.named(given.only)
     if given.dry_run:
@@ -78,10 +89,8 @@ def _run(plan: Plan, cells: Sequence[Cell], output: Path, given: BenchmarkChoice
 def _report(plan: Plan, output: Path, as_json: bool, complete: bool) -> int:
     results = read_results(plan, output)
     if not results.runs and not results.failures:
-        print(
-            f"no run is finished yet: repeat the command without --report to go on in {output}",
-            file=sys.stderr,
-        )
+        again = f"repeat the command without --report to go on in {output}"
+        print(f"no run is finished yet: {again}", file=sys.stderr)
         return 0
     write_pages(results, output)
     print((output / "results.json").read_text(encoding="utf-8") if as_json else summary_markdown(results))
@@ -103,30 +112,10 @@ class ImportChoice(Checked):
 
 
 def import_(given: ImportChoice) -> int:
-    """Write problems of LLM-SRBench, and print the names under which they run."""
+    """Write problems of LLM-SRBench as data and specs below data/ and specs/; print their names."""
     for line in import_problems(given.path, given.only, given.anonymize):
         print(line, flush=True)
     return 0
 
 
-class _Benchmark(Verb):
-    """The verb itself, or `import` where that is its first word."""
-
-    def main(self, argv: Sequence[str]) -> int:
-        return IMPORT.main(argv[1:]) if argv[:1] == ["import"] else super().main(argv)
-
-
-IMPORT = Verb(
-    "benchmark import",
-    "Write problems of LLM-SRBench as data and specs below data/ and specs/.",
-    (ImportChoice,),
-    import_,
-    "PATH [--only TEXT] [--anonymize]",
-)
-BENCHMARK = _Benchmark(
-    "benchmark",
-    USAGE,
-    (BenchmarkChoice,),
-    benchmark,
-    "--config FILE [--flag value ...]",
-)
+IMPORT = Verb(import_, "python -m llmsr benchmark import")

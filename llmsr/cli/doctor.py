@@ -12,19 +12,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from importlib.util import find_spec
 
 from llmsr.cli.shared import Verb, print_json
 from llmsr.config import option
 from llmsr.expression.engine.kept import is_compiled
-from llmsr.grpo.verl.launch import INSTALL, VERL_VERSION, VLLM_VERSION, cuda_devices
+from llmsr.grpo.verl.launch import INSTALL, VERL_VERSION, VLLM_VERSION, cuda_devices, version
 
 PYTHONS = ((3, 11), (3, 13))
 LOOPBACK = {8000: "vLLM", 11434: "Ollama", 1234: "LM Studio", 8080: "llama.cpp"}
 SERVER_SECONDS = 2.0
 MOST_BYTES = 1_000_000  # of a server's answer
 GIB = 2**30
+EXTRAS = (("spreadsheets", "openpyxl", "'llmsr[tables]'"), ("parquet", "pyarrow", "'llmsr[tables]'"),
+          ("units", "pint", "pint"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,13 @@ class Finding:
         return f"{mark:<3} {self.part:<{width}}  {self.told}{f'; {self.mend}' if self.mend else ''}"
 
 
+@Verb
 def doctor(settings: DoctorSettings) -> int:
-    """Print the findings; 1 where a search cannot run."""
+    """Say what this machine can run, a line each.
+
+    `no` stands where a search cannot, which ends with exit code 1, `-` where more could run; behind it what
+    mends that.
+    """
     found = [finding for look in LOOKS for finding in look(settings)]
     if settings.json:
         print_json([asdict(finding) for finding in found])
@@ -64,73 +70,67 @@ def doctor(settings: DoctorSettings) -> int:
 
 
 def _python(settings: DoctorSettings) -> Iterator[Finding]:
-    version = ".".join(map(str, sys.version_info[:3]))
+    own = ".".join(map(str, sys.version_info[:3]))
     good = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
     mend = "" if good else "install Python 3.11, 3.12 or 3.13"
-    yield Finding("Python", "ok" if good else "missing", f"{version} at {sys.executable}", mend)
+    yield Finding("Python", "ok" if good else "missing", f"{own} at {sys.executable}", mend)
     free = shutil.disk_usage(os.getcwd()).free / GIB
     yield Finding("machine", "ok", f"{os.cpu_count()} cores, {free:.1f} GiB free on this disk")
 
 
 def _fits(settings: DoctorSettings) -> Iterator[Finding]:
-    if _version("numba") is None:
-        told = "is not there: fits run on numpy, several times slower"
-        yield Finding("numba", "optional", told, "pip install numba")
-    elif not is_compiled():
-        told = f"{_version('numba')}: fits are compiled at the first run, which takes up to a minute"
-        yield Finding("numba", "ok", told)
-    else:
+    found, engine = version("numba"), "numba"
+    if found is None:
+        yield _package("numba", "numba", "numba", "fits run on numpy, several times slower")
+        return
+    told = f"{found}: fits are compiled at the first run, which takes up to a minute"
+    if is_compiled():
         from llmsr.fitting import warm_up
 
         began = time.perf_counter()
         engine = warm_up()
-        told = f"{_version('numba')}: fits run on {engine}, loaded in {time.perf_counter() - began:.1f} s"
-        slow = engine != "numba"
-        yield Finding(
-            "numba", "optional" if slow else "ok", told, "LLMSR_ENGINE=numba tells why" if slow else ""
-        )
+        told = f"{found}: fits run on {engine}, loaded in {time.perf_counter() - began:.1f} s"
+    slow = engine != "numba"
+    mend = "LLMSR_ENGINE=numba tells why" if slow else ""
+    yield Finding("numba", "optional" if slow else "ok", told, mend)
 
 
 def _models(settings: DoctorSettings) -> Iterator[Finding]:
-    lacking = [name for name in ("torch", "transformers", "safetensors") if _version(name) is None]
-    if lacking:
-        told = f"{', '.join(lacking)} not there: the grammar proposes instead of a model"
-        yield Finding("local models", "optional", told, "pip install 'llmsr[lm]'")
-    else:
-        told = f"torch {_version('torch')}, transformers {_version('transformers')}: the embedded model runs"
-        yield Finding("local models", "ok", told)
-    extras = (("spreadsheets", "openpyxl", "tables"), ("parquet", "pyarrow", "tables"), ("units", "pint", ""))
-    for part, package, extra in extras:
-        version = _version(package)
-        wanted = f"'llmsr[{extra}]'" if extra else package
-        mend = "" if version else f"pip install {wanted}"
-        yield Finding(part, "ok" if version else "optional", f"{package} {version or 'is not there'}", mend)
+    lacking = next((name for name in ("torch", "transformers", "safetensors") if not version(name)), "torch")
+    yield _package("local models", lacking, "'llmsr[lm]'", "the grammar proposes instead of a model")
+    for part, package, wanted in EXTRAS:
+        yield _package(part, package, wanted)
+
+
+def _package(part: str, package: str, wanted: str, lack: str = "") -> Finding:
+    """Whether a part's package is there, what lacks without it, and how it is had."""
+    if found := version(package):
+        return Finding(part, "ok", f"{package} {found}")
+    told = f"{package} is not there{f': {lack}' if lack else ''}"
+    return Finding(part, "optional", told, f"pip install {wanted}")
 
 
 def _training(settings: DoctorSettings) -> Iterator[Finding]:
-    devices = cuda_devices()
-    sizes = ", ".join(f"{d.free / GIB:.0f} of {d.total / GIB:.0f} GiB free" for d in devices)
-    if devices:
+    if devices := cuda_devices():
+        sizes = ", ".join(f"{d.free / GIB:.0f} of {d.total / GIB:.0f} GiB free" for d in devices)
         yield Finding("GPU", "ok", f"{len(devices)}: {sizes}")
-        if (torch := _version("torch")) and "+cpu" in torch:
-            yield Finding(
-                "torch on GPU", "optional", f"torch {torch} cannot use it", "pip install --upgrade torch"
-            )
+        if (torch := version("torch")) and "+cpu" in torch:
+            told, mend = f"torch {torch} cannot use it", "pip install --upgrade torch"
+            yield Finding("torch on GPU", "optional", told, mend)
     else:
         told = "none is visible: models run, and the local trainer trains, on the CPU"
         yield Finding("GPU", "optional", told)
-    found = {name: _version(name) for name in ("verl", "vllm")}
+    found = {name: version(name) for name in ("verl", "vllm")}
     wanted = {"verl": VERL_VERSION, "vllm": VLLM_VERSION}
     good = found == wanted and find_spec("transfer_queue") is not None
-    told = ", ".join(f"{name} {version or 'is not there'}" for name, version in found.items())
+    told = ", ".join(f"{name} {there or 'is not there'}" for name, there in found.items())
     needed = "" if good else INSTALL if devices else f"on a machine with a GPU: {INSTALL}"
     yield Finding("VERL", "ok" if good else "optional", told, needed)
 
 
 def _servers(settings: DoctorSettings) -> Iterator[Finding]:
     bases = {f"http://127.0.0.1:{port}/v1": name for port, name in LOOPBACK.items()}
-    asked = settings.api_base or os.environ.get("OPENAI_BASE_URL")
-    if asked:
+    if asked := settings.api_base or os.environ.get("OPENAI_BASE_URL"):
         bases = {asked.rstrip("/"): "asked for", **bases}
     with ThreadPoolExecutor(len(bases)) as pool:
         answers = dict(zip(bases, pool.map(_models_of, bases), strict=True))
@@ -160,23 +160,6 @@ def _models_of(base: str) -> list[str] | None:
     return None
 
 
-def _version(package: str) -> str | None:
-    """The version of a package that can be imported, None where it is not there."""
-    if find_spec(package) is None:
-        return None
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "of an unknown version"
-
-
 LOOKS: tuple[Callable[[DoctorSettings], Iterator[Finding]], ...] = (
     _python, _fits, _models, _training, _servers,
 )  # fmt: skip
-DOCTOR = Verb(
-    "doctor",
-    "Say what this machine can run, a line each: `no` where a search cannot, `-` where more could run, and\n"
-    "what mends it.",
-    (DoctorSettings,),
-    doctor,
-)

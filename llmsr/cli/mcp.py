@@ -7,7 +7,6 @@ All of them lie below the server's folder.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shlex
@@ -24,13 +23,8 @@ from llmsr.errors import UserError
 from llmsr.files import import_path
 
 SEVERAL_SECONDS = 600.0  # that a tool other than search may take
+COMMAND = [sys.executable, "-m", "llmsr"]
 STOP_SECONDS = 60.0  # that a search has to write its results
-ABOUT = """Serve new, score, search, status, best, predict and stop to a coding agent by the Model Context
-Protocol: over standard input and output, or with --port over HTTP on loopback.
-
-example, as most agents are told of a server:
-  {"mcpServers": {"llmsr": {"command": "llmsr", "args": ["mcp", "work"]}}}
-"""
 TOLD = (
     "Discovers equations in tables. Make a problem of a CSV file with new, begin a search, ask for its "
     "status until it is finished, then for the best equation; score fits your own ideas for the problem."
@@ -42,10 +36,7 @@ class ServerSettings(Checked):
     """what is served"""
 
     directory: str = option(
-        ".",
-        "folder of problems and runs; it touches no file outside",
-        metavar="DIR",
-        positional=True,
+        ".", "folder of problems and runs; it touches no file outside", metavar="DIR", positional=True
     )
     port: int = option(
         0, "serve HTTP at this port of loopback; 0: standard input and output", least=0, most=65535
@@ -62,6 +53,7 @@ class Tools:
     def __init__(self, settings: ServerSettings) -> None:
         self.folder = Path(settings.directory).resolve()
         self.flags = shlex.split(settings.search_flags)
+        self.how: Any = {"cwd": self.folder, "env": os.environ | {"PYTHONPATH": import_path(os.environ)}}
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
 
     def new(
@@ -97,11 +89,11 @@ class Tools:
         words = ["--problem_name", self._name(problem), "--log_path", str(directory)]
         words += ["--budget", str(samples), "--seed", str(seed), *self.flags]
         directory.mkdir(parents=True, exist_ok=True)
+        streams: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         with open(directory / "mcp.log", "ab") as log:
             self.running[directory] = subprocess.Popen(
-                self._command("run", *words),
-                cwd=self.folder, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                [*COMMAND, "run", *words], stdout=log, **streams, **self.how
+            )
         return {"run": run, "status": "running"}
 
     def status(self, run: str) -> dict[str, Any]:
@@ -124,15 +116,13 @@ class Tools:
 
     def predict(self, run: str, rows: list[dict[str, float]]) -> list[dict[str, Any]]:
         """What the run's equation says for rows of input values, each an object from column to number."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
         with tempfile.NamedTemporaryFile("w", suffix=".csv", dir=self.folder, newline="") as table:
-            table.write(text.getvalue())
+            writer = csv.DictWriter(table, list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
             table.flush()
             printed = self._verb("predict", str(self._run(run)), "--csv", table.name)
-        return list(csv.DictReader(io.StringIO(printed)))
+        return list(csv.DictReader(printed.splitlines()))
 
     def stop(self, run: str) -> dict[str, Any]:
         """End a search that this server began; what it has found stays and can be asked for."""
@@ -152,20 +142,14 @@ class Tools:
 
     # ---- verbs and paths
 
-    def _command(self, verb: str, *words: str) -> list[str]:
-        return [sys.executable, "-m", "llmsr", verb, *words]
-
     def _json(self, verb: str, *words: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self._verb(verb, *words, "--json"))
         return found
 
     def _verb(self, verb: str, *words: str, given: str = "") -> str:
         """What a verb prints on standard output."""
-        done = subprocess.run(
-            self._command(verb, *words),
-            cwd=self.folder, env=_environment(), input=given, capture_output=True, text=True,
-            timeout=SEVERAL_SECONDS, check=False,
-        )  # fmt: skip
+        streams: Any = {"input": given, "capture_output": True, "text": True, "timeout": SEVERAL_SECONDS}
+        done = subprocess.run([*COMMAND, verb, *words], check=False, **streams, **self.how)
         if done.returncode:
             raise _tool_error(done.stderr.strip().splitlines()[-1:] or [f"{verb} failed"])
         return done.stdout
@@ -194,17 +178,21 @@ def _tool_error(lines: list[str]) -> Exception:
     return ToolError(lines[0].removeprefix("llmsr: "))
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": import_path(os.environ)}
-
-
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("llmsr: ") if lines else "it ended without a word"
 
 
-def serve(settings: ServerSettings) -> int:
-    """Serve until the agent closes the connection, then end the searches that are under way."""
+@Verb
+def mcp(settings: ServerSettings) -> int:
+    """Serve new, score, search, status, best, predict and stop to a coding agent.
+
+    The Model Context Protocol goes over standard input and output, or with --port over HTTP on loopback. When
+    the agent closes the connection, the searches that are under way end.
+
+    example, as most agents are told of a server:
+      {"mcpServers": {"llmsr": {"command": "llmsr", "args": ["mcp", "work"]}}}
+    """
     try:
         from mcp.server import MCPServer
     except ImportError:
@@ -223,6 +211,3 @@ def serve(settings: ServerSettings) -> int:
     finally:
         tools.close()
     return 0
-
-
-MCP = Verb("mcp", ABOUT, (ServerSettings,), serve, "[DIR] [--flag value ...]")

@@ -14,17 +14,6 @@ from llmsr.problem.columns import identifiers, without_unit
 from llmsr.problem.new_problem import Made, NewProblem, make_problem
 from llmsr.problem.table_format import doubles
 
-EXAMPLE = """example:
-  python -m llmsr new --name mine --csv data.csv --target y --description "what the data are"
-  python main.py --problem_name mine
-
-A YAML file for --about holds what the model should know, all of it optional:
-  description: Cooling of a cup of coffee in still air
-  columns:
-    t: {meaning: time since pouring, unit: min}
-    temp: {meaning: temperature of the coffee, unit: K}
-"""
-
 
 @dataclass(frozen=True)
 class ShownAs:
@@ -33,8 +22,20 @@ class ShownAs:
     json: bool = option(False, "print what was made as JSON")
 
 
+@Verb
 def new(asked: NewProblem, shown: ShownAs) -> int:
-    """Make the problem, or one for each target, and say what was made."""
+    """Make a problem of a table, or one for each target, and say what was made.
+
+    example:
+      python -m llmsr new --name mine --csv data.csv --target y --description "what the data are"
+      python main.py --problem_name mine
+
+    A YAML file for --about holds what the model should know, all of it optional:
+      description: Cooling of a cup of coffee in still air
+      columns:
+        t: {meaning: time since pouring, unit: min}
+        temp: {meaning: temperature of the coffee, unit: K}
+    """
     made = make_problems(asked)
     if shown.json:
         described = [_described(one) for one in made]
@@ -80,14 +81,10 @@ def make_problems(asked: NewProblem) -> list[Made]:
 def _described(made: Made) -> dict[str, Any]:
     problem = made.problem
     return {
-        "problem": problem.name,
-        "target": problem.target,
-        "columns": list(problem.spec.columns),
+        "problem": problem.name, "target": problem.target, "columns": list(problem.spec.columns),
         "rows": {name: len(split) for name, split in problem.splits.items()},
-        "data": str(made.folder),
-        "spec": str(made.spec_path),
-        "notices": list(made.notices),
-    }
+        "data": str(made.folder), "spec": str(made.spec_path), "notices": list(made.notices),
+    }  # fmt: skip
 
 
 def _told(made: Made) -> str:
@@ -99,6 +96,3 @@ def _told(made: Made) -> str:
         f"data in {made.folder}, spec in {made.spec_path}",
     ]
     return "\n".join(lines)
-
-
-NEW = Verb("new", EXAMPLE, (NewProblem, ShownAs), new)

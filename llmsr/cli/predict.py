@@ -43,15 +43,16 @@ class PredictSettings:
     problem: str | None = option(None, "which problem, where the run has several", metavar="NAME")
 
 
+@Verb
 def predict(given: PredictSettings) -> int:
-    """Write the rows with the equation's prediction behind them."""
+    """Add the equation's prediction to the rows of a table.
+
+    Columns are matched by name, or by order where no name matches.
+    """
     runs = {run.problem_name: run for run in read_run(given.directory)}
-    if given.problem is None and len(runs) > 1:
-        raise UserError(
-            f"{given.directory} has several problems; choose one with --problem: {', '.join(runs)}"
-        )
-    if given.problem is not None and given.problem not in runs:
-        raise UserError(f"{given.directory} has no problem {given.problem!r}; it has {', '.join(runs)}")
+    if given.problem not in (runs if len(runs) > 1 else (None, *runs)):
+        told = f"has no problem {given.problem!r}" if given.problem else "has several problems"
+        raise UserError(f"{given.directory} {told}; choose one with --problem: {', '.join(runs)}")
     run = runs[given.problem or next(iter(runs))]
     equation = run.outputs(rule=given.select).picked_front().pick
     if equation is None:
@@ -62,16 +63,6 @@ def predict(given: PredictSettings) -> int:
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
     return 0
-
-
-PREDICT = Verb(
-    "predict",
-    "Add the equation's prediction to the rows of a CSV file; columns are matched by name, or by order\n"
-    "where no name matches.",
-    (PredictSettings,),
-    predict,
-    "DIR --csv FILE [--flag value ...]",
-)
 
 
 def write_predictions(
@@ -87,7 +78,7 @@ def write_predictions(
     not finite is an empty cell. `UserError` names the line of a bad one; errors of `output` are its own.
     """
     form = seen_format(path)
-    first = [*form.names]
+    first = header = [*form.names]
     columns = equation.expression.columns
     # a column's name is hardly ever a number
     headless = all(number(cell) is not None for cell in first)
@@ -97,7 +88,6 @@ def write_predictions(
             f"{path}: {len(first)} columns, but the equation takes {len(columns)} ({', '.join(columns)}); "
             "add the rest."
         )
-    header = first
     if headless:
         form = replace(form, skipped=form.header_line - 1)
         own = len(columns) == len(first)
@@ -113,12 +103,11 @@ def write_predictions(
     lines = form.rows()
     while block := list(itertools.islice(lines, BLOCK_ROWS)):
         inputs = np.array([_inputs(line, positions, form, equation.groups) for line in block])
-        # the user's cells go out as they came in, whatever they hold
-        if interval is None:
-            said = [equation.predict(inputs)]
-        else:
+        said = [equation.predict(inputs)]
+        if interval is not None:
             value, _, reach = equation.predict_within(inputs, interval)
             said = [value, value - reach, value + reach]
+        # the user's cells go out as they came in, whatever they hold
         for (_, cells), values in zip(block, np.column_stack(said).tolist(), strict=True):
             nonfinite += not math.isfinite(values[0])
             told = [repr(v).replace(".", form.decimal) if math.isfinite(v) else "" for v in values]

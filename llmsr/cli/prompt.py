@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llmsr.archive import read_archive
-from llmsr.cli.shared import Verb
+from llmsr.cli.shared import Verb, print_json
 from llmsr.config import option
 from llmsr.declarations import Declarations
 from llmsr.evaluator import Evaluator
@@ -18,11 +17,6 @@ from llmsr.search.population import Member
 from llmsr.search.search import member_of
 from llmsr.settings import ProblemSettings, PromptSettings
 
-EXAMPLES = """examples:
-  python -m llmsr prompt --problem_name bactgrow                        to the embedded model
-  python -m llmsr prompt --form chat                                    to a chat model, whichever it is
-  python -m llmsr prompt --model_path Qwen/Qwen2.5-Coder-0.5B-Instruct  through this model's template
-"""
 SHOWN = 2
 
 
@@ -48,19 +42,26 @@ class PromptChoice(ProblemSettings, Declarations):
     json: bool = option(False, "print messages, begun text and stops as JSON")
 
 
+@Verb
 def prompt(choice: PromptChoice, settings: PromptSettings) -> int:
-    """Print the prompt as its model reads it."""
+    """Print the prompt as its model reads it.
+
+    examples:
+      python -m llmsr prompt --problem_name bactgrow                        to the embedded model
+      python -m llmsr prompt --form chat                                    to a chat model, whichever it is
+      python -m llmsr prompt --model_path Qwen/Qwen2.5-Coder-0.5B-Instruct  through this model's template
+    """
     problem = load_problem(choice.problem_name, choice.spec_path, choice.data_dir, choice)
     members = _shown(problem, choice.log_path)
     made = make_prompt(problem, [member.version() for member in members], settings)
     chat, text, tokens = _as_read(made, choice)
-    print(json.dumps(asdict(chat), indent=2) if choice.json else text)
-    if not choice.json:
-        counted = "" if tokens is None else f"{tokens} tokens; "
-        print(
-            f"{counted}the answer ends at {', '.join(map(repr, chat.stops)) or 'its own end'}",
-            file=sys.stderr,
-        )
+    if choice.json:
+        print_json(asdict(chat))
+        return 0
+    print(text)
+    counted = "" if tokens is None else f"{tokens} tokens; "
+    ends = ", ".join(map(repr, chat.stops)) or "its own end"
+    print(f"{counted}the answer ends at {ends}", file=sys.stderr)
     return 0
 
 
@@ -91,6 +92,3 @@ def _as_read(prompt: Prompt, choice: PromptChoice) -> tuple[Chat, str, int | Non
     template = ChatTemplate(tokenizer, {"auto": "auto", "chat": "model", "text": "plain"}[choice.form])
     chat = template.fitting(prompt.form(not template.plain))
     return chat, template.text(chat), template.count(chat)
-
-
-PROMPT = Verb("prompt", EXAMPLES, (PromptChoice, PromptSettings), prompt)

@@ -17,7 +17,7 @@ from llmsr.config import as_mapping, listed, read_yaml
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.expression.engine.kept import is_compiled
-from llmsr.files import silence
+from llmsr.files import output_fault, silence
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.guesses import guess_bodies, guess_lines
 from llmsr.problem.loading import Problem
@@ -38,22 +38,22 @@ from llmsr.search.search import Search
 from llmsr.search.totals import SearchArchive, write_sample_file
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
-EXAMPLES = """examples:
-  python main.py                                             the embedded model on oscillator1, offline
-  python main.py --problem_name bactgrow --budget 2000 --seed 1
-  python main.py --use_api True --api_model gpt-4o-mini --problem_name oscillator2
-  python main.py --proposer transformers --model_path Qwen/Qwen2.5-1.5B-Instruct
-  python -m llmsr run --resume --log_path logs/oscillator1/islands-seed0 --budget 5000
-  python main.py --use_rl --problem_name oscillator1         train the model instead (see --use_rl --help)
-"""
-
 # what may differ where a run is resumed: how long it goes on, where it is and what it runs on
 FREE_ON_RESUME = {"budget", "max_tokens_total", "api_base", "port", "workers", "resume", "log_path", "json",
                   "device", "gpu_memory_utilization", "timeout", "retries", "logger"}  # fmt: skip
 
 
 def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfig) -> int:
-    """Search, print the outcome, and return the exit code; of several problems one after the other."""
+    """Search for equations and print the outcome; of several problems one after the other.
+
+    examples:
+      python main.py                                             the embedded model on oscillator1, offline
+      python main.py --problem_name bactgrow --budget 2000 --seed 1
+      python main.py --use_api True --api_model gpt-4o-mini --problem_name oscillator2
+      python main.py --proposer transformers --model_path Qwen/Qwen2.5-1.5B-Instruct
+      python -m llmsr run --resume --log_path logs/oscillator1/islands-seed0 --budget 5000
+      python main.py --use_rl --problem_name oscillator1         train the model instead (see --use_rl --help)
+    """
     names = listed(run.problem_name)
     if twice := doubles(names):
         raise UserError(f"--problem_name names {twice[0]!r} twice; name every problem once")
@@ -148,9 +148,7 @@ def _print(result: str, run_dir: Path) -> None:
         raise
     except OSError as error:
         silence(sys.stdout)
-        raise UserError(
-            f"cannot write to standard output: {error.strerror}; the result is in {run_dir}"
-        ) from None
+        raise UserError(f"{output_fault('-', error)}; the result is in {run_dir}") from None
 
 
 def _run_directory(run: RunSettings, search: SearchSettings) -> Path:
@@ -175,14 +173,12 @@ def _earlier_samples(settings: dict[str, Any], resume: bool, run_dir: Path, prob
         answers = sum(map(is_llm_sample, earlier))
         # a smaller budget would have to forget samples that are counted already
         if answers > settings["budget"]:
-            raise UserError(
-                f"the run in {run_dir} already has {answers} samples, more than --budget {settings['budget']}"
-            )
+            more = f"{answers} samples, more than --budget {settings['budget']}"
+            raise UserError(f"the run in {run_dir} already has {more}")
         return earlier
     if holds_records(run_dir):
-        raise UserError(
-            f"{run_dir} already holds a run; add --resume to continue it, or name another directory"
-        )
+        mend = "add --resume to continue it, or name another directory"
+        raise UserError(f"{run_dir} already holds a run; {mend}")
     write_configuration(run_dir, settings, problem)
     return []
 
@@ -193,14 +189,5 @@ def _stored(given: dict[str, Any]) -> dict[str, Any]:
     return read_yaml(path) if given.get("log_path") and path.is_file() else {}
 
 
-RUN = Mode(
-    "",
-    EXAMPLES,
-    (RunSettings, SearchSettings, ProposerConfig),
-    run_search,
-    program="python main.py",
-    stored=_stored,
-    other=(GrpoConfig,),
-    hint="it belongs to training: add --use_rl",
-)
+RUN = Mode(run_search, "python main.py", _stored, (GrpoConfig,), "it belongs to training: add --use_rl")
 main = RUN.main

@@ -1,4 +1,4 @@
-"""The verbs about runs: `show`, `report`, `runs` and `compare`."""
+"""The verbs about runs: `show`, `report`, `plot`, `runs` and `compare`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from llmsr.cli.shared import Verb, print_json
-from llmsr.config import Checked, option
+from llmsr.config import Checked, names_or_none, option
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.report.comparison import as_table, compare, comparison_page, format_runs, runs_table
+from llmsr.report.comparison import as_table, compared_runs, comparison_page, format_runs, runs_table
 from llmsr.report.display import format_result, line_width
 from llmsr.report.exports import FORMS, latex_table
+from llmsr.report.figures import FORMATS, write_figures
 from llmsr.report.front import RULES
 from llmsr.report.markup import plain
 from llmsr.report.runs import Outputs, read_run, write_run
 
 SELECTION = "which equation is picked: " + ", ".join(RULES) + ", or a row of the front (see docs/tutorial.md)"
 EXPORTS = (*FORMS, "latex_table")
-OF_RUNS = """A table over all runs below DIR, one line per run and problem: settings in which they
-differ, costs, and errors, size and equation of the one that `show` picks."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,9 @@ class ShownSettings(Checked):
         return [run.outputs(rule=self.select, bootstrap=self.bootstrap) for run in runs]
 
 
+@Verb
 def show(shown: ShownSettings) -> int:
-    """Print what `result.json` says; nothing is written."""
+    """Print the front and the best equation of a run; nothing is written."""
     if shown.form:
         print("\n".join(_exported(outputs, shown.form) for outputs in shown.outputs()), end="")
         return 0
@@ -70,14 +70,35 @@ def _exported(outputs: Outputs, form: str) -> str:
         raise UserError(str(error)) from None
 
 
+@Verb
 def report(shown: ShownSettings) -> int:
-    """Write the run's files anew from its archive, and print what they say."""
+    """Write result.json, equations.csv, best_equation.* and report.html anew, and print what they say."""
     whole = write_run(Path(shown.directory), shown.outputs())
     print(f"written to {shown.directory}: report.html and the equations", file=sys.stderr)
     if shown.json:
         print_json(whole)
     else:
         print("\n\n".join(map(format_result, whole.get("problems") or [whole])))
+    return 0
+
+
+@dataclass(frozen=True)
+class PlotSettings:
+    """what is written"""
+
+    output: str | None = option(None, "folder of the figures (default: DIR/figures)", metavar="DIR")
+    formats: str = option(",".join(FORMATS), "comma-separated: " + ", ".join(FORMATS))
+
+
+@Verb
+def plot(shown: ShownSettings, given: PlotSettings) -> int:
+    """Write front, prediction, residual and convergence of a run as figures for a paper; name the files."""
+    formats = names_or_none("formats", given.formats, FORMATS)
+    for run in shown.outputs():
+        folder = Path(given.output) if given.output else run.output / "figures"
+        several = given.output and run.output != Path(shown.directory)
+        for path in write_figures(run, folder / run.problem.name if several else folder, formats):
+            print(path)
     return 0
 
 
@@ -94,8 +115,12 @@ class TableSettings:
     )
 
 
+@Verb
 def runs(given: TableSettings) -> int:
-    """Print the table of all runs below a directory."""
+    """Print a table over all runs below DIR, one line per run and problem.
+
+    It has settings in which they differ, costs, and errors, size and equation of the one that `show` picks.
+    """
     table, faults = runs_table(given.directory, given.sort)
     # one broken run must not hide the table of all others
     for fault in faults:
@@ -120,9 +145,10 @@ class ComparedSettings:
     json: bool = option(False, "print JSON", switch=True)
 
 
-def compare_runs(given: ComparedSettings) -> int:
-    """Print the figures of runs, and write their page where that is asked for."""
-    compared = compare(given.directories)
+@Verb
+def compare(given: ComparedSettings) -> int:
+    """Print the figures of several runs; with --output also write a page with their curves."""
+    compared = compared_runs(given.directories)
     if given.output:
         write_file(Path(given.output), comparison_page(compared))
         print(f"written to {given.output}", file=sys.stderr)
@@ -132,28 +158,3 @@ def compare_runs(given: ComparedSettings) -> int:
     else:
         print(format_runs(table, line_width()))
     return 0
-
-
-OF_RUN = "DIR [--flag value ...]"
-SHOW = Verb(
-    "show",
-    "Print the front and the best equation of a run; nothing is written.",
-    (ShownSettings,),
-    show,
-    OF_RUN,
-)
-REPORT = Verb(
-    "report",
-    "Write result.json, equations.csv, best_equation.* and report.html anew.",
-    (ShownSettings,),
-    report,
-    OF_RUN,
-)
-RUNS = Verb("runs", OF_RUNS, (TableSettings,), runs, "[DIR] [--flag value ...]")
-COMPARE = Verb(
-    "compare",
-    "Figures of several runs; with --output also a page with their curves.",
-    (ComparedSettings,),
-    compare_runs,
-    "DIR ... [--flag value ...]",
-)

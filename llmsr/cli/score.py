@@ -35,11 +35,6 @@ MAX_ITEMS = 100_000  # of a line's JSON; each takes far more memory than it has 
 TOLD = ("status", "reason", "line", "params", "train_mse", "nmse", "complexity", "canonical", "expression",
         "latex", "fit_seconds", "cpu_seconds", "fitter", "engine", "deadline_reached")  # fmt: skip
 
-EXAMPLES = """examples:
-  python -m llmsr score --problem_name oscillator1 --input bodies.jsonl --output scores.jsonl
-  echo '{"id": 1, "body": "return params[0]*np.sin(x)"}' | python -m llmsr score --problem_name oscillator1
-"""
-
 
 @dataclass(frozen=True)
 class ScoreSettings(FitSettings):
@@ -49,28 +44,26 @@ class ScoreSettings(FitSettings):
     output: str = option("-", "one JSON line per input line; - is standard output")
 
 
+@Verb
 def score(settings: ScoreSettings) -> int:
-    """Answer every input line with one of the output."""
-    _check_apart(settings)
+    """Fit and score given function bodies: answer every input line with one of the output.
+
+    examples:
+      python -m llmsr score --problem_name oscillator1 --input bodies.jsonl --output scores.jsonl
+      echo '{"id": 1, "body": "return params[0]*sin(x)"}' | python -m llmsr score --problem_name oscillator1
+    """
+    paths = settings.input, settings.output
+    # opening it for writing would empty it
+    if "-" not in paths and all(map(os.path.isfile, paths)) and os.path.samefile(*paths):
+        raise UserError(f"{settings.output} is the input itself; name another file with --output")
     problem = read_problem(settings)
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_opened(settings.input, "r", sys.stdin))
         output = stack.enter_context(_opened(settings.output, "w", sys.stdout))
-        evaluator = stack.enter_context(
-            Evaluator(problem, settings.fitter, settings.fit_timeout, settings.workers)
-        )
-        for record in score_lines(evaluator, lines):
+        evaluator = Evaluator(problem, settings.fitter, settings.fit_timeout, settings.workers)
+        for record in score_lines(stack.enter_context(evaluator), lines):
             _write(output, record, settings.output)
     return 0
-
-
-def _check_apart(settings: ScoreSettings) -> None:
-    """UserError where the output is the input file, which opening it for writing would empty."""
-    if "-" in (settings.input, settings.output):
-        return
-    with contextlib.suppress(OSError):  # of what cannot be looked at, opening tells
-        if os.path.isfile(settings.input) and os.path.samefile(settings.input, settings.output):
-            raise UserError(f"{settings.output} is the input itself; name another file with --output")
 
 
 def score_lines(evaluator: Evaluator, lines: IO[str]) -> Iterator[dict[str, Any]]:
@@ -94,22 +87,18 @@ def _submit(evaluator: Evaluator, line: str, lines: IO[str]) -> tuple[Any, Futur
     if len(line) > MAX_LINE:
         while line and not line.endswith("\n"):
             line = lines.readline(MAX_LINE)
-        return None, Evaluation(
-            status="too_large", reason=f"the input line has more than {MAX_LINE} characters"
-        )
+        return None, Evaluation("too_large", f"the input line has more than {MAX_LINE} characters")
     # a line of brackets would take a hundred times its size in memory
     if len(line) > MAX_ITEMS and _items(line) > MAX_ITEMS:
-        return None, Evaluation(
-            status="too_large", reason=f"the input line's JSON has more than {MAX_ITEMS} items"
-        )
+        return None, Evaluation("too_large", f"the input line's JSON has more than {MAX_ITEMS} items")
     try:
         # some editors begin a file with a byte order mark
         given = json.loads(line.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
-        return None, Evaluation(status="syntax", reason=f"the input line is no JSON: {error}")
+        return None, Evaluation("syntax", f"the input line is no JSON: {error}")
     if not isinstance(given, dict) or not isinstance(given.get("body"), str):
         identity = given.get("id") if isinstance(given, dict) else None
-        return identity, Evaluation(status="empty", reason='the input line has no text under "body"')
+        return identity, Evaluation("empty", 'the input line has no text under "body"')
     return given.get("id"), evaluator.submit(given["body"])
 
 
@@ -121,11 +110,9 @@ def _items(line: str) -> int:
 
 def _record(identity: Any, pending: Future[Evaluation] | Evaluation) -> dict[str, Any]:
     evaluation = pending.result() if isinstance(pending, Future) else pending
-    record = {"id": identity} | {name: getattr(evaluation, name) for name in TOLD}
-    record |= {
-        name: record[name] or None for name in ("canonical", "expression", "latex", "fitter", "engine")
-    }
-    return record | {"nmse": {split: evaluation.nmse.get(split) for split in SPLITS}}
+    told = {name: getattr(evaluation, name) for name in TOLD}
+    told |= {name: told[name] or None for name in ("canonical", "expression", "latex", "fitter", "engine")}
+    return {"id": identity, **told, "nmse": {split: evaluation.nmse.get(split) for split in SPLITS}}
 
 
 def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
@@ -153,6 +140,3 @@ def _opened(path: str, mode: str, standard: IO[str]) -> contextlib.AbstractConte
     except OSError as error:
         verb = "read" if mode == "r" else "write"
         raise UserError(f"cannot {verb} {path}: {error.strerror}") from None
-
-
-SCORE = Verb("score", EXAMPLES, (ScoreSettings,), score)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO, Any
+from dataclasses import MISSING, fields, is_dataclass
+from typing import IO, Any, get_type_hints
 
 from llmsr.config import Parser, add_options, flags_of, parse_bool, resolve
 from llmsr.errors import UserError
@@ -19,27 +20,37 @@ from llmsr.problem.units import with_units
 from llmsr.settings import FitSettings
 
 
-@dataclass(frozen=True)
 class Verb:
-    """A verb of the command line: `run` gets an instance of each of the `settings` and returns the exit code.
+    """A verb of the command line, made of the function that does it.
 
-    `about` is what `--help` says; `usage` follows the verb's name there.
+    The function gets an instance of each of the settings of its signature and returns the exit code. Its
+    docstring is what `--help` says.
     """
 
-    name: str
-    about: str
-    settings: tuple[type, ...]
-    run: Callable[..., int]
-    usage: str = "[--flag value ...]"
-    program: str = "python -m llmsr"
+    def __init__(self, run: Callable[..., int], words: str = "") -> None:
+        self.run, self.words = run, words or f"python -m llmsr {run.__name__}"
+        hints = get_type_hints(run).values()
+        self.settings: tuple[type, ...] = tuple(h for h in hints if isinstance(h, type) and is_dataclass(h))
+
+    @property
+    def usage(self) -> str:
+        """The verb with the arguments that it needs."""
+        told = [self.words]
+        for item in (item for cls in self.settings for item in fields(cls)):
+            needed, shown = item.default is MISSING, str(item.metadata.get("metavar"))
+            if item.metadata.get("positional"):
+                shown += " ..." if item.metadata.get("many") else ""
+                told.append(shown if needed else f"[{shown}]")
+            elif needed:
+                told.append(f"--{item.name} {shown}")
+        return " ".join([*told, "[--flag value ...]"])
 
     def parser(self) -> Parser:
         """The flags of the verb."""
-        words = f"{self.program} {self.name}".strip()
         parser = Parser(
-            prog=words.removeprefix("python ").removeprefix("-m "),
-            usage=f"{words} {self.usage}",
-            description=self.about,
+            prog=self.words.removeprefix("python ").removeprefix("-m "),
+            usage=self.usage,
+            description=inspect.getdoc(self.run),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_options(parser, *self.settings)
@@ -54,7 +65,6 @@ class Verb:
         return self.run(*self.read(argv))
 
 
-@dataclass(frozen=True)
 class Mode(Verb):
     """A verb of `main.py`, whose settings may stand in a YAML file too.
 
@@ -62,9 +72,16 @@ class Mode(Verb):
     settings is answered with the `hint`.
     """
 
-    stored: Callable[[dict[str, Any]], dict[str, Any]] = dict
-    other: tuple[type, ...] = ()
-    hint: str = ""
+    def __init__(
+        self,
+        run: Callable[..., int],
+        words: str,
+        stored: Callable[[dict[str, Any]], dict[str, Any]],
+        other: tuple[type, ...],
+        hint: str,
+    ) -> None:
+        super().__init__(run, words)
+        self.stored, self.other, self.hint = stored, other, hint
 
     def parser(self) -> Parser:
         """The flags of the mode, those of the other one known as such."""

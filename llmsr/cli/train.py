@@ -14,18 +14,18 @@ from llmsr.report.display import format_curve, format_result
 from llmsr.report.runs import MOST_PAGES
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
-EXAMPLES = """examples:
-  python main.py --use_rl                                         on this machine, whatever it has
-  python main.py --use_rl --problem_name oscillator1 --model_path Qwen/Qwen2.5-1.5B-Instruct \\
-      --epochs 10 --batch_size 32 --learning_rate 1e-6 --rollout_n 5 --gpus 1
-  python main.py --use_rl --problem_name oscillator1,bactgrow     one policy for two problems
-  python main.py --use_rl --config configs/grpo_8gpu.yaml --dry_run
-  python main.py --use_rl -- actor_rollout_ref.actor.ppo_epochs=2 arguments after -- are VERL's, and win
-"""
-
 
 def run_training(config: GrpoConfig, overrides: Sequence[str] = ()) -> int:
-    """Train, print the outcome, and return the exit code."""
+    """Train the model by GRPO and print the outcome.
+
+    examples:
+      python main.py --use_rl                                         on this machine, whatever it has
+      python main.py --use_rl --problem_name oscillator1 --model_path Qwen/Qwen2.5-1.5B-Instruct \\
+          --epochs 10 --batch_size 32 --learning_rate 1e-6 --rollout_n 5 --gpus 1
+      python main.py --use_rl --problem_name oscillator1,bactgrow     one policy for two problems
+      python main.py --use_rl --config configs/grpo_8gpu.yaml --dry_run
+      python main.py --use_rl -- actor_rollout_ref.actor.ppo_epochs=2 arguments after -- are VERL's, and win
+    """
     outcome = train(config, overrides)
     if not outcome:
         return 0
@@ -46,10 +46,8 @@ def run_training(config: GrpoConfig, overrides: Sequence[str] = ()) -> int:
         print()
         print(format_result(found))
     if not model:
-        where = shlex.quote(outcome["directory"])
-        print(
-            f"interrupted; go on with: python main.py --use_rl --resume --output_dir {where}", file=sys.stderr
-        )
+        again = f"python main.py --use_rl --resume --output_dir {shlex.quote(outcome['directory'])}"
+        print(f"interrupted; go on with: {again}", file=sys.stderr)
         return code
     print(f"\ntrained model: {model['path']} ({model['changed']} of {model['weights']} weights changed)")
     path = shlex.quote(model["path"])
@@ -58,14 +56,11 @@ def run_training(config: GrpoConfig, overrides: Sequence[str] = ()) -> int:
 
 
 TRAIN = Mode(
-    "--use_rl",
-    EXAMPLES,
-    (GrpoConfig,),
     run_training,
-    program="python main.py",
-    stored=stored_settings,
-    other=(RunSettings, SearchSettings, ProposerConfig),
-    hint="it belongs to a search, without --use_rl",
+    "python main.py --use_rl",
+    stored_settings,
+    (RunSettings, SearchSettings, ProposerConfig),
+    "it belongs to a search, without --use_rl",
 )
 parser = TRAIN.parser
 

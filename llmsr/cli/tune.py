@@ -31,20 +31,6 @@ SETTINGS = "trial.yaml"  # of a trial, in its directory
 LOOKS = 20  # at a trial's curve, at equal numbers of samples
 WARM_UP = 5  # looks before which, and trials before the first of which, nothing is pruned
 POLL_SECONDS = 2.0
-ABOUT = """Try settings and write the best ones. The file has settings as --config takes them, among them the
-budget, and below `space` what is tried:
-
-  problem_name: oscillator1
-  use_rl: true
-  budget: 400
-  space:
-    memory: [none, islands, puct]
-    learning_rate: {low: 1.0e-6, high: 1.0e-3, log: true}
-    rollout_n: {low: 2, high: 8}
-
-A trial is a run. What is made least is the mean over its samples of log10 of the best NMSE on the training
-rows so far; a trial that lies above the median of the others at equal samples is ended early. The same
-command goes on where it was interrupted, or with more trials."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +69,9 @@ class Plan:
         if not isinstance(fixed.get("budget"), int) or fixed["budget"] < 1:
             raise UserError(f"{path} needs a budget, a number of samples, so that trials compare")
         for name, tried in space.items():
-            if not (isinstance(tried, list) and tried) and not _is_range(tried):
+            ends: list[Any] = [tried.get("low"), tried.get("high")] if isinstance(tried, dict) else [None]
+            is_range = all(isinstance(end, int | float) for end in ends) and ends == sorted(set(ends))
+            if not (tried and isinstance(tried, list)) and not is_range:
                 raise UserError(f"{path}: {name} needs a list, or {{low: 1, high: 8}} with low below high")
         return cls(fixed, space, training)
 
@@ -104,11 +92,6 @@ class Plan:
         words = [sys.executable, "-m", "llmsr", "run", *(["--use_rl"] if self.training else [])]
         words += ["--config", str(directory / SETTINGS)]
         return [*words, "--output_dir" if self.training else "--log_path", str(directory)]
-
-
-def _is_range(tried: Any) -> bool:
-    low, high = (tried.get("low"), tried.get("high")) if isinstance(tried, dict) else (None, None)
-    return isinstance(low, int | float) and isinstance(high, int | float) and low < high
 
 
 def curve(directory: Path) -> np.ndarray:
@@ -133,21 +116,20 @@ class Tuning:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
+        behind = optuna.pruners.MedianPruner(WARM_UP, WARM_UP)
         study = optuna.create_study(
             storage=f"sqlite:///{self.folder / 'study.db'}",
             study_name="llmsr",
             load_if_exists=True,
             sampler=optuna.samplers.TPESampler(seed=self.given.seed),
-            pruner=optuna.pruners.MedianPruner(WARM_UP, WARM_UP)
-            if self.given.prune
-            else optuna.pruners.NopPruner(),
+            pruner=behind if self.given.prune else optuna.pruners.NopPruner(),
         )
+        states = optuna.trial.TrialState
         # what a killed call left under way is tried again
-        for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-            study.tell(left.number, state=optuna.trial.TrialState.FAIL)
+        for left in study.get_trials(states=[states.RUNNING]):
+            study.tell(left.number, state=states.FAIL)
             study.enqueue_trial(left.params)
-        ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        missing = self.given.trials - len(study.get_trials(states=ended))
+        missing = self.given.trials - len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
         if missing > 0:
             study.optimize(self._trial, missing, n_jobs=self.given.jobs, catch=(TrialFailure,))
         return study
@@ -211,8 +193,23 @@ class TrialFailure(Exception):
     """A run that ended without a result; the study goes on."""
 
 
+@Verb
 def tune(given: TuneSettings) -> int:
-    """Try, then write what was found."""
+    """Try settings and write the best ones. The file has settings as --config takes them, among them the
+    budget, and below `space` what is tried:
+
+      problem_name: oscillator1
+      use_rl: true
+      budget: 400
+      space:
+        memory: [none, islands, puct]
+        learning_rate: {low: 1.0e-6, high: 1.0e-3, log: true}
+        rollout_n: {low: 2, high: 8}
+
+    A trial is a run. What is made least is the mean over its samples of log10 of the best NMSE on the
+    training rows so far; a trial that lies above the median of the others at equal samples is ended early.
+    The same command goes on where it was interrupted, or with more trials.
+    """
     try:
         import optuna
     except ImportError:
@@ -238,12 +235,10 @@ def write_found(tuning: Tuning, study: optuna.Study) -> None:
 
     folder, plan = tuning.folder, tuning.plan
     best = {**plan.fixed, **study.best_params}
-    head = (
-        f"# trial {study.best_trial.number} of {len(study.trials)}: mean log10 NMSE {study.best_value:.4g}\n"
-    )
-    write_file(folder / "best.yaml", head + yaml.safe_dump(best, sort_keys=False))
+    told = f"trial {study.best_trial.number} of {len(study.trials)}: mean log10 NMSE {study.best_value:.4g}"
+    write_file(folder / "best.yaml", f"# {told}\n{yaml.safe_dump(best, sort_keys=False)}")
     write_file(folder / "trials.csv", study.trials_dataframe().to_csv(index=False))
-    print(head[2:].strip())
+    print(told)
     for name, value in study.best_params.items():
         print(f"  {name}: {value}")
     use_rl = "--use_rl " if plan.training else ""
@@ -262,6 +257,3 @@ def write_found(tuning: Tuning, study: optuna.Study) -> None:
     axes = figure.add_subplot(xlabel="share of the differences between trials")
     axes.barh(list(shares)[::-1], list(shares.values())[::-1])
     figure.savefig(folder / "importance.svg", metadata={"Date": None})
-
-
-TUNE = Verb("tune", ABOUT, (TuneSettings,), tune, "--config FILE [--flag value ...]")

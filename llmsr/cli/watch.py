@@ -15,15 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 from llmsr.cli.shared import Verb
 from llmsr.config import Checked, option
 from llmsr.errors import UserError
-from llmsr.report.comparison import compare, comparison_page
+from llmsr.report.comparison import compared_runs, comparison_page
 from llmsr.report.pages import report_page
 from llmsr.report.runs import read_run
 
 LOOPBACK = "127.0.0.1"
 REST = 10.0  # times as long as making a page took, the next one is not made
-ABOUT = """Serve the page of a run to this machine alone, kept up to date while the run goes on: progress, the
-front and any equation of it with its fit and what it came from, islands, last answers. Of several runs, their
-curves and figures side by side. Only archives are read, so that finished runs open too."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Pages:
 
     def _page(self, shown: int | None) -> str:
         if len(self.directories) > 1:
-            return comparison_page(compare(self.directories), live=True)
+            return comparison_page(compared_runs(self.directories), live=True)
         runs = read_run(self.directories[0])
         if len(runs) > 1:
             raise UserError("a training over several problems has no live page; open its report.html")
@@ -107,12 +104,12 @@ def server(pages: Pages, port: int) -> ThreadingHTTPServer:
 
         def _send(self, code: int, text: str) -> None:
             content = text.encode("utf-8", errors="replace")
-            self.send_response(code)
             kind = "text/html" if code == 200 else "text/plain"
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("X-Content-Type-Options", "nosniff")
+            headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(content)),
+                       "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}  # fmt: skip
+            self.send_response(code)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
 
@@ -125,8 +122,13 @@ def server(pages: Pages, port: int) -> ThreadingHTTPServer:
         raise UserError(f"cannot serve at port {port}: {error.strerror}; name another with --port") from None
 
 
+@Verb
 def watch(given: WatchSettings) -> int:
-    """Serve until interrupted."""
+    """Serve the page of a run, kept up to date while it goes on, or of several runs side by side.
+
+    It is served to this machine alone: progress, the front and any equation of it with its fit and what it
+    came from, islands, last answers. Only archives are read, so that finished runs open too.
+    """
     pages = Pages(given.directories)
     pages.page(None)  # a directory without a run is told here, not in the browser
     with server(pages, given.port) as serving:
@@ -136,6 +138,3 @@ def watch(given: WatchSettings) -> int:
         except KeyboardInterrupt:
             return 0
     return 0
-
-
-WATCH = Verb("watch", ABOUT, (WatchSettings,), watch, "DIR [DIR ...] [--flag value ...]")

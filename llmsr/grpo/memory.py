@@ -52,9 +52,7 @@ def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int, gue
     rng = Random(f"pool {problem.name} {seed}")
     spec = problem.spec
     form: dict[str, Any] = {
-        "signed": [
-            c for c, values in zip(spec.columns, problem.train.inputs.T, strict=True) if np.any(values < 0)
-        ],
+        "signed": np.flatnonzero((problem.train.inputs < 0).any(axis=0)).tolist(),
         "module": "torch" if spec.dialect == "torch" else "np",
         "params_name": spec.params_name,
     }

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmsr.config import listed, read_yaml
 from llmsr.errors import UserError
+
+if TYPE_CHECKING:
+    from llmsr.problem.new_problem import NewProblem
 
 
 @dataclass(frozen=True)
@@ -19,27 +23,15 @@ class Told:
     units: Mapping[str, str]
     meanings: Mapping[str, str]
 
-    def renamed(self, own: Callable[[str], str]) -> Told:
-        """The same of columns by the names that `own` gives them."""
-        units, meanings = (
-            {own(name): text for name, text in texts.items()} for texts in (self.units, self.meanings)
-        )
-        inputs, ignore = (tuple(map(own, names)) for names in (self.inputs, self.ignore))
-        return Told(inputs, ignore, self.description, units, meanings)
 
-
-def told_columns(
-    inputs: str, ignore: str, description: str, units: str, meanings: str, about: str | None
-) -> Told:
-    """What the settings of these names say, before what the YAML file `about` says."""
-    told, units_told, meanings_told = _read_about(about) if about else ("", {}, {})
-    return Told(
-        inputs=listed(inputs),
-        ignore=listed(ignore),
-        description=description or told,
-        units=units_told | _pairs(units, "--units"),
-        meanings=meanings_told | _pairs(meanings, "--meanings"),
-    )
+def told_columns(asked: NewProblem, own: Callable[[str], str]) -> Told:
+    """What the settings say, before what their YAML file `about` says, of columns by the names of `own`."""
+    told, units, meanings = _read_about(asked.about) if asked.about else ("", {}, {})
+    units |= _pairs(asked.units, "--units")
+    meanings |= _pairs(asked.meanings, "--meanings")
+    inputs, ignore = (tuple(map(own, listed(names))) for names in (asked.inputs, asked.ignore))
+    own_units, own_meanings = ({own(n): text for n, text in of.items()} for of in (units, meanings))
+    return Told(inputs, ignore, asked.description or told, own_units, own_meanings)
 
 
 def _pairs(text: str, flag: str) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -85,13 +87,13 @@ def position_of(name: str, labels: Sequence[str]) -> int | None:
     if name in labels:
         return labels.index(name)
     # two labels may give one name: then it is not clear which is meant
-    found = [i for i, label in enumerate(labels) if name in _possible_names(label)]
-    return found[0] if len(found) == 1 else None
-
-
-def _possible_names(label: str) -> set[str]:
-    texts = {label, without_unit(label)[0]}
-    return {identifiers([text])[0] for text in texts if _is_plain(text) or _readable(text)}
+    found = {
+        i
+        for i, label in enumerate(labels)
+        for text in (label, without_unit(label)[0])
+        if (_is_plain(text) or _readable(text)) and identifiers([text])[0] == name
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_plain(text: str) -> bool:
@@ -141,50 +143,6 @@ def with_labels(text: str, names: Sequence[str], labels: Sequence[str]) -> str:
 # ---- the text of a spec
 
 
-_TEMPLATE = '''"""
-{task}
-"""
-
-import numpy as np
-from scipy.optimize import minimize
-
-{units}# the constants of an equation: at most MAX_NPARAMS, fitted from PRAMS_INIT
-MAX_NPARAMS = {max_params}
-PRAMS_INIT = [1.0] * MAX_NPARAMS
-
-
-@evaluate.run
-def evaluate(data: dict) -> float:
-    """Score of the equation after fitting its constants: minus the mean squared error, higher is better."""
-    inputs, outputs = data["inputs"], data["outputs"]
-{unpacking}
-
-    def loss(params):
-        predicted = equation({names}, params)
-        return np.mean((predicted - outputs) ** 2)
-
-    result = minimize(loss, PRAMS_INIT, method="BFGS")
-    error = result.fun
-    if np.isnan(error) or np.isinf(error):
-        return None
-    return -error
-
-
-@equation.evolve
-{header}
-    """Equation for the {target}.
-
-    Args:
-{arguments}
-        params: the free constants of the equation, fitted to the data.
-
-    Return:
-        {returned}, one number per row.
-    """
-    return {seed}
-'''
-
-
 @dataclass(frozen=True)
 class Quantity:
     """A column: its identifier, what it means in words, and its unit; the latter two may be empty."""
@@ -213,12 +171,17 @@ def spec_text(
     if max_params is None:
         max_params = max(MAX_PARAMS, min(len(inputs) + 1, MOST_PARAMS))
     names = [quantity.name for quantity in inputs]
+    # as data, for checks of dimensions
+    units = [
+        f"{q.name}={_one_line(q.unit).replace(';', ',')}" for q in (*inputs, target) if _one_line(q.unit)
+    ]
     linear = [f"params[{i}] * {name}" for i, name in enumerate(names[: max(1, max_params - 1)])]
     if max_params > 1:
         linear.append(f"params[{len(linear)}]")
-    return _TEMPLATE.format(
+    template = Path(__file__).with_name("spec_template.txt").read_text(encoding="utf-8")
+    return template.format(
         task=_task(inputs, target, description),
-        units=_declared_units([*inputs, target]),
+        units=f"# llmsr: units {'; '.join(units)}\n" if units else "",
         max_params=max_params,
         unpacking=_unpacking(names),
         names=", ".join(names),
@@ -231,42 +194,31 @@ def spec_text(
 
 
 def _task(inputs: Sequence[Quantity], target: Quantity, description: str) -> str:
-    the = [quantity.words if _is_bare(quantity) else f"the {quantity.words}" for quantity in inputs]
+    # a mere name, and what brings its own article, has no other before it
+    articles = ("the ", "a ", "an ")
+    the = [q.words if q.words == q.name or q.words.lower().startswith(articles) else f"the {q.words}"
+           for q in inputs]  # fmt: skip
     given = the[0] if len(the) == 1 else f"{', '.join(the[:-1])} and {the[-1]}"
     sentence = f"Find an equation for the {target.words}, given {given}."
     told = _one_line(description)
-    lines = textwrap.wrap(sentence, WIDTH, break_long_words=False)
-    if told:
-        told = told if told.endswith((".", "!", "?")) else f"{told}."
-        lines += textwrap.wrap(told, WIDTH, break_long_words=False)
-    return "\n".join(lines)
-
-
-def _declared_units(quantities: Sequence[Quantity]) -> str:
-    """The comment that gives the units as data, for checks of dimensions; empty where there are none."""
-    units = [f"{q.name}={_one_line(q.unit).replace(';', ',')}" for q in quantities if _one_line(q.unit)]
-    return f"# llmsr: units {'; '.join(units)}\n" if units else ""
-
-
-def _is_bare(quantity: Quantity) -> bool:
-    """Whether the words are a mere name, or bring their own article."""
-    return quantity.words == quantity.name or quantity.words.lower().startswith(("the ", "a ", "an "))
+    if told and not told.endswith((".", "!", "?")):
+        told += "."
+    lines = (textwrap.wrap(text, WIDTH, break_long_words=False) for text in (sentence, told))
+    return "\n".join(itertools.chain.from_iterable(lines))
 
 
 def _unpacking(names: Sequence[str]) -> str:
     columns = [f"inputs[:, {i}]" for i in range(len(names))]
+    lines = "\n".join(f"    {name} = {column}" for name, column in zip(names, columns, strict=True))
     line = f"    {', '.join(names)} = {', '.join(columns)}"
-    if len(line) <= WIDTH:
-        return line
-    return "\n".join(f"    {name} = {column}" for name, column in zip(names, columns, strict=True))
+    return line if len(line) <= WIDTH else lines
 
 
 def _header(names: Sequence[str]) -> str:
     typed = [f"{name}: np.ndarray" for name in (*names, "params")]
+    lines = "def equation(\n" + "".join(f"    {item},\n" for item in typed) + ") -> np.ndarray:"
     line = f"def equation({', '.join(typed)}) -> np.ndarray:"
-    if len(line) <= WIDTH:
-        return line
-    return "def equation(\n" + "".join(f"    {item},\n" for item in typed) + ") -> np.ndarray:"
+    return line if len(line) <= WIDTH else lines
 
 
 def _one_line(text: str) -> str:
@@ -318,13 +270,12 @@ class Labels:
     def quantities(self) -> tuple[list[Quantity], Quantity]:
         """The inputs and the target as a spec names and describes them."""
         units, meanings = self.units or {}, self.meanings or {}
-        made = []
-        for label, name in zip(
-            (*self.columns, self.target), (*identifiers(self.columns), self.target), strict=True
-        ):
-            meaning = meanings.get(label) or (label if label != name else "")
-            made.append(Quantity(name, meaning, units.get(label, "")))
-        return made[:-1], made[-1]
+        names = zip((*self.columns, self.target), (*identifiers(self.columns), self.target), strict=True)
+        *inputs, target = (
+            Quantity(name, meanings.get(label) or (label if label != name else ""), units.get(label, ""))
+            for label, name in names
+        )
+        return inputs, target
 
 
 def _by_name(words: Words, labels: Sequence[str], kind: str) -> dict[str, str]:

@@ -114,22 +114,8 @@ def parse_dates(texts: Sequence[str]) -> dict[str, Dates]:
     return made
 
 
-SENTINELS = (
-    -999.0,
-    -9999.0,
-    -99999.0,
-    -999.9,
-    -999.99,
-    -99.0,
-    -88.0,
-    999.0,
-    9999.0,
-    99999.0,
-    999999.0,
-    1e20,
-    1e30,
-    -1e30,
-)
+SENTINELS = (-999.0, -9999.0, -99999.0, -999.9, -999.99, -99.0, -88.0, 999.0, 9999.0, 99999.0, 999999.0, 1e20,
+             1e30, -1e30)  # fmt: skip
 
 
 def sentinel_of(values: np.ndarray) -> float | None:

@@ -191,14 +191,12 @@ def load_problem(
                 )
             splits[split] = _split(rows, names, spec, path, splits, reader)
     assert header is not None
-    note = ""
-    if synthetic:
-        note = (
-            f"{name}: these rows are a synthetic stand-in, not the measured data; "
-            f"put the measured CSV files into {folder} to use them."
-        )
+    note = (
+        f"{name}: these rows are a synthetic stand-in, not the measured data; "
+        f"put the measured CSV files into {folder} to use them."
+    )
     target = _without_roles(header, spec, source)[-1]
-    return Problem(name, spec, target, splits, synthetic, note)
+    return Problem(name, spec, target, splits, synthetic, note if synthetic else "")
 
 
 def matching_names(patterns: Sequence[str]) -> list[str]:
@@ -246,24 +244,22 @@ def row_weights(
     Rows of weight 0 do not count. `UserError` for errors that are not positive and weights that are negative,
     not finite or 0 in every row; None without weights.
     """
-    for role, positive in (("sigma", True), ("weights", False)):
-        if role not in columns:
-            continue
-        values, name = columns[role], asked.roles[role]
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            weights = 1.0 / values**2 if positive else values
-        bad = ~(np.isfinite(values) & (values > 0 if positive else values >= 0) & np.isfinite(weights))
-        if bad.any():
-            first = int(np.argmax(bad))
-            wanted = "positive" if positive else "0 or positive"
-            raise UserError(
-                f"{where}{name} is {values[first]:g} in row {first + 1} (and in {bad.sum() - 1} others); "
-                f"{role} must be finite and {wanted} numbers."
-            )
-        if not weights.any():
-            raise UserError(f"{where}{name} is 0 in every row; give some rows a weight.")
-        return weights, weights > 0
-    return None, np.ones(0, bool)
+    if not columns:
+        return None, np.ones(0, bool)
+    (role, values), *_ = columns.items()
+    positive, name = role == "sigma", asked.roles[role]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        weights = 1.0 / values**2 if positive else values
+    bad = ~(np.isfinite(values) & (values > 0 if positive else values >= 0) & np.isfinite(weights))
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise UserError(
+            f"{where}{name} is {values[first]:g} in row {first + 1} (and in {bad.sum() - 1} others); "
+            f"{role} must be finite and {'positive' if positive else '0 or positive'} numbers."
+        )
+    if not weights.any():
+        raise UserError(f"{where}{name} is 0 in every row; give some rows a weight.")
+    return weights, weights > 0
 
 
 def locate(path: str | Path) -> Path:
@@ -374,12 +370,10 @@ def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bo
         for p in spec.parent.glob("specification_*")
         if (m := re.match(r"specification_(.+)_(?:numpy|torch)\.txt", p.name))
     }
-    near = difflib.get_close_matches(name, sorted((folders | specs) - {name}), 3, 0.4)
-    if near:
+    hint = f"known: {', '.join(sorted(folders | specs))}."
+    if near := difflib.get_close_matches(name, sorted((folders | specs) - {name}), 3, 0.4):
         hint = f"did you mean {' or '.join(near)}?"
-    elif folders | specs:
-        hint = f"known: {', '.join(sorted(folders | specs))}."
-    else:
+    elif not folders | specs:
         hint = "give the folder that holds it with --data_dir."
     if has_data:
         return f"{spec}: no such spec for problem '{name}'; write it, or name one with --spec_path, or {hint}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,7 @@ class NewProblem(Declarations):
         None, "constants of an equation at most (default: 10, more for many columns)"
     )
     dates: str = option(
-        "",
-        'columns of dates to read as the time since the first row, such as "when=h" (s, min, h, d or yr)',
+        "", 'columns of dates to read as the time since the first row, such as "when=h" (s, min, h, d or yr)'
     )
     dummies: str = option(
         "", "columns of texts to read as one column of 0 and 1 for every text but the first"
@@ -95,12 +94,9 @@ def make_problem(asked: NewProblem) -> Made:
         for path in (spec_path, folder):
             if path.exists():
                 raise UserError(f"{path} exists already; choose another --name, or add --force to replace it")
-    told = told_columns(
-        asked.inputs, asked.ignore, asked.description, asked.units, asked.meanings, asked.about
-    )
-    form = found_format(asked.csv, nameless=bool(told.inputs))
+    form = found_format(asked.csv, nameless=bool(listed(asked.inputs)))
     asked = replace(asked, target=_own_name(asked.target, form))
-    told = told.renamed(lambda name: _own_name(name, form))
+    told = told_columns(asked, lambda name: _own_name(name, form))
     return _write(asked, told, _read(asked, told, form), folder, spec_path)
 
 
@@ -165,17 +161,18 @@ def _expand(table: RawTable, name: str, categories: Categories) -> None:
 def _used_names(asked: NewProblem, told: Told, form: Format, empty: Sequence[str]) -> list[str]:
     """The columns to read, in the file's order, without the `empty` ones."""
     names = list(filter(None, form.names))
-    wanted = [(asked.target, "--target"), *((n, "--inputs") for n in told.inputs)]
-    wanted += [(n, "--ignore") for n in told.ignore]
-    for flag in ("dates", "dummies", "codes"):
-        named = (text.partition("=")[0].strip() for text in listed(getattr(asked, flag)))
-        wanted += [(_own_name(name, form), f"--{flag}") for name in named]
-    wanted += [(n, "units") for n in told.units] + [(n, "meanings") for n in told.meanings]
     roles = asked.roles
-    wanted += [(name, f"--{role}") for role, name in roles.items()]
-    for name, where in wanted:
-        if name not in names:
-            raise UserError(f"{asked.csv}: no column {name!r} ({where}); {_nearest(name, names)}")
+    wanted: dict[str, Iterable[str]] = {"--target": (asked.target,), "--inputs": told.inputs,
+                                        "--ignore": told.ignore}  # fmt: skip
+    for flag in ("dates", "dummies", "codes"):
+        parts = listed(getattr(asked, flag))
+        wanted[f"--{flag}"] = [_own_name(part.partition("=")[0].strip(), form) for part in parts]
+    wanted |= {"units": told.units, "meanings": told.meanings}
+    wanted |= {f"--{role}": (name,) for role, name in roles.items()}
+    for where, named in wanted.items():
+        for name in named:
+            if name not in names:
+                raise UserError(f"{asked.csv}: no column {name!r} ({where}); {_nearest(name, names)}")
     others = (asked.target, *told.ignore, *empty, *roles.values())
     inputs = [n for n in names if n not in others]
     if told.inputs:
@@ -190,8 +187,7 @@ def _used_names(asked: NewProblem, told: Told, form: Format, empty: Sequence[str
 
 def _nearest(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, 1, 0.5)
-    if not near:
-        near = [other for other in names if other.lower() == name.lower()]
+    near = near or [other for other in names if other.lower() == name.lower()]
     return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:12])}"
 
 
@@ -219,8 +215,7 @@ def _condition(
 
 def _check_cells(table: RawTable, asked: NewProblem) -> None:
     path = table.path
-    texts = [column for column in table.columns if column.texts]
-    if texts:
+    if texts := [column for column in table.columns if column.texts]:
         raise UserError(f"{path}: {_text_fault(texts, table.rows, asked.target)}")
     missing, complete = table.missing, table.rows - table.missing
     if missing and not asked.drop_missing:
@@ -277,8 +272,7 @@ def _text_fault(texts: Sequence[Column], rows: int, target: str) -> str:
 def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_path: Path) -> Made:
     notices = table.notices
     roles = list(asked.roles.values())
-    constant = [c.name for c in table.columns if c.low == c.high and c.name not in roles]
-    if constant:
+    if constant := [c.name for c in table.columns if c.low == c.high and c.name not in roles]:
         notices.append(f"left out, the same in every row: {', '.join(constant)}")
     labels = [name for name in table.names if name not in (asked.target, *constant, *roles)]
     if not labels:
@@ -322,12 +316,9 @@ def _write(asked: NewProblem, told: Told, table: RawTable, folder: Path, spec_pa
                 f"{table.path}: the target has one value in all {len(rows)} rows of {name}; "
                 "give more rows or another --test_share or --ood"
             )
-        fault = variance_fault(rows[:, -1])
-        if fault:
-            raise UserError(
-                f"{table.path}: the variance of the target {asked.target} {fault} in {name}; "
-                "rescale the column"
-            )
+        if fault := variance_fault(rows[:, -1]):
+            told_fault = f"the variance of the target {asked.target} {fault} in {name}; rescale the column"
+            raise UserError(f"{table.path}: {told_fault}")
     text = spec_text(quantities[len(roles) : -1], quantities[-1], told.description, asked.max_params)
     renamed: dict[str, Any] = {
         role: quantity.name for role, quantity in zip(asked.roles, quantities, strict=False)
@@ -347,13 +338,14 @@ def _quantities(labels: Sequence[str], told: Told, table: RawTable) -> list[Quan
     changed = [f"{label} is {name}" for label, name in zip(labels, names, strict=True) if label != name]
     if changed:
         table.notices.append(f"names in the spec and in equations: {'; '.join(changed)}")
-    made = []
-    for label, plain, name in zip(labels, bare, names, strict=True):
-        meaning = told.meanings.get(label) or (plain if plain != name else "")
-        made.append(
-            Quantity(name, meaning, told.units.get(label) or units.get(plain) or table.units.get(label, ""))
+    return [
+        Quantity(
+            name,
+            told.meanings.get(label) or (plain if plain != name else ""),
+            told.units.get(label) or units.get(plain) or table.units.get(label, ""),
         )
-    return made
+        for label, plain, name in zip(labels, bare, names, strict=True)
+    ]
 
 
 def _write_files(

@@ -13,6 +13,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from llmsr.problem.normal_form import Function, Reader, Rules, Unclear, parting, path_of, pattern
@@ -21,47 +22,11 @@ LARGEST_INTEGER = 2**53  # what a float64 holds exactly; beyond it numbers are f
 
 Number = int | float
 
-# A normal form a line, the ways to write it behind the colon. Capitals are terms: PREDICTED(p) the equation
-# on all rows, RESULT what minimize found, SUM_RESULT what it found for the sum in place of the mean, BEST the
-# least loss, BAD and GOOD tests of BEST. A small letter stands for any expression, always the same one.
-SPELLINGS = """
-INPUTS: DATA['inputs']; DATA.get('inputs')
-OUTPUTS: DATA['outputs']; DATA.get('outputs')
-(INPUTS, OUTPUTS): DATA.values()
-INPUTS.T: INPUTS.transpose(); numpy.transpose(INPUTS)
-INPUTS[:, a]: INPUTS.T[a]; INPUTS[..., a]; INPUTS.T[a, :]
-(ROWS, COLUMNS): INPUTS.shape
-ROWS: len(INPUTS)
-a - b: numpy.subtract(a, b)
-a * b: numpy.multiply(a, b)
-a**2: numpy.square(a); numpy.power(a, 2); pow(a, 2); a * a; abs(a)**2; numpy.abs(a)**2
-(PREDICTED(p) - OUTPUTS)**2: (OUTPUTS - PREDICTED(p))**2
-SUM(a): numpy.sum(a); sum(a); a.sum()
-SUM(a**2): numpy.dot(a, a); a.dot(a); a @ a; numpy.inner(a, a); numpy.vdot(a, a); numpy.linalg.norm(a)**2
-MEAN(a): numpy.mean(a); numpy.average(a); a.mean(); SUM(a) / ROWS; 1 / ROWS * SUM(a)
-MEAN(a): float(MEAN(a)); MEAN(a).item()
-MEAN((b - a)**2): sklearn.metrics.mean_squared_error(a, b)
-PARAMS: list(PARAMS); tuple(PARAMS)
-BEST_PARAMS: RESULT.x; RESULT['x']; SUM_RESULT.x; SUM_RESULT['x']
-BEST: RESULT.fun; RESULT['fun']; SUM_RESULT.fun / ROWS; MEAN((PREDICTED(BEST_PARAMS) - OUTPUTS)**2)
-BEST: float(BEST); BEST.item()
--BEST: float(-BEST); -1 * BEST; BEST * -1; 0 - BEST
-None: float('nan'); float('inf'); float('-inf'); numpy.nan; numpy.inf; math.nan; math.inf; -None
-float: numpy.float64; numpy.double
-numpy.isnan: math.isnan
-numpy.isinf: math.isinf
-numpy.isfinite: math.isfinite
-BAD: numpy.isnan(BEST); numpy.isinf(BEST); numpy.isnan(-BEST); numpy.isinf(-BEST)
-BAD: BAD or BAD; BAD | BAD; not GOOD
-GOOD: numpy.isfinite(BEST); numpy.isfinite(-BEST); GOOD and GOOD; not BAD
--BEST: None if BAD else -BEST; -BEST if GOOD else None
-"""
-_COPIES = "X: X.copy(); numpy.array(X); numpy.asarray(X); X.astype(float); numpy.asarray(X, dtype=float)"
-_FLAT = "X: X.ravel(); X.flatten(); X.squeeze(); X.reshape(-1); numpy.ravel(X); numpy.squeeze(X)"
-_SIZE = "ROWS: len(X); X.size"
-_SHAPE = "(ROWS,): X.shape"
-_COLUMNS = ("OUTPUTS", "INPUTS[:, c]", "PREDICTED(p)")
+_COLUMN = ("OUTPUTS", "INPUTS[:, c]", "PREDICTED(p)")
 _ERRORS = ("(PREDICTED(p) - OUTPUTS)", "(OUTPUTS - PREDICTED(p))", "((PREDICTED(p) - OUTPUTS)**2)")
+_TERMS = {"COPIED": (*_COLUMN, "INPUTS", "PARAMS", "BEST_PARAMS"), "COLUMN": _COLUMN,
+          "SIZED": (*_COLUMN, *_ERRORS)}  # fmt: skip
+"""The terms that a name of spellings.txt stands for."""
 
 
 def first_other_line(tree: ast.Module, evaluate: ast.FunctionDef, equation: Any, max_params: int) -> int:
@@ -131,15 +96,12 @@ class _LeastSquares(Reader):
 def _rules(n_columns: int) -> Rules:
     """The spellings for an equation of so many columns: pattern and normal form, by the pattern's kind."""
     columns = "".join(f"INPUTS[:, {i}], " for i in range(n_columns))
-    lines = SPELLINGS.replace("COLUMNS", str(n_columns)).strip().split("\n")
+    told = Path(__file__).with_name("spellings.txt").read_text(encoding="utf-8")
+    lines = [line for line in told.replace("COUNT", str(n_columns)).splitlines() if line and line[0] != "#"]
+    for name, terms in _TERMS.items():
+        kept = [line for line in lines if name not in line]
+        lines = [*kept, *(line.replace(name, term) for term in terms for line in lines if name in line)]
     lines += [f"PREDICTED(p): EQUATION({columns}p)", f"({columns}): ITEMS(INPUTS.T)"]
-    for several, terms in (
-        (_COPIES, (*_COLUMNS, "INPUTS", "PARAMS", "BEST_PARAMS")),
-        (_FLAT, _COLUMNS),
-        (_SIZE, (*_COLUMNS, *_ERRORS)),
-        (_SHAPE, (*_COLUMNS, *_ERRORS)),
-    ):
-        lines += [several.replace("X", term) for term in terms]
     rules: dict[type, list[tuple[ast.expr, ast.expr]]] = {}
     for line in lines:
         normal, spellings = line.split(": ", 1)
@@ -173,15 +135,11 @@ def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
     value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
     for target in targets:
-        match target, value:
-            case ast.Name(id=name), ast.expr():
-                yield name, value
-            case ((ast.Tuple() | ast.List()), (ast.Tuple() | ast.List())) if len(target.elts) == len(
-                value.elts
-            ):
-                yield from (
-                    (t.id, v) for t, v in zip(target.elts, value.elts, strict=True) if isinstance(t, ast.Name)
-                )
+        pairs: Any = [(target, value)]
+        if isinstance(target, ast.Tuple | ast.List):
+            values = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+            pairs = zip(target.elts, values, strict=True) if len(values) == len(target.elts) else []
+        yield from ((name.id, of) for name, of in pairs if isinstance(name, ast.Name) and of)
 
 
 def number_of(node: ast.AST, constants: Mapping[str, Number]) -> Number | None:

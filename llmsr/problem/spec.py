@@ -128,6 +128,9 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         )
     template = Template.of(asked.template, columns, params_name, path) if asked.template else None
     first = min(d.lineno for f in (evaluate, equation) for d in f.decorator_list)
+    parts = [
+        part.partition("=") for name, told in declared(text) if name == "units" for part in told.split(";")
+    ]
     return Spec(
         path=path,
         text=text,
@@ -144,17 +147,10 @@ def parse_spec(text: str, path: str = "spec") -> Spec:
         own_search=f"line {line}: {lines[line - 1].strip()}" if line else "",
         asked=asked,
         constants=constants,
-        units=_units(text),
+        units={name.strip(): unit.strip() for name, _, unit in parts if unit.strip()},
         form=Form.of(asked, columns, path),
         template=template,
     )
-
-
-def _units(text: str) -> dict[str, str]:
-    """The units that comments of the spec give, by column."""
-    told = (line for name, line in declared(text) if name == "units")
-    parts = (part.partition("=") for line in told for part in line.split(";"))
-    return {name.strip(): unit.strip() for name, _, unit in parts if unit.strip()}
 
 
 def read_body(
@@ -213,9 +209,8 @@ def without_markers(tree: ast.Module) -> ast.Module:
     """The same module, changed in place, whose functions lost the decorators that only mark them."""
     for statement in tree.body:
         if isinstance(statement, Function):
-            statement.decorator_list = [
-                d for d in statement.decorator_list if _marker(d) not in (RUN, EVOLVE)
-            ]
+            marks = statement.decorator_list
+            statement.decorator_list = [d for d in marks if _marker(d) not in (RUN, EVOLVE)]
     return tree
 
 
@@ -227,12 +222,10 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         folder = path.parent
         names = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-        near = difflib.get_close_matches(path.name, names, 3, 0.5)
-        if near:
+        hint = f"{folder} has {', '.join(names[:8])}."
+        if near := difflib.get_close_matches(path.name, names, 3, 0.5):
             hint = f"did you mean {' or '.join(near)}?"
-        elif names:
-            hint = f"{folder} has {', '.join(names[:8])}."
-        else:
+        elif not names:
             hint = "give the path of a spec file with --spec_path."
         raise UserError(f"{path}: no such spec file; {hint}") from None
     except IsADirectoryError:
@@ -265,10 +258,8 @@ def _decorated(tree: ast.Module, mark: str, wanted: str, path: str) -> Function:
         where = " and ".join(str(node.lineno) for node in found)
         raise UserError(f"{path}: {wanted} decorates {len(found)} functions (lines {where}); keep one.")
     if found[0] not in tree.body:
-        raise UserError(
-            f"{path}: line {found[0].lineno}: {found[0].name} is nested; "
-            "move it to the top level of the spec."
-        )
+        where = f"{path}: line {found[0].lineno}: {found[0].name}"
+        raise UserError(f"{where} is nested; move it to the top level of the spec.")
     if sum(_marker(d) == mark for d in found[0].decorator_list) > 1:
         raise UserError(f"{path}: line {found[0].lineno}: {wanted} stands twice; keep one.")
     return found[0]
@@ -296,15 +287,10 @@ def _means_params(name: str, equation: Function) -> bool:
     if "param" in name.lower():
         return True
     for node in ast.walk(equation):
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == name:
-            return True
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == name
-            and any(isinstance(target, ast.Tuple | ast.List) for target in node.targets)
-        ):
-            return True
+        if isinstance(node, ast.Subscript | ast.Assign) and ast.unparse(node.value) == name:
+            targets = getattr(node, "targets", [])
+            if not targets or any(isinstance(target, ast.Tuple | ast.List) for target in targets):
+                return True
     return False
 
 
@@ -379,15 +365,12 @@ def _max_params(tree: ast.Module, evaluate: Function, constants: Mapping[str, in
 
 def _dialect(tree: ast.Module, evaluate: Function, equation: Function) -> Dialect:
     """torch where `evaluate` or the equation uses what an import of torch has bound."""
-    bound = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            bound |= {
-                (alias.asname or alias.name.split(".")[0])
-                for alias in node.names
-                if alias.name.split(".")[0] == "torch"
-            }
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-            bound |= {alias.asname or alias.name for alias in node.names}
+    bound = {
+        alias.asname or alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (getattr(node, "module", alias.name) or "").split(".")[0] == "torch"
+    }
     used = {n.id for f in (evaluate, equation) for n in ast.walk(f) if isinstance(n, ast.Name)}
     return "torch" if bound & used else "numpy"

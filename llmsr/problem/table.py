@@ -93,14 +93,12 @@ def read_table(
         for line, cells in places:
             if len(cells) < len(table.columns):
                 raise UserError(_width_fault(table.format, line, cells))
-        lines = ", ".join(str(line) for line, _ in places[:_SHOWN]) + (
-            ", ..." if table.missing > _SHOWN else ""
-        )
-        have = "row has" if table.missing == 1 else "rows have"
+        more = ["..."] if table.missing > _SHOWN else []
+        lines = ", ".join([*(str(line) for line, _ in places[:_SHOWN]), *more])
         first = next(column.name for column in table.columns if column.missing)
         raise UserError(
-            f"{path}: {table.missing} {have} an empty, NaN or infinite value "
-            f"(line {lines}; first in column {first}); remove or correct them."
+            f"{path}: {table.missing} {'row has' if table.missing == 1 else 'rows have'} an empty, NaN or "
+            f"infinite value (line {lines}; first in column {first}); remove or correct them."
         )
     return tuple(table.names), table.groups[_ALL]
 

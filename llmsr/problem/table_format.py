@@ -21,9 +21,8 @@ from typing import IO
 from llmsr.errors import UserError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-MISSING = frozenset(
-    {"", "-", "--", "?", ".", "NA", "N/A", "n/a", "n.a.", "nan", "NaN", "None", "null", "NULL"}
-)
+MISSING = frozenset({"", "-", "--", "?", ".", "NA", "N/A", "n/a", "n.a.", "nan", "NaN", "None", "null",
+                     "NULL"})  # fmt: skip
 SAMPLE_LINES = 500
 SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 
@@ -91,21 +90,16 @@ def strict_format(path: str | Path) -> Format:
     """The format of a problem's own files: UTF-8, a header in line 1, commas; UserError for any other."""
     with opened(path) as file:
         line = file.readline()
-        if not line.strip():
-            raise (
-                _empty(path)
-                if not file.read().strip()
-                else UserError(f"{path}: line 1 is empty; begin the file with the columns' names.")
-            )
+        if not line.strip() and file.read().strip():
+            raise UserError(f"{path}: line 1 is empty; begin the file with the columns' names.")
+    if not line.strip():
+        raise _empty(path)
     separator = max(SEPARATORS, key=lambda mark: line.count(mark) if mark != " " else 0)
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-    if len(names) == 1 and " " in names[0]:
-        separator = " "
     check_names(path, names, line)
-    if separator != ",":
-        raise UserError(
-            f"{path}: the columns are separated by {SEPARATORS[separator]}; separate them by commas."
-        )
+    if separator != "," or (len(names) == 1 and " " in names[0]):
+        told = SEPARATORS[separator if len(names) > 1 else " "]
+        raise UserError(f"{path}: the columns are separated by {told}; separate them by commas.")
     return Format(Path(path), tuple(names), width=len(names))
 
 
@@ -263,26 +257,19 @@ def _head(rows: Sequence[tuple[int, list[str]]], decimal: str) -> tuple[int, int
     header = filled.index(max(filled))
     for i in range(header + 1, first):
         # a text below the header is a unit only where the column holds numbers
-        below = [cells[j] for _, cells in rows[first:] for j in range(len(cells)) if _text_at(rows[i][1], j)]
+        marked = [j for j, cell in enumerate(rows[i][1]) if cell not in MISSING]
+        below = [cells[j] for _, cells in rows[first:] for j in marked if j < len(cells)]
         if not any(number(cell, decimal) is not None for cell in below):
             return header, i
     return header, first
-
-
-def _text_at(cells: Sequence[str], position: int) -> bool:
-    return position < len(cells) and cells[position] not in MISSING
 
 
 def _named(names: Sequence[str], columns: Sequence[Sequence[str]]) -> tuple[list[str], dict[int, str]]:
     """A name for every column, and by position the sentence why a column without a name is left out."""
     names = ["" if re.fullmatch(r"Unnamed: \d+|__index_level_\d+__", name) else name for name in names]
     lacking = len(columns) - len(names)
-    if (
-        lacking == 1
-        and len(set(columns[0])) == len(columns[0])
-        and _are_labels(columns[0])
-        and any(columns[-1])
-    ):
+    differ = len(set(columns[0])) == len(columns[0])
+    if lacking == 1 and differ and _are_labels(columns[0]) and any(columns[-1]):
         names = ["", *names]  # as R writes row names: no name above them
     elif lacking > 0 and not any(map(any, columns[len(names) :])):
         names += [""] * lacking
@@ -307,11 +294,9 @@ def _told_numbers(columns: Sequence[Sequence[str]], decimal: str) -> list[str]:
     """A sentence with an example for decimal commas and for grouped thousands."""
     told = ["numbers are read with decimal commas"] if decimal == "," else []
     grouped = next((cell for cells in columns for cell in cells if _GROUPED[decimal].fullmatch(cell)), None)
-    return (
-        [*told, f"thousands are read as grouped: {grouped} is {number(grouped, decimal):g}"]
-        if grouped
-        else told
-    )
+    if grouped:
+        told.append(f"thousands are read as grouped: {grouped} is {number(grouped, decimal):g}")
+    return told
 
 
 def _encoding(path: str | Path) -> str:
@@ -366,13 +351,10 @@ def _as_csv(path: str, mtime: int) -> str:
             return pd.read_parquet(path).to_csv(index=False)
         return pd.read_excel(path, header=None, dtype=object).to_csv(index=False, header=False)
     except ImportError as error:
-        raise UserError(
-            f"{path}: a package to read it is not there ({error.name or error}); pip install 'llmsr[tables]'"
-        ) from None
+        told = f"a package to read it is not there ({error.name or error}); pip install 'llmsr[tables]'"
     except Exception as error:  # noqa: BLE001  readers of foreign formats raise errors of many kinds
-        raise UserError(
-            f"{path}: cannot be read as its name says ({' '.join(str(error).split())[:150]})."
-        ) from None
+        told = f"cannot be read as its name says ({' '.join(str(error).split())[:150]})."
+    raise UserError(f"{path}: {told}")
 
 
 @contextlib.contextmanager

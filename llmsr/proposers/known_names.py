@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.prompt import Prompt
-from llmsr.proposers.proposer import Completion
+from llmsr.proposers.proposer import BatchProposer, Completion
 
 EMBEDDED = Path(__file__).with_name("skeleton_lm")
 
@@ -30,7 +30,7 @@ _HEADER = re.compile(r"^def \w+\((.*?)\)[^\n]*:\n", re.MULTILINE | re.DOTALL)
 _DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
 
 
-class KnownNames:
+class KnownNames(BatchProposer):
     """A proposer that asks `inner` in names that it knows; for known names it changes nothing."""
 
     def __init__(self, inner: Any) -> None:
@@ -38,9 +38,6 @@ class KnownNames:
         self.name = inner.name
         self.parallel_prompts = inner.parallel_prompts
         self.batch_prompts = getattr(inner, "batch_prompts", 1)
-
-    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
-        return self.propose_many([prompt], n, [seed])[0]
 
     def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         names = [stand_ins(prompt.text) for prompt in prompts]

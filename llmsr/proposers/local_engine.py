@@ -24,13 +24,7 @@ class LocalEngine:
         self.config = config
         self.name = f"local-engine:{config.port}"
         self.parallel_prompts = config.parallel_prompts or 1
-        self._service = Service(
-            f"http://127.0.0.1:{config.port}",
-            "engine",
-            "--port",
-            timeout=config.timeout,
-            retries=config.retries,
-        )
+        self._service = Service(config, f"http://127.0.0.1:{config.port}", "engine", "--port")
 
     def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
         """n completions of one request."""
@@ -53,14 +47,11 @@ class LocalEngine:
         }
         started = time.monotonic()
         try:
-            answer = self._service.request(
-                "/completions", {"prompt": prompt, "repeat_prompt": n, "params": params}
-            )
+            body = {"prompt": prompt, "repeat_prompt": n, "params": params}
+            answer = self._service.request("/completions", body)
         except Refusal as refusal:
-            told = f"status {refusal.status}: {refusal}"
-            raise UserError(
-                f"{self._service.shown} refuses the request ({told}): is it LLM-SR's engine?"
-            ) from None
+            told = f"refuses the request (status {refusal.status}: {refusal}): is it LLM-SR's engine?"
+            raise UserError(f"{self._service.shown} {told}") from None
         content = answer.get("content") if isinstance(answer, dict) else None
         content = [content] if isinstance(content, str) else content
         if not isinstance(content, list) or not content or not all(isinstance(text, str) for text in content):

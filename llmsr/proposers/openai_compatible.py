@@ -31,6 +31,7 @@ PROBE_QUESTION = "Write a Python function that returns the sum of a and b."
 # whatever goes on behind this begins with a plus; a new answer begins with a fence or a word
 PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
 PROBE_TOKENS = 8
+PATHS = {"chat": "/chat/completions", "completion": "/completions"}
 THOUGHT = "<think>"  # opens reasoning, as models write it
 
 
@@ -51,30 +52,22 @@ class OpenAICompatible:
     ) -> None:
         self.config = config
         key = (os.environ.get("API_KEY") or os.environ.get("OPENAI_API_KEY") or "") if send_key else ""
-        self._service = Service(
-            config.api_base or OPENAI_BASE,
-            "server",
-            "--api_base",
-            timeout=config.timeout,
-            retries=config.retries,
-            key=key,
-        )
+        self._service = Service(config, config.api_base or OPENAI_BASE, "server", "--api_base", key)
         self._is_openai = self._service.host == OPENAI_HOST
         if self._is_openai and not key:
-            raise UserError(
-                f"{self._service.shown} needs a key: set API_KEY or OPENAI_API_KEY, or give --api_base"
-            )
+            told = "needs a key: set API_KEY or OPENAI_API_KEY, or give --api_base"
+            raise UserError(f"{self._service.shown} {told}")
         self._served = self._served_models()
         self.model = config.api_model or self._only_model()
         self.name = f"openai:{self.model}"
         self.parallel_prompts = config.parallel_prompts or 8
         self._singles = ThreadPoolExecutor(SINGLE_REQUESTS, thread_name_prefix="completions")
         self._template = template
-        mode = "chat" if config.api_mode == "auto" else config.api_mode
         # OpenAI refuses fields that its own protocol does not have
         unknown = frozenset({"chat_template_kwargs"} if self._is_openai else ())
+        auto, mode = config.api_mode == "auto", config.api_mode
         self._dialect = (
-            Dialect("completion") if template else Dialect(mode, config.api_mode == "auto", unknown)
+            Dialect("completion") if template else Dialect("chat" if auto else mode, auto, unknown)
         )
         self._learning = threading.Lock()
         self._continues: bool | None = None
@@ -164,11 +157,12 @@ class OpenAICompatible:
             body["n"] = n
         started = time.monotonic()
         try:
-            answer = self._service.request(_path(dialect.mode), body)
+            answer = self._service.request(PATHS[dialect.mode], body)
         except Refusal as refusal:
             raise self._refused(refusal, dialect, body) from None
         completions = _completions(answer, dialect.mode, chat, n, time.monotonic() - started)
-        if any(map(_is_thought_alone, completions)):
+        # cut off before the answer began
+        if any(c.finish_reason == "length" and _answer_of(c.text) == "" for c in completions):
             self._warn_once(
                 "an answer is reasoning alone and was cut off",
                 f"raise --max_tokens from {self.config.max_tokens}, or give thoughts room by --thinking on",
@@ -185,7 +179,7 @@ class OpenAICompatible:
                 if "temperature" in body:
                     body["temperature"] = 0.0
                 try:
-                    answer = self._service.request(_path("chat"), body)
+                    answer = self._service.request(PATHS["chat"], body)
                     told = _choice_text(answer["choices"][0], "chat") or ""
                     self._continues = told.removeprefix(PROBE_BEGUN).lstrip().startswith("+")
                 except Refusal as refusal:
@@ -237,10 +231,6 @@ class _Adapted(Exception):
     """The server refused something that was given up: ask again, or one by one."""
 
 
-def _path(mode: str) -> str:
-    return "/chat/completions" if mode == "chat" else "/completions"
-
-
 # ---- what stands in an answer
 
 
@@ -288,10 +278,9 @@ def _read(text: str, chat: Chat) -> str:
     return chat.begun + cut_at_stops(text.removeprefix(chat.begun), chat.stops)
 
 
-def _is_thought_alone(completion: Completion) -> bool:
-    """Whether an answer was cut off before it began."""
-    begun = not completion.text.startswith(THOUGHT) or "</think>" in completion.text
-    return completion.finish_reason == "length" and not (completion.text and begun)
+def _answer_of(text: str) -> str:
+    """What stands behind a model's thoughts; empty where it did not end them."""
+    return text if not text.startswith(THOUGHT) or "</think>" in text else ""
 
 
 def _token_counts(usage: Any, texts: list[str]) -> tuple[list[int], bool]:

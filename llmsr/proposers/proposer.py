@@ -61,6 +61,10 @@ class BatchProposer(Proposer, Protocol):
 
     batch_prompts: int
 
+    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
+        """n completions of one prompt."""
+        return self.propose_many([prompt], n, [seed])[0]
+
     def propose_many(
         self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]
     ) -> list[list[Completion]]: ...

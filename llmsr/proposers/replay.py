@@ -30,6 +30,7 @@ class Replay:
         self._line_number = 0
         try:
             self._file = self.path.open(encoding="utf-8")
+            self._lines = enumerate(self._file, start=1)
         except OSError as error:
             raise UserError(f"cannot read --replay_path {self.path}: {error.strerror}") from None
 
@@ -50,25 +51,21 @@ class Replay:
         self._file.close()
 
     def _next(self) -> Completion | None:
-        while True:
-            try:
-                line = self._file.readline()
-            except UnicodeDecodeError as error:
-                raise UserError(f"{self._place(1)}: not UTF-8 text ({error.reason})") from None
-            if not line:
-                return None
-            # counted before the line is looked at, so that a fault names the line it is in
-            self._line_number += 1
-            if line.strip():
-                return self._completion(line)
+        try:
+            for number, line in self._lines:
+                self._line_number = number
+                if line.strip():
+                    return self._completion(line)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self._place(1)}: not UTF-8 text ({error.reason})") from None
+        return None
 
     def _completion(self, line: str) -> Completion:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f'{self._place()}: not JSON ({error}); expected {{"completion": "..."}}'
-            ) from None
+            told = f'not JSON ({error}); expected {{"completion": "..."}}'
+            raise UserError(f"{self._place()}: {told}") from None
         if not isinstance(record, dict) or not isinstance(record.get("completion"), str):
             raise UserError(f'{self._place()}: no text under "completion"')
         text = record["completion"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from llmsr.errors import UserError, scrubbed
 from llmsr.proposers.proposer import ProposerFailure
+from llmsr.settings import ProposerConfig
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -49,15 +51,13 @@ class Service:
     cannot be ended by `close`.
     """
 
-    def __init__(
-        self, base: str, what: str, flag: str, *, timeout: float, retries: int, key: str = ""
-    ) -> None:
+    def __init__(self, config: ProposerConfig, base: str, what: str, flag: str, key: str = "") -> None:
         try:
             import openai
         except ImportError:
             raise UserError("the openai package is missing: pip install 'llmsr[api]'") from None
         self.base, self.what, self.flag = base.rstrip("/"), what, flag
-        self.timeout, self.retries = timeout, retries
+        self.timeout, self.retries = config.timeout, config.retries
         self._key = key
         self.shown = self.scrub(self.base)
         self.host = urlsplit(self.base).hostname
@@ -68,9 +68,8 @@ class Service:
         self._answered = False
         # what serves on this machine is not asked through a proxy
         direct = openai.DefaultHttpxClient(follow_redirects=False, trust_env=self.host not in LOCAL_HOSTS)
-        self._client = openai.OpenAI(
-            api_key=key or "none", base_url=self.base, timeout=timeout, max_retries=0, http_client=direct
-        )
+        named: Any = {"api_key": key or "none", "base_url": self.base, "timeout": self.timeout}
+        self._client = openai.OpenAI(**named, max_retries=0, http_client=direct)
 
     def close(self) -> None:
         """End all waits and connections."""
@@ -144,11 +143,8 @@ class Service:
         status, headers = response.status_code, response.headers
         message = self.scrub(_error_text(response))
         if status in (401, 403):
-            key = (
-                "the key in API_KEY or OPENAI_API_KEY"
-                if self._key
-                else "a request without a key: set API_KEY"
-            )
+            known = "the key in API_KEY or OPENAI_API_KEY"
+            key = known if self._key else "a request without a key: set API_KEY"
             return UserError(f"{self.shown} refuses {key} (status {status}: {message})")
         if status < 400:
             target = self.scrub(headers.get("location", "nowhere"))
@@ -172,11 +168,10 @@ def _of_stream(text: str) -> Any:
     """
     events = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
     try:
-        parts = [
-            part for event in events if event != "[DONE]" and isinstance(part := json.loads(event), dict)
-        ]
+        parts = [json.loads(event) for event in events if event != "[DONE]"]
     except (ValueError, RecursionError):
         return None
+    parts = [part for part in parts if isinstance(part, dict)]
     if not parts:
         return None
     choices: dict[int, dict[str, Any]] = {}
@@ -211,13 +206,7 @@ def _error_text(response: Any) -> str:
 
 def _retry_after_seconds(header: str | None) -> float | None:
     """The wait that a Retry-After header asks for, given as seconds or as a date; None if there is none."""
-    if not header:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
+    for seconds in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        with contextlib.suppress(ValueError):
+            return max(0.0, seconds(header or ""))
+    return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmsr.models.chat_template import ChatTemplate, end_tokens, stop_test
 from llmsr.models.loading import load_model
 from llmsr.prompt import Chat, Prompt, cut_at_stops
-from llmsr.proposers.proposer import Completion, ProposerFailure
+from llmsr.proposers.proposer import BatchProposer, Completion, ProposerFailure
 from llmsr.settings import ProposerConfig
 
 BATCH_PROMPTS = 8
@@ -19,7 +19,7 @@ FEWEST_TOKENS = 16  # of an answer
 TEMPLATE_MODES = {"auto": "auto", "chat": "model", "completion": "plain"}
 
 
-class TransformersModel:
+class TransformersModel(BatchProposer):
     """Samples from a model that transformers loads, on CPU or GPU.
 
     Weights come from safetensors files only, and code that comes with a model is not run unless asked.
@@ -52,10 +52,6 @@ class TransformersModel:
         )
         self._sampler = Sampler(model, drawing)
 
-    def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
-        """n completions of a prompt."""
-        return self.propose_many([prompt], n, [seed])[0]
-
     def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         """n completions of each prompt; `seeds[i]` alone decides over prompt i, but for rounding."""
         from llmsr.models import sampler
@@ -78,13 +74,13 @@ class TransformersModel:
             started = time.monotonic()
             sampled = self._sampler.sample(asked)
             seconds = (time.monotonic() - started) / (len(asked) * n)
-        return [
-            [
-                Completion(self._text(chat, one.tokens), len(one.tokens), one.reason, seconds)
-                for one in samples
-            ]
-            for chat, samples in zip(chats, sampled, strict=True)
-        ]
+
+        def read(chat: Chat, one: sampler.Sampled) -> Completion:
+            plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+            text = cut_at_stops(self._tokenizer.decode(one.tokens, **plain), chat.stops)
+            return Completion(chat.begun + text, len(one.tokens), one.reason, seconds)
+
+        return [[read(chat, one) for one in samples] for chat, samples in zip(chats, sampled, strict=True)]
 
     def _fitting(self, prompt: Prompt) -> tuple[Chat, tuple[list[int], int]]:
         """A prompt and its tokens, made shorter until the context has room for an answer."""
@@ -98,10 +94,6 @@ class TransformersModel:
             "prompt_too_long",
             f"the prompt has {len(tokens)} tokens and {self.name} takes {self._room} in all",
         )
-
-    def _text(self, chat: Chat, tokens: list[int]) -> str:
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return chat.begun + cut_at_stops(text, chat.stops)
 
     def close(self) -> None:
         """Nothing to stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -19,7 +20,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from llmsr.errors import UserError, scrubbed
 from llmsr.models.chat_template import ChatTemplate
@@ -50,13 +51,14 @@ class VLLMServer:
             raise UserError("--proposer vllm needs --model_path MODEL")
         program = _program()
         if program is None:
-            raise UserError(
-                "vllm is not installed: pip install -r requirements-gpu.txt, or take another --proposer"
-            )
+            mend = "pip install -r requirements-gpu.txt, or take another --proposer"
+            raise UserError(f"vllm is not installed: {mend}")
         self.name = f"vllm:{config.model_path}"
         template = _template(config)  # what is wrong with it is said before the server takes its minutes
         # another process may take it in between: then the server fails at once and says so
-        port = _free_port()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         command = [*program, *_arguments(config, port)]
         handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
         self._log, self.log_path = os.fdopen(handle, "w+b"), Path(path)
@@ -66,16 +68,8 @@ class VLLMServer:
         try:
             self._wait_until_healthy(f"{base}/health", start_seconds)
             parallel = config.parallel_prompts or PARALLEL_PROMPTS
-            self._client = OpenAICompatible(
-                replace(
-                    config,
-                    api_base=f"{base}/v1",
-                    api_model=SERVED_NAME,
-                    parallel_prompts=parallel,
-                ),
-                send_key=False,
-                template=template,
-            )
+            served = replace(config, api_base=f"{base}/v1", api_model=SERVED_NAME, parallel_prompts=parallel)
+            self._client = OpenAICompatible(served, send_key=False, template=template)
         except BaseException:
             self._stop()
             raise
@@ -98,27 +92,20 @@ class VLLMServer:
         # a proxy cannot reach a server of this machine
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise UserError(
-                    f"vllm ended with code {self._process.returncode} before it served {self.name[5:]}: "
-                    f"{self._tail()}"
-                )
-            try:
-                with opener.open(url, timeout=5) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:  # not up yet: nobody listens, or it answers 503
-                pass
+            if (code := self._process.poll()) is not None:
+                told = f"vllm ended with code {code} before it served {self.name[5:]}"
+                raise UserError(f"{told}: {self._tail()}")
+            # not up yet: nobody listens, or it answers 503
+            with contextlib.suppress(OSError), opener.open(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
             time.sleep(0.2)
         raise UserError(f"vllm did not serve {self.name[5:]} within {seconds:g} s: {self._tail()}")
 
     def _tail(self) -> str:
         """The last telling lines of the server's log, and where the rest is."""
-        with self.log_path.open("rb") as file:
-            file.seek(max(0, self.log_path.stat().st_size - 8192))
-            lines = [
-                line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()
-            ]
+        text = self.log_path.read_bytes()[-8192:].decode(errors="replace")
+        lines = list(filter(None, map(str.strip, text.splitlines())))
         telling = [line for line in lines if "Error" in line or "error" in line] or lines
         return f"{scrubbed(' | '.join(telling[-3:])) or 'it logged nothing'} (log: {self.log_path})"
 
@@ -171,18 +158,15 @@ def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     started: list[subprocess.Popen[bytes] | OSError] = []
     ready, forever = threading.Event(), threading.Event()
 
+    def end_with_parent() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
     def run() -> None:
+        streams: Any = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
         try:
-            started.append(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-                )
-            )
+            server = subprocess.Popen(command, **streams, start_new_session=True, preexec_fn=end_with_parent)
+            started.append(server)
         except OSError as error:
             started.append(error)
         ready.set()
@@ -193,12 +177,6 @@ def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     if isinstance(started[0], OSError):
         raise UserError(f"cannot start {command[0]}: {started[0].strerror}")
     return started[0]
-
-
-def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when the one that started it is gone."""
-    assert _LIBC is not None
-    _LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
@@ -219,9 +197,3 @@ def _program() -> list[str] | None:
     if importlib.util.find_spec("vllm") is not None:
         return [sys.executable, "-m", "vllm.entrypoints.cli.main"]
     return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

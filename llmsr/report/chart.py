@@ -128,23 +128,11 @@ def chart(
     rules += [f"M{LEFT} {place((xs[0], 0.0))[1]}H{RIGHT}"] if zero else []
     return page.render(
         shapes=[Shape(one, [(*place(point), tip) for point, tip in found]) for one, found in kept],
-        x_ticks=[
-            (round(LEFT + x_axis.at(value) * (RIGHT - LEFT), 1), label) for value, label in x_axis.ticks
-        ],
-        y_ticks=[
-            (round(BOTTOM - y_axis.at(value) * (BOTTOM - TOP), 1), label) for value, label in y_axis.ticks
-        ],
-        rules=rules,
-        x_label=x_label,
-        y_label=y_label,
-        title=title or f"{y_label} over {x_label}",
-        width=WIDTH,
-        height=HEIGHT,
-        left=LEFT,
-        right=RIGHT,
-        top=TOP,
-        bottom=BOTTOM,
-    )
+        x_ticks=[(place((value, ys[0]))[0], label) for value, label in x_axis.ticks],
+        y_ticks=[(place((xs[0], value))[1], label) for value, label in y_axis.ticks],
+        rules=rules, x_label=x_label, y_label=y_label, title=title or f"{y_label} over {x_label}",
+        width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, bottom=BOTTOM,
+    )  # fmt: skip
 
 
 def _visible(series: Series, log_x: bool, log_y: bool) -> list[tuple[Point, str]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from llmsr.errors import UserError
 from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
 from llmsr.report.front import SPLITS, Front, PickedFront
-from llmsr.report.history import History
 from llmsr.report.markup import is_secret, render, scientific
 from llmsr.report.pages import TONES, Figure, best_so_far
 from llmsr.report.runs import SEARCH, TRAINING, Recorded, find_runs, read_run
@@ -35,53 +33,38 @@ FIGURES = ("seed", "samples", "valid", "distinct", "nmse_train", "nmse_test_id",
            "complexity", "tokens", "seconds")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A run and how it went; `name` is what it is called beside others, `tone` its colour."""
+def run_row(run: Recorded) -> dict[str, Any]:
+    """The run's line in a table: what it was, what it cost, and its pick's errors and equation.
 
-    run: Recorded
-    name: str
-    history: History
-    tone: int = 1
-
-    @classmethod
-    def of(cls, run: Recorded, name: str) -> Compared:
-        """The run under this name."""
-        return cls(run, name, History(run.samples))
-
-    @cached_property
-    def row(self) -> dict[str, Any]:
-        """The run's line in a table: what it was, what it cost, and its pick's errors and equation.
-
-        `seconds` is 0 where the records do not tell. The pick is the one that `show` shows; `equation` has
-        its constants as short there, or with four digits where the problem's data cannot be read any more.
-        """
-        settings, history = self.run.settings, self.history
-        answers = history.answers
-        rewards = history.steps().reward.dropna().tolist()
-        model = str(settings.get("model_path") or settings.get("api_model") or settings.get("proposer") or "")
-        if not settings.get("model_path") and history.proposer not in ("", "policy"):
-            model = history.proposer
-        chosen, equation = _pick(self.run)
-        evaluation = chosen.evaluation if chosen else None
-        return {
-            "run": self.name,
-            "problem": self.run.problem_name,
-            "mode": TRAINING if self.run.mode == TRAINING else str(settings.get("search") or SEARCH),
-            "model": Path(model).name if len(model) > 30 else model,
-            "seed": settings.get("seed"),
-            "samples": history.samples,
-            "valid": int(answers.valid.sum()),
-            "distinct": int(answers.new.sum()),
-            "tokens": history.tokens,
-            "seconds": max((s.elapsed for s in self.run.samples), default=0.0),
-            "reward_first": rewards[0] if rewards else None,
-            "reward_last": rewards[-1] if rewards else None,
-            "sample": chosen.number if chosen else None,
-            "complexity": evaluation.complexity if evaluation else None,
-            **{f"nmse_{split}": evaluation.nmse.get(split) if evaluation else None for split in SPLITS},
-            "equation": equation,
-        }
+    `seconds` is 0 where the records do not tell. The pick is the one that `show` shows; `equation` has its
+    constants as short there, or with four digits where the problem's data cannot be read any more.
+    """
+    settings, history = run.settings, run.history
+    answers = history.answers
+    rewards = history.steps().reward.dropna().tolist()
+    model = str(settings.get("model_path") or settings.get("api_model") or settings.get("proposer") or "")
+    if not settings.get("model_path") and history.proposer not in ("", "policy"):
+        model = history.proposer
+    chosen, equation = _pick(run)
+    evaluation = chosen.evaluation if chosen else None
+    return {
+        "run": run.name,
+        "problem": run.problem_name,
+        "mode": TRAINING if run.mode == TRAINING else str(settings.get("search") or SEARCH),
+        "model": Path(model).name if len(model) > 30 else model,
+        "seed": settings.get("seed"),
+        "samples": history.samples,
+        "valid": int(answers.valid.sum()),
+        "distinct": int(answers.new.sum()),
+        "tokens": history.tokens,
+        "seconds": history.seconds,
+        "reward_first": rewards[0] if rewards else None,
+        "reward_last": rewards[-1] if rewards else None,
+        "sample": chosen.number if chosen else None,
+        "complexity": evaluation.complexity if evaluation else None,
+        **{f"nmse_{split}": evaluation.nmse.get(split) if evaluation else None for split in SPLITS},
+        "equation": equation,
+    }
 
 
 def _pick(run: Recorded) -> tuple[Sample | None, str]:
@@ -101,17 +84,14 @@ def _pick(run: Recorded) -> tuple[Sample | None, str]:
         return chosen, chosen.evaluation.expression
 
 
-def compare(directories: Sequence[str | Path]) -> list[Compared]:
+def compared_runs(directories: Sequence[str | Path]) -> list[Recorded]:
     """The runs in these directories, in their order, once per problem; equal names become whole paths."""
-    found = [
-        Compared.of(run, Path(directory).name or str(directory))
-        for directory in directories
-        for run in read_run(directory)
-    ]
-    names = [(one.name, one.run.problem_name) for one in found]
+    found = [replace(run, name=run.directory.name or str(run.directory))
+             for directory in directories for run in read_run(directory)]  # fmt: skip
+    names = [(run.name, run.problem_name) for run in found]
     return [
-        replace(one, name=str(one.run.directory)) if names.count(name) > 1 else one
-        for one, name in zip(found, names, strict=True)
+        replace(run, name=str(run.directory)) if names.count(name) > 1 else run
+        for run, name in zip(found, names, strict=True)
     ]
 
 
@@ -121,7 +101,7 @@ def compare(directories: Sequence[str | Path]) -> list[Compared]:
 def runs_table(directory: str | Path, sort: str = "run") -> tuple[pd.DataFrame, list[str]]:
     """(DataFrame of all runs below a directory, a sentence for each one that cannot be read).
 
-    Its rows are those of `Compared.row`, then the settings in which the runs differ. `sort` names a column,
+    Its rows are those of `run_row`, then the settings in which the runs differ. `sort` names a column,
     or `train`, `id` or `ood` for an error; ascending, and within each problem unless it is `run`.
     """
     base = Path(directory)
@@ -129,7 +109,7 @@ def runs_table(directory: str | Path, sort: str = "run") -> tuple[pd.DataFrame, 
     for path in find_runs(base):
         name = str(path.relative_to(base)) if path != base else path.name or str(path)
         try:
-            runs += [Compared.of(run, name) for run in read_run(path)]
+            runs += [replace(run, name=name) for run in read_run(path)]
         except UserError as error:
             faults.append(str(error))
     table = as_table(runs)
@@ -146,11 +126,11 @@ def runs_table(directory: str | Path, sort: str = "run") -> tuple[pd.DataFrame, 
     return table, faults
 
 
-def as_table(runs: Iterable[Compared]) -> pd.DataFrame:
+def as_table(runs: Iterable[Recorded]) -> pd.DataFrame:
     """The rows of runs with those of their settings in which they differ, as a DataFrame."""
     import pandas as pd
 
-    found = [(one.row, one.run.settings) for one in runs]
+    found = [(run_row(run), run.settings) for run in runs]
     shown = [name for name in differing([own for _, own in found]) if name not in NOT_COMPARED]
     if any(row["mode"] == TRAINING for row, _ in found):
         shown = [*OF_TRAINING, *(name for name in shown if name not in OF_TRAINING)]
@@ -192,21 +172,21 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
 # ---- the pages
 
 
-def comparison_page(compared: Sequence[Compared], *, live: bool = False) -> str:
+def comparison_page(compared: Sequence[Recorded], *, live: bool = False) -> str:
     """The whole page as text: one section per problem, a colour per run; `live` as in `report_page`."""
     problems = []
-    for problem in dict.fromkeys(one.run.problem_name for one in compared):
-        runs = [one for one in compared if one.run.problem_name == problem]
-        runs = [replace(one, tone=i % TONES + 1) for i, one in enumerate(runs)]
-        rows = [(one.name, one.tone, row["mode"], _figures(row)) for one in runs if (row := one.row)]
+    for problem in dict.fromkeys(run.problem_name for run in compared):
+        runs = [run for run in compared if run.problem_name == problem]
+        rows = [(run.name, tone, row["mode"], _figures(row))
+                for tone, run in _toned(runs) if (row := run_row(run))]  # fmt: skip
         problems.append((problem, rows, _drawings(runs)))
-    settings = [one.run.settings for one in compared]
+    settings = [run.settings for run in compared]
     differ = [[name, *(one.get(name, "–") for one in settings)] for name in differing(settings)]
     return render(
         "comparison.html",
         problems=problems,
         heads=[HEADS.get(name, name) if name != "complexity" else name for name in FIGURES],
-        names=[one.name for one in compared],
+        names=[run.name for run in compared],
         settings=differ,
         live=live,
     )
@@ -226,29 +206,33 @@ def _figures(row: Mapping[str, Any]) -> list[Any]:
     return cells
 
 
-def _drawings(runs: Sequence[Compared]) -> list[Figure]:
+def _toned(runs: Sequence[Recorded]) -> list[tuple[int, Recorded]]:
+    return [(i % TONES + 1, run) for i, run in enumerate(runs)]
+
+
+def _drawings(runs: Sequence[Recorded]) -> list[Figure]:
     """The figures of one problem: best errors over each axis, new equations, rewards."""
     figures: list[Figure] = []
     wanted = [("train", over) for over in ("samples", "seconds", "tokens")]
     for split, over in [*wanted, ("test_id", "samples"), ("test_ood", "samples")]:
-        series, last = [], 0.0
-        for one in runs:
-            end = float(getattr(one.history, over))
-            points = best_so_far(one.history.best(), over, end, split) if end else []
-            tips = [f"{one.name}\n{over} {x:.0f}\nNMSE {y:.3g}" for x, y in points]
-            series.append(Series(one.name, points, one.tone, "step", tips))
-            last = max(last, end)
+        series = []
+        for tone, run in _toned(runs):
+            end = float(getattr(run.history, over))
+            points = best_so_far(run.history.best(), over, end, split) if end else []
+            tips = [f"{run.name}\n{over} {x:.0f}\nNMSE {y:.3g}" for x, y in points]
+            series.append(Series(run.name, points, tone, "step", tips))
         if split == "train" or any(one.points for one in series):
+            last = max(float(getattr(run.history, over)) for run in runs)
             drawing = chart(series, over, f"NMSE, {split}", log_y=True, x_range=(0.0, last))
             small = "training rows" if split == "train" else split
             figures.append((f"NMSE of the best over {over}", drawing, small))
-    known = [
-        Series.of(one.history.answers.assign(known=lambda answers: answers.new.cumsum()), "samples", "known",
-                  one.name, one.tone)
-        for one in runs
-    ]  # fmt: skip
+    known = []
+    for tone, run in _toned(runs):
+        answers = run.history.answers
+        answers = answers.assign(known=answers.new.cumsum())
+        known.append(Series.of(answers, "samples", "known", run.name, tone))
     figures.append(("New equations", chart(known, "samples", "distinct equations"), "so far"))
-    rewards = [Series.of(one.history.steps(), "step", "reward", one.name, one.tone) for one in runs]
+    rewards = [Series.of(run.history.steps(), "step", "reward", run.name, tone) for tone, run in _toned(runs)]
     if any(one.points for one in rewards):
         figures.append(("Mean reward of each step", chart(rewards, "step", "reward"), ""))
     return figures

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
 from llmsr.report.front import NMSE_FLOOR, Front, lengths
-from llmsr.report.markup import duration, plain
+from llmsr.report.markup import duration, plain, render
 from llmsr.sample import GUESS, REFINE, Sample, is_llm_sample
 from llmsr.search.totals import Totals, score_of
 
@@ -94,96 +95,48 @@ def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
     `beyond` are the nats by which a description is longer than the shortest.
     """
     picked = result.get("pick")
-    rows = []
-    for row, entry in enumerate(result.get("front") or [], start=1):
-        beyond = "-" if entry["length"] is None else f"{entry['length']:.1f}"
-        rows.append(
-            [f"{'>' if entry == picked else ' '} {row}", str(entry["complexity"]),
-             number(entry["nmse"].get("train")), beyond, origin(entry), entry["rounded"]["equation"]]
-        )  # fmt: skip
+    rows = [
+        [f"{'>' if entry == picked else ' '} {row}", str(entry["complexity"]),
+         number(entry["nmse"].get("train")), "-" if entry["length"] is None else f"{entry['length']:.1f}",
+         origin(entry), entry["rounded"]["equation"]]
+        for row, entry in enumerate(result.get("front") or [], start=1)
+    ]  # fmt: skip
     head = ["row", "complexity", "train NMSE", "beyond", "sample", "equation"]
     return format_table(head, rows, width or line_width(), words=("equation",))
 
 
 def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
     """The whole result, as `result.json` has it; without a front, what is known of the best sample."""
-    counts = (
-        f"{plain(result['problem'])}: {result['samples']} samples, {result['valid']} valid, "
-        f"{result['distinct']} distinct equations"
-    )
-    if result.get("refinements"):
-        counts += f"; {result['refinements']} refinements without the model (r12: of sample 12)"
-    lines = [counts]
-    if result["note"]:
-        lines.append(f"note: {plain(result['note'])}")
-    if result.get("warning"):
-        lines.append(f"warning: {result['warning']}")
-    for told in result.get("guesses", []):
-        error = f"NMSE {number(told['nmse'].get('train'))}, {told['equation']}"
-        lines.append(f"guess {plain(told['guess'])}: {plain(error if told['ok'] else told['reason'])}")
     best, shown = result["best"], result.get("pick") or result["best"]
-    if best is None:
-        reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items()))
-        return "\n".join([*lines, f"no valid equation was found ({reasons or 'no samples'})"])
-    if result.get("front"):
-        lines += ["", format_front(result, width)]
-    rounded = shown.get("rounded")
-    lines += [
-        "",
-        f"best equation (sample {origin(shown)}, complexity {shown['complexity']}):",
-        f"  {plain(rounded['equation'] if rounded else shown['equation'])}",
-    ]
-    lines += [f"  where {call} = {plain(text)}" for call, text in shown.get("parts", {}).items()]
-    if rounded and rounded["recognised"]:
-        told = ", ".join(f"{r['number']:g} may be {r['name']}" for r in rounded["recognised"])
-        lines.append(f"  perhaps: {plain(told)}")
-    if shown["sample"] != best["sample"] and not is_exact(shown):
-        lines.append(
-            f"  (the lowest training error, NMSE {number(best['nmse'].get('train'))}, has sample "
-            f"{origin(best)} of complexity {best['complexity']})"
-        )
-    lines += ["", "constants:", *(f"  {entry}" for entry in _constants(shown) or ["none"])]
-    lines += ["", "errors (NMSE: mean squared error / variance of the target):", *_errors(shown)]
-    return "\n".join(lines)
+    entry = shown or {"params": (), "nmse": {}}
+    # of an entry without a graph, the constants that its body spells out
+    named = {f"params[{i}]": value for i, value in enumerate(entry["params"])}
+    spelled = {name: value for name, value in named.items() if name in entry["body"]}
+    groups = entry.get("groups") or {}
+    names = list(next(iter(groups.values()), ()))
+    of_groups = [[group, *(f"{own[name]:.7g}" for name in names)] for group, own in groups.items()]
+    other = shown is not None and shown["sample"] != best["sample"] and not is_exact(shown)
+    return render(
+        "result.txt", result=result, shown=shown, told=number, origin=origin,
+        front=format_front(result, width) if result.get("front") else "", lowest=best if other else None,
+        reasons=", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items())),
+        constants=entry.get("constants", spelled), table=_errors(entry),
+        groups=textwrap.indent(format_table(["group", *names], of_groups), "  ") if groups else "",
+        errors=(entry.get("uncertainty") or {}).get("constants", {}),
+    ).rstrip("\n")  # fmt: skip
 
 
-def _errors(entry: Mapping[str, Any]) -> list[str]:
+def _errors(entry: Mapping[str, Any]) -> str:
     """A table of an equation's errors on every split, and of what rounding makes of them."""
-    kinds = {"NMSE": entry["nmse"], "R2": entry.get("r2"), "RMSE": entry.get("rmse")}
-    kinds["NMSE, rounded"] = entry["rounded"]["nmse"] if "rounded" in entry else None
+    kinds = {"NMSE": entry["nmse"], "R2": entry.get("r2"), "RMSE": entry.get("rmse"),
+             "NMSE, rounded": entry.get("rounded", {}).get("nmse")}  # fmt: skip
     told = {name: errors for name, errors in kinds.items() if errors}
-    rows = []
-    for split in entry["nmse"]:
-        cells = [f"{e.get(split):.6g}" if n == "R2" and e.get(split) is not None else number(e.get(split))
-                 for n, e in told.items()]  # fmt: skip
-        rows.append([f"  {split}", *cells])
-    return format_table(["  rows", *told], rows).splitlines()
-
-
-def _constants(entry: Mapping[str, Any]) -> list[str]:
-    """The fitted constants that the equation uses; of an entry without a graph, those its body spells out.
-
-    Of groups a table, a line for each.
-    """
-    if groups := entry.get("groups"):
-        names = list(next(iter(groups.values())))
-        rows = [[group, *(f"{own[name]:.7g}" for name in names)] for group, own in groups.items()]
-        return format_table(["group", *names], rows).splitlines()
-    named = entry.get("constants")
-    if named is None:
-        named = {f"params[{i}]": value for i, value in enumerate(entry["params"])}
-        named = {name: value for name, value in named.items() if name in entry["body"]}
-    errors = (entry.get("uncertainty") or {}).get("constants", {})
-    return [f"{plain(name)} = {value:.10g}{_error(errors.get(name))}" for name, value in named.items()]
-
-
-def _error(known: Mapping[str, Any] | None) -> str:
-    """What stands behind a constant whose errors are known."""
-    if known is None:
-        return ""
-    if known["standard_error"] is None:
-        return "  (the rows do not determine it)"
-    return f" +- {known['standard_error']:.2g}  (95%: {known['low']:.6g} to {known['high']:.6g})"
+    rows = [
+        [f"  {split}", *(f"{value:.6g}" if name == "R2" and value is not None else number(value)
+                         for name, errors in told.items() for value in [errors.get(split)])]
+        for split in entry["nmse"]
+    ]  # fmt: skip
+    return format_table(["  rows", *told], rows)
 
 
 def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
@@ -191,15 +144,12 @@ def format_curve(points: Sequence[Mapping[str, Any]]) -> str:
     if not points:
         return "no step was finished"
     stride = max(1, math.ceil(len(points) / SHOWN_STEPS))
-    rows = []
-    for point in points[(len(points) - 1) % stride :: stride]:
-        reward, nmse = point["reward"], point["best_nmse_train"]
-        rows.append(
-            [
-                str(point["step"]), f"{point['samples']:,}", "-" if reward is None else f"{reward:+.3f}",
-                f"{point['valid']:.0%}", f"{point['distinct']:.0%}", "-" if nmse is None else f"{nmse:.2e}",
-            ]
-        )  # fmt: skip
+    forms = {"step": "d", "samples": ",d", "reward": "+.3f", "valid": ".0%", "distinct": ".0%",
+             "best_nmse_train": ".2e"}  # fmt: skip
+    rows = [
+        ["-" if point[name] is None else format(point[name], form) for name, form in forms.items()]
+        for point in points[(len(points) - 1) % stride :: stride]
+    ]
     return format_table(["step", "samples", "reward", "valid", "new", "best NMSE"], rows)
 
 
@@ -233,11 +183,11 @@ class SearchProgress(contextlib.ExitStack):
         if self._front.add(sample):
             told = lengths(self._front.members, self._problem)
             self._leading = self._front.members[told.index(min(told))]
-        improved = self._leading is not before
         now = time.monotonic()
+        due = now - self._last_line >= PLAIN_SECONDS or totals.samples == self.budget
         if self._live is not None:
             self._live.update(self._line(totals, now))
-        elif improved or now - self._last_line >= PLAIN_SECONDS or totals.samples == self.budget:
+        elif due or self._leading is not before:
             self._last_line = now
             with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
                 print(self._line(totals, now), file=self.stream, flush=True)
@@ -340,16 +290,13 @@ def _wandb(run_dir: Path, settings: Mapping[str, Any], stack: contextlib.ExitSta
         raise UserError("--logger wandb needs a package: pip install wandb") from None
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     if mode == "offline":
-        print(
-            f"llmsr: W&B logs offline into {run_dir / 'wandb'}; WANDB_MODE=online sends it", file=sys.stderr
-        )
+        where = run_dir / "wandb"
+        print(f"llmsr: W&B logs offline into {where}; WANDB_MODE=online sends it", file=sys.stderr)
+    named: Any = {"project": "llmsr", "name": run_dir.name, "dir": str(run_dir)}
     try:
-        run = wandb.init(
-            project="llmsr", name=run_dir.name, dir=str(run_dir), config=dict(settings), mode=mode
-        )
+        run = wandb.init(**named, config=dict(settings), mode=mode)
     except wandb.Error as error:
-        raise UserError(
-            f"W&B cannot be reached: {error}; WANDB_MODE=offline keeps the figures here"
-        ) from None
+        told = f"W&B cannot be reached: {error}; WANDB_MODE=offline keeps the figures here"
+        raise UserError(told) from None
     stack.callback(run.finish)
     return lambda scalars, step: run.log(dict(scalars), step=step)

@@ -58,18 +58,14 @@ def expression_of(sample: Sample, spec: Spec) -> Expression:
 def description(sample: Sample, target: str) -> dict[str, Any]:
     """What `result.json` says of a valid sample, whether it is on the front or not."""
     evaluation = sample.evaluation
+    told = ("latex", "body", "params", "complexity", "train_mse", "nmse", "fitter", "engine")
     return {
         "sample": sample.number,
         "proposer": sample.proposer,
         "equation": f"{target} = {evaluation.expression}",
-        "latex": evaluation.latex,
-        "body": evaluation.body,
+        **{name: getattr(evaluation, name) for name in told},
         "params": list(evaluation.params or ()),
-        "complexity": evaluation.complexity,
-        "train_mse": evaluation.train_mse,
         "nmse": dict(evaluation.nmse),
-        "fitter": evaluation.fitter,
-        "engine": evaluation.engine,
     }
 
 
@@ -174,12 +170,8 @@ class Equation:
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """The prediction for inputs of shape (rows, columns), in blocks; not finite where undefined."""
-        predicted = np.empty(len(inputs))
-        params = np.asarray(self.params)
-        for start in range(0, len(inputs), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            predicted[rows] = evaluate(self.expression, inputs[rows], params)
-        return predicted
+        blocks = np.split(inputs, range(BLOCK_ROWS, len(inputs), BLOCK_ROWS))
+        return np.concatenate([evaluate(self.expression, b, np.asarray(self.params)) for b in blocks])
 
     def predict_within(
         self, inputs: np.ndarray, level: float | None = None
@@ -241,9 +233,13 @@ class Equation:
 
         A column whose name means something to sympy, such as E or beta, has a `_` behind it there.
         """
+        import sympy as sp
+
         try:
             formula = replace(self, labels=self._sympy_names()).sympy(exact)
-            return str(formula) if _is_real(formula) else ""
+            # no row can be an infinity, an interval or an imaginary number
+            unreal = (sp.oo, -sp.oo, sp.zoo, sp.nan, sp.I, sp.AccumBounds)
+            return "" if formula.has(*unreal) else str(formula)
         except _SYMPY_ERRORS:
             return ""
 
@@ -272,10 +268,9 @@ class Equation:
 
     def error_lines(self) -> list[str]:
         """A line for each constant with its standard error and 95% interval; none where there are none."""
-        told = self.errors
-        if not told["constants"]:
-            return []
-        lines = [f"errors of the constants, from {told['from']}; standard error and 95% interval:"]
+        told, lines = self.errors, []
+        if told["constants"]:
+            lines = [f"errors of the constants, from {told['from']}; standard error and 95% interval:"]
         for name, known in told["constants"].items():
             error, low, high = (known[key] for key in ("standard_error", "low", "high"))
             end = "the rows do not determine it" if error is None else f"{error:.2g}, {low:.7g} to {high:.7g}"
@@ -325,13 +320,6 @@ def _parts(spec: Spec, sample: Sample) -> dict[str, str]:
 
 def _short(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.3e}"
-
-
-def _is_real(formula: Any) -> bool:
-    """Whether the formula is free of infinities, intervals and imaginary numbers, which no row can be."""
-    import sympy as sp
-
-    return not formula.has(sp.oo, -sp.oo, sp.zoo, sp.nan, sp.I, sp.AccumBounds)
 
 
 def _degree(expression: Expression) -> float:

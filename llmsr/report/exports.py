@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXCEL = {
     "Abs": "ABS", "Max": "MAX", "Min": "MIN", "Mod": "MOD", "sign": "SIGN", "floor": "INT", "exp": "EXP",
     "log": "LN", "gamma": "GAMMA", "loggamma": "GAMMALN", "And": "AND", "Or": "OR", "Not": "NOT",
-    "erf": "ERF", "erfc": "ERFC",
+    "erf": "ERF", "erfc": "ERFC", "atan2": "ATAN2",
     **{name: name.upper() for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh",
                                        "asinh", "acosh", "atanh")},
 }  # fmt: skip
@@ -67,13 +67,11 @@ def to_excel(equation: Equation) -> str:
 
         def _print_Function(self, call: Any) -> str:
             name, args = type(call).__name__, [self._print(a) for a in call.args]
-            if name == "atan2":
-                name, args = "ATAN2", args[::-1]
-            elif name == "ceiling":
+            if name == "ceiling":
                 return f"(-INT(-({args[0]})))"
-            elif name not in EXCEL:
+            if name not in EXCEL:
                 raise ValueError(f"a spreadsheet has no {name}")
-            return f"{EXCEL.get(name, name)}({','.join(args)})"
+            return f"{EXCEL[name]}({','.join(args[::-1] if name == 'atan2' else args)})"
 
         def _print_Piecewise(self, cases: Any) -> str:
             *first, (last, _) = cases.args
@@ -158,22 +156,17 @@ FORMS: dict[str, Callable[[Equation], str]] = {
 
 def latex_table(table: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> str:
     """Columns of a table of equations as a LaTeX tabular for booktabs and amsmath; LaTeX is set as math."""
+
+    def told(value: float) -> str:
+        mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+        return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$" if exponent else mantissa
+
     shown = table[list(columns)].astype(object)
     math = {name: [f"${text}$" for text in shown[name]] for name in columns if "latex" in name}
     heads = {name: "equation" if name in math else name.replace("_", r"\_") for name in columns}
-    text: str = (
-        shown.assign(**math)
-        .rename(columns=heads)
-        .to_latex(
-            index=False, escape=False, na_rep="--", float_format=lambda value: _latex_number(value, digits)
-        )
-    )
+    shown = shown.assign(**math).rename(columns=heads)
+    text: str = shown.to_latex(index=False, escape=False, na_rep="--", float_format=told)
     return text
-
-
-def _latex_number(value: float, digits: int) -> str:
-    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
-    return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$" if exponent else mantissa
 
 
 def _formula(

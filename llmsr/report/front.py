@@ -1,4 +1,4 @@
-"""The Pareto front of a run: the equations that no other one beats in both size and training loss.
+"""The Pareto front of a run, the equations that no other one beats in both size and loss; and its finals.
 
 The loss is what the run minimised: minus the score, which is the training MSE unless the spec's own evaluate
 says otherwise.
@@ -7,16 +7,17 @@ says otherwise.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
+from llmsr.refinement.floor import at_floor
 from llmsr.report.equation import Equation, expression_of
 from llmsr.report.parts import FEW, Parts, description_length, fitted_constants, most_constants
 from llmsr.sample import Sample
+from llmsr.search.population import structure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,9 @@ RULES = {
     "best": "the shortest description of the training rows: error, size and constants together",
     "accuracy": "the lowest training error",
 }
+FINALS, POOL = 5, 64  # equations that are told apart by structure, and samples that are kept for them
 SPLITS = ("train", "test_id", "test_ood")
+RUN = frozenset("=+-@\t\r")  # what text begins with that a spreadsheet runs
 CSV_COLUMNS = (
     "complexity", "loss", "length", "equation", "sympy", "latex",
     *(f"nmse_{split}" for split in SPLITS), "sample", "picked",
@@ -38,14 +41,12 @@ CSV_COLUMNS = (
 class Front:
     """The front of the valid samples seen so far, in ascending complexity and descending training loss.
 
-    `add` costs a binary search for nearly every sample, so that the front of a long run is kept up to date
-    as it goes. Complexity is that of the equation as written; an equation stands once, in its shortest
-    spelling, unless a longer one was fitted better.
+    It is kept up to date as a run goes on. Complexity is that of the equation as written; an equation stands
+    once, in its shortest spelling, unless a longer one was fitted better.
     """
 
     def __init__(self) -> None:
         self.members: list[Sample] = []
-        self._sizes: list[int] = []
 
     def add(self, sample: Sample) -> bool:
         """Take in a sample; whether it is on the front."""
@@ -53,22 +54,19 @@ class Front:
         size, loss = evaluation.complexity, lifted(sample)
         if not evaluation.ok or size is None or loss is None or not math.isfinite(loss):
             return False
-        after = bisect_right(self._sizes, size)
-        if after and _level(self.members[after - 1]) <= loss:
-            return False
-        for member in self.members[:after]:
-            if member.evaluation.canonical == evaluation.canonical and loss > SAME_LOSS * _level(member):
+
+        def same(member: Sample) -> bool:
+            return member.evaluation.canonical == evaluation.canonical
+
+        rest = []
+        for member in self.members:
+            level = _level(member)
+            if _size(member) <= size and (level <= loss or (same(member) and loss > SAME_LOSS * level)):
                 return False
-        first = last = bisect_left(self._sizes, size)
-        while last < len(self.members) and _level(self.members[last]) >= loss:
-            last += 1
-        rest = [
-            m
-            for m in self.members[last:]
-            if m.evaluation.canonical != evaluation.canonical or (loss_of(m) or 0.0) <= SAME_LOSS * loss
-        ]
-        self.members[first:] = [sample, *rest]
-        self._sizes = [m.evaluation.complexity or 0 for m in self.members]
+            if _size(member) < size or (level < loss and not (same(member) and level > SAME_LOSS * loss)):
+                rest.append(member)
+        place = sum(_size(member) < size for member in rest)
+        self.members = [*rest[:place], sample, *rest[place:]]
         return True
 
 
@@ -91,6 +89,10 @@ def _level(sample: Sample) -> float:
     loss = lifted(sample)
     assert loss is not None
     return loss
+
+
+def _size(sample: Sample) -> int:
+    return sample.evaluation.complexity or 0
 
 
 def _floored(front: Sequence[Sample]) -> list[float]:
@@ -159,7 +161,11 @@ class PickedFront:
         if problem.spec.least_squares:
             parts = parts or Parts(problem)
             members = [*members, *parts.shorter(members)]
-        told = sorted(zip(lengths(members, problem, parts), members, strict=True), key=_by_length)
+        # of equally long ones the smaller comes first, of those without a length that of the lowest loss
+        told = sorted(
+            zip(lengths(members, problem, parts), members, strict=True),
+            key=lambda of: (of[0], _level(of[1]) if of[0] == math.inf else 0.0, _size(of[1])),
+        )
         rows = _rows(told)
         made = {_key(equation.sample): equation for equation in known}
         equations = tuple(
@@ -228,8 +234,57 @@ class PickedFront:
         table = self.table()
         table["sympy"] = [f"({text})" if text else "" for text in table.sympy]
         table["length"] = [float(f"{length:.6g}") for length in table.length]
-        text: str = table.map(_plain_cell).to_csv(index=False, lineterminator="\n")
-        return text
+        # an apostrophe before text that a spreadsheet would run
+        told = table.map(lambda cell: f"'{cell}" if str(cell)[:1] in RUN and isinstance(cell, str) else cell)
+        return str(told.to_csv(index=False, lineterminator="\n"))
+
+
+class Finals:
+    """The finals of a run: a few equations of different structure, of which a scientist may know the law.
+
+    They are those that are worth most by training error and size.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._pool: dict[str, tuple[float, Sample]] = {}
+
+    def add(self, sample: Sample) -> None:
+        """Take in a sample; failures are passed over."""
+        from llmsr.refinement.refiner import loss_and_size  # late: it waits for a compiler
+
+        evaluation = sample.evaluation
+        if not evaluation.ok:
+            return
+        worth = loss_and_size(self._problem.spec, evaluation)
+        known = self._pool.get(evaluation.canonical)
+        if known is None or worth < known[0]:
+            self._pool[evaluation.canonical] = worth, sample
+        if len(self._pool) > 2 * POOL:
+            best = sorted(self._pool.items(), key=lambda item: item[1][0])[:POOL]
+            self._pool = dict(best)
+
+    def behind(self, first: Iterable[Sample] = (), count: int = FINALS) -> list[Sample]:
+        """At most `count` samples, with `first` counted in but not among them, no two of one structure.
+
+        At the data's floor the smallest come first, then those that are worth most.
+        """
+        spec = self._problem.spec
+
+        def order(entry: tuple[float, Sample]) -> tuple[bool, float]:
+            worth, sample = entry
+            done = at_floor(self._problem, sample.evaluation)
+            return not done, float(sample.evaluation.complexity or 0) if done else worth
+
+        seen = {structure(spec, sample.evaluation.body) for sample in first}
+        left = count - len(seen)
+        found: list[Sample] = []
+        for _, sample in sorted(self._pool.values(), key=order):
+            name = structure(spec, sample.evaluation.body)
+            if name not in seen and len(found) < left:
+                seen.add(name)
+                found.append(sample)
+        return found
 
 
 def few_rows(equation: Equation, rows: int) -> str:
@@ -243,35 +298,22 @@ def few_rows(equation: Equation, rows: int) -> str:
     )
 
 
-def _by_length(entry: tuple[float, Sample]) -> tuple[float, float, int]:
-    """Of equally long ones the smaller, then the one of lower loss."""
-    length, sample = entry
-    return length, _level(sample) if length == math.inf else 0.0, sample.evaluation.complexity or 0
-
-
 def _rows(told: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
     """The rows of a front out of samples with their lengths, shortest first; see `PickedFront`."""
     of_size: dict[int, tuple[float, Sample]] = {}
     for entry in told:
-        of_size.setdefault(entry[1].evaluation.complexity or 0, entry)
-    lowest = min(told, key=lambda entry: (_level(entry[1]), entry[1].evaluation.complexity or 0))
+        of_size.setdefault(_size(entry[1]), entry)
+    lowest = min(told, key=lambda entry: (_level(entry[1]), _size(entry[1])))
     rows, least = [], math.inf
     for _, entry in sorted(of_size.items(), key=lambda item: item[0]):
         if _level(entry[1]) < least or entry is told[0]:
             rows.append(entry)
             least = min(least, _level(entry[1]))
     if lowest not in rows:
-        size = lowest[1].evaluation.complexity or 0
-        rows = [e for e in rows if (e[1].evaluation.complexity or 0) <= size or e is told[0]] + [lowest]
-    return sorted(rows, key=lambda entry: entry[1].evaluation.complexity or 0)
+        rows = [e for e in rows if _size(e[1]) <= _size(lowest[1]) or e is told[0]] + [lowest]
+    return sorted(rows, key=lambda entry: _size(entry[1]))
 
 
 def _key(sample: Sample) -> tuple[object, ...]:
     """Tells the equations of a front apart; a sample and its refinements share a number, parts a form too."""
     return sample.number, sample.evaluation.canonical, sample.evaluation.params
-
-
-def _plain_cell(cell: object) -> object:
-    """The cell, with an apostrophe before text that a spreadsheet would run."""
-    risky = isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{cell}" if risky else cell

@@ -69,7 +69,9 @@ class History:
         if kind == NEW:
             self._known.add(evaluation.canonical)
         elif kind == FAILED:
-            self._count_reason(evaluation.status, evaluation.reason)
+            key = (evaluation.status, evaluation.reason[:REASON_CHARACTERS])
+            full = len(self.reasons) >= KINDS_OF_REASONS and key not in self.reasons
+            self.reasons[(evaluation.status, "other reasons") if full else key] += 1
         found = evaluation.ok
         row = (sample.number, kind, self.samples, sample.elapsed, self.tokens, sample.island, sample.step,
                sample.reward if kind != REFINED else None, loss_of(sample) if found else None,
@@ -125,12 +127,6 @@ class History:
         grouped = answers.groupby((answers.samples - 1) // size)
         return grouped.agg(samples=("samples", "last"), valid=("valid", "mean"), new=("new", "mean"))
 
-    def _count_reason(self, status: str, reason: str) -> None:
-        key = (status, reason[:REASON_CHARACTERS])
-        if key not in self.reasons and len(self.reasons) >= KINDS_OF_REASONS:
-            key = (status, "other reasons")
-        self.reasons[key] += 1
-
 
 def improvements(records: pd.DataFrame, column: str) -> pd.DataFrame:
     """The rows whose value in a column is below that of every row before them."""
@@ -156,30 +152,17 @@ def learning_curve(histories: Sequence[History]) -> list[dict[str, Any]]:
     those of a run's problems: their answers are counted together, and there is no one best error.
     """
     table = step_table(histories)
-    best: list[dict[str, float]] = [{}] * len(table)
+    best = table[[]].reindex(columns=NMSE)
     if len(histories) == 1 and len(table):
-        found = histories[0].best()
+        found = histories[0].best()[NMSE]
         # the last record of a step, a refinement of it too, tells which best equation the step ended with
         ends = histories[0].records.reset_index().groupby("step")["index"].last()
-        best = [
-            found.loc[:end].iloc[-1:].to_dict("records")[0] if len(found.loc[:end]) else {} for end in ends
-        ]
-    points = zip(table.index, table.answers.cumsum(), table.itertuples(), best, strict=True)
-    return [
-        {
-            "step": int(step),
-            "samples": int(samples),
-            "reward": _or_none(row.reward),
-            "valid": row.valid,
-            "distinct": row.new,
-            **{f"best_{name}": _or_none(found.get(name)) for name in NMSE},
-        }
-        for step, samples, row, found in points
-    ]
-
-
-def _or_none(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+        places = found.index.searchsorted(ends, side="right") - 1
+        best = found.reset_index(drop=True).reindex(places).set_index(table.index)
+    told = table.assign(samples=table.answers.cumsum(), distinct=table.new).reset_index()
+    told = told.astype({"step": int})[["step", "samples", "reward", "valid", "distinct"]]
+    told = told.join(best.add_prefix("best_").reset_index(drop=True)).astype(object)
+    return [{str(k): v for k, v in row.items()} for row in told.where(told.notna(), None).to_dict("records")]
 
 
 def curve_csv(points: Sequence[Mapping[str, Any]]) -> str:

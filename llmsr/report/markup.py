@@ -114,8 +114,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.template_class = Safe
-    environment.filters |= {"scientific": scientific, "number": number, "duration": duration}
-    environment.filters["in_docstring"] = in_docstring
+    environment.filters |= {"scientific": scientific, "number": number, "plain": plain, "duration": duration}
+    environment.filters |= {"in_docstring": in_docstring, "whole": lambda v: f"{v:.0f}" if v == v else "–"}
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     # what the security policy knows the script by, so that no other runs, whatever text got into a page
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

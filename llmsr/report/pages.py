@@ -5,7 +5,6 @@ The template says what stands where; here are the figures and the few sentences 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ from llmsr.report.markup import SPLIT_TONES, number, render, scientific
 
 if TYPE_CHECKING:
     import pandas as pd
-    from markupsafe import Markup
 
 Figure = tuple[str, str, str]  # a title, a drawing, and what is said in small letters behind the title
 CLOUD = 2500  # dots
@@ -33,7 +31,6 @@ MAX_INPUTS = 6  # columns against which residuals are drawn
 STRETCHES = 40  # of a run, whose shares of valid and new answers are drawn
 REASONS = 12  # that are told
 TONES = 6
-TEXT_CHARACTERS = 300  # of an answer
 
 
 def report_page(
@@ -54,8 +51,7 @@ def report_page(
     facts = ["training with GRPO" if "curve" in result else f"search: {settings.get('search', 'unknown')}"]
     if model := settings.get("model_path") or settings.get("api_model") or history.proposer:
         facts.append(f"model: {Path(model).name if Path(model).is_absolute() else model}")
-    if settings.get("seed") is not None:
-        facts.append(f"seed {settings['seed']}")
+    facts += [f"seed {settings['seed']}"] if settings.get("seed") is not None else []
     given = {"facts": facts, "counts": counted(result), "result": result, "settings": settings}
     if history.samples:
         given |= _course(history, list(problem.splits))
@@ -80,14 +76,13 @@ def _findings(
 ) -> dict[str, Any]:
     """The picked equation, the front, and how well the equation fits."""
     best = result["best"]
-    lineage = history.lineage(picked.sample.number)
     fits, over_inputs = _fit_figures(picked, problem)
     return {
         "origin": _origin,
         "uncertain": picked.errors["constants"],
         "lowest": best if best["sample"] != picked.sample.number and not is_exact(result["pick"]) else None,
         "heading": "Best equation" if picked is front.pick else "An equation of the front",
-        "lineage": [_ancestor(row) for row in lineage.itertuples()],
+        "lineage": list(history.lineage(picked.sample.number).itertuples()),
         "errors": result["front"][front.equations.index(picked)],
         "pick": front.pick,
         "members": list(zip(front.equations, front.lengths, strict=True)),
@@ -105,25 +100,6 @@ def _findings(
 def _origin(equation: Equation) -> str:
     source = f"ample {equation.sample.number}"
     return f"Refined without the model from s{source}" if equation.is_refined else f"S{source}"
-
-
-def _ancestor(row: Any) -> tuple[str, str, str, Markup | str]:
-    """A line of the table of what an equation came from: sample, island, complexity, training error."""
-    island, size = ("–" if math.isnan(value) else f"{value:.0f}" for value in (row.island, row.complexity))
-    error = None if math.isnan(row.nmse_train) else row.nmse_train
-    return f"{row.number:.0f}", island, size, scientific(error)
-
-
-def _latest(history: History) -> list[tuple[str, str, str, str]]:
-    """The last records, the youngest first: number, what became of it, text, reason or error."""
-    lines = []
-    for sample in reversed(history.latest):
-        evaluation = sample.evaluation
-        error = evaluation.nmse.get("train") if evaluation.ok else None
-        told = evaluation.reason if not evaluation.ok else f"NMSE {'–' if error is None else number(error)}"
-        text = (evaluation.body or sample.completion).strip()
-        lines.append((sample.id, evaluation.status, text[:TEXT_CHARACTERS], told))
-    return lines
 
 
 def _front_chart(front: PickedFront, picked: Equation) -> str:
@@ -213,7 +189,6 @@ def _course(history: History, splits: Sequence[str]) -> dict[str, Any]:
     ]
     drawing = chart(series, "samples", "NMSE, train", log_y=True, x_range=(0.0, history.samples))
     return {
-        "latest": _latest(history),
         "progress": _progress(history, splits),
         "training": _steps(steps) if len(steps) else [],
         "outcomes": outcomes,

@@ -211,11 +211,7 @@ class Parts:
         problem = self.problem
         if not problem.train.loss.squares or problem.spec.template or problem.groups:
             return []
-        opened: list[tuple[Part, Sample]] = []
-        for member in members:
-            part = self._opened(member)
-            if part is not None:
-                opened.append((part, member))
+        opened = [(part, member) for member in members if (part := self._opened(member)) is not None]
         opened.sort(key=lambda entry: entry[0].length)
         found: dict[tuple[object, ...], tuple[Part, Sample]] = {}
         for part, member in opened[:OPENED]:
@@ -329,9 +325,8 @@ class Parts:
             train_mse=mse,
             nmse=nmse,
         )
-        return replace(
-            parent, evaluation=evaluation, proposer=REFINE, kind=REFINEMENT, parents=(parent.number,)
-        )
+        made = replace(parent, evaluation=evaluation, proposer=REFINE, kind=REFINEMENT)
+        return replace(made, parents=(parent.number,))
 
 
 def _tree(expression: Expression) -> Unshared:

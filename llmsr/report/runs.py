@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ from llmsr.files import write_file
 from llmsr.fitting.uncertainty import bootstrapped
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.report.equation import Equation, description
-from llmsr.report.finals import Finals
-from llmsr.report.front import Front, PickedFront
+from llmsr.report.front import Finals, Front, PickedFront
 from llmsr.report.history import History, curve_csv, learning_curve
 from llmsr.report.parts import Parts
 from llmsr.run_directory import check_data
@@ -51,7 +51,8 @@ COST_SHARE = 0.05  # of the run's time that refreshes may take
 class Recorded:
     """One run over one problem. A training run over several problems is read as one of these for each.
 
-    `directory` is the run's, `output` where its files go; `settings` are flat, names to values.
+    `directory` is the run's, `output` where its files go; `settings` are flat, names to values. `name` is
+    what it is called beside other runs.
     """
 
     directory: Path
@@ -60,6 +61,12 @@ class Recorded:
     settings: Mapping[str, Any]
     problem_name: str
     samples: list[Sample]
+    name: str = ""
+
+    @cached_property
+    def history(self) -> History:
+        """How the run went."""
+        return History(self.samples)
 
     def problem(self) -> Problem:
         """The problem with its data; for a training run as it was when the run began.
@@ -116,10 +123,8 @@ def by_problem(
     own: dict[str, list[Sample]] = {name: [] for name in names}
     for sample in samples:
         own.setdefault(sample.problem or names[0], []).append(sample)
-    return [
-        Recorded(directory, directory / "results" / name, mode, settings, name, found)
-        for name, found in own.items()
-    ]
+    results = directory / "results"
+    return [Recorded(directory, results / name, mode, settings, name, of) for name, of in own.items()]
 
 
 def read_settings(directory: Path) -> tuple[str, dict[str, Any]]:
@@ -151,9 +156,8 @@ def find_runs(directory: Path) -> list[Path]:
         if is_run(here) or len(here.relative_to(directory).parts) >= DEEPEST:
             folders.clear()
     if not found:
-        raise UserError(
-            f"there is no run below {directory}; name a directory such as logs or llmsr_grpo_outputs"
-        )
+        hint = "name a directory such as logs or llmsr_grpo_outputs"
+        raise UserError(f"there is no run below {directory}; {hint}")
     return sorted(found)
 
 
@@ -180,17 +184,11 @@ class Outputs:
         bootstrap: int = 0,
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
-        self.output = Path(output)
-        self.problem = problem
-        self.settings = dict(settings)
-        self.mode = mode
-        self.rule = rule
-        self.bootstrap = bootstrap
-        self.front = Front()
+        self.output, self.problem, self.settings = Path(output), problem, dict(settings)
+        self.mode, self.rule, self.bootstrap = mode, rule, bootstrap
+        self.front, self.finals = Front(), Finals(problem)
         self.guesses: list[Sample] = []
-        self.finals = Finals(problem)
-        self.history = History()
-        self.totals = Totals()
+        self.history, self.totals = History(), Totals()
         self._picked = PickedFront((), (), None)
         self._parts: Parts | None = None
         self._every_seconds = every_seconds
@@ -198,16 +196,16 @@ class Outputs:
         self._next = time.monotonic() + every_seconds
 
     def __call__(self, sample: Sample, totals: Totals) -> None:
-        self._take(sample)
         self.totals = totals
+        self._note(sample)
         self.refresh()
 
     def add(self, sample: Sample) -> None:
         """Take note of a sample without writing anything; for runs that nobody counts elsewhere."""
-        self._take(sample)
         self.totals.add(sample)
+        self._note(sample)
 
-    def _take(self, sample: Sample) -> None:
+    def _note(self, sample: Sample) -> None:
         self.history.add(sample)
         self.finals.add(sample)
         self._changed |= self.front.add(sample)
@@ -279,12 +277,13 @@ class Outputs:
 
         None where its NMSE is, and where the loss is not of squares; weights count in both.
         """
-        r2, rmse = {}, {}
-        for name, split in self.problem.splits.items():
-            error = equation.nmse.get(name) if split.loss.squares else None
-            r2[name] = None if error is None else 1 - error
-            rmse[name] = None if error is None else math.sqrt(error * split.spread)
-        return {"r2": r2, "rmse": rmse}
+        told = {
+            name: (1 - error, math.sqrt(error * split.spread))
+            if split.loss.squares and (error := equation.nmse.get(name)) is not None
+            else (None, None)
+            for name, split in self.problem.splits.items()
+        }
+        return {kind: {name: e[i] for name, e in told.items()} for i, kind in enumerate(("r2", "rmse"))}
 
     def _write(self, complete: bool) -> dict[str, Any]:
         # late: a search should not wait for what its first refresh needs

@@ -78,7 +78,10 @@ def simplify(expression: Expression, params: Sequence[float], train: Split) -> S
     step = max(1, len(train) // ROWS)
     some = _Rows(train.taken(slice(None, None, step)), train.spread)
     allowed = _allowed(fitted)
-    fewer = _collected(filled, everything, allowed)
+    # the canonical form where it is smaller: 0.3*x + 0.5*x is 0.8*x
+    form = canonical(filled)
+    smaller = tree_sizes(form)[-1] < tree_sizes(filled)[-1]
+    fewer = form if smaller and everything.nmse(form) <= allowed else filled
     trials = (
         lambda: _shortened(fewer, some, _allowed(some.nmse(filled))),
         lambda: _shortened(fewer, everything, allowed),
@@ -101,13 +104,6 @@ def _allowed(nmse: float) -> float:
     return nmse + max(RELATIVE * nmse, ABSOLUTE)
 
 
-def _collected(expression: Expression, rows: _Rows, allowed: float) -> Expression:
-    """The canonical form where it is smaller: 0.3*x + 0.5*x is 0.8*x."""
-    form = canonical(expression)
-    smaller = tree_sizes(form)[-1] < tree_sizes(expression)[-1]
-    return form if smaller and rows.nmse(form) <= allowed else expression
-
-
 class _Rows:
     """Rows on which an expression's NMSE is measured, over the `spread` of all rows."""
 
@@ -125,13 +121,10 @@ class _Rows:
 def _numbers(expression: Expression, digits: int = 1) -> dict[int, float]:
     """The numbers that more than so many digits are needed for, by their positions."""
     found = {i: float(node.value or 0.0) for i, node in enumerate(expression.nodes) if node.op == "const"}
-    return {i: value for i, value in found.items() if math.isfinite(value) and _digits(value) > digits}
-
-
-def _digits(number: float) -> int:
-    """The significant decimal digits that the number has when written in full."""
-    mantissa = repr(abs(number)).partition("e")[0].replace(".", "").strip("0")
-    return len(mantissa)
+    written = {
+        i: repr(abs(value)).partition("e")[0].replace(".", "").strip("0") for i, value in found.items()
+    }
+    return {i: v for i, v in found.items() if math.isfinite(v) and len(written[i]) > digits}
 
 
 def _with(expression: Expression, numbers: dict[int, float]) -> Expression:

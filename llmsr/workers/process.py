@@ -35,7 +35,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
     keeper = os.getpid()
     if LINUX:
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # daemons stay below the keeper
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # daemons stay below the keeper
     worker = os.fork()
     if worker == 0:
         _tie_to(keeper, signal.SIGKILL)
@@ -50,14 +50,15 @@ def main() -> None:
 def _tie_to(parent: int, number: int) -> None:
     """Have this process sent a signal when its parent is gone."""
     if LINUX:
-        _prctl(PR_SET_PDEATHSIG, number)
+        prctl(PR_SET_PDEATHSIG, number)
     else:
         threading.Thread(target=_watch, args=(parent, number), daemon=True).start()
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
+    """Ask the Linux kernel for something that concerns this process alone, see prctl(2)."""
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
@@ -70,7 +71,7 @@ def _watch(parent: int, number: int) -> None:
 def _keep(worker: int, parent: int) -> NoReturn:
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM or os.getppid() != parent:
-            _kill_children(worker)
+            kill_children(worker)
             os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
@@ -80,7 +81,7 @@ def _keep(worker: int, parent: int) -> NoReturn:
     while status is None:
         pid, ended = os.wait()
         status = ended if pid == worker else None
-    _kill_children(None)
+    kill_children(None)
     if os.WIFSIGNALED(status):
         with contextlib.suppress(OSError):
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
@@ -88,7 +89,7 @@ def _keep(worker: int, parent: int) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def _kill_children(worker: int | None) -> None:
+def kill_children(worker: int | None) -> None:
     """Kill the worker and what it started; on Linux, who loses its parent becomes a child of the keeper."""
     children = [worker] if worker is not None else []
     end = time.monotonic() + KILL_SECONDS

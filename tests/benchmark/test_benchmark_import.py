@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from llmsr.benchmark.imported import arranged, determined, predicts, read_dataset
-from llmsr.benchmark.problems import load
 from llmsr.cli import main
 from llmsr.errors import UserError
+from llmsr.problem.loading import load_problem
 
 RECORD = {
     "name": "BPG0",
@@ -56,13 +56,13 @@ def test_records_become_problems_that_load(tmp_path, monkeypatch, capsys):
     Path("records.jsonl").write_text(json.dumps(record) + "\n")
     assert main(["benchmark", "import", "records.jsonl"]) == 0
     assert capsys.readouterr().out == "llmsrbench/bio_0\n"
-    problem = load("llmsrbench/bio_0")
+    problem = load_problem("llmsrbench/bio_0")
     assert list(problem.splits) == ["train", "test_id", "test_ood"]
     assert np.array_equal(problem.splits["test_ood"].target, rows(30, 2)[:, 0])
     assert "96.9" not in problem.spec.text
     assert all(word in problem.spec.text for word in ("Growth rate", "Time", "Size of it"))
     assert main(["benchmark", "import", "records.jsonl", "--anonymize"]) == 0
-    hidden = load(capsys.readouterr().out.strip())
+    hidden = load_problem(capsys.readouterr().out.strip())
     assert hidden.spec.columns == ("x1", "x2")
     assert not any(word in hidden.spec.text for word in ("Growth", "Time", "Size of it", "dP_dt"))
     assert np.array_equal(hidden.train.target, problem.train.target)

@@ -9,8 +9,7 @@ import pytest
 
 from llmsr.benchmark.measures import Clock, best_of, run_measures, within_budget, without_lost_steps
 from llmsr.benchmark.meter import thinned
-from llmsr.benchmark.results import course
-from llmsr.benchmark.statistics import CEILING
+from llmsr.benchmark.results import CEILING, course
 from llmsr.sample import REFINEMENT, Evaluation, Sample
 
 

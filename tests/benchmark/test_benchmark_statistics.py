@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from llmsr.benchmark.statistics import (
+from llmsr.benchmark.results import (
     CEILING,
     Cost,
     compare_arms,

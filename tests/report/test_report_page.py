@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from random import Random
 
@@ -15,7 +16,7 @@ from report_cases import make_problem, make_sample
 
 from llmsr.expression.printing import to_mathml
 from llmsr.report.chart import Series, chart
-from llmsr.report.comparison import Compared, comparison_page
+from llmsr.report.comparison import comparison_page
 from llmsr.report.runs import Outputs, Recorded
 from llmsr.sample import Evaluation, Sample
 from llmsr.search.totals import Totals
@@ -268,7 +269,7 @@ def test_a_browser_shows_it_quickly_and_nothing_sticks_out(tmp_path, kind, width
             )
             for i, name in enumerate(("a", "a-longer-name-of-a-run"))
         ]
-        compared = [Compared.of(run, run.directory.name) for run in runs]
+        compared = [replace(run, name=run.directory.name) for run in runs]
         (tmp_path / "report.html").write_text(comparison_page(compared), encoding="utf-8")
     found, console = seen(tmp_path, width)
     assert found["wide"] <= width

@@ -183,5 +183,5 @@ def test_the_input_is_never_overwritten_by_the_output(tmp_path, link):
     else:
         target.hardlink_to(source)
     with pytest.raises(UserError, match="is the input itself"):
-        score.SCORE.main(["--input", str(source), "--output", str(target)])
+        score.score.main(["--input", str(source), "--output", str(target)])
     assert source.read_text() == '{"id": 1, "body": "return x"}\n'

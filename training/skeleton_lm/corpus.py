@@ -18,11 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from held_out import law_in
 from styles import Style, styled_body
+from textbook import DAMAGE, Textbook
 from words import Words, random_words
 
 from llmsr.prompt import Version, build_prompt
 from llmsr.proposers.grammar import edits
-from llmsr.proposers.grammar.forms import Inputs, read_rules
+from llmsr.proposers.grammar.forms import read_rules
 from llmsr.proposers.grammar.proposer import drawn_tree
 from llmsr.proposers.grammar.trees import P, Tree, count_params, key, made, variables
 
@@ -58,14 +59,14 @@ def heads(words: Words) -> list[str]:
     return text.split(f"    {_MARK}")
 
 
-def _seed(rng: Random, inputs: Inputs) -> Tree:
+def _seed(rng: Random, grammar: Textbook) -> Tree:
     """The kind of equation that a spec starts from."""
     draw = rng.random()
     if draw < 0.8:
-        return _linear(rng, inputs.count, 0.9)
+        return _linear(rng, grammar.count, 0.9)
     if draw < 0.9:
-        return made("*", P, ("v", rng.randrange(inputs.count)))
-    return _linear(rng, rng.randint(1, inputs.count), 0.5)
+        return made("*", P, ("v", rng.randrange(grammar.count)))
+    return _linear(rng, rng.randint(1, grammar.count), 0.5)
 
 
 def _linear(rng: Random, columns: int, constant: float) -> Tree:
@@ -74,13 +75,13 @@ def _linear(rng: Random, columns: int, constant: float) -> Tree:
     return made("+", *terms, *([P] if rng.random() < constant else []))
 
 
-def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
+def _chain(rng: Random, words: Words, grammar: Textbook) -> list[tuple[Tree, int]]:
     """The trees of one document with their loss weights, poorest first."""
     count = rng.choices((1, 2, 3, 4, 5), (8, 30, 44, 14, 4))[0]
-    target = drawn_tree(rng, inputs, words.max_params)
+    target = drawn_tree(rng, grammar, words.max_params)
     # a step of a search is rarely a one-term equation
     if count_params(target) < 3 and rng.random() < 0.6:
-        target = drawn_tree(rng, inputs, words.max_params)
+        target = drawn_tree(rng, grammar, words.max_params)
     chain = [(target, LAST)]
     known = {key(target)}
     current = target
@@ -88,13 +89,13 @@ def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
         draw = rng.random()
         weight = EARLIER
         if place == 0 and draw < 0.24:
-            tree, weight = edits.limit_params(rng, _seed(rng, inputs), words.max_params) or target, CONTEXT
+            tree, weight = edits.limit_params(rng, _seed(rng, grammar), words.max_params) or target, CONTEXT
         elif draw < 0.32:
-            tree, weight = drawn_tree(rng, inputs, words.max_params), CONTEXT if place == 0 else EARLIER
+            tree, weight = drawn_tree(rng, grammar, words.max_params), CONTEXT if place == 0 else EARLIER
         else:
             start = current if rng.random() < 0.6 else target
             steps = rng.choices((1, 2, 3, 4), (50, 30, 14, 6))[0]
-            tree = edits.damage(rng, start, inputs, words.max_params, steps)
+            tree = edits.vary(rng, start, grammar, words.max_params, steps, DAMAGE)
         if key(tree) in known or not variables(tree):
             continue
         known.add(key(tree))
@@ -104,14 +105,14 @@ def _chain(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
     return chain
 
 
-def _walk(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
+def _walk(rng: Random, words: Words, grammar: Textbook) -> list[tuple[Tree, int]]:
     """The trees of a document that is the trace of a random search instead: steps ahead and combinations."""
     most = words.max_params
     draw = rng.random()
-    first = edits.limit_params(rng, _seed(rng, inputs), most) if draw < 0.3 else None
-    chain = [(first or drawn_tree(rng, inputs, most), CONTEXT)]
+    first = edits.limit_params(rng, _seed(rng, grammar), most) if draw < 0.3 else None
+    chain = [(first or drawn_tree(rng, grammar, most), CONTEXT)]
     if draw > 0.6:
-        chain = [(edits.damage(rng, chain[0][0], inputs, most, 2), CONTEXT), chain[0]]
+        chain = [(edits.vary(rng, chain[0][0], grammar, most, 2, DAMAGE), CONTEXT), chain[0]]
     known = {key(tree) for tree, _ in chain}
     count = rng.choices((2, 3, 4, 5), (34, 48, 14, 4))[0]
     for _ in range(8):
@@ -123,11 +124,11 @@ def _walk(rng: Random, words: Words, inputs: Inputs) -> list[tuple[Tree, int]]:
         if len(chain) > 1 and draw < 0.28:
             tree = edits.combine(rng, chain[-2][0], last, most)
         elif draw < 0.36:
-            tree = drawn_tree(rng, inputs, most)
+            tree = drawn_tree(rng, grammar, most)
         if tree is None:
             start = chain[-2][0] if len(chain) > 1 and rng.random() < 0.3 else last
             steps = rng.choices((1, 2, 3), (58, 30, 12))[0]
-            tree = edits.vary(rng, start, inputs, most, steps)
+            tree = edits.vary(rng, start, grammar, most, steps)
         if key(tree) not in known and variables(tree):
             known.add(key(tree))
             chain.append((tree, EARLIER))
@@ -149,11 +150,11 @@ def documents(rng: Random) -> Iterator[tuple[list[str], list[str], list[int]]]:
     while True:
         words = random_words(rng)
         kinds = tuple(KINDS.get(kind) for kind in words.kinds)
-        inputs = Inputs(len(words.columns), words.signed, kinds, words.product)
+        grammar = Textbook(len(words.columns), words.signed, kinds, words.product)
         before = heads(words)
         for _ in range(DOCUMENTS_PER_SPEC):
-            chain = (_walk if rng.random() < 0.4 else _chain)(rng, words, inputs)
-            if any(law_in(tree, inputs.count) for tree, _ in chain):
+            chain = (_walk if rng.random() < 0.4 else _chain)(rng, words, grammar)
+            if any(law_in(tree, grammar.count) for tree, _ in chain):
                 continue
             style = _style(rng, words)
             plain = changed(style, named=False, result="", comments=False)

@@ -63,7 +63,7 @@ def preflight(plan: Plan, devices: Sequence[Device]) -> None:
     """Refuse, in one sentence, what would fail minutes later; with RAY_ADDRESS the GPUs may be elsewhere."""
     cluster = bool(os.environ.get("RAY_ADDRESS"))
     for package, wanted in (("verl", VERL_VERSION), ("vllm", VLLM_VERSION)):
-        found = _version(package)
+        found = version(package)
         if found is None:
             raise UserError(f"--trainer verl needs {package} {wanted}, which is not installed: {INSTALL}")
         if found != wanted:
@@ -250,7 +250,8 @@ def _last_error(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", told)[:300]
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The version of a package that can be imported, None where it is not there."""
     if importlib.util.find_spec(package) is None:
         return None
     try:

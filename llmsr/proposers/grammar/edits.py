@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
-from llmsr.proposers.grammar.forms import Inputs, draw, tame
+from llmsr.proposers.grammar.forms import Grammar
 from llmsr.proposers.grammar.trees import (
     LEAVES,
     ONE,
@@ -32,7 +32,7 @@ _FAMILIES = (
 )
 
 Spots = list[tuple[Path, Tree]]
-Edit = Callable[[Random, Tree, Inputs], Tree | None]  # None where the tree has no place for it
+Edit = Callable[[Random, Tree, Grammar], Tree | None]  # None where the tree has no place for it
 
 
 # ---- in order
@@ -158,7 +158,7 @@ def _in_a_sum(rng: Random, tree: Tree, change: Callable[[list[Tree]], None]) -> 
 # ---- the edits
 
 
-def _drop_term(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def drop_term(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A sum loses one or more terms."""
 
     def change(terms: list[Tree]) -> None:
@@ -168,9 +168,9 @@ def _drop_term(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return _in_a_sum(rng, tree, change)
 
 
-def _add_term(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def add_term(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A sum gains a term; anything else becomes a sum."""
-    new = draw(rng, "term", inputs)
+    new = grammar.draw(rng, "term")
 
     def change(terms: list[Tree]) -> None:
         terms.insert(rng.randrange(len(terms) + 1) if rng.random() < 0.3 else len(terms), new)
@@ -179,16 +179,16 @@ def _add_term(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return (rng.random() >= 0.15 and _in_a_sum(rng, tree, change)) or made("+", tree, new)
 
 
-def _change_term(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def change_term(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A term of a sum gives way to a fresh one."""
 
     def change(terms: list[Tree]) -> None:
-        terms[rng.randrange(len(terms))] = draw(rng, "term", inputs)
+        terms[rng.randrange(len(terms))] = grammar.draw(rng, "term")
 
     return _in_a_sum(rng, tree, change)
 
 
-def _drop_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def drop_factor(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A product loses a factor that holds a variable."""
     spots = [
         (*path, i) for path, node in _products(tree) for i, part in enumerate(node[1:]) if variables(part)
@@ -196,21 +196,21 @@ def _drop_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return replace(tree, rng.choice(spots), None) if spots else None
 
 
-def _add_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def add_factor(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A product or a term gains a factor."""
-    new = draw(rng, "factor", inputs, ("v", rng.randrange(inputs.count)))
+    new = grammar.draw(rng, "factor", ("v", rng.randrange(grammar.count)))
     spots = _products(tree)
     path, node = rng.choice(spots) if spots and rng.random() >= 0.15 else ((), tree)
     return replace(tree, path, made("*", node, new))
 
 
-def _change_factor(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def change_factor(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A function of one variable gives way to another function of the same variable."""
     path, node = rng.choice(_curves(tree))
-    return replace(tree, path, draw(rng, "new_curve", inputs, ("v", *variables(node))))
+    return replace(tree, path, grammar.draw(rng, "new_curve", ("v", *variables(node))))
 
 
-def _simplify(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def simplify(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A function of one variable becomes the variable itself, or one of its arguments."""
     spots = [(path, node) for path, node in _curves(tree) if node[0] != "v"]
     if not spots:
@@ -220,14 +220,14 @@ def _simplify(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return replace(tree, path, rng.choice(parts) if rng.random() < 0.5 else ("v", *variables(node)))
 
 
-def _swap_variable(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def swap_variable(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """One occurrence of a variable becomes another variable."""
     path, node = rng.choice(_spots(tree, "v"))
-    others = [i for i in range(inputs.count) if i != node[1]]
+    others = [i for i in range(grammar.count) if i != node[1]]
     return replace(tree, path, ("v", rng.choice(others))) if others else None
 
 
-def _swap_function(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def swap_function(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A function's name changes to a related one."""
     spots = [spot for spot in nodes(tree) if len(spot[1]) == 2 and spot[1][0] not in "pvcneg"]
     spots = [(path, node) for path, node in spots if variables(node)]
@@ -238,81 +238,59 @@ def _swap_function(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
     return replace(tree, path, (rng.choice(related), node[1])) if related else None
 
 
-def _change_power(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def change_power(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """An exponent changes or becomes free; a plain variable may get one."""
     spots = [(path, node) for path, node in _spots(tree, "^") if node[2][0] in "pc"]
     if spots and rng.random() >= 0.2:
         path, node = rng.choice(spots)
-        return replace(tree, path, draw(rng, "other_power", inputs, node[1]))
+        return replace(tree, path, grammar.draw(rng, "other_power", node[1]))
     path, node = rng.choice(_spots(tree, "v"))
-    return replace(tree, path, draw(rng, "raised", inputs, node))
+    return replace(tree, path, grammar.draw(rng, "raised", node))
 
 
-def _free_or_fix(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def free_or_fix(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A free constant goes or becomes a number; or a variable inside a function gets a scale or a shift."""
     if rng.random() < 0.5:
         path, node = rng.choice(_spots(tree, "v"))
-        return replace(tree, path, draw(rng, "freed", inputs, node))
+        return replace(tree, path, grammar.draw(rng, "freed", node))
     spots = [path for path, node in nodes(tree) if node == P]
     if not spots:
         return None
     path = rng.choice(spots)
     gone = replace(tree, path, None) if rng.random() < 0.7 else None
-    return gone or replace(tree, path, draw(rng, "fixed", inputs))
+    return gone or replace(tree, path, grammar.draw(rng, "fixed"))
 
 
-def _wrap(rng: Random, tree: Tree, inputs: Inputs) -> Tree | None:
+def wrap(rng: Random, tree: Tree, grammar: Grammar) -> Tree | None:
     """A branch, a bound or a denominator around the whole, or one of them taken away."""
     if tree[0] in ("/", "<", ">") or (len(tree) == 3 and tree[0] not in "+*^"):
         return rng.choice([child for child in children(tree) if variables(child)])
-    return draw(rng, "wrapped", inputs, tree)
+    return grammar.draw(rng, "wrapped", tree)
 
 
-Weighted = tuple[tuple[Edit, ...], tuple[float, ...]]
+STEP: Mapping[Edit, int] = {
+    add_term: 30, add_factor: 11, change_factor: 15, change_term: 16, drop_term: 8, drop_factor: 3,
+    simplify: 2, swap_function: 3, swap_variable: 3, change_power: 4, free_or_fix: 5, wrap: 3,
+}  # fmt: skip
+"""How often a step of a search tries each edit: mostly it adds."""
 
 
-def _weighted(*pairs: tuple[Edit, float]) -> Weighted:
-    edits, weights = zip(*pairs, strict=True)
-    return edits, weights
-
-
-# what an earlier version lacks of a later one ...
-_DAMAGE = _weighted(
-    (_drop_term, 34), (_drop_factor, 14), (_change_factor, 15), (_change_term, 11), (_simplify, 9),
-    (_swap_function, 3), (_swap_variable, 3), (_change_power, 3), (_free_or_fix, 3), (_add_term, 5),
-    (_add_factor, 2), (_wrap, 2),
-)  # fmt: skip
-# ... and what a step of a search tries
-_MUTATE = _weighted(
-    (_add_term, 30), (_add_factor, 11), (_change_factor, 15), (_change_term, 16), (_drop_term, 8),
-    (_drop_factor, 3), (_simplify, 2), (_swap_function, 3), (_swap_variable, 3), (_change_power, 4),
-    (_free_or_fix, 5), (_wrap, 3),
-)  # fmt: skip
-
-
-def _apply(rng: Random, tree: Tree, inputs: Inputs, most: int, weighted: Weighted, steps: int) -> Tree:
+def vary(
+    rng: Random, tree: Tree, grammar: Grammar, most: int, steps: int = 1, weights: Mapping[Edit, int] = STEP
+) -> Tree:
+    """A variant of the tree after so many edits, with at most `most` constants."""
     start = key(tree)
     # an edit may find no place, or be undone by another
     for _ in range(_TRIES):
         changed = tree
-        for edit in rng.choices(*weighted, k=steps):
-            edited = tidy(edit(rng, changed, inputs))
-            if edited is not None and size(edited) <= MAX_NODES and tame(edited, inputs.signed):
+        for edit in rng.choices(list(weights), list(weights.values()), k=steps):
+            edited = tidy(edit(rng, changed, grammar))
+            if edited is not None and size(edited) <= MAX_NODES and grammar.allows(edited):
                 changed = edited
         limited = limit_params(rng, changed, most)
         if limited is not None and key(limited) != start:
             return limited
     return limit_params(rng, tree, most) or tree
-
-
-def damage(rng: Random, tree: Tree, inputs: Inputs, most: int, steps: int = 1) -> Tree:
-    """An earlier, poorer version of the tree: mostly with less in it."""
-    return _apply(rng, tree, inputs, most, _DAMAGE, steps)
-
-
-def vary(rng: Random, tree: Tree, inputs: Inputs, most: int, steps: int = 1) -> Tree:
-    """A variant to try after the tree: mostly with more in it."""
-    return _apply(rng, tree, inputs, most, _MUTATE, steps)
 
 
 def combine(rng: Random, first: Tree, second: Tree, most: int) -> Tree | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 from llmsr.prompt import Prompt
 from llmsr.proposers.grammar import edits
-from llmsr.proposers.grammar.forms import Inputs, random_tree
+from llmsr.proposers.grammar.forms import Grammar
 from llmsr.proposers.grammar.trees import (
     LEAVES,
     PAIRS,
@@ -35,17 +35,13 @@ _DOCSTRING = re.compile(r'\s*""".*?"""\n', re.DOTALL)
 _MAX_PARAMS = re.compile(r"^MAX_NPARAMS\s*=\s*(\d+)", re.MULTILINE)
 
 
-def drawn_tree(rng: Random, inputs: Inputs, max_params: int) -> Tree:
+def drawn_tree(rng: Random, grammar: Grammar, max_params: int) -> Tree:
     """A tree of the grammar that keeps within `max_params` free constants."""
     while True:
-        tree = edits.tidy(random_tree(rng, inputs))
+        tree = edits.tidy(grammar.skeleton(rng))
         tree = tree and edits.limit_params(rng, tree, max_params)
         if tree is not None:
             return tree
-
-
-def _inputs(columns: Sequence[str], signed: Iterable[str]) -> Inputs:
-    return Inputs(len(columns), frozenset(columns.index(name) for name in signed))
 
 
 def random_body(
@@ -53,18 +49,18 @@ def random_body(
     columns: Sequence[str],
     max_params: int,
     *,
-    signed: Iterable[str] = (),
+    signed: Collection[int] = (),
     module: str = "np",
     params_name: str = "params",
 ) -> str:
     """A function body drawn from the grammar, indented by four spaces.
 
     `columns` are the names of the input arguments; the body uses at least one of them and only
-    `params[0]` to `params[max_params - 1]`, numbered as they appear. Columns named in `signed` can be
+    `params[0]` to `params[max_params - 1]`, numbered as they appear. Columns numbered in `signed` can be
     negative and meet no root, logarithm, free power or denominator as they are. `module` is the prefix of the
     functions.
     """
-    tree = drawn_tree(rng, _inputs(columns, signed), max_params)
+    tree = drawn_tree(rng, Grammar(len(columns), signed), max_params)
     return body_text(tree, columns, module, params_name)
 
 
@@ -75,28 +71,27 @@ def mutate(
     max_params: int,
     *,
     other: str | None = None,
-    signed: Iterable[str] = (),
+    signed: Collection[int] = (),
     module: str = "np",
     params_name: str = "params",
 ) -> str:
     """A changed body: one to three random edits, or a combination with `other`; indented by four spaces.
 
-    With an `other`, the edits start from `body` in two cases of three: give the better one first.
-
-    A body that `read_body` cannot read counts as absent; without any readable body a fresh one is drawn.
+    With an `other`, the edits start from `body` in two cases of three: give the better one first. A body that
+    `read_body` cannot read counts as absent; without any readable body a fresh one is drawn.
     """
-    inputs = _inputs(columns, signed)
+    grammar = Grammar(len(columns), signed)
     trees = [read_body(text, columns, params_name) for text in (body, other) if text]
     known = [tree for tree in trees if tree is not None]
     tree: Tree | None = None
     if not known:
-        tree = drawn_tree(rng, inputs, max_params)
+        tree = drawn_tree(rng, grammar, max_params)
     elif len(known) == 2 and rng.random() < _COMBINED:
         tree = edits.combine(rng, known[0], known[1], max_params)
     if tree is None:
         start = known[0] if len(known) == 1 or rng.random() < _BETTER else known[1]
         steps = rng.choices((1, 2, 3), (60, 28, 12))[0]
-        tree = edits.vary(rng, start, inputs, max_params, steps)
+        tree = edits.vary(rng, start, grammar, max_params, steps)
     return body_text(tree, columns, module, params_name)
 
 

@@ -1,8 +1,6 @@
-"""Where the problems of a benchmark lie, and whether a found equation is the law behind their data.
+"""Whether a found equation is the law behind a problem's data; specs/laws.yaml has the laws that are known.
 
-A problem is named as `oscillator1`, or as FOLDER/NAME for specs/FOLDER/specification_NAME_numpy.txt and
-data/FOLDER/NAME; NAME-noise0.05 has noise on its training rows and the spec of NAME. The known laws stand in
-specs/laws.yaml; the data of those below `bench` are made by benchmarks/classic.py.
+A benchmark asks `match` of the equations that its runs end with.
 
 **Match**, whether a found equation is the law, is told without a judge. Points are drawn uniformly from two
 boxes, those of the training inputs and of the test_ood inputs, and the law's skeleton, all its constants
@@ -16,7 +14,7 @@ approximates, and matches.
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,21 +23,21 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from llmsr.config import read_yaml
-from llmsr.errors import UserError
 from llmsr.expression import Expression, Refusal, evaluate, parse
 from llmsr.fitting import fit
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.loading import Problem, load_problem, locate, nmse
+from llmsr.problem.loading import Problem, locate, nmse
 
 LAWS = "specs/laws.yaml"
-FOLDER = "bench"
+FOLDER, NOISE = "bench", "-noise"  # of the classic equations, bench/NAME or bench/NAME-noise0.05
 TOLERANCE = 1e-10  # NMSE in either box between an equation and the law's family
 NEAR = 1e-3  # NMSE in either box between an equation and the law
 POINTS = 1000  # per box
 FIT_SECONDS = 10.0
 BOX_SEED = 7
-_NOISE = re.compile(r"(?P<base>.+)-noise(?P<level>\d*\.?\d+)")
 
 
 @dataclass(frozen=True)
@@ -65,52 +63,22 @@ class Law:
 
 @cache
 def laws() -> Mapping[str, Law]:
-    """The known laws of problems that have data of their own, by the problem's name."""
-    return {name: Law.of(entry) for name, entry in read_yaml(locate(LAWS))["problems"].items()}
+    """The known laws by the names of their problems."""
+    told = read_yaml(locate(LAWS))
+    entries = told["problems"] | {f"{FOLDER}/{name}": entry for name, entry in told["bench"].items()}
+    return {name: Law.of(entry) for name, entry in entries.items()}
 
 
-@cache
-def classic_laws() -> Mapping[str, Law]:
-    """The laws of the classic equations of specs/bench, by name; benchmarks/classic.py makes their data."""
-    return {name: Law.of(entry) for name, entry in read_yaml(locate(LAWS))["bench"].items()}
-
-
-def location(name: str) -> dict[str, str]:
-    """The flags of the command line that name a problem."""
-    folder, slash, base = name.rpartition("/")
-    if not slash:
-        return {"problem_name": name}
-    spec = f"specs/{folder}/specification_{without_noise(base)[0]}_numpy.txt"
-    return {"problem_name": base, "spec_path": spec, "data_dir": f"data/{folder}"}
-
-
-def named_by(pattern: str) -> list[str]:
-    """The problems that a name or a pattern such as llmsrbench/BPG* stands for; `UserError` where none is."""
-    if not set(pattern) & set("*?["):
-        return [pattern]
-    found = sorted(
-        p.relative_to(locate("data")).as_posix() for p in locate("data").glob(pattern) if p.is_dir()
-    )
-    if not found:
-        raise UserError(f"no data of {pattern}; python -m llmsr benchmark import PATH brings LLM-SRBench's")
-    return found
-
-
-def load(name: str) -> Problem:
-    """The problem of that name."""
-    where = location(name)
-    if name.startswith(f"{FOLDER}/") and not Path(where["data_dir"], where["problem_name"]).is_dir():
-        raise UserError(f"{name} has no data yet: python benchmarks/classic.py {name}")
-    return load_problem(where["problem_name"], where.get("spec_path"), where.get("data_dir", "data"))
-
-
-def law_of(problem: Problem, name: str) -> Law | None:
-    """The law behind a problem's data, None where none is known."""
-    folder, _, base = name.rpartition("/")
-    if folder == FOLDER:
-        return classic_laws().get(without_noise(base)[0])
-    law = laws().get(name)
+def law_of(problem: Problem) -> Law | None:
+    """The law behind a problem's data, None where none is known; noise on the rows does not change it."""
+    law = laws().get(problem.name.partition(NOISE)[0])
     return law if law is not None and law.synthetic == problem.synthetic else None
+
+
+def match(expression: Expression, params: Sequence[float], problem: Problem) -> bool | None:
+    """Whether the fitted equation is the law; None where no law is known."""
+    law = law_of(problem)
+    return None if law is None else matches(expression, params, law, problem)
 
 
 def matches(expression: Expression, params: Sequence[float], law: Law, problem: Problem) -> bool:
@@ -152,9 +120,3 @@ def boxes(problem: Problem) -> dict[str, np.ndarray]:
             generator = np.random.default_rng([BOX_SEED, place])
             found[split] = generator.uniform(low, high, (POINTS, len(low)))
     return found
-
-
-def without_noise(name: str) -> tuple[str, float]:
-    """An equation's name without its noise, and the noise."""
-    found = _NOISE.fullmatch(name)
-    return (found["base"], float(found["level"])) if found else (name, 0.0)
