@@ -244,10 +244,10 @@ def row_weights(
     Rows of weight 0 do not count. `UserError` for errors that are not positive and weights that are negative,
     not finite or 0 in every row; None without weights.
     """
-    if not columns:
+    role = next((role for role in ("sigma", "weights") if role in columns), None)
+    if role is None:
         return None, np.ones(0, bool)
-    (role, values), *_ = columns.items()
-    positive, name = role == "sigma", asked.roles[role]
+    values, name, positive = columns[role], asked.roles[role], role == "sigma"
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         weights = 1.0 / values**2 if positive else values
     bad = ~(np.isfinite(values) & (values > 0 if positive else values >= 0) & np.isfinite(weights))
