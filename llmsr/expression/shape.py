@@ -7,6 +7,7 @@ fault is one, and where none is found there may be one between the points.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -24,28 +25,8 @@ GROWTH = 1.05
 Values = Callable[[np.ndarray], np.ndarray]
 
 
-def even(f: Values, points: np.ndarray, column: int) -> str:
-    """What is wrong with an equation that is to be even in a column; empty where nothing is."""
-    return _mirrored(f, points, column, 1.0)
-
-
-def odd(f: Values, points: np.ndarray, column: int) -> str:
-    """The same for one that is to be odd."""
-    return _mirrored(f, points, column, -1.0)
-
-
-def increasing(f: Values, points: np.ndarray, column: int) -> str:
-    """The same for one that may not fall anywhere in the box."""
-    return _monotone(f, points, column, 1.0)
-
-
-def decreasing(f: Values, points: np.ndarray, column: int) -> str:
-    """The same for one that may not rise anywhere in the box."""
-    return _monotone(f, points, column, -1.0)
-
-
-def bounded(f: Values, points: np.ndarray, column: int) -> str:
-    """The same for one that may not grow without bound far beyond the box, to the sides on which it lies."""
+def _bounded(f: Values, points: np.ndarray, column: int) -> str:
+    """What is wrong with an equation that may not grow far beyond the box, to the sides on which it lies."""
     size = float(np.abs(points[:, column]).max()) or 1.0
     inside = np.abs(f(points)).max()
     for side in (1.0, -1.0):
@@ -61,9 +42,6 @@ def bounded(f: Values, points: np.ndarray, column: int) -> str:
         if not len(known) or most > GROWTH * before or np.isinf(most):
             return f"it is {most:.3g} and more far out"
     return ""
-
-
-SHAPES = {check.__name__: check for check in (even, odd, increasing, decreasing, bounded)}
 
 
 def shape_fault(
@@ -90,6 +68,7 @@ def shape_fault(
 
 
 def _mirrored(f: Values, points: np.ndarray, column: int, sign: float) -> str:
+    """What is wrong with an equation that is to be `sign` times itself at the negative of a column."""
     other = points.copy()
     other[:, column] *= -1
     values, mirrored = f(points), sign * f(other)
@@ -102,6 +81,7 @@ def _mirrored(f: Values, points: np.ndarray, column: int, sign: float) -> str:
 
 
 def _monotone(f: Values, points: np.ndarray, column: int, sign: float) -> str:
+    """What is wrong with an equation whose steps along a column are to have this sign."""
     grid = np.linspace(points[:, column].min(), points[:, column].max(), STEPS)
     values = f(_along(points, column, grid)).reshape(-1, STEPS)
     if not np.isfinite(values).all():
@@ -119,3 +99,13 @@ def _along(points: np.ndarray, column: int, grid: np.ndarray) -> np.ndarray:
     made = np.repeat(some, len(grid), axis=0)
     made[:, column] = np.tile(grid, len(some))
     return made
+
+
+SHAPES: dict[str, Callable[[Values, np.ndarray, int], str]] = {
+    "even": partial(_mirrored, sign=1.0),
+    "odd": partial(_mirrored, sign=-1.0),
+    "increasing": partial(_monotone, sign=1.0),
+    "decreasing": partial(_monotone, sign=-1.0),
+    "bounded": _bounded,
+}
+"""Checks by name, of a function of points on points (points, columns) in a column; empty if right."""

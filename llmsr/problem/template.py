@@ -88,11 +88,9 @@ class Template:
             return None
         found = {}
         for node, (name, arguments) in zip(defined, self.holes.items(), strict=True):
-            if not isinstance(node, ast.FunctionDef) or node.name != name or node.decorator_list:
+            if not isinstance(node, ast.FunctionDef) or node.decorator_list:
                 return None
-            given = node.args
-            others = (given.posonlyargs, given.kwonlyargs, given.defaults, given.vararg, given.kwarg)
-            if any(others) or tuple(a.arg for a in given.args) != arguments:
+            if (node.name, ast.unparse(node.args)) != (name, ", ".join(arguments)):
                 return None
             found[name] = "\n".join(ast.unparse(statement) for statement in node.body)
         return found
