@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 LEVEL = 3.0  # times the error of an equation at the floor, up to which errors are equal
 ROUND = 16  # fits before the best are looked at again
 STRUCTURES = 36  # equations of structure search that are fitted
+LONGEST = 120.0  # seconds beyond 20 times its CPU seconds for a structure search, which may compile first
 DEADLINE = 30.0  # seconds for the proposals of one equation, which take tens of milliseconds
 
 
@@ -76,7 +77,7 @@ class Refiner:
 
         task = hole_structures if self.evaluator.problem.spec.template else structures
         # the search counts CPU seconds; on a busy machine they take many times as long
-        deadline = 10 * seconds + DEADLINE
+        deadline = 20 * seconds + LONGEST
         asked = _answer(self.evaluator.run(task, seconds, STRUCTURES, deadline=deadline))
         futures = [self.evaluator.submit(proposal.body) for proposal in asked]
         nothing = Sample(0, "", Evaluation("empty"))

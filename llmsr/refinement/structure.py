@@ -53,7 +53,7 @@ CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the 
 WIDTHS = (1, 4, 16, 64)  # of sums of atoms, one after the other as long as there is time
 REDUCTIONS, FURTHER = (5, 3, 2, 1), (12, 6, 3, 2)  # followed from a task, from each of these, and so on
 MOST_RELATED, RELATED_TERMS = 300, 4  # atoms whose relations with the target are sought, and terms of these
-ALGEBRAIC = ("y", "1/y", "y^2", "1/y^2", "root y")
+ALGEBRAIC, ROOTS = ("y", "1/y", "y^2", "1/y^2"), ("y", "root y")
 
 
 @dataclass
@@ -182,18 +182,19 @@ class Structures:
             self.offer(task, root, "factors")
 
     def sums(self, task: Task) -> None:
-        g, d = task.graph, len(task.columns)
-        waves = [*task.columns, *(g.add("cos", u) for u in task.columns)]
+        g, own, d = task.graph, task.columns, len(task.columns)
+        waves = [*own, *(g.add("cos", u) for u in own)]
         tries = [
-            (task.columns, (-2, -1, 1, 2), min(d, 3)), (task.columns, (-1, 1), min(d, 5)),
-            (task.columns, (-2, -1, 1, 2), min(d, 4)), (task.columns, (-1, -0.5, 0.5, 1), min(d, 3)),
-            (waves, (0.5, 1), 2), (waves, (-1, 1), 3), (waves, (-1, 1, 2), min(d, 3)),
+            (ALGEBRAIC, own, (-2, -1, 1, 2), min(d, 3)), (ALGEBRAIC, own, (-1, 1), min(d, 5)),
+            (ALGEBRAIC, own, (-2, -1, 1, 2), min(d, 4)), (ALGEBRAIC, own, (-1, -0.5, 0.5, 1), min(d, 3)),
+            (ROOTS, waves, (0.5, 1), 2), (ALGEBRAIC, waves, (-1, 1), 3),
+            (ALGEBRAIC, waves, (-1, 1, 2), min(d, 3)),
         ]  # fmt: skip
-        for units, exponents, most in tries:
+        for names, units, exponents, most in tries:
             products = Dictionary.of_products(g, units, exponents, most)
             if products is None:
                 continue
-            for one in sides(task, ALGEBRAIC):
+            for one in sides(task, names):
                 for root in products.sums(one):
                     self.offer(task, root, "sum of products")
                 if self.done:
