@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from llmsr.refinement.unshared import Unshared
 
 WORSE = 100.0  # times the loss at hand that a candidate may promise: constants that move on bring more
 EDITS: tuple[Move, ...] = (drop, swap, free, fix, bound)
+
+
+T = TypeVar("T")
 
 
 class Proposal(NamedTuple):
@@ -62,7 +65,7 @@ def candidates(at: Linearization) -> list[Candidate]:
     """Candidates of every move, taken in turn from each one's best: half of them new terms."""
     from llmsr.refinement.regression import regress  # late: compiled where it is run
 
-    terms = _in_turn([regress(at), pursue(at)]) if at.nmse > FLOOR else []
+    terms = in_turn([regress(at), pursue(at)]) if at.nmse > FLOOR else []
     limit = WORSE * max(at.nmse, FLOOR)
     edits = [[c for c in move(at) if c.predicted_nmse <= limit] for move in EDITS]
     found: list[Candidate] = []
@@ -72,8 +75,9 @@ def candidates(at: Linearization) -> list[Candidate]:
     return found + terms
 
 
-def _in_turn(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    return [c for some in zip_longest(*lists) for c in some if c is not None]
+def in_turn(lists: Sequence[Sequence[T]]) -> list[T]:
+    """The first of every list, then the second, and so on."""
+    return [one for some in zip_longest(*lists) for one in some if one is not None]
 
 
 def _distinct(found: list[Candidate], own: str, problem: Problem, count: int) -> list[Proposal]:

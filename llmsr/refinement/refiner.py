@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.problem.spec import Spec
 from llmsr.refinement.floor import at_floor
 from llmsr.refinement.linearization import penalised_loss
-from llmsr.refinement.proposals import Proposal, proposals
+from llmsr.refinement.proposals import Proposal, in_turn, proposals
 from llmsr.sample import REFINE, REFINEMENT, STRUCTURE, Evaluation, Sample
 from llmsr.workers.pool import TaskError, WorkerFailure
 
@@ -114,7 +114,7 @@ class Refiner:
         asked = [self.evaluator.run(task, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
         answers = [_answer(future) for future in asked]
         taken: dict[str, Proposal] = {}
-        for proposal in _in_turn(answers):
+        for proposal in in_turn(answers):
             if proposal.canonical not in known and len(taken) < count:
                 taken.setdefault(proposal.canonical, proposal)
         return list(taken.values())
@@ -148,13 +148,6 @@ def _answer(future: Future[list[Proposal] | WorkerFailure]) -> list[Proposal]:
         log.warning("an equation is not refined further: %s", error)
         return []
     return [] if isinstance(answer, WorkerFailure) else answer
-
-
-def _in_turn(answers: Sequence[Sequence[Proposal]]) -> Iterator[Proposal]:
-    for k in range(max(map(len, answers), default=0)):
-        for answer in answers:
-            if k < len(answer):
-                yield answer[k]
 
 
 def _refinement(sample: Sample, evaluation: Evaluation, number: int) -> Sample:

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from llmsr.expression.graph import Expression, Graph
+from llmsr.expression.graph import Expression
 from llmsr.refinement.atoms import Atom, combinations_of, free_functions_of, functions_of
 from llmsr.refinement.functions import UNARY
+from llmsr.refinement.powers import power_product
 from llmsr.refinement.rows import NumberedGraph, Rows, distinct
 from llmsr.refinement.unshared import Product, Unshared
 
@@ -109,16 +110,9 @@ class Terms:
         return different(found)
 
 
-def multiplied(graph: Graph, product: Product) -> int:
+def multiplied(graph: NumberedGraph, product: Product) -> int:
     """The position of the product of some nodes of a graph; 1 where there are none."""
-    above = [i for i, power in product if power > 0]
-    made = above[0] if above else graph.const(1.0)
-    for factor in above[1:]:
-        made = graph.add("mul", made, factor)
-    for i, power in product:
-        if power < 0:
-            made = graph.add("div", made, i)
-    return made
+    return power_product(graph, [i for i, _ in product], [float(power) for _, power in product])
 
 
 def different(terms: Sequence[Term], constants: bool = False) -> list[Term]:

@@ -213,13 +213,7 @@ class Editor(Graph):
 
     def copied(self, node: Node, made: Mapping[int, int] | list[int]) -> int:
         """The position of a node's copy; `made` are those of the nodes that it needs."""
-        if node.op == "const":
-            return self.const(float(node.value or 0.0))
-        if node.op == "column":
-            return self.column(int(node.value or 0))
-        if node.op == "param":
-            return self.param(int(node.value or 0))
-        return self.add(node.op, *(made[a] for a in node.args))
+        return self.add(node.op, *(made[a] for a in node.args)) if node.args else self.intern(node)
 
 
 Edit = Callable[[Editor], int]
