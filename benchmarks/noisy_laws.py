@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.01, 0.05, 0.2])
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 80, 1000])
     parser.add_argument("--cells", type=Path, default=Path("cells"), help="what was searched already")
-    parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds of structure search")
+    parser.add_argument("--seconds", type=float, default=10.0, help="CPU seconds of structure search")
     parser.add_argument("--only", default="", help="regular expression that names of laws must contain")
     given = parser.parse_args()
     given.cells.mkdir(parents=True, exist_ok=True)

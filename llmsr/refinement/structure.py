@@ -42,7 +42,7 @@ POLISH_STEPS = 60
 POLISHED = 24  # sums of a stage that are polished
 FEW = 3  # the same for one function of what is left of a target
 SURE = 3  # constants with which an equation at the floor is hardly one by chance
-LONGER = 8.0  # CPU seconds, and as many as were needed, that a search goes on at the floor for smaller ones
+LONGER = 12.0  # CPU seconds that a search goes on at the floor for smaller equations
 EXTRA = 12  # equations of a stage that are still looked at once one is at the floor
 MANY_ROWS = 1200  # on which symmetries are sought, since a surrogate needs more rows than a law
 CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is left explains, at least
@@ -87,7 +87,7 @@ class Structures:
         """Note an equation at the floor; what time is left is for smaller ones."""
         if not self.at_floor:
             spent = time.process_time() - self.began
-            self.seconds = min(self.seconds, 2 * spent + LONGER)
+            self.seconds = min(self.seconds, spent + LONGER)
         self.at_floor.add(form)
         self.sure = self.sure or constants <= SURE
 
