@@ -18,7 +18,7 @@ from itertools import islice
 
 import numpy as np
 
-from llmsr.expression.canonical import canonicalize
+from llmsr.expression.canonical import canonical_hash, canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
@@ -308,7 +308,7 @@ def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:
     """At most `count` bodies of the most promising equations, found in so many CPU seconds: a worker's task.
 
     None for a target whose squares are no numbers. An equation whose constants a fit from scratch may miss
-    stands there twice, once with its inner constants written out.
+    stands there again with its inner constants written out, one at the floor with all of them.
     """
     problem = problem.by_group[0]
     if not 0 < Rows.of(problem.train).power < np.inf or not problem.spec.least_squares:
@@ -321,7 +321,10 @@ def structures(problem: Problem, seconds: float, count: int) -> list[Proposal]:
         linear = set(linear_params(candidate.expression))
         inner = {p: v for p, v in candidate.start.items() if p not in linear}
         tree = Unshared.of(candidate.expression)
-        written = [tree.with_numbers(inner)] if tree is not None and inner else []
+        reached = canonical_hash(candidate.expression) in search.at_floor
+        # a fit to rows near a pole may lose what brought the equation to the floor
+        kept = (inner, candidate.start if reached else {})
+        written = [tree.with_numbers(numbers) for numbers in kept if numbers] if tree is not None else []
         for made in map(canonicalize, (candidate.expression, *written)):
             body = to_numpy_body(made.expression, params_name)
             found.setdefault(made.hash, Proposal(body, made.hash, candidate.move))

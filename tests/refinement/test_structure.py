@@ -10,6 +10,7 @@ from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash
 from llmsr.expression.graph import evaluate
 from llmsr.problem.columns import Labels, table_problem
+from llmsr.problem.spec import read_body
 from llmsr.refinement.atoms import Atom
 from llmsr.refinement.floor import Floor, spacing
 from llmsr.refinement.inner_constants import FAMILIES, NUMBERS, move_constants
@@ -97,6 +98,17 @@ def test_an_equation_with_a_hole_among_the_rows_is_ranked_behind_one_without():
         values = [evaluate(c.expression, np.array([[0.0, 2.0]]), np.ones(1)) for c in search.ranked()]
     assert len(search.at_floor) == 2
     assert [bool(np.isfinite(v).all()) for v in values] == [True, False]
+
+
+def test_poles_do_not_lose_the_law_that_the_other_rows_tell():
+    draw = np.random.default_rng(3)
+    x = draw.uniform([1, 0.5, 0.5], [3, 2, 4], (2000, 3)).astype(np.float32).astype(float)
+    y = (0.5 * x[:, 0] / (1 - np.cos(x[:, 1] * x[:, 2]))).astype(np.float32).astype(float)
+    problem = table_problem(x, y, Labels(("e", "k", "d"), "y"))
+    bodies = [proposal.body for proposal in structures(problem, 10.0, 4)]
+    fixed = [read_body(problem.spec, body) for body in bodies]
+    floor = Floor.of(problem.train)
+    assert any(not e.params and floor.reached(e, np.empty(0)) for e in fixed)
 
 
 def test_rows_of_what_settles_show_where_it_has_been():
