@@ -57,10 +57,9 @@ def make_proposer(config: ProposerConfig) -> Proposer:
         return GrammarProposer()
     from llmsr.proposers.transformers_model import TransformersModel
 
-    if name == "skeleton-lm":
-        return _speaking(TransformersModel(config, path=str(EMBEDDED), name=name), str(EMBEDDED))
-    path = _needed(config.model_path, name, "--model_path MODEL")
-    return _speaking(TransformersModel(config, path=path), path)
+    own = name == "skeleton-lm"
+    path = str(EMBEDDED) if own else _needed(config.model_path, name, "--model_path MODEL")
+    return _speaking(TransformersModel(config, path=path, name=name if own else None), path)
 
 
 def _speaking(proposer: Proposer, model_path: str | None) -> Proposer:

@@ -41,10 +41,8 @@ class KnownNames(BatchProposer):
 
     def propose_many(self, prompts: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Completion]]:
         names = [stand_ins(prompt.text) for prompt in prompts]
-        asked = [
-            prompt.rewritten(partial(renamed, names=found))
-            for prompt, found in zip(prompts, names, strict=True)
-        ]
+        pairs = zip(prompts, names, strict=True)
+        asked = [prompt.rewritten(partial(renamed, names=found)) for prompt, found in pairs]
         if hasattr(self.inner, "propose_many"):
             answers = self.inner.propose_many(asked, n, seeds)
         else:

@@ -181,7 +181,7 @@ class OpenAICompatible:
                 try:
                     answer = self._service.request(PATHS["chat"], body)
                     told = _choice_text(answer["choices"][0], "chat") or ""
-                    self._continues = told.removeprefix(PROBE_BEGUN).lstrip().startswith("+")
+                    self._continues = told.removeprefix(PROBE_BEGUN).lstrip()[:1] == "+"
                 except Refusal as refusal:
                     if refusal.status not in NOT_UNDERSTOOD:
                         # the request that the trial is part of would fare no better
@@ -239,9 +239,8 @@ def _completions(answer: Any, mode: str, chat: Chat, n: int, seconds: float) -> 
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
         error = answer.get("error") if isinstance(answer, dict) else None
-        raise Transient(
-            "answer", "the answer holds no choices" + (f": {error_message(error)}" if error else "")
-        )
+        told = f": {error_message(error)}" if error else ""
+        raise Transient("answer", f"the answer holds no choices{told}")
     texts = [_choice_text(choice, mode) for choice in choices[:n]]
     if any(text is None for text in texts):
         raise Transient("answer", "the answer holds a choice without text")

@@ -126,10 +126,9 @@ def _as_drawn(tree: Tree) -> Tree | None:
     """The tree as the grammar would have it: in order, with tags on shared constants only."""
     found = subtrees(tree)
     tags = [node[1] for node in found if node[0] == "p"]
-    for node in found:
-        known = node[0] in (*LEAVES, *_OPERATORS) or len(node) == (3 if node[0] in PAIRS else 2)
-        if not known:
-            return None
+    calls = [node for node in found if node[0] not in (*LEAVES, *_OPERATORS)]
+    if any(len(node) != (3 if node[0] in PAIRS else 2) for node in calls):
+        return None
 
     def untagged(tree: Tree) -> Tree:
         if tree[0] == "p":
