@@ -104,7 +104,10 @@ class InitialGuesses:
             for slot, a in enumerate(args):
                 trig[a] |= op in _TRIG or (op in _PASSES and trig[i])
                 denominator = op == "div" and slot == 1
-                base = op in ("sqrt", "log", "log1p", "log2", "log10") or (op == "pow" and slot == 0)
+                # an even power takes a base of either sign: in (x - c)**2 the centre is among the rows
+                power = nodes[args[1]] if op == "pow" and slot == 0 else None
+                even = power is not None and power.op == "const" and float(power.value or 0) % 2 == 0
+                base = op in ("sqrt", "log", "log1p", "log2", "log10") or (power is not None and not even)
                 positive[a] |= denominator or base or (op in ("add", "mul") and positive[i])
         return trig, positive
 

@@ -16,6 +16,7 @@ GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tr
 HUGE = 1e4
 LONG = 300  # iterations of BFGS; 168 of 1,268 skeletons need more, and then three quarters of all evaluations
 MANY_NONLINEAR, POOR = 5, 0.05  # from so many on, an NMSE above POOR is worth more chains of perturbations
+MORE_GUESSES = 200  # that descend by a step where many parameters need one; the best of them join the others
 ROUNDS = 4  # of perturbations
 MANY_ROWS, PART_ROWS = 65536, 16384
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
@@ -174,10 +175,17 @@ class Search:
         The winner is perturbed: each parameter in turn is moved to each of its candidates, until a whole
         round improves it by less than 1%.
         """
+        wide = self.full.high
         guesses = self.guesses.spread(count)
         thetas = np.vstack([self.ones, guesses.starts])
-        wide = self.full.high
         box = np.vstack([-wide, guesses.low]), np.vstack([wide, guesses.high])
+        if self.n_nonlinear >= MANY_NONLINEAR:
+            # few of many combinations are near an optimum: of two bumps both must be where they belong
+            more = self.guesses.spread(MORE_GUESSES)
+            near = self.subset.descend_all(list(more.starts), 1, 1e-3, (more.low, more.high))[:count]
+            thetas = np.vstack([thetas, *(end.theta for end in near)])
+            beyond = np.tile(wide, (len(near), 1))
+            box = np.vstack([box[0], -beyond]), np.vstack([box[1], beyond])
         first = self.subset.descend_all(list(thetas), 6, 1e-3, box)[: max(6, len(thetas) // 4)]
         if not first:
             return []

@@ -14,8 +14,9 @@ from scipy import optimize
 from llmsr.expression import engine, parse
 from llmsr.expression.engine.tape import compile_tape, derivatives
 from llmsr.fitting import Fit, fit, fit_many
+from llmsr.problem.columns import Labels, table_problem
 from llmsr.problem.loading import Problem, Split, load_problem
-from llmsr.problem.spec import load_spec
+from llmsr.problem.spec import load_spec, read_body
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = load_spec(ROOT / "specs" / "specification_oscillator1_numpy.txt")
@@ -317,3 +318,16 @@ def test_many_rows_cost_no_more_than_their_share() -> None:
         return found.cpu_seconds
 
     assert seconds(400_000) < 40 * min(seconds(10_000) for _ in range(3))
+
+
+@pytest.mark.parametrize("amplitude", [40.0, 70.0])
+def test_two_bumps_on_a_decay_are_told_apart(amplitude):
+    """A sum of an exponential and two bumps, five constants that need a start: both bumps are found."""
+    x = np.arange(1.0, 251.0)
+    y = 99 * np.exp(-0.011 * x) + 100 * np.exp(-(((x - 67) / 23) ** 2))
+    y += amplitude * np.exp(-(((x - 179) / 18) ** 2)) + np.random.default_rng(0).normal(0, 2, len(x))
+    problem = table_problem(x[:, None], y, Labels(("x",)))
+    bumps = " + ".join(f"params[{i}]*np.exp(-(x-params[{i + 1}])**2/params[{i + 2}]**2)" for i in (2, 5))
+    found = fit(read_body(problem.spec, f"return params[0]*np.exp(-params[1]*x) + {bumps}"), problem)
+    assert found.loss < 1.05 * 4
+    assert sorted(found.params[i] for i in (3, 6)) == pytest.approx([67, 179], abs=2)
