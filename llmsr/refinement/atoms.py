@@ -147,6 +147,8 @@ def _constants(values: np.ndarray, count: int) -> Iterator[tuple[str, float, flo
     for name, number in NUMBERS.items():
         if name not in ("power", "sin(ku)", "cos(ku)") and number < TWO_CONSTANTS:
             yield from ((name, float(k), 0.0) for k in np.geomspace(*SPREADS, count) / size)
+    if values.min() < 0:  # where a column changes sign, growth is as near as decay
+        yield from (("exp(-ku)", -float(k), 0.0) for k in np.geomspace(*SPREADS, count) / size)
     for name in ("sin(ku)", "cos(ku)"):
         yield from ((name, float(k), 0.0) for k in np.geomspace(*SPREADS, min(count, 5)) / size)
     yield from (("power", k, 0.0) for k in (EXPONENTS if count > 2 else ()))

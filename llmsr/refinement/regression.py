@@ -20,7 +20,7 @@ from llmsr.refinement.unshared import Editor
 MAX_SUMMANDS = 12
 MAX_STEPS = 6
 MOST = 1400  # terms, beside the equation's own those that alone explain most of what these leave
-BEAM = 4  # sums that are exchanged at a time
+BEAM = 8  # sums that are exchanged at a time
 OFFERED = 8  # single terms, and pairs of them, for what is kept of a sum
 CHECKED = 24  # exchanges of a step whose promise is computed again without shortcuts
 GAIN = 0.02  # decades that an exchange must be worth

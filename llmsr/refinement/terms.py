@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from llmsr.refinement.unshared import Product, Unshared
 
 MAX_PARTS = 10
 MAX_COLUMNS = 8  # beyond it, columns are not combined with each other
-GRID = 5  # numbers at which an inner constant begins
+GRID = 3  # numbers at which an inner constant begins
 BEND = ("decay", "lorentz", "quartic", "saturation", "logistic", "ramp", "arctan")
+WAVES, SCALES = ("sin", "cos", "exp", "tanh"), (0.5, 2.0, float(np.pi))
 OF_PARTS = ("identity", "square", "sin", "cos", "tanh", "exp", "decay", "inverse", "root")
 
 
@@ -83,7 +85,15 @@ class Terms:
         if len(self._columns) > MAX_COLUMNS:
             return self.narrow
         with np.errstate(all="ignore"):
-            return different([*self.narrow, *self._planted(combinations_of(self._graph, self._columns))])
+            more = [*self._stretched(), *self._planted(combinations_of(self._graph, self._columns))]
+            return different([*self.narrow, *more])
+
+    def _stretched(self) -> Iterator[Term]:
+        """A column times a wave or an exponential, which may grow, of a column times a new constant."""
+        g = self._graph
+        for x, y, name, scale in product(self._columns, self._columns, WAVES, SCALES):
+            inner = UNARY[name](g, g.add("mul", g.fresh(scale), y))
+            yield from (Term(g, inner), Term(g, g.add("mul", x, inner)))
 
     def _planted(self, atoms: Iterable[Atom]) -> list[Term]:
         g = self._graph
@@ -100,9 +110,9 @@ class Terms:
         )
         beside = [graph.column(i) for i in range(len(self._columns))]
         found: list[Term] = []
-        for product in list(products)[:MAX_PARTS]:
-            inside = equation.params_of(product)
-            part = multiplied(graph, product)
+        for factors in list(products)[:MAX_PARTS]:
+            inside = equation.params_of(factors)
+            part = multiplied(graph, factors)
             roots = [UNARY[name](graph, part) for name in OF_PARTS]
             for column in beside if len(beside) <= MAX_COLUMNS else ():
                 roots += [graph.add("mul", part, UNARY[name](graph, column)) for name in OF_PARTS]

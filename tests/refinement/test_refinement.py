@@ -308,6 +308,14 @@ def test_the_law_is_reached_from_a_linear_equation(evaluators):
     assert len({r.evaluation.canonical for r in found} | {sample.evaluation.canonical}) == len(found) + 1
 
 
+def test_the_other_oscillators_law_is_reached_too():
+    with Evaluator(load_problem("oscillator2"), workers=1) as evaluator:
+        sample = sample_of(evaluator, "params[0]*t + params[1]*x + params[2]*v")
+        refiner = Refiner(evaluator)
+        best = refiner.best(sample, refiner.refine(sample))
+    assert best.evaluation.nmse["test_ood"] < 1e-25
+
+
 def test_columns_that_need_other_names_in_the_source_are_refined_alike(problem):
     named = replace(problem, spec=replace(problem.spec, columns=("θ", "ω"), params_name="p"))
     with Evaluator(named, workers=1) as evaluator:
