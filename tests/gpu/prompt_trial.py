@@ -2,8 +2,8 @@
 
     python tests/gpu/prompt_trial.py MODEL OUT.jsonl [--prompts 48] [--answers 8] [--only "NAME;NAME"]
 
-With vllm installed the answers are drawn on the GPU in one process, else by transformers on the CPU (keep it
-small there). OUT.jsonl gets every answer with what became of it; the table goes to standard output:
+Answers are drawn as a search with `--proposer transformers` draws them, on a GPU where there is one (keep it
+small elsewhere). OUT.jsonl gets every answer with what became of it; the table goes to standard output:
 
     tokens     the median of an answer            distinct   different equations among the valid
     cut        answers that met the token limit   copies     valid answers that repeat a shown equation
@@ -13,12 +13,11 @@ small there). OUT.jsonl gets every answer with what became of it; the table goes
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -27,25 +26,56 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.evaluator import Evaluator
 from llmsr.grpo.memory import build_pool
-from llmsr.models.chat_template import ChatTemplate
+from llmsr.models.chat_template import ChatTemplate, end_tokens, stop_test
+from llmsr.models.loading import load_model
+from llmsr.models.sampler import Drawing, Sampler
+from llmsr.models.sampler import Prompt as Tokens
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.prompt import Chat, Prompt, cut_at_stops, make_prompt, version_bodies
 from llmsr.search.population import Member
-from llmsr.settings import PromptSettings
+from llmsr.settings import PromptSettings, ProposerConfig
 
 POOL = 40
+ANSWERS_TOGETHER = 256
 
-# name: (settings, whether the columns' meanings are told, whether the model is asked as a chat)
-VARIANTS: dict[str, tuple[PromptSettings, bool, bool]] = {
-    "return": (PromptSettings(), True, True),
-    "return, ranges": (PromptSettings(context="columns"), True, True),
-    "return, no meanings": (PromptSettings(), False, True),
-    "return, constants": (PromptSettings(context="constants"), True, True),
-    "return, rows": (PromptSettings(context="rows"), True, True),
-    "return, residuals": (PromptSettings(context="residuals"), True, True),
-    "header": (PromptSettings(begin_answer="header"), True, True),
-    "free": (PromptSettings(begin_answer="none"), True, True),
-    "raw completion": (PromptSettings(), True, False),
+
+@dataclass(frozen=True)
+class Variant:
+    """How a model is asked: `meanings` of the columns told or not, as a chat or not, at which temperature.
+
+    `reworded` are words of the prompt and those that stand in their place.
+    """
+
+    settings: PromptSettings = field(default_factory=PromptSettings)
+    meanings: bool = True
+    chat: bool = True
+    temperature: float = 1.0
+    reworded: tuple[str, str] = ("", "")
+
+    def asked(self, prompt: Prompt) -> Chat:
+        """The prompt as this variant puts it."""
+        made = prompt.form(self.chat)
+        if not self.reworded[0]:
+            return made
+        told = [{**m, "content": m["content"].replace(*self.reworded)} for m in made.messages]
+        return replace(made, messages=tuple(told))
+
+
+VARIANTS: dict[str, Variant] = {
+    "return": Variant(),
+    "return, temperature 0.9": Variant(temperature=0.9),
+    "return, temperature 0.8": Variant(temperature=0.8),
+    "return, all constants": Variant(
+        reworded=("use params[0], params[1] and so on", "use params[0] to params[9], and no others,")
+    ),
+    "return, ranges": Variant(PromptSettings(context="columns")),
+    "return, no meanings": Variant(meanings=False),
+    "return, constants": Variant(PromptSettings(context="constants")),
+    "return, rows": Variant(PromptSettings(context="rows")),
+    "return, residuals": Variant(PromptSettings(context="residuals")),
+    "header": Variant(PromptSettings(begin_answer="header")),
+    "free": Variant(PromptSettings(begin_answer="none")),
+    "raw completion": Variant(chat=False),
 }
 
 
@@ -58,85 +88,38 @@ class Drawn:
     cut: bool
 
 
-Draw = Callable[[Sequence[Prompt], bool, int, int], list[list[Drawn]]]
+class Drawer:
+    """Draws answers from the model of a folder."""
 
+    def __init__(self, model: str) -> None:
+        self.tokenizer, self.model = load_model(ProposerConfig(), model)
+        self.ends = end_tokens(self.model, self.tokenizer)
 
-def by_vllm(model: str) -> tuple[Draw, ChatTemplate]:
-    """Answers of a vLLM engine in this process."""
-    from vllm import LLM, SamplingParams
+    def template(self, variant: Variant) -> ChatTemplate:
+        """The way from a variant's messages to tokens."""
+        return ChatTemplate(self.tokenizer, "auto" if variant.chat else "plain")
 
-    engine = LLM(
-        model,
-        max_model_len=4096,
-        gpu_memory_utilization=0.8,
-        generation_config="vllm",
-        enable_prefix_caching=True,
-    )
-    template = ChatTemplate(engine.get_tokenizer())
-
-    def draw(prompts: Sequence[Prompt], chat: bool, n: int, limit: int) -> list[list[Drawn]]:
-        made = [_asked(prompt, template, chat) for prompt in prompts]
-        params = [
-            SamplingParams(
-                n=n, temperature=1.0, top_p=1.0, max_tokens=limit, stop=list(one.stops) or None, seed=i
-            )
-            for i, (_, one) in enumerate(made)
-        ]
-        asked = [{"prompt_token_ids": encoder.encode(one)[0]} for encoder, one in made]
-        return [
-            [Drawn(one.begun + c.text, len(c.token_ids), c.finish_reason == "length") for c in output.outputs]
-            for output, (_, one) in zip(engine.generate(asked, params, use_tqdm=False), made, strict=True)
-        ]
-
-    return draw, template
-
-
-def by_transformers(model: str) -> tuple[Draw, ChatTemplate]:
-    """Answers of a model in this process, on a CPU."""
-    from llmsr.models.chat_template import end_tokens, stop_test
-    from llmsr.models.loading import load_model
-    from llmsr.models.sampler import Drawing, Sampler
-    from llmsr.models.sampler import Prompt as Tokens
-    from llmsr.settings import ProposerConfig
-
-    tokenizer, loaded = load_model(ProposerConfig(device="cpu"), model)
-    template = ChatTemplate(tokenizer)
-    ends = end_tokens(loaded, tokenizer)
-
-    def draw(prompts: Sequence[Prompt], chat: bool, n: int, limit: int) -> list[list[Drawn]]:
-        made = [_asked(prompt, template, chat) for prompt in prompts]
-        sampler = Sampler(loaded, Drawing(1.0, limit, ends, stop_test(tokenizer, made[0][1].stops)))
-        drawn = []
-        for first in range(0, len(made), 8):
-            part = made[first : first + 8]
-            tokens = [
-                Tokens(*_plain_order(encoder.encode(one), n, first + i))
-                for i, (encoder, one) in enumerate(part)
-            ]
-            for (_, one), samples in zip(part, sampler.sample(tokens), strict=True):
-                texts = [
-                    cut_at_stops(tokenizer.decode(s.tokens, skip_special_tokens=True), one.stops)
-                    for s in samples
-                ]
+    def draw(self, prompts: Sequence[Prompt], variant: Variant, n: int) -> list[list[Drawn]]:
+        """n answers to each prompt."""
+        asked, template = [variant.asked(prompt) for prompt in prompts], self.template(variant)
+        stops = asked[0].stops
+        limit = variant.settings.answer_tokens if variant.chat else 512
+        drawing = Drawing(variant.temperature, limit, self.ends, stop_test(self.tokenizer, stops))
+        sampler, drawn = Sampler(self.model, drawing), []
+        together = max(1, ANSWERS_TOGETHER // n)
+        for first in range(0, len(asked), together):
+            part = asked[first : first + together]
+            encoded = [template.encode(one) for one in part]
+            tokens = [Tokens(ids, n, first + i, preface) for i, (ids, preface) in enumerate(encoded)]
+            for one, samples in zip(part, sampler.sample(tokens), strict=True):
+                texts = [self.tokenizer.decode(s.tokens, skip_special_tokens=True) for s in samples]
                 drawn.append(
                     [
-                        Drawn(one.begun + text, len(s.tokens), s.reason == "length")
+                        Drawn(one.begun + cut_at_stops(text, stops), len(s.tokens), s.reason == "length")
                         for text, s in zip(texts, samples, strict=True)
                     ]
                 )
         return drawn
-
-    return draw, template
-
-
-def _plain_order(encoded: tuple[list[int], int], n: int, seed: int) -> tuple[list[int], int, int, int]:
-    tokens, preface = encoded
-    return tokens, n, seed, preface
-
-
-def _asked(prompt: Prompt, template: ChatTemplate, chat: bool) -> tuple[ChatTemplate, Chat]:
-    encoder = template if chat else ChatTemplate(template.tokenizer, "plain")
-    return encoder, prompt.form(chat)
 
 
 def shown_members(problem: Problem, pool: Sequence[Member], count: int) -> list[list[Member]]:
@@ -157,7 +140,7 @@ def main() -> None:
     parser.add_argument("--problems", default="oscillator1,bactgrow")
     parser.add_argument("--only", default=";".join(VARIANTS), help="variants, with semicolons between them")
     given = parser.parse_args()
-    draw, template = (by_vllm if importlib.util.find_spec("vllm") else by_transformers)(given.model)
+    drawer = Drawer(given.model)
     print(
         "| problem | variant | prompt | tokens | cut | valid | distinct | copies | better | best NMSE | s |"
     )
@@ -169,26 +152,25 @@ def main() -> None:
                 shown = shown_members(problem, build_pool(problem, evaluator, POOL, 0), given.prompts)
                 for variant in given.only.split(";"):
                     started = time.monotonic()
-                    records = tried(variant, problem, evaluator, shown, draw, template, given.answers)
+                    records = tried(variant, problem, evaluator, shown, drawer, given.answers)
                     out.writelines(json.dumps(record) + "\n" for record in records)
                     print(line(name, variant, records, time.monotonic() - started), flush=True)
 
 
 def tried(
-    variant: str,
+    name: str,
     problem: Problem,
     evaluator: Evaluator,
     shown: Sequence[Sequence[Member]],
-    draw: Draw,
-    template: ChatTemplate,
+    drawer: Drawer,
     n: int,
 ) -> list[dict]:
     """Every answer to a variant's prompts, and what became of it."""
-    settings, meanings, chat = VARIANTS[variant]
-    told = problem if meanings else replace(problem, spec=replace(problem.spec, docstring=""))
+    variant = VARIANTS[name]
+    told = problem if variant.meanings else replace(problem, spec=replace(problem.spec, docstring=""))
     versions = [[member.version() for member in members] for members in shown]
-    prompts = [make_prompt(told, one, settings) for one in versions]
-    answers = draw(prompts, chat, n, settings.answer_tokens if chat else 512)
+    prompts = [make_prompt(told, one, variant.settings) for one in versions]
+    answers, template = drawer.draw(prompts, variant, n), drawer.template(variant)
     waiting = [
         (number, one, evaluator.submit(one.text, version_bodies(problem.spec, versions[number])))
         for number, group in enumerate(answers)
@@ -197,17 +179,16 @@ def tried(
     records = []
     for number, one, future in waiting:
         found = future.result()
-        encoder, asked = _asked(prompts[number], template, chat)
         nmse = found.nmse.get("train") if found.ok else None
         records.append(
             {
                 "problem": problem.name,
-                "variant": variant,
+                "variant": name,
                 "prompt": number,
                 "text": one.text,
                 "tokens": one.tokens,
                 "cut": one.cut,
-                "prompt_tokens": encoder.count(asked),
+                "prompt_tokens": template.count(variant.asked(prompts[number])),
                 "status": found.status,
                 "reason": found.reason,
                 "canonical": found.canonical,
