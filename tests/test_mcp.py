@@ -10,9 +10,9 @@ from mcp import Client, StdioServerParameters, stdio_client
 SECONDS = 400
 
 
-def session(folder, conversation, structure_seconds=5):
+def session(folder, conversation, refine="--structure_seconds 5"):
     """Run an agent's conversation with a server over standard input and output."""
-    flags = f"--proposer grammar --workers 1 --structure_seconds {structure_seconds}"
+    flags = f"--proposer grammar --workers 1 {refine}"
     arguments = ["-m", "llmsr", "mcp", str(folder), "--search_flags", flags]
     server = StdioServerParameters(command=sys.executable, args=arguments)
 
@@ -93,5 +93,5 @@ def test_the_searches_of_a_server_end_with_it_and_keep_their_results(folder):
         while (await call(client, "status", run="long")).get("samples", 0) < 5:
             await anyio.sleep(2)
 
-    session(folder, conversation, structure_seconds=0)
+    session(folder, conversation, refine="--refine off")
     assert (folder / "logs" / "long" / "result.json").is_file()
