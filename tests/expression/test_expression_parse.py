@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from test_honest_bodies import BODIES, VERSIONS, bodies_of, inputs_for, run_by_numpy
 
 from llmsr.expression import Expression, Limits, Refusal, evaluate, parse
+from llmsr.expression.canonical import canonical_hash
+from llmsr.expression.graph import complexity
 
 TRAPS = {case["note"]: case["body"] for case in bodies_of("traps")}
 
@@ -311,6 +313,16 @@ def test_what_is_changed_under_a_condition_is_followed(body: str) -> None:
     for params in (np.linspace(0.4, 2.2, 10), np.linspace(1.4, 2.2, 10)):
         expected = run_by_numpy(f"    return {FOLLOWED[body]}\n", ["x", "v"], inputs, params)
         np.testing.assert_allclose(evaluate(expression, inputs, params), expected, rtol=1e-12)
+
+
+def test_what_both_ways_change_is_one_choice_between_them() -> None:
+    changed = "y = x * 1\nif params[0] > 0:\n    y += v\n    y *= 2\nelse:\n    y -= 5\nreturn y"
+    chosen = "return np.where(params[0] > 0, (x * 1 + v) * 2, x * 1 - 5)"
+    a, b = parse(changed, ["x", "v"]), parse(chosen, ["x", "v"])
+    assert isinstance(a, Expression)
+    assert isinstance(b, Expression)
+    assert complexity(a) == complexity(b)
+    assert canonical_hash(a) == canonical_hash(b)
 
 
 UNTOLD = {

@@ -5,6 +5,7 @@ Every function gives a new value and changes none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -185,24 +186,24 @@ class Arrays:
     def constant(self, a: Array) -> bool | int | float | None:
         """The one number of an array without axes, when it is a constant."""
         values = None if a.ndim else self.constants(a)
-        if values is None:
-            return None
-        return {"f": float, "b": bool}.get(a.kind, int)(values[0])
+        return None if values is None else {"f": float, "b": bool}.get(a.kind, int)(values[0])
 
     def largest(self, cell: int) -> float:
         """The largest size of the integer at a node; infinite where nothing limits it."""
         known = self.sizes.get(cell)
         if known is None:
             op, args, value = self.graph.nodes[cell]
-            if op == "const":
-                known = abs(float(value or 0.0))
-            elif not args or OPS[op].boolean:
-                known = 1.0 if args else np.inf
-            else:
-                a, b = (0.0, *map(self.largest, args[-2:]))[-2:]
+            if not args:
+                known = abs(float(value or 0.0)) if op == "const" else np.inf
+            elif OPS[op].boolean:
+                known = 1.0
+            elif op == "pow":
+                base, exponent = map(self.largest, args)
                 # of logarithms, since the power itself may be too large for a float
-                power = op == "pow" and 2.0 ** min(np.log2(max(a, 1.0)) * b, 64.0)
-                known = power or (a * b if op == "mul" else a + b)
+                known = 2.0 ** min(np.log2(max(base, 1.0)) * exponent, 64.0)
+            else:
+                sizes = [self.largest(arg) for arg in args[-2:]]  # the first of three is a condition
+                known = math.prod(sizes) if op == "mul" else sum(sizes)
             self.sizes[cell] = known
         return known
 
@@ -374,8 +375,7 @@ class Arrays:
             return fresh(np.empty(0, dtype=np.int64), "f")
         for item in items:
             if (item.cells.shape, item.rows) != (items[0].cells.shape, items[0].rows):
-                texts = f"{items[0].shape_text()} and {item.shape_text()}"
-                raise Refused(f"values of shapes {texts} cannot be stacked")
+                raise Refused(f"shapes {items[0].shape_text()} and {item.shape_text()} cannot be stacked")
         axis = self.axis(axis, items[0].ndim + 1)
         return self.concatenate([expand(item, axis) for item in items], axis)
 
