@@ -293,6 +293,8 @@ FOLLOWED = {
     "y = x * 1\ndef f():\n    if params[0] > 1:\n        return x\n    y[...] = v\n    return y\nz = f()\n"
     "return y - 2 * z": "np.where(params[0] > 1, x, v) - 2 * np.where(params[0] > 1, x, v)",
     "l = [x, v]\nif params[0] > 1:\n    l[0] = -v\nreturn l[0] * l[1]": "np.where(params[0] > 1, -v, x) * v",
+    "t = {'p': v}\nif params[0] > 1:\n    if params[1] > 1.5:\n        t['p'] = x\nreturn t['p']": "np.where("
+    "(params[0] > 1) & (params[1] > 1.5), x, v)",
     "l = [x]\nm = l if params[0] > 1 else [v]\nreturn m[0] + sum(l)": "np.where(params[0] > 1, x, v) + x",
     "k = 2\ny = x * (k := 3) if params[0] > 1 else v\nreturn y * k": "np.where(params[0] > 1, x * 9, v * 2)",
     "a = (True if params[0] > 1 else False) + (True if params[0] > 0 else False)\nreturn x * a": "x * (1 + "

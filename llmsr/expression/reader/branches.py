@@ -136,11 +136,14 @@ class Branches(Arrays):
             # a name of the one may or may not be a name of the other, which `where` cannot tell apart
             for other in self.reachable():
                 refuse_if(other is not place and not kin.isdisjoint((other, *other.sources)), TWO_NAMES)
-        for truth, began in reversed(self.conditions):
+        opened = self.conditions
+        for i, (truth, began) in reversed(list(enumerate(opened))):
             if place.serial < began:
                 if truth is None:
                     raise Refused("a vectorized function that changes what is known outside of it")
+                self.conditions = opened[:i]  # what is joined is looked at from outside of the condition
                 content = self.changed(truth, content, place.content)
+        self.conditions = opened
         place.content = content
 
     def changed(self, condition: Array, new: Any, old: Any) -> Any:
