@@ -23,6 +23,12 @@ RNG = np.random.default_rng(0)
 SECONDS, LONGEST = 2.0, 4.0  # CPU seconds of a search, and of what it has begun when they are over
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """A search ends soon once it is at the floor: no test asks whether a smaller equation follows."""
+    monkeypatch.setattr("llmsr.refinement.structure.LONGER", 0.2)
+
+
 def table(function, *ranges, rows=300, noise=0.0):
     draw = np.random.default_rng(1)
     x = np.column_stack([draw.uniform(*r, rows) for r in ranges])
