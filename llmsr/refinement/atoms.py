@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsr.refinement.functions import UNARY
-from llmsr.refinement.inner_constants import FAMILIES, NUMBERS, TWO_CONSTANTS, function_values
+from llmsr.refinement.functions import FAMILIES, NUMBERS, TWO_CONSTANTS, UNARY
 from llmsr.refinement.rows import NumberedGraph, distinct
 
 MOST = 1400  # atoms of one dictionary: every triple of them takes some three seconds
@@ -64,6 +63,9 @@ class Atom(NamedTuple):
         """Its numbers on the graph's rows."""
         if not self.free:
             return np.asarray(g.values[self.root])
+        # late: what only proposes and prints need not wait for a compiler
+        from llmsr.refinement.inner_constants import function_values
+
         found = np.asarray(function_values(self.function, g.values[self.of], *self.constants))
         return found if self.factor < 0 else found * g.values[self.factor]
 

@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from llmsr.refinement.powers import Task, power_product, scaled, sides, snapped
-from llmsr.refinement.rows import NumberedGraph, distinct
+from llmsr.refinement.powers import Task, scaled, sides, snapped
+from llmsr.refinement.rows import NumberedGraph, distinct, power_product
 from llmsr.refinement.subsets import Subsets
 
 SIDES = ("y", "exp y", "exp -y", "cosh y", "sin y", "cos y", "tan y")

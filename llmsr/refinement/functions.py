@@ -1,4 +1,7 @@
-"""Functions of one argument by name: each adds its nodes to a graph, given the argument's position."""
+"""Functions of one argument by name, plain ones and families with inner constants.
+
+Each adds its nodes to a graph, given the positions of its argument and constants.
+"""
 
 from __future__ import annotations
 
@@ -62,3 +65,43 @@ UNARY: dict[str, Unary] = {
     "saturation": lambda g, u: g.add("div", u, _one_more(NumberedGraph.size)(g, u)),
 }
 """Where a function is of the size of its argument, one that is never negative is taken as it is."""
+
+Builder = Callable[[NumberedGraph, int, int, int], int]
+"""Adds the nodes of a function of u with constants k and c to a graph, given the positions of the three."""
+
+
+def _one_over(g: NumberedGraph, k: int, power: int) -> int:
+    return g.add("div", g.const(1.0), g.add("add", g.const(1.0), g.add("mul", k, power)))
+
+
+def _falling(g: NumberedGraph, inner: int) -> int:
+    return g.add("exp", g.add("neg", inner))
+
+
+def _square(g: NumberedGraph, u: int) -> int:
+    return g.add("pow", u, g.const(2.0))
+
+
+def _shifted(g: NumberedGraph, u: int, k: int, c: int) -> int:
+    return g.add("mul", k, g.add("sub", u, c))
+
+
+FAMILIES: dict[str, Builder] = {
+    "exp(-ku)": lambda g, u, k, c: _falling(g, g.add("mul", k, u)),
+    "sin(ku)": lambda g, u, k, c: g.add("sin", g.add("mul", k, u)),
+    "cos(ku)": lambda g, u, k, c: g.add("cos", g.add("mul", k, u)),
+    "tanh(ku)": lambda g, u, k, c: g.add("tanh", g.add("mul", k, u)),
+    "1/(1+ku)": lambda g, u, k, c: _one_over(g, k, u),
+    "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, _square(g, u)),
+    "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, g.add("pow", u, g.const(4.0))),
+    "log(1+ku)": lambda g, u, k, c: g.add("log", g.size(g.add("add", g.const(1.0), g.add("mul", k, u)))),
+    "exp(-kuu)": lambda g, u, k, c: _falling(g, g.add("mul", k, _square(g, u))),
+    "power": lambda g, u, k, c: g.add("pow", g.size(u), k),
+    "logistic": lambda g, u, k, c: g.add("expit", _shifted(g, u, k, c)),
+    "bell": lambda g, u, k, c: _falling(g, _square(g, _shifted(g, u, k, c))),
+    "peak": lambda g, u, k, c: _falling(g, g.add("abs", _shifted(g, u, k, c))),
+}
+"""By name; a function's number, as compiled code knows it, is its place."""
+NUMBERS = {name: number for number, name in enumerate(FAMILIES)}
+TWO_CONSTANTS = NUMBERS["logistic"]
+"""From this number on a function has a middle c beside its scale k."""

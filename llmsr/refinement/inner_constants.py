@@ -1,4 +1,4 @@
-"""Functions of one argument with inner constants, and these moved to where a sum comes nearest to a target.
+"""Inner constants moved to where a sum of functions comes nearest to a target, compiled.
 
 Gauss-Newton with the coefficients of the sum projected out (Golub and Pereyra, 1973; Kaufman's step). A set
 of terms takes some 0.2 ms compiled, where a fit takes thirty: it ranks sets, of which the best are fitted.
@@ -8,12 +8,10 @@ of terms takes some 0.2 ms compiled, where a fit takes thirty: it ranks sets, of
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, no-any-return"
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from llmsr.expression.engine import jit
-from llmsr.refinement.rows import NumberedGraph
+from llmsr.refinement.functions import TWO_CONSTANTS
 
 STEPS = 12
 DIFFERENCE = 1e-6  # relative, by which derivatives are taken
@@ -21,50 +19,10 @@ ENOUGH = 1e-26  # share of the target's square that is left
 SAME = 1e-8  # length of a unit column behind the others, at least
 FARTHEST = 2.0  # times its size that a constant moves in a step, at most
 
-Builder = Callable[[NumberedGraph, int, int, int], int]
-"""Adds the nodes of a function of u with constants k and c to a graph, given the positions of the three."""
-
-
-def _one_over(g: NumberedGraph, k: int, power: int) -> int:
-    return g.add("div", g.const(1.0), g.add("add", g.const(1.0), g.add("mul", k, power)))
-
-
-def _decay(g: NumberedGraph, inner: int) -> int:
-    return g.add("exp", g.add("neg", inner))
-
-
-def _square(g: NumberedGraph, u: int) -> int:
-    return g.add("pow", u, g.const(2.0))
-
-
-def _shifted(g: NumberedGraph, u: int, k: int, c: int) -> int:
-    return g.add("mul", k, g.add("sub", u, c))
-
-
-FAMILIES: dict[str, Builder] = {
-    "exp(-ku)": lambda g, u, k, c: _decay(g, g.add("mul", k, u)),
-    "sin(ku)": lambda g, u, k, c: g.add("sin", g.add("mul", k, u)),
-    "cos(ku)": lambda g, u, k, c: g.add("cos", g.add("mul", k, u)),
-    "tanh(ku)": lambda g, u, k, c: g.add("tanh", g.add("mul", k, u)),
-    "1/(1+ku)": lambda g, u, k, c: _one_over(g, k, u),
-    "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, _square(g, u)),
-    "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, g.add("pow", u, g.const(4.0))),
-    "log(1+ku)": lambda g, u, k, c: g.add("log", g.size(g.add("add", g.const(1.0), g.add("mul", k, u)))),
-    "exp(-kuu)": lambda g, u, k, c: _decay(g, g.add("mul", k, _square(g, u))),
-    "power": lambda g, u, k, c: g.add("pow", g.size(u), k),
-    "logistic": lambda g, u, k, c: g.add("expit", _shifted(g, u, k, c)),
-    "bell": lambda g, u, k, c: _decay(g, _square(g, _shifted(g, u, k, c))),
-    "peak": lambda g, u, k, c: _decay(g, g.add("abs", _shifted(g, u, k, c))),
-}
-"""By name; a function's number, as compiled code knows it, is its place."""
-NUMBERS = {name: number for number, name in enumerate(FAMILIES)}
-TWO_CONSTANTS = NUMBERS["logistic"]
-"""From this number on a function has a middle c beside its scale k."""
-
 
 @jit
 def function_values(number, u, k, c):
-    """The function of that number at the values u."""
+    """The function of that number, by its place in `functions.FAMILIES`, at the values u."""
     if number == 0:
         return np.exp(-k * u)
     if number == 1:

@@ -13,7 +13,7 @@ from math import comb
 
 import numpy as np
 
-from llmsr.refinement.rows import NumberedGraph, coefficients
+from llmsr.refinement.rows import NumberedGraph, coefficients, power_product
 from llmsr.refinement.subsets import Subsets
 
 DENOMINATORS = (1, 2, 3, 4, 6)
@@ -144,25 +144,6 @@ def _fraction(value: float, error: float) -> float:
         if abs(value - near) <= max(SURE * error, CLOSE):
             return near
     return round(2 * value) / 2
-
-
-def power_product(g: NumberedGraph, nodes: Sequence[int], exponents: Sequence[float] | np.ndarray) -> int:
-    """The product of powers of nodes, those below a line gathered; odd fractions are of sizes."""
-    above, below = -1, -1
-    for u, e in zip(nodes, map(float, exponents), strict=True):
-        if not e:
-            continue
-        base = u if e == int(e) or g.values[u].min() >= 0 else g.add("abs", u)
-        size = abs(e)
-        factor = (
-            base if size == 1 else g.add("sqrt", base) if size == 0.5 else g.add("pow", base, g.const(size))
-        )
-        if e > 0:
-            above = factor if above < 0 else g.add("mul", above, factor)
-        else:
-            below = factor if below < 0 else g.add("mul", below, factor)
-    above = g.const(1.0) if above < 0 else above
-    return above if below < 0 else g.add("div", above, below)
 
 
 def scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:

@@ -196,3 +196,22 @@ def project_out(directions: np.ndarray, columns: np.ndarray) -> np.ndarray:
     for _ in range(2):
         columns = columns - directions @ (directions.T @ columns)
     return columns
+
+
+def power_product(g: NumberedGraph, nodes: Sequence[int], exponents: Sequence[float] | np.ndarray) -> int:
+    """The product of powers of nodes, those below a line gathered; odd fractions are of sizes."""
+    above, below = -1, -1
+    for u, e in zip(nodes, map(float, exponents), strict=True):
+        if not e:
+            continue
+        base = u if e == int(e) or g.values[u].min() >= 0 else g.add("abs", u)
+        size = abs(e)
+        factor = (
+            base if size == 1 else g.add("sqrt", base) if size == 0.5 else g.add("pow", base, g.const(size))
+        )
+        if e > 0:
+            above = factor if above < 0 else g.add("mul", above, factor)
+        else:
+            below = factor if below < 0 else g.add("mul", below, factor)
+    above = g.const(1.0) if above < 0 else above
+    return above if below < 0 else g.add("div", above, below)

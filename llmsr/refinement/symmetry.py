@@ -17,8 +17,8 @@ from math import comb
 import numpy as np
 
 from llmsr.refinement.functions import UNARY
-from llmsr.refinement.powers import Task, power_product, sides, snapped
-from llmsr.refinement.rows import NumberedGraph
+from llmsr.refinement.powers import Task, sides, snapped
+from llmsr.refinement.rows import NumberedGraph, power_product
 
 DEGREES = (5, 4, 3, 2)
 SHARE = 0.35  # terms of a surrogate to rows, at most

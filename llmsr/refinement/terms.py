@@ -12,8 +12,7 @@ import numpy as np
 from llmsr.expression.graph import Expression
 from llmsr.refinement.atoms import Atom, combinations_of, free_functions_of, functions_of
 from llmsr.refinement.functions import UNARY
-from llmsr.refinement.powers import power_product
-from llmsr.refinement.rows import NumberedGraph, Rows, distinct
+from llmsr.refinement.rows import NumberedGraph, Rows, distinct, power_product
 from llmsr.refinement.unshared import Product, Unshared
 
 MAX_PARTS = 10

@@ -13,7 +13,8 @@ from llmsr.problem.columns import Labels, table_problem
 from llmsr.problem.spec import read_body
 from llmsr.refinement.atoms import Atom
 from llmsr.refinement.floor import Floor, spacing
-from llmsr.refinement.inner_constants import FAMILIES, NUMBERS, move_constants
+from llmsr.refinement.functions import FAMILIES, NUMBERS
+from llmsr.refinement.inner_constants import move_constants
 from llmsr.refinement.rows import NumberedGraph, Rows, coefficients
 from llmsr.refinement.structure import Structures, structures
 from llmsr.refinement.subsets import Subsets, _best_partners, _best_partners_in_numpy
