@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().with_name("skeleton_lm")))
 
 from corpus import KINDS
 from held_out import law_in
+from textbook import Textbook
 from vocabulary import QUANTITIES, TARGETS
 from words import kind_of
 
@@ -36,7 +37,6 @@ from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.problem.columns import Quantity, spec_text
 from llmsr.problem.loading import SPLITS, nmse
-from llmsr.proposers.grammar.forms import Inputs
 from llmsr.proposers.grammar.proposer import drawn_tree
 from llmsr.proposers.grammar.trees import body_text, count_params
 
@@ -88,8 +88,8 @@ def problems(rng: Random, noise: float = 0.0) -> Iterator[Synthetic]:
     while True:
         columns = _columns(rng)
         signed = frozenset(i for i, (_, sign) in enumerate(columns) if sign == "-")
-        kinds = tuple(KINDS.get(kind_of(q.meaning)) for q, _ in columns)
-        tree = drawn_tree(rng, Inputs(len(columns), signed, kinds), MOST_PARAMS)
+        kinds = [KINDS.get(kind_of(q.meaning)) for q, _ in columns]
+        tree = drawn_tree(rng, Textbook(len(columns), signed, kinds, None), MOST_PARAMS)
         if law_in(tree, len(columns)):
             continue
         names = [q.name for q, _ in columns]
