@@ -180,7 +180,7 @@ class SearchSettings(PromptSettings):
         choices=("off", "structure", "run", "island"),
     )
     structure_seconds: float = option(
-        60.0,
+        30.0,
         "CPU seconds of structure search, at most; 0: none. With --refine off there is none either",
         least=0,
     )

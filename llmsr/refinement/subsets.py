@@ -116,8 +116,10 @@ class Subsets:
         found = [(square - float(gains[j]), (int(j), int(partners[j]))) for j in best if gains[j] > 0]
         return sorted((error, (min(s), max(s))) for error, s in found)
 
-    def all_pairs(self, kinds: np.ndarray, prefix: np.ndarray | None = None) -> list[tuple[float, Subset]]:
-        """Of all pairs whose atoms are of the same two kinds the one that is best behind a prefix.
+    def all_pairs(
+        self, kinds: np.ndarray, count: int, prefix: np.ndarray | None = None
+    ) -> list[tuple[float, Subset]]:
+        """The best `count` pairs behind a prefix; of those whose atoms are of the same two kinds the best.
 
         `kinds` are numbers from 0 on, one an atom.
         """
@@ -133,7 +135,7 @@ class Subsets:
         i, j = kinds[first], kinds[second]
         two = np.minimum(i, j) * len(kinds) + np.maximum(i, j)
         _, at = np.unique(two[order], return_index=True)
-        best = order[np.sort(at)]
+        best = order[np.sort(at)[:count]]
         return [(square - float(gain[k]), (int(first[k]), int(second[k]))) for k in best]
 
     def triples(self, count: int, exhaustive: bool = True) -> list[tuple[float, Subset]]:

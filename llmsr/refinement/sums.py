@@ -57,8 +57,9 @@ class Sums:
             return
         subsets = self.subsets
         if width == 1:
-            singles = subsets.singles(subsets.nothing, 8)
-            yield self._moved([*singles, *subsets.all_pairs(self.kinds)], PAIRS if self.free else PLAIN)
+            most = PAIRS if self.free else PLAIN
+            pairs = subsets.all_pairs(self.kinds, most)
+            yield self._moved([*subsets.singles(subsets.nothing, 8), *pairs], most)
             if not self.over():
                 yield self._moved(subsets.triples(8 * TRIPLES), TRIPLES if self.free else PLAIN)
             if few:
@@ -78,8 +79,10 @@ class Sums:
             powers = [u, *(g.add("pow", u, g.const(e)) for e in (2.0, 3.0))]
             known = [roots[root] for root in powers if root in roots]
             for prefix in (tuple(known[:k]) for k in range(1, len(known) + 1)):
+                if self.over():
+                    break
                 columns = self._matrix(prefix)
-                pairs = self.subsets.all_pairs(self.kinds, columns)
+                pairs = self.subsets.all_pairs(self.kinds, BEHIND, columns)
                 found += self._moved([*self.subsets.singles(columns, SINGLES), *pairs], BEHIND, prefix)
         return sorted(found, key=lambda entry: entry[0])
 

@@ -163,7 +163,7 @@ def test_every_pair_is_compared_alike_by_both_engines():
 def test_the_best_pairs_and_triples_are_those_of_brute_force():
     subsets = Subsets(RNG.normal(size=(40, 14)), RNG.normal(size=40))
     kinds = np.arange(14) // 2
-    pairs, triples = subsets.all_pairs(kinds), subsets.triples(5)
+    pairs, triples = subsets.all_pairs(kinds, 1000), subsets.triples(5)
     for count, (error, chosen) in ((2, pairs[0]), (3, triples[0])):
         least = min((subsets.error(subsets.unit[:, s]), s) for s in combinations(range(14), count))
         assert chosen == least[1]
