@@ -93,5 +93,5 @@ def test_the_searches_of_a_server_end_with_it_and_keep_their_results(folder):
         while (await call(client, "status", run="long")).get("samples", 0) < 5:
             await anyio.sleep(2)
 
-    session(folder, conversation, refine="--refine off")
+    session(folder, conversation, refine="--structure_seconds 0")
     assert (folder / "logs" / "long" / "result.json").is_file()
