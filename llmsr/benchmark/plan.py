@@ -15,7 +15,7 @@ from typing import Any
 
 from llmsr.config import Checked, listed, option, read_yaml, resolve
 from llmsr.errors import UserError
-from llmsr.problem.loading import locate
+from llmsr.problem.loading import matching_names
 from llmsr.settings import ProblemSettings
 
 SEARCH, GRPO, PEER = "search", "grpo", "peer"
@@ -35,7 +35,7 @@ class BenchmarkSettings(Checked):
     flag = ""  # they stand in a file
 
     problems: str = option(
-        "oscillator1", "names with commas; bench/NAME is one of specs/bench, FOLDER/* all of data/FOLDER"
+        "oscillator1", "names with commas; bench/NAME is one of specs/bench, FOLDER/* all of specs/FOLDER"
     )
     seeds: str = option("5", "how many seeds, counted from 0, or a list with commas")
     budget: int = option(1000, "LLM samples of every run, unless its arm says otherwise", least=1)
@@ -148,7 +148,7 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
         made = tuple(
             _arm(str(name), flags or {}, shared, settings, settings_of) for name, flags in arms.items()
         )
-        problems = tuple(p for word in _words(settings.problems, "problems") for p in named_by(word))
+        problems = tuple(p for word in _words(settings.problems, "problems") for p in matching_names([word]))
         seeds = _seeds(settings.seeds)
         # told here, since a run of hours would end in a table without its baseline
         asked = [("baseline", settings.baseline), *((f"arm {a.name}: against", a.against) for a in made)]
@@ -159,17 +159,6 @@ def read_plan(path: str | Path, settings_of: Mapping[str, tuple[type, ...]]) -> 
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Plan(settings.title, problems, made, seeds, settings.baseline, settings.keep)
-
-
-def named_by(pattern: str) -> list[str]:
-    """The problems that a name or a pattern such as llmsrbench/BPG* stands for; `UserError` where none is."""
-    if not set(pattern) & set("*?["):
-        return [pattern]
-    data = locate("data")
-    found = sorted(path.relative_to(data).as_posix() for path in data.glob(pattern) if path.is_dir())
-    if not found:
-        raise UserError(f"no data of {pattern}; python -m llmsr benchmark import PATH brings LLM-SRBench's")
-    return found
 
 
 def _arm(

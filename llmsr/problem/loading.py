@@ -214,7 +214,8 @@ def matching_names(patterns: Sequence[str]) -> list[str]:
         found = sorted(path.name for path in home.glob(f"specification_{own}_numpy.txt"))
         if not found:
             raise UserError(
-                f"no problem is called like {pattern}: {home} has no specification_{own}_numpy.txt"
+                f"no problem is called like {pattern}: {home} has no specification_{own}_numpy.txt "
+                "(python -m llmsr benchmark import PATH brings LLM-SRBench's)"
             )
         own_names = (name.removeprefix("specification_").removesuffix("_numpy.txt") for name in found)
         names += [f"{collection}/{name}" if collection else name for name in own_names]
