@@ -12,6 +12,7 @@ from llmsr.expression.operations import OPS
 from llmsr.problem.holes import guessed, hole_spec
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Meant, Spec, read_as_meant
+from llmsr.problem.template import Constants
 
 _MODULES = frozenset({"np", "numpy", "math", "torch", "pi", "e"})
 
@@ -71,7 +72,7 @@ def _body(spec: Spec, target: str, line: str) -> str:
         tree = ast.parse(right, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{_named(line)} cannot be read: {error}") from None
-    constants = _Constants({*spec.columns, *spec.constants, *_MODULES, *OPS}, spec.params_name)
+    constants = _Numbers({*spec.columns, *spec.constants, *_MODULES, *OPS}, spec.params_name)
     try:
         return f"return {ast.unparse(constants.visit(tree))}"
     except RecursionError:
@@ -82,24 +83,8 @@ def _named(line: str) -> str:
     return f"the guess {line if len(line) < 80 else line[:77] + '...'!r}"
 
 
-class _Constants(ast.NodeTransformer):
-    """Puts `params[i]` in the place of unknown names, equal ones alike, and of decimal numbers."""
-
-    def __init__(self, known: set[str], params_name: str) -> None:
-        self.known, self.params_name = known, params_name
-        self.indices: dict[object, int] = {}
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        # what is called is a function, whatever its name
-        node.args = [self.visit(argument) for argument in node.args]
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return node if node.id in self.known else self._param(node.id)
+class _Numbers(Constants):
+    """Decimal numbers are constants too."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        return self._param(node) if isinstance(node.value, float) else node
-
-    def _param(self, key: object) -> ast.AST:
-        index = self.indices.setdefault(key, len(self.indices))
-        return ast.Subscript(ast.Name(self.params_name), ast.Constant(index))
+        return self.param(node) if isinstance(node.value, float) else node

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +50,8 @@ class Template:
             tree = ast.parse(text.strip().replace("^", "**"), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise UserError(f"{where} cannot be read: {error}") from None
-        calls: dict[str, list[list[ast.expr]]] = {}
-        constants = _Names(columns, params_name, calls)
-        last = f"return {ast.unparse(constants.visit(tree))}"
+        constants = _Names(columns, params_name)
+        last, calls = f"return {ast.unparse(constants.visit(tree))}", constants.calls
         if not calls:
             raise UserError(f"{where} has no hole; write one like f({columns[0]})")
         holes = {}
@@ -124,17 +123,36 @@ class Template:
         return self.written(texts)
 
 
-class _Names(ast.NodeTransformer):
-    """Reads functions by name, unknown names as constants, and notes what is called and is no function."""
+class Constants(ast.NodeTransformer):
+    """Puts `params[i]` in the place of names that are not `known`, equal ones alike."""
 
-    def __init__(
-        self, columns: Sequence[str], params_name: str, calls: dict[str, list[list[ast.expr]]]
-    ) -> None:
-        self.columns, self.params_name, self.calls = columns, params_name, calls
-        self.indices: dict[str, int] = {}
+    def __init__(self, known: Collection[str], params_name: str) -> None:
+        self.known, self.params_name = known, params_name
+        self.indices: dict[object, int] = {}
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        # what is called is a function, whatever its name
         node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return node if node.id in self.known else self.param(node.id)
+
+    def param(self, key: object) -> ast.AST:
+        """The constant that stands for `key`."""
+        index = self.indices.setdefault(key, len(self.indices))
+        return ast.Subscript(ast.Name(self.params_name), ast.Constant(index))
+
+
+class _Names(Constants):
+    """Reads functions of numpy by their names too, and notes in `calls` what is called and is none."""
+
+    def __init__(self, columns: Sequence[str], params_name: str) -> None:
+        super().__init__({*columns, params_name, "np"}, params_name)
+        self.calls: dict[str, list[list[ast.expr]]] = {}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        super().visit_Call(node)
         if isinstance(node.func, ast.Name):
             if callable(getattr(np, node.func.id, None)):
                 node.func = ast.Attribute(ast.Name("np"), node.func.id)
@@ -143,9 +161,6 @@ class _Names(ast.NodeTransformer):
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        if node.id in (*self.columns, self.params_name, "np"):
-            return node
-        if node.id in ("pi", "e"):
+        if node.id in ("pi", "e") and node.id not in self.known:
             return ast.Attribute(ast.Name("np"), node.id)
-        index = self.indices.setdefault(node.id, len(self.indices))
-        return ast.Subscript(ast.Name(self.params_name), ast.Constant(index))
+        return super().visit_Name(node)
