@@ -16,10 +16,8 @@ from llmsr.expression.graph import Expression, evaluate
 ROWS, SEED = 128, 0  # of the data, and as many of the box
 STEPS, WAYS = 33, 64  # along a column, from so many points
 CLOSE = 1e-6  # of the spread of the values: differences that are rounding, or the fit's
-NEAR, FAR = (
-    (2.0, 6.0),
-    (8.0, 12.0),
-)  # decades beyond the box: what is bounded does not grow from here to there
+# decades beyond the box: what is bounded does not grow from here to there
+NEAR, FAR = (2.0, 6.0), (8.0, 12.0)
 GROWTH = 1.05
 
 Values = Callable[[np.ndarray], np.ndarray]

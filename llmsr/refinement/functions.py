@@ -74,32 +74,24 @@ def _one_over(g: NumberedGraph, k: int, power: int) -> int:
     return g.add("div", g.const(1.0), g.add("add", g.const(1.0), g.add("mul", k, power)))
 
 
-def _falling(g: NumberedGraph, inner: int) -> int:
-    return g.add("exp", g.add("neg", inner))
-
-
-def _square(g: NumberedGraph, u: int) -> int:
-    return g.add("pow", u, g.const(2.0))
-
-
 def _shifted(g: NumberedGraph, u: int, k: int, c: int) -> int:
     return g.add("mul", k, g.add("sub", u, c))
 
 
 FAMILIES: dict[str, Builder] = {
-    "exp(-ku)": lambda g, u, k, c: _falling(g, g.add("mul", k, u)),
+    "exp(-ku)": lambda g, u, k, c: UNARY["decay"](g, g.add("mul", k, u)),
     "sin(ku)": lambda g, u, k, c: g.add("sin", g.add("mul", k, u)),
     "cos(ku)": lambda g, u, k, c: g.add("cos", g.add("mul", k, u)),
     "tanh(ku)": lambda g, u, k, c: g.add("tanh", g.add("mul", k, u)),
     "1/(1+ku)": lambda g, u, k, c: _one_over(g, k, u),
-    "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, _square(g, u)),
-    "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, g.add("pow", u, g.const(4.0))),
+    "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, UNARY["square"](g, u)),
+    "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, UNARY["quartic power"](g, u)),
     "log(1+ku)": lambda g, u, k, c: g.add("log", g.size(g.add("add", g.const(1.0), g.add("mul", k, u)))),
-    "exp(-kuu)": lambda g, u, k, c: _falling(g, g.add("mul", k, _square(g, u))),
+    "exp(-kuu)": lambda g, u, k, c: UNARY["decay"](g, g.add("mul", k, UNARY["square"](g, u))),
     "power": lambda g, u, k, c: g.add("pow", g.size(u), k),
     "logistic": lambda g, u, k, c: g.add("expit", _shifted(g, u, k, c)),
-    "bell": lambda g, u, k, c: _falling(g, _square(g, _shifted(g, u, k, c))),
-    "peak": lambda g, u, k, c: _falling(g, g.add("abs", _shifted(g, u, k, c))),
+    "bell": lambda g, u, k, c: UNARY["bell"](g, _shifted(g, u, k, c)),
+    "peak": lambda g, u, k, c: UNARY["decay"](g, g.add("abs", _shifted(g, u, k, c))),
 }
 """By name; a function's number, as compiled code knows it, is its place."""
 NUMBERS = {name: number for number, name in enumerate(FAMILIES)}
