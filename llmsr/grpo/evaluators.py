@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.evaluator import Duty, Evaluator, load, start_pool
+from llmsr.grpo.plan import Settled
 from llmsr.grpo.run_record import RunRecord, load_run_problem
+from llmsr.problem.loading import Problem
 from llmsr.problem.units import with_units
 from llmsr.workers.pool import Pool
 
@@ -38,7 +40,7 @@ class Evaluators:
         """The evaluator of the problem of that name, as it was when the run began."""
         with self._lock:
             if name not in self._made:
-                problem = with_units(load_run_problem(self._run_dir, name), self._settings.units)
+                problem = _problem(self._run_dir, name, self._settings)
                 if self._pool is None:
                     self._pool = start_pool(self._workers, Duties, self._run_dir)
                 timeout = self._settings.fit_timeout
@@ -77,7 +79,7 @@ class Duties:
     def of(self, name: str) -> Duty:
         """The duty of one problem of the run."""
         if name not in self._kept:
-            problem = with_units(load_run_problem(self._run_dir, name), self._settings.units)
+            problem = _problem(self._run_dir, name, self._settings)
             self._kept[name] = load(Duty(problem, self._settings.fitter, self._settings.fit_timeout))
             if len(self._kept) > KEPT_PROBLEMS:
                 self._kept.popitem(last=False)
@@ -88,3 +90,8 @@ class Duties:
 def on_problem_of_run(duties: Duties, name: str, task: Callable[..., Any], *args: Any) -> Any:
     """`task(duty, *args)` for one problem of the run."""
     return task(duties.of(name), *args)
+
+
+def _problem(run_dir: Path, name: str, settings: Settled) -> Problem:
+    """The problem as it was when the run began, held to its units as the run asks."""
+    return with_units(load_run_problem(run_dir, name), settings.units)

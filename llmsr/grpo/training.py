@@ -273,9 +273,11 @@ class Findings:
     def __init__(self, run_dir: Path, every_seconds: float = EVERY_SECONDS) -> None:
         self.run_dir = run_dir
         _, settings = read_settings(run_dir)
+        runs = by_problem(run_dir, TRAINING, settings, [])
+        # of many problems all is written at the end, from the archive
         self._found: dict[str, Outputs] = {
             run.problem_name: run.outputs(every_seconds=every_seconds)
-            for run in by_problem(run_dir, TRAINING, settings, [])
+            for run in (runs if len(runs) <= MOST_PAGES else ())
         }
 
     def take(self, samples: Iterable[Sample]) -> None:
@@ -289,13 +291,13 @@ class Findings:
             print(f"llmsr: the results could not be refreshed: {error}", file=sys.stderr)
 
     def _take(self, samples: Iterable[Sample]) -> None:
+        if not self._found:
+            return
         for sample in samples:
             name = sample.problem if sample.problem in self._found else next(iter(self._found))
             if sample.kind != WATCHED:
                 self._found[name].add(sample)
         runs = list(self._found.values())
-        if len(runs) > MOST_PAGES:
-            return
         refreshed = [outputs.refresh() for outputs in runs]
         if len(refreshed) > 1 and any(refreshed):
             write_several(self.run_dir, runs, [outputs.result(complete=False) for outputs in runs])
