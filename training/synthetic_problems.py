@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
@@ -32,10 +32,11 @@ from textbook import Textbook
 from vocabulary import QUANTITIES, TARGETS
 from words import kind_of
 
+from llmsr.benchmark.imported import Imported, write_problem
 from llmsr.errors import UserError
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
-from llmsr.problem.columns import Quantity, spec_text
+from llmsr.problem.columns import Quantity, identifiers
 from llmsr.problem.loading import SPLITS, nmse
 from llmsr.proposers.grammar.proposer import drawn_tree
 from llmsr.proposers.grammar.trees import body_text, count_params
@@ -49,12 +50,9 @@ LINE = 1e-3  # NMSE below which a problem is a straight line
 
 
 @dataclass(frozen=True)
-class Synthetic:
-    """A problem to write: its columns, its rows by split (target last), its law and the law's constants."""
+class Law:
+    """The law of a problem: a body, and the values of its constants."""
 
-    inputs: tuple[Quantity, ...]
-    target: Quantity
-    splits: dict[str, np.ndarray]
     law: str
     params: tuple[float, ...]
 
@@ -66,25 +64,20 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", type=float, default=0.0, help="of the target, in its standard deviations")
     given = parser.parse_args(words)
-    data, specs = Path("data") / COLLECTION, Path("specs") / COLLECTION
-    laws_file = data / "laws.json"
+    laws_file = Path("data") / COLLECTION / "laws.json"
     laws = json.loads(laws_file.read_text(encoding="utf-8")) if laws_file.is_file() else {}
     for number in range(given.first, given.first + given.count):
         name = f"{number:04d}"
-        problem = next(problems(Random(f"problem {number} {given.seed}"), given.noise))
-        header = ",".join(q.name for q in (*problem.inputs, problem.target))
-        for split, rows in problem.splits.items():
-            lines = (",".join(map(repr, map(float, row))) for row in rows)
-            write_file(data / name / f"{split}.csv", "\n".join([header, *lines]) + "\n")
-        write_file(specs / f"specification_{name}_numpy.txt", spec_text(problem.inputs, problem.target))
-        laws[name] = {"law": problem.law, "params": problem.params}
+        problem, law = next(problems(name, Random(f"problem {number} {given.seed}"), given.noise))
+        write_problem(problem, COLLECTION)
+        laws[name] = asdict(law)
     write_file(laws_file, json.dumps(laws, indent=1) + "\n")
     print(f"{given.count} problems, for --problem_name '{COLLECTION}/*'", file=sys.stderr)
     return 0
 
 
-def problems(rng: Random, noise: float = 0.0) -> Iterator[Synthetic]:
-    """Problems without end."""
+def problems(name: str, rng: Random, noise: float = 0.0) -> Iterator[tuple[Imported, Law]]:
+    """Problems of that name without end, each with its law."""
     while True:
         columns = _columns(rng)
         signed = frozenset(i for i, (_, sign) in enumerate(columns) if sign == "-")
@@ -101,8 +94,9 @@ def problems(rng: Random, noise: float = 0.0) -> Iterator[Synthetic]:
         )
         splits = _rows(rng, law, names, [sign for _, sign in columns], params, noise)
         if splits is not None:
-            target = Quantity(_free("y", names), rng.choice(TARGETS))
-            yield Synthetic(tuple(q for q, _ in columns), target, splits, law, params)
+            target = _free("y", names)
+            meanings = {q.name: q.meaning for q, _ in columns} | {target: rng.choice(TARGETS)}
+            yield Imported(name, tuple(names), target, meanings, splits, True), Law(law, params)
 
 
 def _columns(rng: Random) -> list[tuple[Quantity, str]]:
@@ -111,7 +105,7 @@ def _columns(rng: Random) -> list[tuple[Quantity, str]]:
     found: dict[str, tuple[Quantity, str]] = {}
     while len(found) < count:
         meaning, sign, names = rng.choice(QUANTITIES)
-        name = rng.choice(names.split())
+        (name,) = identifiers([rng.choice(names.split())])  # as a spec would call it
         if all(meaning != q.meaning for q, _ in found.values()):
             found.setdefault(name, (Quantity(name, meaning), sign))
     return list(found.values())
