@@ -139,11 +139,11 @@ class Kept(list[Sample]):
     """An archive in memory."""
 
 
-def run(record: dict[str, Any], seconds: float, noise: float, rows: int) -> dict[str, Any]:
+def run(record: dict[str, Any], seconds: float, seed: int, noise: float, rows: int) -> dict[str, Any]:
     """The line of one problem."""
     problem, law = problem_of(record, noise, rows), law_of(record)
     began, cpu, kept = time.time(), _cpu(), Kept()
-    settings = SearchSettings(budget=4, structure_seconds=seconds)
+    settings = SearchSettings(budget=4, structure_seconds=seconds, seed=seed)
     with Evaluator(problem, workers=1) as evaluator:
         search = Search(problem, NoModel(), evaluator, kept, settings)
         search.run()
@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU seconds of structure search")
     parser.add_argument("--only", default="", help="regular expression that names must contain")
     parser.add_argument("--every", type=int, default=1, help="take every so many of the problems")
+    parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--noise", type=float, default=0.0, help="of the target's spread")
     parser.add_argument("--rows", type=int, default=0, help="training rows, 0: all")
     given = parser.parse_args()
@@ -210,7 +211,7 @@ def main() -> None:
     wanted = [r for r in records(given.files, given.half) if re.search(given.only, r["instance_id"])]
     wanted = [r for r in wanted[:: given.every] if r["instance_id"] not in known]
     with ProcessPoolExecutor(given.jobs) as pool, given.out.open("a") as out:
-        asked = [pool.submit(run, r, given.seconds, given.noise, given.rows) for r in wanted]
+        asked = [pool.submit(run, r, given.seconds, given.seed, given.noise, given.rows) for r in wanted]
         for done in as_completed(asked):
             lines.append(done.result())
             out.write(json.dumps(lines[-1]) + "\n")

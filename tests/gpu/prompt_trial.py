@@ -43,31 +43,38 @@ ANSWERS_TOGETHER = 256
 class Variant:
     """How a model is asked: `meanings` of the columns told or not, as a chat or not, at which temperature.
 
-    `reworded` are words of the prompt and those that stand in their place.
+    `reworded` are pairs: words of the prompt and those that stand in their place.
     """
 
     settings: PromptSettings = field(default_factory=PromptSettings)
     meanings: bool = True
     chat: bool = True
     temperature: float = 1.0
-    reworded: tuple[str, str] = ("", "")
+    reworded: tuple[tuple[str, str], ...] = ()
 
     def asked(self, prompt: Prompt) -> Chat:
         """The prompt as this variant puts it."""
         made = prompt.form(self.chat)
-        if not self.reworded[0]:
-            return made
-        told = [{**m, "content": m["content"].replace(*self.reworded)} for m in made.messages]
-        return replace(made, messages=tuple(told))
+        for was, put in self.reworded:
+            told = tuple({**m, "content": m["content"].replace(was, put)} for m in made.messages)
+            made = replace(made, messages=told)
+        return made
 
+
+CONSTANTS = ("use params[0], params[1] and so on", "use params[0] to params[9], and no others,")
+NAMES = ("numpy is np.", "numpy is np; there are no other names.")
+SHORT = ("Write one equation", "Write one short equation")
 
 VARIANTS: dict[str, Variant] = {
     "return": Variant(),
     "return, temperature 0.9": Variant(temperature=0.9),
     "return, temperature 0.8": Variant(temperature=0.8),
-    "return, all constants": Variant(
-        reworded=("use params[0], params[1] and so on", "use params[0] to params[9], and no others,")
-    ),
+    "return, all constants": Variant(reworded=(CONSTANTS,)),
+    "return, short": Variant(reworded=(SHORT,)),
+    "return, names": Variant(reworded=(NAMES,)),
+    "return, constants and short": Variant(reworded=(CONSTANTS, SHORT)),
+    "return, all three": Variant(reworded=(CONSTANTS, NAMES, SHORT)),
+    "return, all three, temperature 0.8": Variant(temperature=0.8, reworded=(CONSTANTS, NAMES, SHORT)),
     "return, ranges": Variant(PromptSettings(context="columns")),
     "return, no meanings": Variant(meanings=False),
     "return, constants": Variant(PromptSettings(context="constants")),
