@@ -15,11 +15,15 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from llmsr.context import MOST_COLUMNS, Known, meaning, notes, version_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
 from llmsr.settings import BEGINNINGS, FREE_STOPS, PromptSettings
+
+if TYPE_CHECKING:
+    from llmsr.tools import Tools
 
 INSTRUCTION = "Complete the last function: an equation that fits the data better than the earlier versions."
 ROLE = "You are a physicist who finds equations from data."
@@ -32,7 +36,7 @@ STOPS = ("\ndef ", "\nclass ", "\n```", "\nif __name__")
 
 LONGEST_TASK = 1200  # characters; a longer description would crowd out the equations
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,13 @@ class Prompt:
     """A prompt in both forms: `text` is continued as it stands, `chat` is answered.
 
     `shorten` makes one that shows less, for a model whose context it exceeds; None where nothing can go.
+    `tools` may be called before the answer, by chat models alone.
     """
 
     text: str
     chat: Chat | None = None
     shorten: Callable[[], Prompt] | None = field(default=None, compare=False)
+    tools: Tools | None = field(default=None, compare=False)
 
     def rewritten(self, rewrite: Callable[[str], str]) -> Prompt:
         """The bare text as `rewrite` changes it, and the shorter prompts likewise."""

@@ -152,6 +152,12 @@ class SearchSettings(PromptSettings):
         choices=("islands", "best_of_n", "sequential_best_of_n", "puct", "top"),
     )
     samples_per_prompt: int = option(4, "completions per prompt", least=1)
+    turns: int = option(
+        0,
+        "replies in which a chat model may call tools before it answers: evaluate, describe, correlate, "
+        "residual; what it lets be evaluated is a sample like its answer",
+        least=0,
+    )
     islands: int = option(10, "number of islands", least=1)
     functions_per_prompt: int = option(2, "earlier equations that a prompt shows", least=1)
     # LLM-SR's raw scores hardly tell a perfect equation from a constant; ranks do

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmsr.errors import UserError
 from llmsr.models.chat_template import ChatTemplate
@@ -19,6 +22,9 @@ from llmsr.proposers.dialect import FEWEST_TOKENS, NOT_UNDERSTOOD, ONE_BY_ONE, D
 from llmsr.proposers.proposer import Completion, ProposerFailure, estimated_tokens
 from llmsr.proposers.service import Refusal, Service, Transient, error_message
 from llmsr.settings import ProposerConfig
+
+if TYPE_CHECKING:
+    from llmsr.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +38,8 @@ PROBE_QUESTION = "Write a Python function that returns the sum of a and b."
 PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
 PROBE_TOKENS = 8
 PATHS = {"chat": "/chat/completions", "completion": "/completions"}
+TOOLS = re.compile(r"\btools?\b")
+MOST_CALLS = 8  # in one reply
 THOUGHT = "<think>"  # opens reasoning, as models write it
 
 
@@ -69,14 +77,19 @@ class OpenAICompatible:
         self._dialect = (
             Dialect("completion") if template else Dialect("chat" if auto else mode, auto, unknown)
         )
+        self.calls_tools = template is None and mode != "completion"
         self._learning = threading.Lock()
         self._continues: bool | None = None
         self._probing = threading.Lock()
         self._told: set[str] = set()
 
     def propose(self, prompt: Prompt, n: int, seed: int) -> list[Completion]:
-        """n completions, from one request where the server can."""
+        """n completions, from one request where the server can; with tools from conversations."""
         completions: list[Completion] = []
+        if prompt.tools is not None:
+            while len(completions) < n:
+                completions += self._converse(prompt, prompt.tools, seed + len(completions))
+            return completions[:n]
         if n > 1 and not self._dialect.one_by_one:
             completions = self._ask(prompt, n, seed)
             if 0 < len(completions) < n:
@@ -150,17 +163,11 @@ class OpenAICompatible:
         else:
             chat = prompt.form(dialect.mode == "chat")
             chat = chat.free() if chat.begun and not self._continues_answers() else chat
-        body = {"model": self.model} | dialect.body(self.config, chat, seed, most)
+        further: dict[str, Any] = {"n": n} if n > 1 else {}
         if self._template is not None:
-            body |= {"prompt": self._template.encode(chat)[0], "add_special_tokens": False}
-        if n > 1:
-            body["n"] = n
-        started = time.monotonic()
-        try:
-            answer = self._service.request(PATHS[dialect.mode], body)
-        except Refusal as refusal:
-            raise self._refused(refusal, dialect, body) from None
-        completions = _completions(answer, dialect.mode, chat, n, time.monotonic() - started)
+            further |= {"prompt": self._template.encode(chat)[0], "add_special_tokens": False}
+        answer, seconds = self._post(dialect, chat, seed, most, further)
+        completions = _completions(answer, dialect.mode, chat, n, seconds)
         # cut off before the answer began
         if any(c.finish_reason == "length" and _answer_of(c.text) == "" for c in completions):
             self._warn_once(
@@ -168,6 +175,68 @@ class OpenAICompatible:
                 f"raise --max_tokens from {self.config.max_tokens}, or give thoughts room by --thinking on",
             )
         return completions
+
+    def _post(
+        self, dialect: Dialect, chat: Chat, seed: int, most: int | None, further: dict[str, Any]
+    ) -> tuple[Any, float]:
+        """The JSON that the server answers, and the seconds it took."""
+        body = {"model": self.model} | dialect.body(self.config, chat, seed, most) | further
+        started = time.monotonic()
+        try:
+            return self._service.request(PATHS[dialect.mode], body), time.monotonic() - started
+        except Refusal as refusal:
+            raise self._refused(refusal, dialect, body) from None
+
+    # ---- conversations
+
+    def _converse(self, prompt: Prompt, tools: Tools, seed: int) -> list[Completion]:
+        """What one conversation brings: the equations that were evaluated in it, and the answer at its end.
+
+        Tokens and seconds of replies that evaluate nothing count with the next completion.
+        """
+        chat = tools.asked(prompt.form(True))
+        found: list[Completion] = []
+        tokens, seconds = 0, 0.0
+        for left in range(tools.turns, -1, -1):
+            said, calls = self._reply(chat, tools.schemas, "auto" if left else "none", seed)
+            tokens, seconds = tokens + said.tokens, seconds + said.seconds
+            tried = [equation for call in calls if (equation := tools.equation_of(call)) is not None]
+            if not calls or not (left or tried):
+                found.append(replace(said, tokens=tokens, seconds=seconds))
+                break
+            for equation in tried:
+                share = replace(said, tokens=tokens // len(tried), seconds=seconds / len(tried))
+                found.append(replace(share, text=equation, finish_reason="tool_calls"))
+            if tried:
+                tokens, seconds = 0, 0.0
+            results = [{"role": "tool", "tool_call_id": c["id"], "content": tools.call(c)} for c in calls]
+            reply = {"role": "assistant", "content": said.text, "tool_calls": calls}
+            chat = replace(chat, messages=(*chat.messages, reply, *results))
+        return found
+
+    def _reply(
+        self, chat: Chat, schemas: Sequence[Mapping[str, Any]], choice: str, seed: int
+    ) -> tuple[Completion, list[dict[str, Any]]]:
+        """A reply in a conversation, and the tools that it calls; `choice` is auto, or none at its end."""
+        further = {"tools": list(schemas), "tool_choice": choice}
+
+        def asked() -> tuple[Completion, list[dict[str, Any]]]:
+            dialect = self._dialect
+            if dialect.mode != "chat":
+                raise UserError(
+                    f"{self._service.shown} does not chat, so it calls no tools: leave out --turns"
+                )
+            answer, seconds = self._post(dialect, chat, seed, None, further)
+            return _completions(answer, "chat", chat, 1, seconds)[0], _tool_calls(answer)
+
+        while True:
+            try:
+                return self._service.retried(asked, seed)
+            except _Adapted:
+                continue
+            except TooLong as fault:
+                told = f"a conversation is too long for {self.model}: lower --turns or --max_tokens ({fault})"
+                raise ProposerFailure("prompt_too_long", told) from None
 
     def _continues_answers(self) -> bool:
         """Whether the server goes on with an answer that is begun; found out by asking once."""
@@ -195,6 +264,11 @@ class OpenAICompatible:
 
     def _refused(self, refusal: Refusal, dialect: Dialect, body: dict[str, Any]) -> Exception:
         """What to raise: _Adapted where what the server does not know is given up, else UserError."""
+        if "tools" in body and TOOLS.search(str(refusal).lower()):
+            return UserError(
+                f"{self.model} of {self._service.shown} calls no tools ({refusal}): leave out --turns, or "
+                "serve it so that it does, by vLLM with --enable-auto-tool-choice --tool-call-parser NAME"
+            )
         with self._learning:
             if self._dialect is not dialect:  # another request has taught it
                 return _Adapted()
@@ -250,6 +324,21 @@ def _completions(answer: Any, mode: str, chat: Chat, n: int, seconds: float) -> 
         Completion(text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated)
         for text, tokens, choice in zip(read, counts, choices, strict=False)
     ]
+
+
+def _tool_calls(answer: Any) -> list[dict[str, Any]]:
+    """The calls of tools in an answer's first choice, as the next request repeats them."""
+    message = answer["choices"][0].get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    found: list[dict[str, Any]] = []
+    for number, call in enumerate(calls if isinstance(calls, list) else []):
+        asked = call.get("function") if isinstance(call, dict) else None
+        if isinstance(asked, dict) and isinstance(asked.get("name"), str) and number < MOST_CALLS:
+            arguments = asked.get("arguments")
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            function = {"name": asked["name"], "arguments": text}
+            found.append({"id": str(call.get("id", number)), "type": "function", "function": function})
+    return found
 
 
 def _choice_text(choice: Any, mode: str) -> str | None:

@@ -43,6 +43,7 @@ from llmsr.search.puct import Puct
 from llmsr.search.refining import Refining
 from llmsr.search.totals import Totals
 from llmsr.settings import SearchSettings
+from llmsr.tools import Tools
 
 FAILED_PROMPTS = 5  # in a row, before the search gives up on its proposer
 RECENT_REFUSALS = 40
@@ -108,11 +109,15 @@ class Search:
         self.settings = settings
         self.observers = list(observers)
         others = set(settings.kinds) - {"scores", "refusals"}
-        if (problem.spec.template or problem.groups) and others:
+        if (problem.spec.template or problem.groups) and (others or settings.turns):
+            flag = f"--context {min(others)} speaks" if others else "--turns lets tools speak"
+            told = f"{flag} of whole equations and of all rows; a template and groups have none such"
+            raise UserError(f"{told}, leave it out")
+        if settings.turns and not getattr(proposer, "calls_tools", False):
             raise UserError(
-                f"--context {min(others)} speaks of whole equations and of all rows; a template and groups "
-                "have none such, leave it out"
+                f"--turns needs a server of chat models (--use_api), which {proposer.name} is not"
             )
+        self._tools = Tools(evaluator, settings.turns) if settings.turns else None
         together = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
         prompts_ahead = settings.lookahead or together * (proposer.parallel_prompts + 1)
         self.group_size = min(together, prompts_ahead)
@@ -218,7 +223,7 @@ class Search:
         holes = [self._hole(asked) for asked in prompts]
         shown = [self._shown(asked, hole) for asked, hole in zip(prompts, holes, strict=True)]
         prompted = [
-            make_prompt(problem, versions, self.settings, asked.refusals)
+            replace(make_prompt(problem, versions, self.settings, asked.refusals), tools=self._tools)
             for asked, (problem, versions) in zip(prompts, shown, strict=True)
         ]
         if isinstance(self.proposer, BatchProposer):

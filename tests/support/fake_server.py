@@ -33,7 +33,8 @@ class FakeServer:
         self.list_behaviour = "ok"
         self.always = "ok"
         self.text = BODY
-        self.reply: Callable[[dict[str, Any]], str] | None = None  # said in place of `text`
+        # said in place of `text`: a text, or a whole message
+        self.reply: Callable[[dict[str, Any]], str | dict[str, Any]] | None = None
         self.refuse: Callable[[dict[str, Any]], str | None] = lambda asked: None  # with status 400, and this
         self.send: Callable[[dict[str, Any]], bytes] = lambda answer: json.dumps(answer).encode()
         self.retry_after = "0"
@@ -70,7 +71,8 @@ class FakeServer:
         n = asked.get("n", 1) if count is None else count
         text = self.reply(asked) if self.reply else self.text
         if path.endswith("/chat/completions"):
-            choices = [{"index": i, "message": {"role": "assistant", "content": text}} for i in range(n)]
+            said = text if isinstance(text, dict) else {"content": text}
+            choices = [{"index": i, "message": {"role": "assistant"} | said} for i in range(n)]
         else:
             choices = [{"index": i, "text": text} for i in range(n)]
         choices = [choice | {"finish_reason": "stop"} for choice in choices]
