@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluator",),
     ("context",),
     ("prompt",),
-    ("models",),
+    ("models", "tools"),
     ("proposers", "refinement"),
     ("search",),
     ("report", "reward"),
