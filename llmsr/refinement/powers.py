@@ -103,34 +103,58 @@ def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
     A line must explain the share `clear` of the variance of the logarithm.
     """
     g = task.graph
-    usable = [u for u in task.columns if (g.values[u] != 0).all() and np.ptp(np.log(np.abs(g.values[u])))]
+    usable = logarithms(task)
     for one in sides(task):
         if not usable or not (one.target != 0).all():
             continue
-        logs = np.log(np.abs(one.target))
-        exponents, errors, explained = _line(
-            np.column_stack([np.log(np.abs(g.values[u])) for u in usable]), logs
-        )
-        if explained < clear:
-            continue
-        tried = set()
-        for values in (
-            snapped(exponents, errors),
-            np.where(np.abs(exponents) > SURE * errors, exponents, 0.0),
-        ):
-            if values.any() and tuple(values) not in tried:
-                tried.add(tuple(values))
-                yield one.wrap(scaled(g, power_product(g, usable, values), one.target))
+        matrix = np.column_stack([np.log(np.abs(g.values[u])) for u in usable])
+        logs, tried = np.log(np.abs(one.target)), set()
+        for weights in (np.ones(len(logs)), weights_of(one)):
+            exponents, errors, explained = line(matrix, logs, weights)
+            if explained < clear:
+                continue
+            significant = np.where(np.abs(exponents) > SURE * errors, exponents, 0.0)
+            for values in (snapped(exponents, errors), significant):
+                # what differs by rounding alone is one power law
+                name = tuple(np.round(values, 6))
+                if values.any() and name not in tried:
+                    tried.add(name)
+                    yield one.wrap(scaled(g, power_product(g, usable, values), one.target))
 
 
-def _line(columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Slopes of a least-squares line, their standard errors, and the share of the variance it explains."""
-    matrix = np.column_stack([columns, np.ones(len(values))])
-    solved, *_ = np.linalg.lstsq(matrix, values, rcond=1e-10)
-    rest = values - matrix @ solved
-    free = max(1, len(values) - matrix.shape[1])
+def logarithms(task: Task) -> list[int]:
+    """The columns that have a logarithm, which varies."""
+    values = task.graph.values
+    return [u for u in task.columns if (values[u] != 0).all() and np.ptp(np.log(np.abs(values[u])))]
+
+
+def weights_of(task: Task) -> np.ndarray:
+    """What the rows weigh in a line through the target's logarithm, where noise is the same on all rows.
+
+    The logarithm of a small target has the more noise, and one of the other sign is noise alone.
+    """
+    y = task.target
+    sign = 1.0 if 2 * np.count_nonzero(y > 0) >= len(y) else -1.0
+    return np.maximum(sign * y, 0.0) / np.abs(y).max()
+
+
+def line(
+    columns: np.ndarray, values: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Slopes of a least-squares line, their standard errors, and the share of the variance it explains.
+
+    Residuals count by weights, shape (rows,). Rows of weight 0 may have any value.
+    """
+    used = weights > 0
+    scale = weights[used]
+    matrix = np.column_stack([columns[used], np.ones(len(scale))]) * scale[:, None]
+    y = values[used] * scale
+    solved, *_ = np.linalg.lstsq(matrix, y, rcond=1e-10)
+    rest = y - matrix @ solved
+    free = max(1, len(y) - matrix.shape[1])
     spread = np.sqrt(np.abs(np.diag(np.linalg.pinv(matrix.T @ matrix))) * float(rest @ rest) / free)
-    return solved[:-1], spread[:-1], 1.0 - float(np.var(rest) / np.var(values))
+    about = y - scale * float(scale @ y) / float(scale @ scale)
+    return solved[:-1], spread[:-1], 1.0 - float(rest @ rest) / max(float(about @ about), 1e-300)
 
 
 def snapped(exponents: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out, weighted
 from llmsr.problem.loading import Problem, Split
 from llmsr.refinement.atoms import atoms_of
-from llmsr.refinement.factors import products_of_functions
+from llmsr.refinement.factors import exponentials, products_of_functions
 from llmsr.refinement.floor import ABOVE, Floor
 from llmsr.refinement.linearization import Candidate, penalised_loss
 from llmsr.refinement.powers import Dictionary, Task, power_laws, sides, weighted_sum
@@ -175,6 +175,9 @@ class Structures:
         for root in power_laws(task):
             self.offer(task, root, "power law")
         if not self.done:
+            for root in exponentials(task):
+                self.offer(task, root, "exponential")
+        if not self.done:
             self.factors(task)
 
     def factors(self, task: Task) -> None:
@@ -210,6 +213,8 @@ class Structures:
         for one in islice(reduced(task, tried[0]), tried[0]):
             for root in power_laws(one, CLEARLY):
                 self.offer(one, root, "power law of groups")
+            for root in exponentials(one, CLEARLY):
+                self.offer(one, root, "exponential of groups")
             if not self.done:
                 self.factors(one)
             if not self.done and len(one.columns) <= 3:
