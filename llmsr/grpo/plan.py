@@ -28,9 +28,16 @@ from llmsr.proposers.known_names import EMBEDDED as EMBEDDED
 SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is asked for
 FINISHED_FILE = "latest_finished_iteration.txt"  # beside the checkpoints of a training that came to its end
 STEPS_PER_EPOCH, TINY_STEPS_PER_EPOCH = 4, 3
-FULL_SIZE = {"batch_size": 64, "learning_rate": 1e-6, "rollout_n": 5, "max_prompt_length": 768}
+# what found most, docs/decisions/0010-recipe.md
+FULL_SIZE = {
+    "batch_size": 20, "learning_rate": 2e-6, "rollout_n": 8, "max_prompt_length": 768,
+    "memory": "islands", "novelty": True,
+}  # fmt: skip
 LORA_LEARNING_RATE = 3e-5  # at 1e-6 adapters of rank 32 hardly move
-TINY_SIZE = {"batch_size": 8, "learning_rate": 5e-5, "rollout_n": 12, "max_prompt_length": 1536}
+TINY_SIZE = {
+    "batch_size": 8, "learning_rate": 5e-5, "rollout_n": 12, "max_prompt_length": 1536,
+    "memory": "none", "novelty": False,
+}  # fmt: skip
 TINY_PARAMETERS = 50e6
 
 
@@ -43,6 +50,8 @@ class Settled(GrpoConfig):
     rollout_n: int = 2
     max_prompt_length: int = 1
     max_response_length: int = 1
+    memory: str = "none"
+    novelty: bool = False
     test_freq: int = 0
     k: int = 2
     gradient_checkpointing: bool = False
@@ -106,9 +115,12 @@ def make_plan(config: GrpoConfig, cuda: bool, gpu_bytes: float | None = None, cl
     sizes = {**(TINY_SIZE if tiny else FULL_SIZE), "max_response_length": config.answer_tokens}
     if config.lora_rank:
         sizes["learning_rate"] = LORA_LEARNING_RATE
+    if config.warm_start:
+        sizes["memory"] = "islands"  # which it fills
     chosen = {name: value for name, value in sizes.items() if getattr(config, name) is None}
     if tiny and chosen and parameters is not None:
-        listed = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+        sizes = {name: value for name, value in chosen.items() if not isinstance(value, str | bool)}
+        listed = ", ".join(f"{name} {value:g}" for name, value in sizes.items())
         notes.append(f"chosen for a model of {parameters / 1e6:.1f}M parameters: {listed}")
     settled = _settled(config, chosen, parameters, tiny)
     answers_per_step = settled.batch_size * settled.rollout_n

@@ -45,12 +45,12 @@ class GrpoConfig(PromptSettings, Declarations):
     budget: int | None = option(
         None, "answers to train on in all, rounded up to whole steps; takes the place of --epochs", above=0
     )
-    batch_size: int | None = option(None, "prompts per step (default: 64; 8 for the embedded model)", above=0)
+    batch_size: int | None = option(None, "prompts per step (default: 20; 8 for the embedded model)", above=0)
     learning_rate: float | None = option(
-        None, "of AdamW (default: 1e-6; 3e-5 with --lora_rank; 5e-5 for the embedded model)", above=0
+        None, "of AdamW (default: 2e-6; 3e-5 with --lora_rank; 5e-5 for the embedded model)", above=0
     )
     rollout_n: int | None = option(
-        None, "answers per prompt, the group (default: 5; 12 for the embedded model)", least=2
+        None, "answers per prompt, the group (default: 8; 12 for the embedded model)", least=2
     )
     prompts: int | None = option(
         None, "training prompts, whole batches (default: 4 batches; 3 for the embedded model)", above=0
@@ -86,14 +86,19 @@ class GrpoConfig(PromptSettings, Declarations):
     k: int | None = option(
         None, "max_at_k: answers of which the best counts (default: half the group)", least=2
     )
-    novelty: bool = option(False, "an equation that the run has seen before earns no more than a copy")
+    novelty: bool | None = option(
+        None,
+        "an equation that the run has seen before earns no more than a copy (default: true; false for the "
+        "embedded model)",
+    )
     kl_coef: float = option(
         0.0, "weight of the divergence from the starting model, held as a reference in bfloat16", least=0
     )
-    memory: str = option(
-        "none",
+    memory: str | None = option(
+        None,
         "where the earlier equations of a prompt come from; none: fixed prompts; islands, puct, top: the "
-        "run's own archive, chosen anew at each step as the search of that name does",
+        "run's own archive, chosen anew at each step as the search of that name does (default: islands; "
+        "none for the embedded model)",
         choices=MEMORIES,
     )
     exploration: float = option(1.0, "puct: weight of what was seldom built upon; 0 is greedy", least=0)

@@ -227,7 +227,7 @@ def test_a_dry_run_writes_all_files_and_needs_no_gpu(problem, tmp_path):
         (["--model_path", "./no/such/model"], "no model directory"),
         (["--problem_name", "oscilator1"], "oscillator1"),
         (["--", "trainer.total_epochs=1"], "VERL's"),
-        (["--trainer", "verl", "--batch_size", "3", "--gpus", "2"], "--batch_size"),
+        (["--trainer", "verl", "--batch_size", "3", "--rollout_n", "5", "--gpus", "2"], "--batch_size"),
         (["--rollouts", "3"], "did you mean --rollout_n?"),
     ],
 )

@@ -2,8 +2,10 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
+import yaml
 
 from llmsr.config import resolve
 from llmsr.errors import UserError
@@ -17,11 +19,13 @@ def verl(**settings):
     return make_plan(GrpoConfig(trainer="verl", **settings), cuda=True)
 
 
-def test_the_promised_defaults_with_verl():
+def test_the_recipe_is_the_default_of_chat_models():
     plan = verl()
     config = plan.config
     assert (plan.trainer, plan.model_path) == ("verl", DEFAULT_MODEL)
-    assert (config.epochs, config.batch_size, config.learning_rate, config.rollout_n) == (10, 64, 1e-6, 5)
+    recipe = yaml.safe_load((Path(__file__).parents[2] / "configs" / "recipe.yaml").read_text())
+    del recipe["budget"]
+    assert {name: getattr(config, name) for name in recipe} == recipe
     assert plan.run_dir.parts[-2:] == ("llmsr_grpo_outputs", "oscillator1")
     assert not plan.notes
 
@@ -89,7 +93,10 @@ def test_reward_rank_is_advantage_rank():
 
 def test_a_warm_start_needs_a_memory():
     with pytest.raises(UserError, match="--memory"):
-        GrpoConfig(warm_start="logs/x")
+        GrpoConfig(warm_start="logs/x", memory="none")
+    embedded = str(EMBEDDED)
+    assert verl(model_path=embedded).config.memory == "none"
+    assert verl(model_path=embedded, warm_start="logs/x").config.memory == "islands"
 
 
 def test_adapters_have_a_learning_rate_of_their_own():

@@ -208,7 +208,7 @@ def test_vllm_draws_from_the_distribution_that_is_trained(tmp_path):
     arguments = config["actor_rollout_ref"]["rollout"]["engine_kwargs"]["vllm"]
     assert arguments["generation_config"] == "vllm"
     sizes = config["actor_rollout_ref"]["rollout"]["cudagraph_capture_sizes"]
-    assert sizes[-1] == 320
+    assert sizes[-1] == 160
     assert sizes == sorted(set(sizes))
 
 
