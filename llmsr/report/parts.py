@@ -24,7 +24,7 @@ from llmsr.fitting.fit import split_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
 from llmsr.refinement.floor import ABOVE, Floor
-from llmsr.refinement.rows import probes
+from llmsr.refinement.rows import Rows, node_values, probes
 from llmsr.refinement.unshared import Unshared, as_param, as_part
 from llmsr.sample import REFINE, REFINEMENT, Sample
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NODE = 1.5  # nats of an operator, a column, a number or a constant: that it stands there
 CONSTANT = 2.0  # of a fitted constant, beside half the logarithm of the rows
 EXPONENT = 3.0  # of a fitted exponent beside that, since the exponents of laws are simple
+OFFSET = 2.0  # times the result of a sum that a part of it may be before its digits cost
 HOLE = 60.0  # of an equation that is not finite somewhere in the box of the rows
 FEW = 20  # rows below which a warning is due
 SURE = 4.0  # standard errors within which a constant may be a simple number
@@ -124,6 +125,22 @@ def description_length(
     )
 
 
+def lost_digits(expression: Expression, start: Mapping[int, float], inputs: np.ndarray) -> float:
+    """Nats of what cancels in sums: of the digits by which their parts are told more finely than themselves.
+
+    Two large functions whose difference is wanted imitate most laws with few constants, which must then be
+    known to many digits. Sizes are root mean squares over the rows; a part `OFFSET` times its sum is free.
+    """
+    values = node_values(expression.nodes, inputs, start)
+    sizes = [float(np.sqrt(np.mean(value**2))) for value in values]
+    lost = 0.0
+    for size, node in zip(sizes, expression.nodes, strict=True):
+        largest = max((sizes[a] for a in node.args), default=0.0)
+        if node.op in ("add", "sub") and 0 < size < largest < math.inf:
+            lost += max(0.0, math.log(largest / (OFFSET * size)))
+    return lost
+
+
 @dataclass(frozen=True)
 class _Move:
     """An equation that may be fitted: `start` maps its parameters to the values from which they are.
@@ -181,6 +198,7 @@ class Parts:
         self.level = ABOVE * self._rounding.least
         self._all = dataset_of(problem.train)
         self._some = self._all.part(SOME_ROWS)
+        self._inputs = Rows.of(problem.train).inputs
         self._made: dict[str, list[Part]] = {}
 
     def length(self, sample: Sample) -> float:
@@ -194,6 +212,8 @@ class Parts:
         left = max(error, self.level) if groups > 1 else self._error(expression, params, error)
         length = description_length(expression, params, left, self.rows, groups)
         with np.errstate(all="ignore"):
+            if groups == 1:
+                length += lost_digits(expression, dict(enumerate(map(float, params))), self._inputs)
             whole = groups > 1 or np.isfinite(evaluate(expression, self.probes, params)).all()
         return length if whole else length + HOLE
 
@@ -252,6 +272,8 @@ class Parts:
         start = {**move.start, **dict(zip(search.tape.params, map(float, best.theta), strict=True))}
         error, rows = best.squares / data.power, data.full.rows
         length = description_length(move.expression, _listed(start), max(error, self.level), rows)
+        with np.errstate(all="ignore"):
+            length += lost_digits(move.expression, start, self._inputs)
         return Part(move.expression, start, move.fixed, error, length)
 
     def _reduced(self, part: Part, name: str) -> list[Part]:

@@ -10,7 +10,14 @@ from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash
 from llmsr.expression.graph import evaluate
 from llmsr.refinement.unshared import Unshared
-from llmsr.report.parts import Parts, description_length, leaving_one_out, most_constants, price
+from llmsr.report.parts import (
+    Parts,
+    description_length,
+    leaving_one_out,
+    lost_digits,
+    most_constants,
+    price,
+)
 
 COLUMNS = ("x", "v", "t")
 
@@ -82,6 +89,21 @@ def test_simple_numbers_cost_less_than_odd_ones():
         odd = description_length(parse("return x**1.99", COLUMNS), (), 0.1, rows)
         assert description_length(parse("return x**2", COLUMNS), (), 0.1, rows) < odd
         assert odd == description_length(free, (1.99,), 0.1, rows)
+
+
+def test_large_terms_that_cancel_are_longer_than_what_they_say():
+    problem = noisy(lambda inputs: inputs[:, 0], rows=200)
+    parts = Parts(problem)
+    plain = make_sample(problem, "return params[0]*x + params[1]*x", (0.4321, 0.5679), 1)
+    large = make_sample(problem, "return params[0]*x - params[1]*x", (5000.123, 4999.123), 2)
+    assert large.evaluation.complexity == plain.evaluation.complexity
+    assert parts.length(large) - parts.length(plain) == pytest.approx(math.log(5000 / 2), rel=0.01)
+
+
+def test_terms_of_the_size_of_their_sum_lose_no_digits():
+    inputs = np.random.default_rng(0).uniform(1, 2, (100, 3))
+    assert lost_digits(parse("return params[0]*x - v", COLUMNS), {0: 3.0}, inputs) == 0.0
+    assert lost_digits(parse("return params[0]*x - v/x**0", COLUMNS), {0: np.nan}, inputs) == 0.0
 
 
 def test_few_rows_bear_few_constants():
