@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llmsr.cli.shared import Verb, print_json
 from llmsr.config import listed, option
 from llmsr.errors import UserError
-from llmsr.problem.columns import identifiers, without_unit
+from llmsr.problem.columns import identifiers, position_of, without_unit
 from llmsr.problem.new_problem import Made, NewProblem, make_problem
 from llmsr.problem.table_format import doubles
+from llmsr.problem.trajectories import rates_of, read_trajectories
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ def new(asked: NewProblem, shown: ShownAs) -> int:
         t: {meaning: time since pouring, unit: min}
         temp: {meaning: temperature of the coffee, unit: K}
     """
-    made = make_problems(asked)
+    with tempfile.TemporaryDirectory() as folder:
+        table, notices = with_rates(asked, Path(folder)) if asked.trajectory else (asked, ())
+        made = [replace(one, notices=(*one.notices, *notices)) for one in make_problems(table)]
     if shown.json:
         described = [_described(one) for one in made]
         print_json(described if len(made) > 1 else described[0])
@@ -49,6 +56,10 @@ def new(asked: NewProblem, shown: ShownAs) -> int:
         command += f" --data_dir {shlex.quote(asked.data_dir)}"
     if asked.spec_dir != "specs" and len(made) == 1:
         command += f" --spec_path {shlex.quote(str(made[0].spec_path))}"
+    if asked.trajectory:
+        log, csv, time = (shlex.quote(one) for one in (f"logs/{asked.name}", asked.csv, asked.trajectory))
+        integrate = f"python -m llmsr predict {log} --csv {csv} --trajectory {time} --output integrated.csv"
+        command += f" --log_path {log}\nthen: {integrate}"
     print(f"next: {command}")
     return 0
 
@@ -76,6 +87,43 @@ def make_problems(asked: NewProblem) -> list[Made]:
                 one.spec_path.unlink(missing_ok=True)
             raise
     return made
+
+
+def with_rates(asked: NewProblem, folder: Path) -> tuple[NewProblem, tuple[str, ...]]:
+    """The same of a table, written to the folder, of states and of the rates at which they change.
+
+    What comes with it is how the rates were had.
+    """
+    if not asked.csv:
+        raise UserError("--csv must be given; see python -m llmsr new --help")
+    told = read_trajectories(asked.csv, asked.trajectory, listed(asked.ignore))
+    rates = rates_of(told)
+    wanted = listed(asked.target) or list(told.states)
+    places = [position_of(name, told.states) for name in wanted]
+    if None in places:
+        name = wanted[places.index(None)]
+        raise UserError(f"{asked.csv}: no state {name!r} (--target); it has {', '.join(told.states)}")
+    time, *units = told.units
+    names = [
+        f"{name} [{unit}/({time})]" if unit and time else name
+        for name, unit in zip(rates.names, units, strict=True)
+    ]
+    path = folder / "rates.csv"
+    header = ",".join(f'"{name}"' for name in (*told.states, *names))
+    np.savetxt(path, np.hstack([rates.states, rates.rates]), "%.17g", ",", header=header, comments="")
+    meanings = [f"{name}=rate of change of {state}" for name, state in zip(names, told.short, strict=True)]
+    targets = [names[place] for place in places if place is not None]
+    unwanted = [name for name in names if name not in targets]
+    made = replace(
+        asked,
+        csv=str(path),
+        trajectory="",
+        target=",".join(targets),
+        ignore=",".join(unwanted),
+        meanings=",".join([*listed(asked.meanings), *meanings]),
+    )
+    trajectories = f"{len(told.parts)} {'trajectory' if len(told.parts) == 1 else 'trajectories'}"
+    return made, (f"rates of change along {trajectories} by {rates.method}",)
 
 
 def _described(made: Made) -> dict[str, Any]:

@@ -17,9 +17,11 @@ import numpy as np
 from llmsr.cli.shared import Verb, whole_output
 from llmsr.config import option
 from llmsr.errors import UserError
-from llmsr.problem.columns import position_of
+from llmsr.problem.columns import identifiers, position_of
 from llmsr.problem.groups import codes_of
+from llmsr.problem.loading import nmse
 from llmsr.problem.table_format import MISSING, Format, number, seen_format
+from llmsr.problem.trajectories import Trajectories, integrate, rate_name, read_trajectories
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
 from llmsr.report.runs import read_run
@@ -41,6 +43,12 @@ class PredictSettings:
         None, "share of new measurements, such as 0.95, that two more columns hold between them"
     )
     problem: str | None = option(None, "which problem, where the run has several", metavar="NAME")
+    trajectory: str = option(
+        "",
+        "column of time: the equations of the runs below DIR are rates of change, which are integrated from "
+        "the first row of each trajectory",
+        metavar="TIME",
+    )
 
 
 @Verb
@@ -49,6 +57,8 @@ def predict(given: PredictSettings) -> int:
 
     Columns are matched by name, or by order where no name matches.
     """
+    if given.trajectory:
+        return _integrate(given)
     runs = {run.problem_name: run for run in read_run(given.directory)}
     if given.problem not in (runs if len(runs) > 1 else (None, *runs)):
         told = f"has no problem {given.problem!r}" if given.problem else "has several problems"
@@ -63,6 +73,53 @@ def predict(given: PredictSettings) -> int:
     if nonfinite:
         print(f"{nonfinite} predictions are not finite: their cells are empty", file=sys.stderr)
     return 0
+
+
+def _integrate(given: PredictSettings) -> int:
+    """Integrate a system of equations beside the measured trajectories, and tell the error of each state."""
+    trajectories = read_trajectories(given.csv, given.trajectory)
+    equations = _system(given, trajectories)
+    columns = {name: equation.expression.columns for name, equation in equations.items()}
+    reached = integrate({name: one.predict for name, one in equations.items()}, columns, trajectories)
+    with whole_output(given.output) as output:
+        writer = csv.writer(output, lineterminator="\n")
+        states = trajectories.short
+        writer.writerow([trajectories.time, *trajectories.states, *(f"{name}_integrated" for name in states)])
+        for (t, x), found in zip(trajectories.parts, reached, strict=True):
+            for row in np.column_stack([t, x, found]).tolist():
+                writer.writerow([repr(value) if math.isfinite(value) else "" for value in row])
+    measured = np.vstack([x for _, x in trajectories.parts])
+    found = np.vstack(reached)
+    lost = int((~np.isfinite(found).all(1)).sum())
+    for i, name in enumerate(states):
+        error = nmse(found[:, i], measured[:, i])
+        told = (
+            f"NMSE {error:.2e}"
+            if error is not None
+            else f"lost before the end, in {lost} of {len(found)} rows"
+        )
+        print(f"{name}, integrated: {told}; {equations[name].text()}", file=sys.stderr)
+    return 0
+
+
+def _system(given: PredictSettings, trajectories: Trajectories) -> dict[str, Equation]:
+    """The equation of every state's rate among the runs in or right below a directory."""
+    folders = sorted({path.parent for path in Path(given.directory).glob("*/archive")}) or [
+        Path(given.directory)
+    ]
+    runs = [run for folder in folders for run in read_run(folder)]
+    found = {run.problem().target: run.outputs(rule=given.select).picked_front().pick for run in runs}
+    equations = {}
+    for name in trajectories.short:
+        equation = found.get(rate_name(name))
+        if equation is None:
+            have = ", ".join(map(str, found)) or "none"
+            raise UserError(f"{given.directory} has no equation for {rate_name(name)}; it has {have}")
+        known = {*trajectories.short, *identifiers([trajectories.time])}
+        if unknown := set(equation.expression.columns) - known:
+            raise UserError(f"{given.csv}: no column {min(unknown)}, which the rate of {name} takes")
+        equations[name] = equation
+    return equations
 
 
 def write_predictions(

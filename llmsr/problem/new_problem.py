@@ -38,6 +38,11 @@ class NewProblem(Declarations):
     name: str = option("", "name of the problem, for --problem_name")
     csv: str = option("", "table with a header row, one column is the target: CSV or the like, xlsx, parquet")
     target: str = option("", "column to find an equation for, or several, separated by commas")
+    trajectory: str = option(
+        "",
+        "column of time: the other columns are states along trajectories, and their rates of change the "
+        "targets; --target: states whose rates are wanted (default: all)",
+    )
     description: str = option("", "what the data are, in a sentence that the model reads")
     inputs: str = option("", "columns to use, separated by commas (default: all others)")
     ignore: str = option("", "columns to leave out, separated by commas")
