@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from llmsr.problem.loading import Problem
 
 DATA = "train_data"  # in versions.json, the SHA-256 of the train rows
 
+_URL = re.compile(r"(\w+://)(?:[^/?\s]*@)?([^?,\s]*)(?:\?[^,\s]*)?")
 RECORDED = ("llmsr", "numpy", "scipy", "numba", "torch", "transformers", "openai", "vllm", "verl", "ray",
             "trl")  # fmt: skip
 
@@ -78,15 +80,9 @@ def _data_version(problem: Problem) -> str:
 def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as they may be written down: a URL's user, password and query are left out."""
     return {
-        name: _bare_url(value) if isinstance(value, str) and "://" in value else value
+        name: _URL.sub(r"\1\2", value) if isinstance(value, str) else value
         for name, value in settings.items()
     }
-
-
-def _bare_url(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _versions() -> dict[str, str]:

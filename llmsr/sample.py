@@ -82,9 +82,10 @@ class Sample:
 
     `number` counts a run's completions from 1; 0 stands for the spec's own body, which is shown in prompts
     but is no sample. `prompt` counts the run's prompts from 0; `parents` are the numbers of the samples that
-    it showed. `tokens` are generated tokens, `finish_reason` says why there are no more ("length": cut off),
-    `seconds` the time of the request divided by its completions, `elapsed` the seconds from the run's begin
-    to this record, pauses between runs and resumes left out.
+    it showed. `tokens` are generated tokens, `prompt_tokens` its share of the prompt's, `cost` what both come
+    to by the run's prices; `finish_reason` says why there are no more ("length": cut off), `seconds` the time
+    of the request divided by its completions, `elapsed` the seconds from the run's begin to this record,
+    pauses between runs and resumes left out.
     `kind` is one of ANSWER, REFINEMENT, VALIDATION and GUESS. A refinement has the number of the sample that
     it refines, which is its parent, and is its `refinement`-th from 1; so no two samples of a run share an
     `id`. Guesses are 0.1, 0.2, ...; what is made of them and of the data alone is counted on from there.
@@ -101,6 +102,8 @@ class Sample:
     kind: str = ANSWER
     refinement: int = 0
     tokens: int = 0
+    prompt_tokens: int = 0
+    cost: float = 0.0
     finish_reason: str = ""
     seconds: float = 0.0
     elapsed: float = 0.0

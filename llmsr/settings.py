@@ -7,10 +7,13 @@ alone is in `grpo.settings`, what belongs to a single verb stands with that verb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from typing import Any
 
-from llmsr.config import Checked, names_or_none, option, parse_workers
+from llmsr.config import Checked, check_names, listed, names_or_none, option, parse_workers
 from llmsr.declarations import Declarations
+from llmsr.errors import UserError
 
 PROPOSERS = ("auto", "skeleton-lm", "grammar", "openai", "transformers", "vllm", "local-engine", "replay")
 CONTEXTS = ("scores", "constants", "residuals", "columns", "rows", "refusals")  # as prompts order them
@@ -142,6 +145,9 @@ class SearchSettings(PromptSettings):
         "generated tokens after which no further prompt is asked; 0: no limit. Prompts in flight are awaited",
         least=0,
     )
+    max_cost: float = option(
+        0.0, "money, in the unit of --prices, after which no further prompt is asked; 0: no limit", least=0
+    )
     # decides every draw: equal seeds give equal archives on any number of workers
     seed: int = option(0, "seed of every random draw of the run", least=0)
     search: str = option(
@@ -214,9 +220,13 @@ class ProposerConfig(Checked):
 
     proposer: str = option(
         "auto",
-        "source of completions; auto: replay with --replay_path, openai with --use_api or --api_base, "
-        "local-engine with --port, transformers with --model_path, otherwise the embedded skeleton-lm",
-        choices=PROPOSERS,
+        f"source of completions: {', '.join(PROPOSERS)}; auto: replay with --replay_path, openai with "
+        "--use_api or --api_base, local-engine with --port, transformers with --model_path, otherwise the "
+        "embedded skeleton-lm. Behind a colon its model, of openai MODEL@URL. Of several, separated by "
+        "commas, the one that finds improvements for less is asked more often",
+    )
+    prices: str = option(
+        "", "what models cost, per million tokens of prompt and answer: MODEL=IN/OUT, separated by commas"
     )
     use_api: bool = option(False, "ask a hosted model (proposer openai)")
     model_path: str | None = option(None, "model as a hub id or a local directory (transformers, vllm)")
@@ -245,3 +255,27 @@ class ProposerConfig(Checked):
     vllm_args: str = option("", 'more arguments for `vllm serve`, for example "--max-model-len 4096"')
     # off, since a model's repository may hold any program
     trust_remote_code: bool = option(False, "run Python code that comes with a model that you trust")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names("proposer", [one.partition(":")[0] for one in listed(self.proposer) or ("",)], PROPOSERS)
+
+    @property
+    def members(self) -> tuple[ProposerConfig, ...]:
+        """A configuration for each proposer of the list, with what stands behind its colon in its place."""
+        return tuple(map(self._member, listed(self.proposer)))
+
+    def _member(self, entry: str) -> ProposerConfig:
+        name, _, what = entry.partition(":")
+        if not what:
+            return replace(self, proposer=name)
+        if name == "openai":
+            asked = re.fullmatch(r"(?:(.+)@)?(https?://.+)|(.+)", what)
+            assert asked is not None, "the last way takes anything"
+            model, base = asked[1] or asked[3], asked[2] or self.api_base
+            return replace(self, proposer=name, api_base=base, api_model=model)
+        place = {"transformers": "model_path", "vllm": "model_path", "replay": "replay_path"}.get(name)
+        if place is None:
+            raise UserError(f"--proposer {name} takes no model behind its colon, got {entry!r}")
+        given: dict[str, Any] = {"proposer": name, place: what}
+        return replace(self, **given)

@@ -22,7 +22,7 @@ from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.guesses import guess_bodies, guess_lines
 from llmsr.problem.loading import Problem
 from llmsr.problem.table_format import doubles
-from llmsr.proposers.choice import make_proposer
+from llmsr.proposers.choice import make_bandit
 from llmsr.report.display import Dashboards, SearchProgress, format_result
 from llmsr.report.runs import Outputs
 from llmsr.run_directory import (
@@ -39,8 +39,9 @@ from llmsr.search.totals import SearchArchive, write_sample_file
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 # what may differ where a run is resumed: how long it goes on, where it is and what it runs on
-FREE_ON_RESUME = {"budget", "max_tokens_total", "api_base", "port", "workers", "resume", "log_path", "json",
-                  "device", "gpu_memory_utilization", "timeout", "retries", "logger"}  # fmt: skip
+FREE_ON_RESUME = {"budget", "max_tokens_total", "max_cost", "prices", "api_base", "port", "workers", "resume",
+                  "log_path", "json", "device", "gpu_memory_utilization", "timeout", "retries",
+                  "logger"}  # fmt: skip
 
 
 def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfig) -> int:
@@ -59,6 +60,8 @@ def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfi
         raise UserError(f"--problem_name names {twice[0]!r} twice; name every problem once")
     if len(names) > 1:
         return _run_several(names, run, search, proposer)
+    if search.max_cost and not proposer.prices:
+        raise UserError("--max_cost needs --prices, what the models cost")
     run_dir = _run_directory(run, search)
     if run.resume and not (run_dir / "archive").exists():
         raise UserError(f"there is no run to continue in {run_dir}; leave out --resume to begin one")
@@ -120,7 +123,7 @@ def _search(
         if run.fitter != "reference" and not is_compiled():
             print("the fits are compiled for this machine, once; that takes up to a minute", file=sys.stderr)
         evaluator = stack.enter_context(Evaluator(problem, run.fitter, run.fit_timeout, run.workers))
-        proposer = stack.enter_context(contextlib.closing(make_proposer(proposer_config)))
+        proposer = stack.enter_context(contextlib.closing(make_bandit(proposer_config)))
         archive = stack.enter_context(SearchArchive(run_dir))
         outputs = Outputs(run_dir, problem, settings)
         observers: list[Any] = [stack.enter_context(SearchProgress(search.budget, problem)), outputs]
@@ -132,6 +135,8 @@ def _search(
         outputs.totals = engine.totals  # prompts that failed are counted there alone
         try:
             engine.run()
+            if engine.ended:
+                print(f"llmsr: {engine.ended}", file=sys.stderr)
         except KeyboardInterrupt:
             interrupted = True
         # a proposer that gave up: what was found until then is reported all the same

@@ -26,7 +26,8 @@ from llmsr.files import write_file
 from llmsr.problem.columns import identifiers
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Prompt
-from llmsr.proposers.choice import chosen_proposer, make_proposer
+from llmsr.proposers.bandit import Bandit
+from llmsr.proposers.choice import chosen_proposer, make_bandit, make_proposer
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer
 from llmsr.report.display import SearchProgress
 from llmsr.report.runs import Outputs
@@ -197,11 +198,11 @@ def lent_evaluator(problem: Problem, fitter: str, fit_timeout: float, workers: i
 
 
 @contextlib.contextmanager
-def lent_proposer(config: ProposerConfig) -> Iterator[Proposer]:
+def lent_proposer(config: ProposerConfig) -> Iterator[Proposer | Bandit]:
     """The proposer of a configuration; a model in this process stays loaded and may be shared."""
     if chosen_proposer(config) not in LOCAL:
-        with contextlib.closing(make_proposer(config)) as proposer:
-            yield proposer
+        with contextlib.closing(make_bandit(config)) as bandit:
+            yield bandit
         return
     with _lock:
         model = _models.pop(config, None) or Remembering(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 
 from llmsr.errors import UserError
+from llmsr.proposers.bandit import Bandit
 from llmsr.proposers.known_names import EMBEDDED, KnownNames, knows_few_names
 from llmsr.proposers.proposer import Proposer
 from llmsr.settings import ProposerConfig
@@ -14,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def chosen_proposer(config: ProposerConfig) -> str:
-    """The name in PROPOSERS that the configuration means; "auto" is resolved here."""
+    """The name in PROPOSERS that the configuration means, of several the list; "auto" is resolved here."""
     if config.proposer != "auto":
         return config.proposer
     if config.replay_path:
@@ -32,8 +34,21 @@ def chosen_proposer(config: ProposerConfig) -> str:
     return "skeleton-lm"
 
 
+def make_bandit(config: ProposerConfig) -> Bandit:
+    """All proposers that the configuration asks for, ready to use; UserError if one cannot be had."""
+    with contextlib.ExitStack() as begun:
+        proposers = []
+        for member in config.members:
+            proposers.append(make_proposer(member))
+            begun.callback(proposers[-1].close)
+        bandit = Bandit(proposers, config.prices)
+        begun.pop_all()
+    return bandit
+
+
 def make_proposer(config: ProposerConfig) -> Proposer:
-    """The proposer that the configuration asks for, ready to use; UserError if it cannot be had."""
+    """The one proposer that the configuration asks for, ready to use; UserError if it cannot be had."""
+    (config,) = config.members
     name = chosen_proposer(config)
     if name == "replay":
         from llmsr.proposers.replay import Replay

@@ -196,19 +196,21 @@ class OpenAICompatible:
         """
         chat = tools.asked(prompt.form(True))
         found: list[Completion] = []
-        tokens, seconds = 0, 0.0
+        tokens, shown, seconds = 0, 0, 0.0
         for left in range(tools.turns, -1, -1):
             said, calls = self._reply(chat, tools.schemas, "auto" if left else "none", seed)
             tokens, seconds = tokens + said.tokens, seconds + said.seconds
+            shown += said.prompt_tokens
             tried = [equation for call in calls if (equation := tools.equation_of(call)) is not None]
             if not calls or not (left or tried):
-                found.append(replace(said, tokens=tokens, seconds=seconds))
+                found.append(replace(said, tokens=tokens, prompt_tokens=shown, seconds=seconds))
                 break
             for equation in tried:
                 share = replace(said, tokens=tokens // len(tried), seconds=seconds / len(tried))
+                share = replace(share, prompt_tokens=shown // len(tried))
                 found.append(replace(share, text=equation, finish_reason="tool_calls"))
             if tried:
-                tokens, seconds = 0, 0.0
+                tokens, shown, seconds = 0, 0, 0.0
             results = [{"role": "tool", "tool_call_id": c["id"], "content": tools.call(c)} for c in calls]
             reply = {"role": "assistant", "content": said.text, "tool_calls": calls}
             chat = replace(chat, messages=(*chat.messages, reply, *results))
@@ -319,10 +321,16 @@ def _completions(answer: Any, mode: str, chat: Chat, n: int, seconds: float) -> 
     if any(text is None for text in texts):
         raise Transient("answer", "the answer holds a choice without text")
     read = [_read(text or "", chat) for text in texts]
-    counts, estimated = _token_counts(answer.get("usage"), read)
+    usage = answer.get("usage")
+    counts, estimated = _token_counts(usage, "completion_tokens", read)
+    # a server that counts nothing is not trusted with money: the prompt is counted by its characters
+    prompts, unknown = _token_counts(usage, "prompt_tokens", read)
+    if unknown:
+        asked = estimated_tokens("".join(str(message["content"]) for message in chat.messages))
+        prompts, _ = _token_counts({"prompt_tokens": asked}, "prompt_tokens", read)
     return [
-        Completion(text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated)
-        for text, tokens, choice in zip(read, counts, choices, strict=False)
+        Completion(text, tokens, str(choice.get("finish_reason")), seconds / len(read), estimated, shown)
+        for text, tokens, shown, choice in zip(read, counts, prompts, choices, strict=False)
     ]
 
 
@@ -371,9 +379,9 @@ def _answer_of(text: str) -> str:
     return text if not text.startswith(THOUGHT) or "</think>" in text else ""
 
 
-def _token_counts(usage: Any, texts: list[str]) -> tuple[list[int], bool]:
+def _token_counts(usage: Any, kind: str, texts: list[str]) -> tuple[list[int], bool]:
     """Tokens per text, and whether they are guesses; a request's total is shared out by length."""
-    total = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    total = usage.get(kind) if isinstance(usage, dict) else None
     if not isinstance(total, int) or isinstance(total, bool) or total < 0:
         return [estimated_tokens(text) for text in texts], True
     lengths = [len(text) + 1 for text in texts]

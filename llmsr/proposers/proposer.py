@@ -14,7 +14,8 @@ class Completion:
     """One answer of a model, what it was begun with included.
 
     `tokens` were generated for it (a guess where `tokens_estimated` says so). `seconds` is this
-    completion's share of the time its request took.
+    completion's share of the time its request took, `prompt_tokens` that of the prompt's tokens, 0 where no
+    server counts them.
     """
 
     text: str
@@ -22,6 +23,7 @@ class Completion:
     finish_reason: str
     seconds: float = 0.0
     tokens_estimated: bool = False
+    prompt_tokens: int = 0
 
 
 class ProposerFailure(Exception):

@@ -11,6 +11,7 @@ from llmsr.errors import UserError
 from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
 from llmsr.report.front import SPLITS, Front, PickedFront
+from llmsr.report.history import History
 from llmsr.report.markup import is_secret, render, scientific
 from llmsr.report.pages import TONES, Figure, best_so_far
 from llmsr.report.runs import SEARCH, TRAINING, Recorded, find_runs, read_run
@@ -25,8 +26,8 @@ NOT_COMPARED = {"problem_name", "spec_path", "data_dir", "log_path", "output_dir
                 "seed", "search", "model_path", "api_model", "proposer", "trainer", "steps"}  # fmt: skip
 ALIASES = {"train": "nmse_train", "id": "nmse_test_id", "ood": "nmse_test_ood"}  # short names of columns
 SHOWN = ("run", "problem", "mode", "seed", "samples", "valid", "distinct", "nmse_train", "nmse_test_id",
-         "nmse_test_ood", "complexity", "reward_last", "seconds", "equation")  # fmt: skip
-IN_JSON = ("model", "tokens", "reward_first", "sample")  # and not in a terminal's table
+         "nmse_test_ood", "complexity", "reward_last", "seconds", "cost", "asked", "equation")  # fmt: skip
+IN_JSON = ("model", "tokens", "proposers", "reward_first", "sample")  # and not in a terminal's table
 HEADS = {"nmse_train": "NMSE train", "nmse_test_id": "test_id", "nmse_test_ood": "test_ood",
          "complexity": "size", "reward_last": "reward"}  # fmt: skip
 FIGURES = ("seed", "samples", "valid", "distinct", "nmse_train", "nmse_test_id", "nmse_test_ood",
@@ -58,6 +59,9 @@ def run_row(run: Recorded) -> dict[str, Any]:
         "distinct": int(answers.new.sum()),
         "tokens": history.tokens,
         "seconds": history.seconds,
+        "cost": history.cost or None,
+        "proposers": history.proposers,
+        "asked": asked(history) if len(history.by_proposer) > 1 else None,
         "reward_first": rewards[0] if rewards else None,
         "reward_last": rewards[-1] if rewards else None,
         "sample": chosen.number if chosen else None,
@@ -65,6 +69,15 @@ def run_row(run: Recorded) -> dict[str, Any]:
         **{f"nmse_{split}": evaluation.nmse.get(split) if evaluation else None for split in SPLITS},
         "equation": equation,
     }
+
+
+def asked(history: History) -> str:
+    """Who proposed: samples, tokens and, where it is known, money of each."""
+    return "; ".join(
+        f"{name} {told['samples']} samples {told['tokens']} tokens"
+        + (f" {told['cost']:.3g}" if told["cost"] else "")
+        for name, told in history.by_proposer.items()
+    )
 
 
 def _pick(run: Recorded) -> tuple[Sample | None, str]:
@@ -151,7 +164,9 @@ def format_runs(table: pd.DataFrame, width: int | None = None) -> str:
     names = [name for name in SHOWN if any(record.get(name) is not None for record in records)]
     names[-1:-1] = [name for name in table.columns if name not in SHOWN and name not in IN_JSON]
     rows = [[_cell(name, record) for name in names] for record in records]
-    return format_table([HEADS.get(name, name) for name in names], rows, width=width, words=("equation",))
+    return format_table(
+        [HEADS.get(name, name) for name in names], rows, width=width, words=("equation", "asked")
+    )
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:

@@ -121,9 +121,21 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
         front=format_front(result, width) if result.get("front") else "", lowest=best if other else None,
         reasons=", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items())),
         constants=entry.get("constants", spelled), table=_errors(entry),
+        proposers=_proposers(result),
         groups=textwrap.indent(format_table(["group", *names], of_groups), "  ") if groups else "",
         errors=(entry.get("uncertainty") or {}).get("constants", {}),
     ).rstrip("\n")  # fmt: skip
+
+
+def _proposers(result: Mapping[str, Any]) -> str:
+    """A table of who proposed, where several did or money is known; else empty."""
+    asked = result.get("proposers", [])
+    if len(asked) < 2 and not result.get("cost"):
+        return ""
+    kinds = ("samples", "valid", "new", "prompt_tokens", "tokens", "cost")
+    rows = [[f"  {one['proposer']}", *(f"{one[kind]:.4g}" if kind == "cost" else str(one[kind])
+                                       for kind in kinds)] for one in asked]  # fmt: skip
+    return format_table(["  proposer", *(kind.replace("_", " ") for kind in kinds)], rows)
 
 
 def _errors(entry: Mapping[str, Any]) -> str:
@@ -202,7 +214,7 @@ class SearchProgress(contextlib.ExitStack):
             f"{duration(elapsed)}, about {duration(left)} left" if left else duration(elapsed),
             f"{totals.valid / max(totals.samples, 1):.0%} valid",
             f"{totals.distinct / max(totals.valid, 1):.0%} distinct",
-            f"{totals.tokens} tokens",
+            f"{totals.tokens} tokens" + (f", cost {totals.cost:.3g}" if totals.cost else ""),
             f"{done / max(elapsed, 1e-9):.1f}/s",
         ]
         if self._leading is not None:
@@ -226,6 +238,7 @@ def figures(sample: Sample, totals: Totals) -> dict[str, float]:
         "samples/valid_share": totals.valid / max(totals.samples, 1),
         "samples/distinct": totals.distinct,
         "samples/tokens": totals.tokens,
+        "samples/cost": totals.cost,
         "samples/refinements": totals.refinements,
     }
     if is_llm_sample(sample):

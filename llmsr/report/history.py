@@ -42,7 +42,7 @@ class History:
         self.reasons: Counter[tuple[str, str]] = Counter()
         self.samples = self.tokens = self.fits = self.refinement_fits = self.deadlines = 0
         self.seconds = self.generation_seconds = self.fit_seconds = self.cpu_seconds = 0.0
-        self.proposer = ""
+        self.by_proposer: dict[str, Counter[str]] = {}
         self.latest: deque[Sample] = deque(maxlen=LATEST)
         for sample in samples:
             self.add(sample)
@@ -65,7 +65,9 @@ class History:
             self.tokens += sample.tokens
             self.generation_seconds += sample.seconds
             self.fits += fitted
-            self.proposer = self.proposer or sample.proposer
+            told = {"samples": 1, "valid": evaluation.ok, "new": kind == NEW, "tokens": sample.tokens,
+                    "prompt_tokens": sample.prompt_tokens, "cost": sample.cost}  # fmt: skip
+            self.by_proposer.setdefault(sample.proposer, Counter()).update(told)
         if kind == NEW:
             self._known.add(evaluation.canonical)
         elif kind == FAILED:
@@ -82,6 +84,21 @@ class History:
         for column, value in zip(self._columns.values(), row, strict=True):
             column.append(math.nan if value is None else value)
         self.__dict__.pop("records", None)
+
+    @property
+    def proposer(self) -> str:
+        """The names of all who were asked, separated by commas."""
+        return ",".join(filter(None, self.by_proposer))
+
+    @property
+    def cost(self) -> float:
+        """What all answers cost, 0 without prices."""
+        return sum(told["cost"] for told in self.by_proposer.values())
+
+    @property
+    def proposers(self) -> list[dict[str, Any]]:
+        """What each proposer's answers came to: samples, valid and new ones, tokens, money."""
+        return [{"proposer": name, **told} for name, told in self.by_proposer.items()]
 
     @cached_property
     def records(self) -> pd.DataFrame:

@@ -321,6 +321,8 @@ class Outputs:
             "guesses": [_guess(sample) for sample in self.guesses],
             "best": None if best is None else description(best, self.problem.target),
             **{name: round(getattr(history, name), 3) for name in seconds},
+            "cost": history.cost,
+            "proposers": history.proposers,
             "fits": history.fits,
             "refinement_fits": history.refinement_fits,
         }

@@ -8,6 +8,7 @@ replays what is archived and goes on as if it had not stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,7 @@ from llmsr.problem.holes import hole_spec
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
 from llmsr.prompt import Version, make_prompt, version_bodies
+from llmsr.proposers.bandit import Bandit, batch_of
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import GUESS, Evaluation, Sample, is_llm_sample
@@ -41,7 +43,7 @@ from llmsr.search.population import (
 )
 from llmsr.search.puct import Puct
 from llmsr.search.refining import Refining
-from llmsr.search.totals import Totals
+from llmsr.search.totals import Totals, score_of
 from llmsr.settings import SearchSettings
 from llmsr.tools import Tools
 
@@ -81,6 +83,7 @@ class _Group:
 
     prompts: list[_Asked]
     received: Future[_Received]
+    proposer: str
 
 
 class Search:
@@ -94,7 +97,7 @@ class Search:
     def __init__(
         self,
         problem: Problem,
-        proposer: Proposer,
+        proposer: Proposer | Bandit,
         evaluator: Evaluator,
         archive: Recorder,
         settings: SearchSettings,
@@ -103,7 +106,7 @@ class Search:
         seeds: Sequence[str] = (),
     ) -> None:
         self.problem = problem
-        self.proposer = proposer
+        self.bandit = proposer if isinstance(proposer, Bandit) else Bandit([proposer])
         self.evaluator = evaluator
         self.archive = archive
         self.settings = settings
@@ -113,16 +116,13 @@ class Search:
             flag = f"--context {min(others)} speaks" if others else "--turns lets tools speak"
             told = f"{flag} of whole equations and of all rows; a template and groups have none such"
             raise UserError(f"{told}, leave it out")
-        if settings.turns and not getattr(proposer, "calls_tools", False):
-            raise UserError(
-                f"--turns needs a server of chat models (--use_api), which {proposer.name} is not"
-            )
+        for name, one in self.bandit.proposers.items() if settings.turns else ():
+            if not getattr(one, "calls_tools", False):
+                raise UserError(f"--turns needs a server of chat models (--use_api), which {name} is not")
         self._tools = Tools(evaluator, settings.turns) if settings.turns else None
-        together = proposer.batch_prompts if isinstance(proposer, BatchProposer) else 1
-        prompts_ahead = settings.lookahead or together * (proposer.parallel_prompts + 1)
-        self.group_size = min(together, prompts_ahead)
-        self.groups_ahead = prompts_ahead // self.group_size
+        self.prompts_ahead = settings.lookahead or self.bandit.ahead
         self.totals = Totals()
+        self.ended = ""  # by which limit, before the budget was spent, as a sentence
         # the clock tells how long a run took, what is compiled for it included, and decides nothing in it
         earlier = list(earlier)
         self._began = time.monotonic() - max((sample.elapsed for sample in earlier), default=0.0)
@@ -148,6 +148,8 @@ class Search:
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
             self._refining = Refining(refiner, settings.patience, known, earlier)
+        begun_with = max(map(score_of, known), default=-math.inf)
+        self._best: dict[int | None, float] = defaultdict(lambda: begun_with)
         self._guesses_archived = sum(sample.kind == GUESS for sample in earlier)
         self._wanted = settings.budget
 
@@ -155,27 +157,32 @@ class Search:
         self._begin()
         self._skip_archived_completions()
         in_flight: deque[_Group] = deque()
-        next_prompt = failed_in_a_row = 0
-        with _Asking(self.proposer.parallel_prompts) as asking:
+        failed = dict.fromkeys(self.bandit.proposers, 0)
+        next_prompt = 0
+        with _Asking(self.bandit.parallel_prompts) as asking:
             while True:
-                while len(in_flight) < self.groups_ahead and self._wanted > 0:
-                    in_flight.append(self._ask(next_prompt, asking.submit))
+                while self._wanted > 0 and (
+                    most := self.bandit.room(sum(len(g.prompts) for g in in_flight), self.prompts_ahead)
+                ):
+                    given_up = [name for name, count in failed.items() if count >= FAILED_PROMPTS]
+                    in_flight.append(self._ask(next_prompt, most, given_up, asking.submit))
                     next_prompt += len(in_flight[-1].prompts)
                 if not in_flight:
                     return self.totals
                 group = in_flight.popleft()
                 try:
                     self._receive(group)
-                    failed_in_a_row = 0
+                    failed[group.proposer] = 0
                 except ProposerFailure as failure:
                     self.totals.failed_prompts += len(group.prompts)
                     # what a failed prompt owes is asked of later ones, so the budget is spent in full
                     self._wanted += sum(asked.count for asked in group.prompts)
-                    failed_in_a_row += 1
-                    if failed_in_a_row >= FAILED_PROMPTS:
+                    failed[group.proposer] += 1
+                    # the others go on where one of several gives up
+                    if all(count >= FAILED_PROMPTS for count in failed.values()):
                         raise UserError(
-                            f"{self.proposer.name} failed on {failed_in_a_row} prompts in a row: {failure}; "
-                            "what was found is kept, continue with --resume"
+                            f"{group.proposer} failed on {failed[group.proposer]} prompts in a row: "
+                            f"{failure}; what was found is kept, continue with --resume"
                         ) from None
 
     def _begin(self) -> None:
@@ -195,15 +202,24 @@ class Search:
 
     def _skip_archived_completions(self) -> None:
         """A proposer that reads a fixed list goes on behind what earlier prompts took from it."""
-        whole_prompts = sum(len(s) for p, s in self._earlier.items() if p < self._last_archived)
-        skip = getattr(self.proposer, "skip", None)
-        if skip is not None and whole_prompts:
-            skip(whole_prompts)
+        whole = [s for p, samples in self._earlier.items() if p < self._last_archived for s in samples]
+        for name, proposer in self.bandit.proposers.items():
+            taken = sum(sample.proposer == name for sample in whole)
+            skip = getattr(proposer, "skip", None)
+            if skip is not None and taken:
+                skip(taken)
 
-    def _ask(self, first: int, submit: Callable[..., Future[_Received]]) -> _Group:
+    def _ask(
+        self, first: int, most: int, given_up: Sequence[str], submit: Callable[..., Future[_Received]]
+    ) -> _Group:
         """Draw the next prompts and send them off, unless the archive has all that they brought."""
+        name = self.bandit.chosen(np.random.default_rng([self.settings.seed, 3, first]), given_up)
+        # a proposer that gave up left nothing in the archive: there it stands who was asked instead
+        known = [s.proposer for s in self._earlier.get(first, ()) if s.proposer in self.bandit.proposers]
+        name = next(iter(known), name)
+        proposer = self.bandit.proposers[name]
         prompts: list[_Asked] = []
-        while len(prompts) < self.group_size and self._wanted > 0:
+        while len(prompts) < min(most, batch_of(proposer)) and self._wanted > 0:
             number = first + len(prompts)
             count = min(self.settings.samples_per_prompt, self._wanted)
             self._wanted -= count
@@ -215,10 +231,10 @@ class Search:
             received: Future[_Received] = Future()
             received.set_result([[] for _ in prompts])
         else:
-            received = submit(self._propose, prompts)
-        return _Group(prompts, received)
+            received = submit(self._propose, proposer, prompts)
+        return _Group(prompts, received, name)
 
-    def _propose(self, prompts: list[_Asked]) -> _Received:
+    def _propose(self, proposer: Proposer, prompts: list[_Asked]) -> _Received:
         """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
         holes = [self._hole(asked) for asked in prompts]
         shown = [self._shown(asked, hole) for asked, hole in zip(prompts, holes, strict=True)]
@@ -226,11 +242,11 @@ class Search:
             replace(make_prompt(problem, versions, self.settings, asked.refusals), tools=self._tools)
             for asked, (problem, versions) in zip(prompts, shown, strict=True)
         ]
-        if isinstance(self.proposer, BatchProposer):
+        if isinstance(proposer, BatchProposer):
             seeds = [asked.seed for asked in prompts]
-            answers = self.proposer.propose_many(prompted, self.settings.samples_per_prompt, seeds)
+            answers = proposer.propose_many(prompted, self.settings.samples_per_prompt, seeds)
         else:
-            answers = [self.proposer.propose(prompted[0], prompts[0].count, prompts[0].seed)]
+            answers = [proposer.propose(prompted[0], prompts[0].count, prompts[0].seed)]
         received = []
         for asked, hole, (_, versions), completions in zip(prompts, holes, shown, answers, strict=True):
             names = version_bodies(self.problem.spec, versions)
@@ -272,16 +288,16 @@ class Search:
                 self._note(sample)
                 self._keep(sample)
             for completion, evaluation in completions:
-                sample = self._sample(asked, completion, evaluation.result())
+                sample = self._sample(asked, group.proposer, completion, evaluation.result())
                 self._record([sample])
                 self._keep(sample)
             missing += asked.count - len(archived) - len(completions)
             exhausted += not archived and not completions and asked.number > self._last_archived
         # a proposer that brings nothing at all has no more to bring: a list of texts that is read to its end
-        spent = 0 < self.settings.max_tokens_total <= self.totals.tokens
-        self._wanted = 0 if exhausted or spent else self._wanted + missing
+        self.ended = self.ended or self.totals.limit_met(self.settings)
+        self._wanted = 0 if exhausted or self.ended else self._wanted + missing
 
-    def _sample(self, asked: _Asked, completion: Completion, evaluation: Evaluation) -> Sample:
+    def _sample(self, asked: _Asked, proposer: str, completion: Completion, evaluation: Evaluation) -> Sample:
         return Sample(
             number=self.totals.samples + 1,
             completion=completion.text[:MAX_TEXT],
@@ -289,8 +305,10 @@ class Search:
             prompt=asked.number,
             island=asked.draw.island,
             parents=tuple(member.sample for member in asked.draw.members),
-            proposer=self.proposer.name,
+            proposer=proposer,
             tokens=completion.tokens,
+            prompt_tokens=completion.prompt_tokens,
+            cost=self.bandit.cost(proposer, completion),
             finish_reason=completion.finish_reason,
             seconds=completion.seconds,
             elapsed=round(time.monotonic() - self._began, 3),
@@ -299,6 +317,9 @@ class Search:
         )
 
     def _keep(self, sample: Sample) -> None:
+        score, best = score_of(sample.evaluation), self._best[sample.island]
+        self._best[sample.island] = max(score, best)
+        self.bandit.tell(sample.proposer, sample.tokens, sample.cost, score > best)
         if sample.evaluation.ok:
             self.population.add(member_of(sample.number, sample.evaluation), sample.island)
         elif sample.evaluation.reason:

@@ -15,6 +15,7 @@ from llmsr.files import write_file
 from llmsr.problem.spec import Spec
 from llmsr.prompt import indent_body
 from llmsr.sample import GUESS, REFINE, REFINEMENT, Evaluation, Sample, is_llm_sample
+from llmsr.settings import SearchSettings
 
 
 def score_of(evaluation: Evaluation) -> float:
@@ -32,6 +33,7 @@ class Totals:
     samples: int = 0
     valid: int = 0
     tokens: int = 0
+    cost: float = 0.0
     failed_prompts: int = 0
     refinements: int = 0
     best: Sample | None = None
@@ -42,6 +44,13 @@ class Totals:
     def distinct(self) -> int:
         return len(self.first_with)
 
+    def limit_met(self, settings: SearchSettings) -> str:
+        """Which limit on tokens or money is met, as a sentence; empty for none."""
+        for flag, spent in (("max_tokens_total", self.tokens), ("max_cost", self.cost)):
+            if 0 < (limit := getattr(settings, flag)) <= spent:
+                return f"ended by --{flag} {limit:g}, {spent:g} are spent; a larger one goes on with --resume"
+        return ""
+
     def add(self, sample: Sample) -> None:
         """Count a sample or a refinement."""
         evaluation = sample.evaluation
@@ -50,6 +59,7 @@ class Totals:
         elif sample.kind != GUESS:
             self.samples += 1
             self.tokens += sample.tokens
+            self.cost += sample.cost
             if evaluation.ok:
                 self.valid += 1
                 self.first_with.setdefault(evaluation.canonical, sample.number)
