@@ -126,18 +126,17 @@ def description_length(
 
 
 def lost_digits(expression: Expression, start: Mapping[int, float], inputs: np.ndarray) -> float:
-    """Nats of what cancels in sums: of the digits by which their parts are told more finely than themselves.
+    """Nats of the digits that cancel in sums, of parts over `OFFSET` times their sum by root mean square.
 
-    Two large functions whose difference is wanted imitate most laws with few constants, which must then be
-    known to many digits. Sizes are root mean squares over the rows; a part `OFFSET` times its sum is free.
+    The difference of two large functions imitates most laws, by constants that must be known to many digits.
     """
     values = node_values(expression.nodes, inputs, start)
     sizes = [float(np.sqrt(np.mean(value**2))) for value in values]
     lost = 0.0
     for size, node in zip(sizes, expression.nodes, strict=True):
         largest = max((sizes[a] for a in node.args), default=0.0)
-        if node.op in ("add", "sub") and 0 < size < largest < math.inf:
-            lost += max(0.0, math.log(largest / (OFFSET * size)))
+        if node.op in ("add", "sub") and 0 < OFFSET * size < largest < math.inf:
+            lost += math.log(largest / (OFFSET * size))
     return lost
 
 
@@ -212,8 +211,7 @@ class Parts:
         left = max(error, self.level) if groups > 1 else self._error(expression, params, error)
         length = description_length(expression, params, left, self.rows, groups)
         with np.errstate(all="ignore"):
-            if groups == 1:
-                length += lost_digits(expression, dict(enumerate(map(float, params))), self._inputs)
+            length += lost_digits(expression, dict(enumerate(params)), self._inputs) if groups == 1 else 0.0
             whole = groups > 1 or np.isfinite(evaluate(expression, self.probes, params)).all()
         return length if whole else length + HOLE
 
