@@ -20,6 +20,7 @@ DENOMINATORS = (1, 2, 3, 4, 6)
 CLEAR = 0.5  # share of the logarithm's variance that a power law explains, at least
 SURE = 3.0  # standard errors within which an exponent is taken for a simple fraction
 CLOSE = 1e-4  # the same for data without noise
+DEPENDENT = 1e-6  # share of a logarithm that is its own, at least
 MOST_NUMBERS = 12_000_000  # products times rows
 TERMS = 3  # of a sum of products
 RELATED = 1e-9  # share of the target's square that a relation leaves, at most
@@ -103,13 +104,14 @@ def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
     A line must explain the share `clear` of the variance of the logarithm.
     """
     g = task.graph
-    usable = logarithms(task)
     for one in sides(task):
-        if not usable or not (one.target != 0).all():
+        used = _rows_with_logarithms(one)
+        usable = logarithms(task, used)
+        if not usable:
             continue
-        matrix = np.column_stack([np.log(np.abs(g.values[u])) for u in usable])
-        logs, tried = np.log(np.abs(one.target)), set()
-        for weights in (np.ones(len(logs)), weights_of(one)):
+        matrix = np.column_stack([np.log(np.abs(g.values[u][used])) for u in usable])
+        logs, tried = np.log(np.abs(one.target[used])), set()
+        for weights in (np.ones(len(logs)), weights_of(one)[used]):
             exponents, errors, explained = line(matrix, logs, weights)
             if explained < clear:
                 continue
@@ -117,15 +119,49 @@ def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
             for values in (snapped(exponents, errors), significant):
                 # what differs by rounding alone is one power law
                 name = tuple(np.round(values, 6))
-                if values.any() and name not in tried:
-                    tried.add(name)
-                    yield one.wrap(scaled(g, power_product(g, usable, values), one.target))
+                if not values.any() or name in tried:
+                    continue
+                tried.add(name)
+                power = power_product(g, usable, values)
+                # a column that is 0 in rows left out may stand below
+                if np.isfinite(g.values[power]).all():
+                    yield one.wrap(scaled(g, power, one.target))
 
 
-def logarithms(task: Task) -> list[int]:
-    """The columns that have a logarithm, which varies."""
-    values = task.graph.values
-    return [u for u in task.columns if (values[u] != 0).all() and np.ptp(np.log(np.abs(values[u])))]
+def _rows_with_logarithms(task: Task) -> np.ndarray:
+    """The rows in which target and columns have logarithms, shape (rows,).
+
+    A column that has none in so many rows that fewer than half are left keeps none from the others.
+    """
+    used = task.target != 0
+    for u in task.columns:
+        both = used & (task.graph.values[u] != 0)
+        if 2 * np.count_nonzero(both) >= len(used):
+            used = both
+    return used
+
+
+def logarithms(task: Task, used: np.ndarray | None = None) -> list[int]:
+    """The columns that have a logarithm in some rows, all by default, and one that varies.
+
+    A column whose logarithm is a sum of multiples of those before it, such as a copy in other units or a
+    product, is left out: a line would share the exponent out among them.
+    """
+    found: list[int] = []
+    known: list[np.ndarray] = []
+    for u in task.columns:
+        value = task.graph.values[u] if used is None else task.graph.values[u][used]
+        if not len(value) or not value.all() or not np.ptp(logs := np.log(np.abs(value))):
+            continue
+        rest = logs - logs.mean()
+        size = float(np.linalg.norm(rest))
+        for direction in known:
+            rest = rest - direction * float(direction @ rest)
+        left = float(np.linalg.norm(rest))
+        if left > DEPENDENT * size:
+            found.append(u)
+            known.append(rest / left)
+    return found
 
 
 def weights_of(task: Task) -> np.ndarray:

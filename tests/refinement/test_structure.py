@@ -277,6 +277,35 @@ def test_a_line_through_logarithms_stands_noise_that_drowns_small_targets(found_
     assert min(map(wrong, search.found.values())) < 0.2 * 0.05**2
 
 
+def with_zeros(x):
+    x[:60, 0] = 0
+    return 2 * x[:, 0] * np.sqrt(x[:, 1])
+
+
+def with_a_copy(x):
+    x[:, 2] = 100 * x[:, 0]  # such as metres and centimetres
+    return 3 * x[:, 0] ** 2 / x[:, 1]
+
+
+def with_a_product(x):
+    x[:, 2] = x[:, 0] * x[:, 1]
+    return 5 * x[:, 0] / x[:, 1] ** 2
+
+
+@pytest.mark.parametrize("target_of", [with_zeros, with_a_copy, with_a_product])
+def test_zeros_and_dependent_columns_leave_a_power_law_one(target_of):
+    x = np.random.default_rng(1).uniform(0.5, 4, (200, 3))
+    y = target_of(x)
+    search = Structures(table_problem(x, y, Labels(("x0", "x1", "x2"), "y")), 20.0)
+    task = search.task(search.rows)
+    for root in power_laws(task):
+        search.offer(task, root, "line")
+    first = search.ranked()[0]
+    assert first.predicted_nmse < 1e-28
+    assert len(first.expression.params) == 1
+    assert len(first.expression.inputs) == 2
+
+
 def cases():
     draw, rising = np.random.default_rng(3), np.arange(30.0)
     yield "two rows", np.array([[1.0], [2.0]]), np.array([1.0, 3.0])
