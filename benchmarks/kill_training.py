@@ -35,7 +35,7 @@ TRAINING = [
 ]  # fmt: skip
 SCORER = """
 import os, sys
-from llmsr.grpo.evaluators import Evaluators
+from llmsr.grpo.reward_function import Evaluators
 from llmsr.grpo.reward_function import RewardFunction
 run_dir, name, told = sys.argv[1:]
 info = {"problem": "plane", "index": 1, "split": "train", "versions": "{}", "shown": "[]"}

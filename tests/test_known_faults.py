@@ -25,8 +25,7 @@ from llmsr.proposers.choice import make_proposer
 from llmsr.proposers.proposer import ProposerFailure
 from llmsr.reward import reward
 from llmsr.sample import Evaluation
-from llmsr.search.islands import Islands
-from llmsr.search.population import Member
+from llmsr.search.population import Islands, Member
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,6 @@ from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.answer_archive import set_number
 from llmsr.grpo.dataset import read_parquet
-from llmsr.grpo.evaluators import Evaluators
 from llmsr.grpo.export import (
     BEST,
     ExportFault,
@@ -34,7 +33,7 @@ from llmsr.grpo.export import (
 from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan, memory_sentences
 from llmsr.grpo.progress import Progress, StepMetrics, Stuck, say
 from llmsr.grpo.prompt_files import TRAIN, VALIDATION, prompt_encoder, write_prompts
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig

@@ -15,7 +15,7 @@ from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.expression import Expression
 from llmsr.expression.dimensions import Dimensions
-from llmsr.expression.shape import shape_fault
+from llmsr.expression.form import shape_fault
 from llmsr.problem.groups import GroupReader, codes_of, groups_of
 from llmsr.problem.loss import SQUARES, Loss
 from llmsr.problem.spec import Spec, load_spec

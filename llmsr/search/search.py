@@ -31,10 +31,10 @@ from llmsr.proposers.bandit import Bandit, batch_of
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import GUESS, Evaluation, Sample, is_llm_sample
-from llmsr.search.islands import Islands
 from llmsr.search.population import (
     BestOfN,
     Draw,
+    Islands,
     Member,
     Population,
     SequentialBestOfN,

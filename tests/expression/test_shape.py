@@ -9,8 +9,7 @@ from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.expression import parse
-from llmsr.expression.form import Form
-from llmsr.expression.shape import shape_fault
+from llmsr.expression.form import Form, shape_fault
 from llmsr.problem.columns import Labels, table_problem
 
 X = np.random.default_rng(0).uniform([-2, 0.5], [2, 3], (200, 2))

@@ -12,7 +12,7 @@ from small_spec import spec_of
 
 from llmsr.errors import UserError
 from llmsr.expression import evaluate, parse
-from llmsr.grpo import evaluators
+from llmsr.grpo import reward_function
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_choice import load_problems, located
 from llmsr.grpo.run_record import write_run_files
@@ -66,11 +66,11 @@ def test_problems_share_their_workers_which_hold_few_of_them(here, tmp_path, mon
     problems = load_problems(plan)
     plan.run_dir.mkdir()
     write_run_files(plan, problems)
-    monkeypatch.setattr(evaluators, "KEPT_PROBLEMS", 2)
-    duties = evaluators.Duties(plan.run_dir)
+    monkeypatch.setattr(reward_function, "KEPT_PROBLEMS", 2)
+    duties = reward_function.Duties(plan.run_dir)
     assert [len(duties.of(p.name).problem.train) for p in problems] == [len(p.train) for p in problems]
     assert len(duties._kept) == 2
-    with contextlib.closing(evaluators.Evaluators(plan.run_dir)) as of:
+    with contextlib.closing(reward_function.Evaluators(plan.run_dir)) as of:
         found = {p.name: of(p.name).evaluate(p.spec.seed_body) for p in problems}
         assert len({id(of(p.name).pool) for p in problems}) == 1
         assert of(problems[0].name).pool.size == 1

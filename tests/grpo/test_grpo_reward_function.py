@@ -16,9 +16,8 @@ from grpo_problem import write_problem
 
 from llmsr.archive import read_archive
 from llmsr.grpo.answer_archive import next_number, set_number
-from llmsr.grpo.evaluators import Evaluators
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 from llmsr.grpo.run_record import load_run_problem, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
@@ -91,7 +90,7 @@ def test_nothing_is_lost_or_written_twice_under_threads(run_dir):
 
 def test_two_processes_share_the_numbers_and_write_apart(run_dir):
     code = (
-        "import sys; from llmsr.grpo.evaluators import Evaluators; "
+        "import sys; from llmsr.grpo.reward_function import Evaluators; "
         "from llmsr.grpo.reward_function import RewardFunction\n"
         "if __name__ == '__main__':\n"
         "    with RewardFunction(sys.argv[1], Evaluators(sys.argv[1], 1)) as f:\n"

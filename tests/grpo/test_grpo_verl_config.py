@@ -16,9 +16,8 @@ from grpo_problem import write_problem
 from verl_plugin import loaded_plugin
 
 from llmsr.grpo.advantage import batch_advantages
-from llmsr.grpo.evaluators import Evaluators
 from llmsr.grpo.plan import EMBEDDED, make_plan, memory_sentences
-from llmsr.grpo.reward_function import RewardFunction
+from llmsr.grpo.reward_function import Evaluators, RewardFunction
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import ADVANTAGES, GrpoConfig
 from llmsr.grpo.training import train

@@ -21,8 +21,7 @@ from llmsr.problem.loading import load_problem
 from llmsr.proposers.proposer import Completion, ProposerFailure
 from llmsr.proposers.replay import Replay
 from llmsr.sample import is_llm_sample
-from llmsr.search.islands import Islands
-from llmsr.search.population import BestOfN, Member, SequentialBestOfN
+from llmsr.search.population import BestOfN, Islands, Member, SequentialBestOfN
 from llmsr.search.search import Search
 from llmsr.search.totals import SearchArchive
 from llmsr.settings import SearchSettings
