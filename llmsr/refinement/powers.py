@@ -20,6 +20,7 @@ DENOMINATORS = (1, 2, 3, 4, 6)
 CLEAR = 0.5  # share of the logarithm's variance that a power law explains, at least
 SURE = 3.0  # standard errors within which an exponent is taken for a simple fraction
 CLOSE = 1e-4  # the same for data without noise
+ROWS_PER_EXPONENT = 3  # below which the columns of a power law are chosen, a few of all
 DEPENDENT = 1e-6  # share of a logarithm that is its own, at least
 MOST_NUMBERS = 12_000_000  # products times rows
 TERMS = 3  # of a sum of products
@@ -111,6 +112,10 @@ def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
             continue
         matrix = np.column_stack([np.log(np.abs(g.values[u][used])) for u in usable])
         logs, tried = np.log(np.abs(one.target[used])), set()
+        if len(logs) < ROWS_PER_EXPONENT * len(usable) and np.ptp(logs):
+            # so many exponents would follow any target
+            _, chosen = Subsets(matrix - matrix.mean(0), logs - logs.mean()).best(TERMS)
+            usable, matrix = [usable[k] for k in chosen], matrix[:, chosen]
         for weights in (np.ones(len(logs)), weights_of(one)[used]):
             exponents, errors, explained = line(matrix, logs, weights)
             if explained < clear:
@@ -145,7 +150,8 @@ def logarithms(task: Task, used: np.ndarray | None = None) -> list[int]:
     """The columns that have a logarithm in some rows, all by default, and one that varies.
 
     A column whose logarithm is a sum of multiples of those before it, such as a copy in other units or a
-    product, is left out: a line would share the exponent out among them.
+    product, is left out: a line would share the exponent out among them. Few rows do not tell that: there any
+    column is such a sum of some others.
     """
     found: list[int] = []
     known: list[np.ndarray] = []
@@ -160,7 +166,8 @@ def logarithms(task: Task, used: np.ndarray | None = None) -> list[int]:
         left = float(np.linalg.norm(rest))
         if left > DEPENDENT * size:
             found.append(u)
-            known.append(rest / left)
+            if ROWS_PER_EXPONENT * len(found) <= len(logs):
+                known.append(rest / left)
     return found
 
 

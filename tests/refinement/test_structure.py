@@ -306,6 +306,18 @@ def test_zeros_and_dependent_columns_leave_a_power_law_one(target_of):
     assert len(first.expression.inputs) == 2
 
 
+def test_a_power_law_of_three_among_more_columns_than_rows():
+    x = np.random.default_rng(1).uniform(0.5, 4, (20, 40))
+    y = 3 * x[:, 7] * x[:, 21] / x[:, 33]
+    search = Structures(table_problem(x, y, Labels(tuple(f"x{i}" for i in range(40)), "y")), 20.0)
+    task = search.task(search.rows)
+    for root in power_laws(task):
+        search.offer(task, root, "line")
+    first = search.ranked()[0]
+    assert first.predicted_nmse < 1e-28
+    assert first.expression.inputs == (7, 21, 33)
+
+
 def cases():
     draw, rising = np.random.default_rng(3), np.arange(30.0)
     yield "two rows", np.array([[1.0], [2.0]]), np.array([1.0, 3.0])
