@@ -321,7 +321,7 @@ def test_a_target_that_does_not_vary_gives_a_constant():
         ({"search": "island"}, "search must be one of"),
         ({"selection": "nicest"}, "selection must be one of"),
         ({"fitter": "magic"}, "fitter must be one of"),
-        ({"proposer": "gpt"}, "proposer must be one of"),
+        ({"proposer": "gpt"}, "proposer knows"),
         ({"proposer_options": {"temprature": 1}}, "did you mean temperature"),
         ({"search_options": {"contxt": "scores"}}, "did you mean context"),
         ({"search_options": {"seed": 1}}, "random_state"),

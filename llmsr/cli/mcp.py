@@ -21,6 +21,7 @@ from llmsr.cli.shared import Verb
 from llmsr.config import Checked, option
 from llmsr.errors import UserError
 from llmsr.files import import_path
+from llmsr.workers.child import start_child
 
 SEVERAL_SECONDS = 600.0  # that a tool other than search may take
 COMMAND = [sys.executable, "-m", "llmsr"]
@@ -89,11 +90,9 @@ class Tools:
         words = ["--problem_name", self._name(problem), "--log_path", str(directory)]
         words += ["--budget", str(samples), "--seed", str(seed), *self.flags]
         directory.mkdir(parents=True, exist_ok=True)
-        streams: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        # a client gives its server two seconds and then kills its group: less than results take to be written
         with open(directory / "mcp.log", "ab") as log:
-            self.running[directory] = subprocess.Popen(
-                [*COMMAND, "run", *words], stdout=log, **streams, **self.how
-            )
+            self.running[directory] = start_child([*COMMAND, "run", *words], log, **self.how)
         return {"run": run, "status": "running"}
 
     def status(self, run: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import importlib.util
 import os
 import shlex
@@ -14,13 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
 
 from llmsr.errors import UserError, scrubbed
 from llmsr.models.chat_template import ChatTemplate
@@ -28,13 +25,12 @@ from llmsr.prompt import Prompt
 from llmsr.proposers.openai_compatible import OpenAICompatible
 from llmsr.proposers.proposer import Completion
 from llmsr.settings import ProposerConfig
+from llmsr.workers.child import start_child
 
 START_SECONDS = 900.0  # a large model is read from disk and compiled for before it answers
 STOP_SECONDS = 20.0
 SERVED_NAME = "model"
 PARALLEL_PROMPTS = 64
-PARENT_DEATH_SIGNAL = 1  # prctl(2)
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class VLLMServer:
@@ -63,7 +59,10 @@ class VLLMServer:
         handle, path = tempfile.mkstemp(".log", "llmsr-vllm-")
         self._log, self.log_path = os.fdopen(handle, "w+b"), Path(path)
         base = f"http://127.0.0.1:{port}"
-        self._process = _start(command, self._log)
+        try:
+            self._process = start_child(command, self._log)
+        except OSError as error:
+            raise UserError(f"cannot start {command[0]}: {error.strerror}") from None
         atexit.register(self.close)
         try:
             self._wait_until_healthy(f"{base}/health", start_seconds)
@@ -148,35 +147,6 @@ def _template(config: ProposerConfig) -> ChatTemplate | None:
     except UserError:
         return None
     return ChatTemplate(tokenizer, TEMPLATE_MODES[config.api_mode])
-
-
-def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """The server, in a group of its own, told by the kernel to end when this process does.
-
-    The kernel ties that to the thread that starts the server, so a thread that lives on does it.
-    """
-    started: list[subprocess.Popen[bytes] | OSError] = []
-    ready, forever = threading.Event(), threading.Event()
-
-    def end_with_parent() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
-
-    def run() -> None:
-        streams: Any = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-        try:
-            server = subprocess.Popen(command, **streams, start_new_session=True, preexec_fn=end_with_parent)
-            started.append(server)
-        except OSError as error:
-            started.append(error)
-        ready.set()
-        forever.wait()
-
-    threading.Thread(target=run, daemon=True, name="vllm").start()
-    ready.wait()
-    if isinstance(started[0], OSError):
-        raise UserError(f"cannot start {command[0]}: {started[0].strerror}")
-    return started[0]
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
