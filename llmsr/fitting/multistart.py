@@ -285,9 +285,11 @@ class Search:
                 return
 
     def choose(self) -> Candidate | None:
-        """The lowest loss; among losses equal to 0.05% the smallest parameters."""
+        """The lowest loss; of losses equal to 0.05% the lowest of those whose norm is the least, to 1%."""
         best = self.best
         if best is None:
             return None
         ties = [c for c in self.found if c.squares <= best.squares * (1.0 + TIE)]
-        return min(ties, key=lambda c: (float(np.linalg.norm(c.theta)), c.squares))
+        smallest = min(float(np.linalg.norm(c.theta)) for c in ties)
+        # steps on one way to one minimum, of which the last has the digits
+        return min((c for c in ties if np.linalg.norm(c.theta) <= 1.01 * smallest), key=lambda c: c.squares)

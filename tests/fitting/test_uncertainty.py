@@ -54,6 +54,7 @@ def test_standard_errors_are_nists_certified_ones(name):
     assert at.freedom == len(case["y"]) - len(case["constants"])
     # and so they are where our own fit ends
     found = fit(expression, problem)
+    assert found.params[: len(case["constants"])] == pytest.approx(case["constants"], rel=1e-4)
     ours = uncertainty(expression, found.params, problem.train)
     assert ours.standard_errors == pytest.approx(case["standard_deviations"], rel=1e-3)
 
