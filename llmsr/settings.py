@@ -148,6 +148,12 @@ class SearchSettings(PromptSettings):
     max_cost: float = option(
         0.0, "money, in the unit of --prices, after which no further prompt is asked; 0: no limit", least=0
     )
+    seconds: float = option(
+        0.0,
+        "seconds after which no further prompt is asked, and that structure search may take; 0: no limit",
+        least=0,
+    )
+    stop_nmse: float = option(0.0, "NMSE on train at which the search ends; 0: none", least=0)
     # decides every draw: equal seeds give equal archives on any number of workers
     seed: int = option(0, "seed of every random draw of the run", least=0)
     search: str = option(

@@ -39,9 +39,9 @@ from llmsr.search.totals import SearchArchive, write_sample_file
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 # what may differ where a run is resumed: how long it goes on, where it is and what it runs on
-FREE_ON_RESUME = {"budget", "max_tokens_total", "max_cost", "prices", "api_base", "port", "workers", "resume",
-                  "log_path", "json", "device", "gpu_memory_utilization", "timeout", "retries",
-                  "logger"}  # fmt: skip
+FREE_ON_RESUME = {"budget", "max_tokens_total", "max_cost", "seconds", "stop_nmse", "prices", "api_base",
+                  "port", "workers", "resume", "log_path", "json", "device", "gpu_memory_utilization",
+                  "timeout", "retries", "logger"}  # fmt: skip
 
 
 def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfig) -> int:

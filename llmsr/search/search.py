@@ -191,13 +191,15 @@ class Search:
         if self._refining is None:
             return
         further = self.guesses if self.settings.refine != "structure" else ()
-        found, archived = self._refining.begin(self.settings.structure_seconds, further, len(self.guesses))
+        seconds = min(self.settings.structure_seconds, self.settings.seconds or math.inf)
+        found, archived = self._refining.begin(seconds, further, len(self.guesses))
         self._archive_refinements(found, archived)
+        self.ended = self.totals.limit_met(self.settings)
         ranked = self._refining.refiner.ranked(found)
         members = [member_of(0, sample.evaluation) for sample in ranked[: self.settings.functions_per_prompt]]
         if self.settings.refine_shown:
             self.population.found(members)
-        if self.settings.stop_at_floor and self._refining.finished:
+        if self.ended or (self.settings.stop_at_floor and self._refining.finished):
             self._wanted = 0
 
     def _skip_archived_completions(self) -> None:

@@ -33,6 +33,7 @@ class Totals:
     samples: int = 0
     valid: int = 0
     tokens: int = 0
+    elapsed: float = 0.0
     cost: float = 0.0
     failed_prompts: int = 0
     refinements: int = 0
@@ -45,15 +46,24 @@ class Totals:
         return len(self.first_with)
 
     def limit_met(self, settings: SearchSettings) -> str:
-        """Which limit on tokens or money is met, as a sentence; empty for none."""
-        for flag, spent in (("max_tokens_total", self.tokens), ("max_cost", self.cost)):
+        """Which limit on time, tokens, money or error is met, as a sentence; empty for none.
+
+        Time is what the archive says, so that a resumed run ends where it ended.
+        """
+        spending = {"seconds": self.elapsed, "max_tokens_total": self.tokens, "max_cost": self.cost}
+        for flag, spent in spending.items():
             if 0 < (limit := getattr(settings, flag)) <= spent:
                 return f"ended by --{flag} {limit:g}, {spent:g} are spent; a larger one goes on with --resume"
+        reached = self.best.evaluation.nmse.get("train") if self.best else None
+        if reached is not None and reached <= settings.stop_nmse:
+            told = f"ended by --stop_nmse {settings.stop_nmse:g}, {reached:.3g} is reached"
+            return f"{told}; a smaller one goes on with --resume"
         return ""
 
     def add(self, sample: Sample) -> None:
         """Count a sample or a refinement."""
         evaluation = sample.evaluation
+        self.elapsed = max(self.elapsed, sample.elapsed)
         if sample.kind == REFINEMENT:
             self.refinements += 1
         elif sample.kind != GUESS:

@@ -236,6 +236,48 @@ def test_a_perfect_score_is_a_success(tmp_path, evaluators):
     assert population.draw(np.random.default_rng(0)).members[0].nmse == 0.0
 
 
+def test_a_run_ends_at_its_error_and_goes_on_from_there(tmp_path, problem, evaluators, replay_file):
+    def samples(folder, earlier=(), **settings):
+        return run(tmp_path / folder, problem, evaluators[1], replay_file, earlier, **settings)[1]
+
+    whole = samples("whole")
+    errors = [s.evaluation.nmse["train"] if s.evaluation.ok else np.inf for s in whole]
+    limit = 1.5 * min(errors[:30])  # met in the midst of the run
+    first = samples("cut", stop_nmse=limit)
+    met = next(i for i, error in enumerate(errors) if error <= limit)
+    assert met < len(first) < len(whole)
+    assert without_times(first) == without_times(whole)[: len(first)]
+    assert samples("cut", first, stop_nmse=limit) == first
+    assert without_times(samples("cut", first)) == without_times(whole)
+
+
+def test_a_run_ends_after_its_seconds_and_goes_on_from_there(tmp_path, problem, evaluators):
+    class Slow:
+        name, parallel_prompts = "slow", 1
+
+        def propose(self, prompt, count, seed):
+            time.sleep(0.3)
+            return [Completion(f"return params[0]*x + {seed % 97}*v", 5, "stop")] * count
+
+        def close(self):
+            pass
+
+    def samples(earlier=(), **settings):
+        settings = SearchSettings(refine="off", budget=400, lookahead=1, **settings)
+        with SearchArchive(tmp_path) as archive:
+            search = Search(problem, Slow(), evaluators[1], archive, settings, earlier=earlier)
+            began = time.monotonic()
+            return search.run().samples, time.monotonic() - began, search.ended
+
+    first, seconds, told = samples(seconds=1.5)
+    assert 4 <= first <= 24
+    assert seconds < 30
+    assert told.startswith("ended by --seconds 1.5")
+    earlier = list(read_archive(tmp_path))
+    assert samples(earlier, seconds=1.5)[0] == first  # the time of the run before counts
+    assert samples(earlier, seconds=3)[0] > first
+
+
 class Failing:
     """A proposer whose server is gone."""
 
