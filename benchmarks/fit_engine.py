@@ -37,7 +37,8 @@ from llmsr.fitting import (  # noqa: E402
     fit,
     warm_up,
 )
-from llmsr.problem.loading import Problem, Split, load_problem  # noqa: E402
+from llmsr.problem.loading import Problem, load_problem  # noqa: E402
+from llmsr.problem.split import Split  # noqa: E402
 from llmsr.proposers.grammar import random_body  # noqa: E402
 
 HERE = Path(__file__).resolve().parent

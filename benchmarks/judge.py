@@ -29,7 +29,8 @@ from llmsr.config import read_yaml
 from llmsr.expression import Expression, Refusal, evaluate, parse
 from llmsr.fitting import fit
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.loading import Problem, locate, nmse
+from llmsr.problem.loading import Problem, locate
+from llmsr.problem.split import nmse
 
 LAWS = "specs/laws.yaml"
 FOLDER, NOISE = "bench", "-noise"  # of the classic equations, bench/NAME or bench/NAME-noise0.05

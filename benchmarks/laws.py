@@ -39,8 +39,9 @@ from llmsr.expression import Expression, Refusal, parse
 from llmsr.expression.canonical import canonical
 from llmsr.expression.graph import complexity, evaluate
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.loading import Problem, nmse
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
+from llmsr.problem.split import nmse
 from llmsr.prompt import Prompt
 from llmsr.proposers.proposer import Completion
 from llmsr.refinement.floor import at_floor

@@ -34,7 +34,8 @@ from llmsr.expression.graph import evaluate
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import lay_out
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
+from llmsr.problem.split import Split
 from llmsr.report.front import Front, PickedFront
 from llmsr.sample import Sample
 from llmsr.search import search

@@ -10,7 +10,7 @@ import numpy as np
 import pyoperon
 
 from llmsr.expression.graph import Expression
-from llmsr.problem.loading import Split
+from llmsr.problem.split import Split
 
 _SAME = "add sub mul div pow sin cos tan exp log log1p sqrt cbrt abs tanh sinh cosh floor ceil"
 _TYPES = {name: getattr(pyoperon.NodeType, name.capitalize()) for name in _SAME.split()} | {

@@ -9,8 +9,9 @@ from llmsr.context import CONTEXTS, WIDEST, Known, notes
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.columns import Quantity, spec_text
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec
+from llmsr.problem.split import Split
 from llmsr.prompt import Version, build_prompt
 from llmsr.proposers.proposer import Completion
 from llmsr.search.search import Search

@@ -9,8 +9,9 @@ from llmsr.cli import main
 from llmsr.completion import read_completion
 from llmsr.grpo import dataset
 from llmsr.grpo.dataset import PromptForm, row_chat
-from llmsr.problem.loading import Problem, Split, load_problem
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.spec import parse_spec
+from llmsr.problem.split import Split
 from llmsr.prompt import Version, cut_at_stops, make_prompt, preface_end
 from llmsr.search.population import Member
 from llmsr.settings import PromptSettings

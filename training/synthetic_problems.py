@@ -37,7 +37,8 @@ from llmsr.errors import UserError
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.problem.columns import Quantity, identifiers
-from llmsr.problem.loading import SPLITS, nmse
+from llmsr.problem.loading import SPLITS
+from llmsr.problem.split import nmse
 from llmsr.proposers.grammar.proposer import drawn_tree
 from llmsr.proposers.grammar.trees import body_text, count_params
 

@@ -27,7 +27,8 @@ from llmsr.errors import UserError
 from llmsr.expression import Refusal, evaluate, parse
 from llmsr.files import write_file
 from llmsr.problem.columns import Quantity, identifiers, spec_text
-from llmsr.problem.loading import SPLITS, nmse
+from llmsr.problem.loading import SPLITS
+from llmsr.problem.split import nmse
 
 FOLDER, HIDDEN = "llmsrbench", "llmsrbench_hidden"
 CONFIRMED = 1e-6  # NMSE of the known expression on the rows

@@ -18,8 +18,7 @@ from llmsr.cli.shared import Verb, whole_output
 from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.problem.columns import identifiers, position_of
-from llmsr.problem.groups import codes_of
-from llmsr.problem.loading import nmse
+from llmsr.problem.split import codes_of, nmse
 from llmsr.problem.table_format import MISSING, Format, number, seen_format
 from llmsr.problem.trajectories import Trajectories, integrate, rate_name, read_trajectories
 from llmsr.report.equation import Equation

@@ -19,7 +19,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.expression.engine.kept import is_compiled
 from llmsr.files import output_fault, silence
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.problem.guesses import guess_bodies, guess_lines
+from llmsr.problem.holes import guess_bodies, guess_lines
 from llmsr.problem.loading import Problem
 from llmsr.problem.table_format import doubles
 from llmsr.proposers.choice import make_bandit

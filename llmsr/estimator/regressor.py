@@ -20,10 +20,10 @@ from llmsr.estimator.given import PROPOSER_PARTS, GivenRows, Parameters, group_t
 from llmsr.estimator.several import fit_each, for_each_target, number_of_targets, predict_each
 from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.fitting.uncertainty import Uncertainty
-from llmsr.problem.columns import Labels, Words, strongest_columns, table_problem, units_by_name
-from llmsr.problem.groups import codes_of
-from llmsr.problem.guesses import guess_bodies
+from llmsr.problem.columns import Labels, Words, table_problem, units_by_name
+from llmsr.problem.holes import guess_bodies
 from llmsr.problem.loading import Problem
+from llmsr.problem.split import codes_of, strongest_columns
 from llmsr.problem.units import with_units
 from llmsr.proposers.choice import chosen_proposer
 from llmsr.proposers.proposer import Proposer

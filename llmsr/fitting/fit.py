@@ -14,8 +14,9 @@ from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.engine.tape import Derivatives, compile_tape
 from llmsr.expression.graph import Expression, Graph, Node, evaluate
 from llmsr.expression.reader import Refusal
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
+from llmsr.problem.split import Split
 
 if TYPE_CHECKING:
     from llmsr.fitting.reference import Watch

@@ -14,7 +14,7 @@ from llmsr.expression import engine
 from llmsr.expression.engine.tape import Tape
 from llmsr.expression.graph import Expression, Graph
 from llmsr.fitting.descent import CAPPED, bfgs, descend, descend_all, perturb
-from llmsr.problem.loading import Split
+from llmsr.problem.split import Split
 
 SUBSET_ROWS = 256
 SAMPLE_ROWS = 64

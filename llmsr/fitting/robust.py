@@ -13,7 +13,7 @@ import numpy as np
 from llmsr.expression.graph import evaluate
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Candidate, weighted
-from llmsr.problem.loading import Split
+from llmsr.problem.split import Split
 
 STARTS = 3  # least-squares ends that are followed
 ROUNDS = 100

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from llmsr.expression.engine.tape import derivatives
 from llmsr.expression.graph import Expression, GraphTooLarge, values_of
-from llmsr.problem.loading import Split
+from llmsr.problem.split import Split
 
 LEVEL = 0.95
 BLOCK_ROWS = 65_536

@@ -26,7 +26,7 @@ from llmsr.evaluator import Evaluator
 from llmsr.files import write_file
 from llmsr.grpo.dataset import PromptForm, Row, prompt_row
 from llmsr.grpo.run_record import RunRecord, load_run_problem
-from llmsr.problem.guesses import guess_bodies
+from llmsr.problem.holes import guess_bodies
 from llmsr.problem.loading import Problem
 from llmsr.proposers.grammar import mutate, random_body
 from llmsr.proposers.known_names import in_known_names, knows_few_names

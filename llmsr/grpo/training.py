@@ -39,7 +39,7 @@ from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
-from llmsr.problem.guesses import guess_bodies
+from llmsr.problem.holes import guess_bodies
 from llmsr.report.display import Dashboards
 from llmsr.report.runs import (
     EVERY_SECONDS,

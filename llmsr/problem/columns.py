@@ -1,4 +1,4 @@
-"""The columns of a table as people call them and as a spec names them; and the spec that is made of them."""
+"""The columns of a table as people call and describe them, as a spec names them, and the spec made of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import keyword
 import re
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsr.config import listed, read_yaml
 from llmsr.declarations import Declarations, with_declarations
 from llmsr.errors import UserError
-from llmsr.problem.loading import Problem, make_split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec
+from llmsr.problem.split import make_split
 from llmsr.problem.table_format import doubles
+
+if TYPE_CHECKING:
+    from llmsr.problem.new_problem import NewProblem
 
 LONGEST_NAME = 40
 RESERVED = frozenset(
@@ -138,6 +144,67 @@ def with_labels(text: str, names: Sequence[str], labels: Sequence[str]) -> str:
         return text
     pattern = "|".join(sorted(map(re.escape, shown), key=len, reverse=True))
     return re.sub(rf"\b({pattern})\b(?!\()", lambda found: shown[found[1]], text)
+
+
+# ---- what a user says of a new problem's columns
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user says of the columns: which are used, and in words what they are."""
+
+    inputs: tuple[str, ...]
+    ignore: tuple[str, ...]
+    description: str
+    units: Mapping[str, str]
+    meanings: Mapping[str, str]
+
+
+def told_columns(asked: NewProblem, own: Callable[[str], str]) -> Told:
+    """What the settings say, before what their YAML file `about` says, of columns by the names of `own`."""
+    told, units, meanings = _read_about(asked.about) if asked.about else ("", {}, {})
+    units |= _pairs(asked.units, "--units")
+    meanings |= _pairs(asked.meanings, "--meanings")
+    inputs, ignore = (tuple(map(own, listed(names))) for names in (asked.inputs, asked.ignore))
+    own_units, own_meanings = ({own(n): text for n, text in of.items()} for of in (units, meanings))
+    return Told(inputs, ignore, asked.description or told, own_units, own_meanings)
+
+
+def _pairs(text: str, flag: str) -> dict[str, str]:
+    """`a=b,c=d` as a mapping; a part without `=` belongs to the text before it."""
+    pairs: list[list[str]] = []
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        # a text may hold commas: what has no = goes on with the text before it
+        if equals:
+            pairs.append([name.strip(), value.strip()])
+        elif pairs:
+            pairs[-1][1] += f",{part.rstrip()}"
+        elif part.strip():
+            raise UserError(f"{flag} must be like column=text, got {part.strip()!r}")
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def _read_about(path: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The description, the units and the meanings of a YAML file."""
+    content = read_yaml(path)
+    unknown = set(content) - {"description", "columns"}
+    if unknown:
+        raise UserError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use description and columns")
+    columns = content.get("columns") or {}
+    if not isinstance(columns, dict):
+        raise UserError(f"{path}: columns must map names to texts or to {{meaning: ..., unit: ...}}")
+    units: dict[str, str] = {}
+    meanings: dict[str, str] = {}
+    for name, about in columns.items():
+        if not isinstance(about, dict):
+            meanings[str(name)] = str(about)
+            continue
+        for key, value in about.items():
+            if key not in ("meaning", "unit"):
+                raise UserError(f"{path}: column {name} has an unknown key {key!r}; use meaning and unit")
+            (meanings if key == "meaning" else units)[str(name)] = str(value)
+    return str(content.get("description") or ""), units, meanings
 
 
 # ---- the text of a spec
@@ -264,8 +331,7 @@ class Labels:
 
     def chosen(self, positions: Sequence[int]) -> Labels:
         """The labels of some of the columns."""
-        columns = tuple(self.columns[i] for i in positions)
-        return Labels(columns, self.target, self.description, self.units, self.meanings)
+        return replace(self, columns=tuple(self.columns[i] for i in positions))
 
     def quantities(self) -> tuple[list[Quantity], Quantity]:
         """The inputs and the target as a spec names and describes them."""
@@ -326,14 +392,3 @@ def table_problem(
     spec = parse_spec(with_declarations(text, asked or Declarations()), "the generated spec")
     split = make_split(inputs, target, spec.asked, columns or {}, "", "y")
     return Problem("table", spec, labels.target, {"train": split})
-
-
-def strongest_columns(inputs: np.ndarray, target: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The positions, ascending, of the `count` columns that a forest of random trees makes most use of."""
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    # the order of a few columns is known from a few thousand rows
-    step = -(-len(target) // 5000)
-    forest = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=seed)
-    forest.fit(inputs[::step], target[::step])
-    return np.sort(np.argsort(-forest.feature_importances_, kind="stable")[:count])

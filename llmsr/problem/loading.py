@@ -16,76 +16,14 @@ from llmsr.errors import UserError
 from llmsr.expression import Expression
 from llmsr.expression.dimensions import Dimensions
 from llmsr.expression.form import shape_fault
-from llmsr.problem.groups import GroupReader, codes_of, groups_of
-from llmsr.problem.loss import SQUARES, Loss
 from llmsr.problem.spec import Spec, load_spec
-from llmsr.problem.table import read_table
+from llmsr.problem.split import Split, make_split
+from llmsr.problem.table import Categories, read_table
 
 SPLITS = ("train", "test_id", "test_ood")
 STAND_IN = "synthetic"
-LEAST_VARIANCE = 1e-280  # of a target: an error of 1e-26 of it is then still a number with all its digits
 _PACKAGE = Path(__file__).resolve().parents[1]
 _HOMES = (_PACKAGE / "shipped", _PACKAGE.parent)  # of data/ and specs/: in an installed package, in a clone
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of one file: `inputs` (rows, columns) and `target` (rows,), float64 and contiguous.
-
-    `weights` (rows,) are positive, None where all rows count alike; `loss` is how residuals are judged.
-    `group` (rows,) are the places of the rows' groups among the names `groups`; None without groups.
-    """
-
-    inputs: np.ndarray
-    target: np.ndarray
-    weights: np.ndarray | None = None
-    loss: Loss = SQUARES
-    group: np.ndarray | None = None
-    groups: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    @property
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """All that its rows hold, an array each."""
-        further = (part for part in (self.weights, self.group) if part is not None)
-        return (self.inputs, self.target, *further)
-
-    @cached_property
-    def with_group(self) -> np.ndarray:
-        """The inputs, and as one more column the places of the rows' groups where there are groups."""
-        return self.inputs if self.group is None else np.column_stack([self.inputs, self.group])
-
-    def equals(self, other: Split) -> bool:
-        """Whether both hold the same rows in the same order."""
-        ours, theirs = self.columns, other.columns
-        return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
-
-    def taken(self, rows: np.ndarray | slice) -> Split:
-        """Some of the rows."""
-        weights, group = (None if part is None else part[rows] for part in (self.weights, self.group))
-        return Split(self.inputs[rows], self.target[rows], weights, self.loss, group, self.groups)
-
-    @cached_property
-    def spread(self) -> float:
-        """The mean loss of the best constant; of squares the (weighted) variance of the target, ddof 0."""
-        return self.loss.spread(self.target, self.weights)
-
-    def mean_loss(self, prediction: np.ndarray) -> float:
-        """The mean loss of predictions of shape (rows,), in squared units of the target for squares.
-
-        A prediction that is not finite gives nan and is never dropped; a square that overflows gives inf.
-        """
-        if not np.isfinite(prediction).all():
-            return float("nan")
-        with np.errstate(over="ignore"):
-            return self.loss.mean(self.target - prediction, self.weights)
-
-    def nmse(self, prediction: np.ndarray) -> float:
-        """The mean loss over that of the best constant: for squares the (weighted) NMSE."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.float64(self.mean_loss(prediction)) / self.spread)
 
 
 @dataclass(frozen=True)
@@ -175,28 +113,33 @@ def load_problem(
 
     source, synthetic = _source(folder)
     splits: dict[str, Split] = {}
-    header: tuple[str, ...] | None = None
-    reader = GroupReader()
+    header: tuple[str, ...] = ()
+    own_names: tuple[str, ...] = ()
+    reader = Categories()
     for split in SPLITS:
         path = source / f"{split}.csv"
-        if path.is_file():
-            names, rows = read_table(path, {spec.asked.group: reader})
-            if header is None:
-                _match_header(_without_roles(names, spec, path), spec, path)
-                header = names
-            elif names != header:
-                raise UserError(
-                    f"{path}: its columns are {', '.join(names)} but train.csv has {', '.join(header)}; "
-                    "give all files the same header."
-                )
-            splits[split] = _split(rows, names, spec, path, splits, reader)
-    assert header is not None
+        if not path.is_file():
+            continue
+        names, rows = read_table(path, {spec.asked.group: reader})
+        if not header:
+            header, own_names = names, _without_roles(names, spec, path)
+            _match_header(own_names, spec, path)
+        if names != header:
+            raise UserError(
+                f"{path}: its columns are {', '.join(names)} but train.csv has {', '.join(header)}; "
+                "give all files the same header."
+            )
+        columns = {role: rows[:, names.index(column)] for role, column in spec.asked.roles.items()}
+        if "group" in columns:
+            columns["group"] = reader.texts(columns["group"])
+        *inputs, target = (names.index(name) for name in own_names)
+        what, train = f"the target {own_names[-1]}", splits.get("train")
+        splits[split] = make_split(rows[:, inputs], rows[:, target], spec.asked, columns, path, what, train)
     note = (
         f"{name}: these rows are a synthetic stand-in, not the measured data; "
         f"put the measured CSV files into {folder} to use them."
     )
-    target = _without_roles(header, spec, source)[-1]
-    return Problem(name, spec, target, splits, synthetic, note if synthetic else "")
+    return Problem(name, spec, own_names[-1], splits, synthetic, note if synthetic else "")
 
 
 def matching_names(patterns: Sequence[str]) -> list[str]:
@@ -220,47 +163,6 @@ def matching_names(patterns: Sequence[str]) -> list[str]:
         own_names = (name.removeprefix("specification_").removesuffix("_numpy.txt") for name in found)
         names += [f"{collection}/{name}" if collection else name for name in own_names]
     return list(dict.fromkeys(names))
-
-
-def variance_fault(target: np.ndarray) -> str:
-    """What is wrong with the variance of a target that varies, such as `is inf`; empty where nothing is."""
-    # a column in odd units may overflow when squared: that is said in a sentence
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        variance = np.var(target)
-    if not variance < np.inf:
-        return "is inf"
-    return "" if variance >= LEAST_VARIANCE else f"is {variance:g}, below {LEAST_VARIANCE:g}"
-
-
-def nmse(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Mean squared error over the variance (ddof 0) of `target`, both of shape (rows,), see `Split.nmse`."""
-    return Split(np.empty((len(target), 0)), target).nmse(np.asarray(prediction, dtype=np.float64))
-
-
-def row_weights(
-    asked: Declarations, columns: Mapping[str, np.ndarray], where: str
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """(weights of the rows, which rows count): `columns` are those of `asked.roles`, of shape (rows,).
-
-    Rows of weight 0 do not count. `UserError` for errors that are not positive and weights that are negative,
-    not finite or 0 in every row; None without weights.
-    """
-    role = next((role for role in ("sigma", "weights") if role in columns), None)
-    if role is None:
-        return None, np.ones(0, bool)
-    values, name, positive = columns[role], asked.roles[role], role == "sigma"
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        weights = 1.0 / values**2 if positive else values
-    bad = ~(np.isfinite(values) & (values > 0 if positive else values >= 0) & np.isfinite(weights))
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise UserError(
-            f"{where}{name} is {values[first]:g} in row {first + 1} (and in {bad.sum() - 1} others); "
-            f"{role} must be finite and {'positive' if positive else '0 or positive'} numbers."
-        )
-    if not weights.any():
-        raise UserError(f"{where}{name} is 0 in every row; give some rows a weight.")
-    return weights, weights > 0
 
 
 def locate(path: str | Path) -> Path:
@@ -310,54 +212,6 @@ def _without_roles(names: tuple[str, ...], spec: Spec, path: Path) -> tuple[str,
         if column in spec.columns:
             raise UserError(f"{path}: {column} ({role}) is an input of {spec.path}; remove it from there.")
     return tuple(name for name in names if name not in spec.asked.roles.values())
-
-
-def _split(
-    rows: np.ndarray,
-    names: tuple[str, ...],
-    spec: Spec,
-    path: Path,
-    earlier: Mapping[str, Split],
-    reader: GroupReader,
-) -> Split:
-    own = [names.index(name) for name in _without_roles(names, spec, path)]
-    columns = {role: rows[:, names.index(column)] for role, column in spec.asked.roles.items()}
-    if "group" in columns:
-        columns["group"] = reader.texts(columns["group"])
-    inputs, target, what = rows[:, own[:-1]], rows[:, own[-1]], f"the target {names[own[-1]]}"
-    return make_split(inputs, target, spec.asked, columns, f"{path}: ", what, earlier.get("train"))
-
-
-def make_split(
-    inputs: np.ndarray,
-    target: np.ndarray,
-    asked: Declarations,
-    columns: Mapping[str, np.ndarray],
-    where: str,
-    what: str = "the target",
-    train: Split | None = None,
-) -> Split:
-    """The rows that count, with their weights; loss and groups are those of `train`, None for these rows.
-
-    `columns` are those of `asked.roles`, of groups their names. `UserError`, beginning with `where`, for
-    weights that are none, for a group of one row or an unknown one, and for a target, called `what`, that
-    does not vary or cannot be squared.
-    """
-    texts = columns.get("group")
-    weights, counts = row_weights(asked, columns, where)
-    if weights is not None:
-        inputs, target, weights = inputs[counts], target[counts], np.ascontiguousarray(weights[counts])
-        texts = None if texts is None else texts[counts]
-    if target.min() == target.max():
-        raise UserError(f"{where}{what} is {target[0]:g} in every row; give data in which it varies.")
-    if fault := variance_fault(target):
-        raise UserError(f"{where}the variance of {what} {fault}; rescale {what}.")
-    loss = train.loss if train else Loss.of(asked, target, weights)
-    made = Split(np.ascontiguousarray(inputs), np.ascontiguousarray(target), weights, loss)
-    if texts is None:
-        return made
-    groups = train.groups if train else groups_of(texts, f"{where}{asked.group}")
-    return replace(made, group=codes_of(texts, groups, f"{where}{asked.group}"), groups=groups)
 
 
 def _unknown(name: str, data_dir: Path, spec: Path, has_data: bool, own_spec: bool) -> str:

@@ -15,18 +15,35 @@ import numpy as np
 from llmsr.config import listed, option
 from llmsr.declarations import Declarations, with_declarations
 from llmsr.errors import UserError
-from llmsr.problem.about import Told, told_columns
-from llmsr.problem.columns import Quantity, identifiers, position_of, spec_text, without_units
-from llmsr.problem.conversions import Categories, Dates, look_like_dates, parse_dates, sentinel_of
-from llmsr.problem.groups import GroupReader
-from llmsr.problem.loading import Problem, load_problem, variance_fault
+from llmsr.problem.columns import (
+    Quantity,
+    Told,
+    identifiers,
+    position_of,
+    spec_text,
+    told_columns,
+    without_units,
+)
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.spec import MAX_PARAMS_LIMIT, parse_spec
-from llmsr.problem.table import Column, RawTable, ToNumbers, read_raw
+from llmsr.problem.split import variance_fault
+from llmsr.problem.table import (
+    Categories,
+    Column,
+    Dates,
+    RawTable,
+    ToNumbers,
+    look_like_dates,
+    parse_dates,
+    read_raw,
+    sentinel_of,
+)
 from llmsr.problem.table_format import Format, found_format, number
 
 FEWEST_ROWS = 4
 FEWEST_TO_TEST = 10  # with fewer rows all are for training
 MANY_COLUMNS = 20
+MOST_CATEGORIES = 50
 MOST_SHOWN = 12  # different texts that are likely to be categories
 IN_RANGE, OUT_OF_RANGE = "in range", "out of range"
 
@@ -84,8 +101,7 @@ class Made:
 
 def make_problem(asked: NewProblem) -> Made:
     """Write `<data_dir>/<name>/{train,test_id,test_ood}.csv` and the spec; UserError on bad input."""
-    lacking = [f"--{key}" for key in ("name", "csv", "target") if not getattr(asked, key)]
-    if lacking:
+    if lacking := [f"--{key}" for key in ("name", "csv", "target") if not getattr(asked, key)]:
         raise UserError(f"{' and '.join(lacking)} must be given; see python -m llmsr new --help")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", asked.name):
         raise UserError(f"{asked.name!r} cannot name a problem; use letters, digits, _ and -")
@@ -116,8 +132,8 @@ def _read(asked: NewProblem, told: Told, form: Format, empty: tuple[str, ...] = 
     names = _used_names(asked, told, form, empty)
     dates = {_own_name(name, form): reader for name, reader in parse_dates(listed(asked.dates)).items()}
     dummies, codes = ([_own_name(n, form) for n in listed(text)] for text in (asked.dummies, asked.codes))
-    categories = {name: Categories() for name in (*dummies, *codes)}
-    grouped = {_own_name(asked.group, form): GroupReader()} if asked.group else {}
+    categories = {name: Categories(MOST_CATEGORIES) for name in (*dummies, *codes)}
+    grouped = {_own_name(asked.group, form): Categories()} if asked.group else {}
     for name in categories:
         if name not in names or name == asked.target:
             raise UserError(f"{asked.csv}: {name!r} is no input, so that it cannot be read as categories")
@@ -340,8 +356,7 @@ def _quantities(labels: Sequence[str], told: Told, table: RawTable) -> list[Quan
     """The columns as the spec names them; a unit in brackets behind a name is taken for its unit."""
     bare, units = without_units(labels)
     names = identifiers(bare)
-    changed = [f"{label} is {name}" for label, name in zip(labels, names, strict=True) if label != name]
-    if changed:
+    if changed := [f"{label} is {name}" for label, name in zip(labels, names, strict=True) if label != name]:
         table.notices.append(f"names in the spec and in equations: {'; '.join(changed)}")
     return [
         Quantity(

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmsr.expression.graph import Expression, evaluate
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
+from llmsr.problem.split import Split
 from llmsr.sample import Evaluation
 
 LEAST = 1e-28  # NMSE below which a loss is rounding in double precision

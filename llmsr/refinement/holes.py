@@ -17,9 +17,10 @@ from llmsr.expression import Expression, Refusal
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import complexity, evaluate
 from llmsr.fitting.fit import fit
-from llmsr.problem.holes import hole_expressions, hole_spec, with_hole
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.holes import hole_expressions, hole_spec, with_holes
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
+from llmsr.problem.split import Split
 from llmsr.refinement.floor import Floor
 from llmsr.refinement.linearization import penalised_loss
 from llmsr.refinement.proposals import Proposal, proposals
@@ -148,8 +149,7 @@ def _whole(problem: Problem, own: Problem, body: str, name: str, proposal: Propo
     inner = read_body(own.spec, proposal.body)
     if isinstance(inner, Refusal):
         return None
-    text = with_hole(problem.spec, body, name, inner)
-    expression = read_body(problem.spec, text)
+    expression, text, _ = with_holes(problem.spec, body, {name: inner})
     if isinstance(expression, Refusal) or problem.refused(expression) or not expression.inputs:
         return None
     return Proposal(text, canonicalize(expression).hash, proposal.move)

@@ -11,8 +11,9 @@ import numpy as np
 from llmsr.expression import GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.printing import to_numpy_body
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
+from llmsr.problem.split import Split
 from llmsr.refinement.edits import bound, drop, fix, free, swap
 from llmsr.refinement.linearization import FLOOR, Candidate, Linearization, Move
 from llmsr.refinement.pursuit import pursue

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.expression.operations import OPS
-from llmsr.problem.loading import Split
+from llmsr.problem.split import Split
 
 ROWS = 256
 PROBES = 512  # points at which an equation must be finite

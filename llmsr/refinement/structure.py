@@ -23,7 +23,8 @@ from llmsr.expression.graph import Expression, complexity, evaluate, linear_para
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out, weighted
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
+from llmsr.problem.split import Split
 from llmsr.refinement.atoms import atoms_of
 from llmsr.refinement.factors import exponentials, products_of_functions
 from llmsr.refinement.floor import ABOVE, Floor

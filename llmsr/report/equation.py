@@ -27,10 +27,10 @@ from llmsr.expression.printing import (
 from llmsr.fitting.fit import split_nmse
 from llmsr.fitting.uncertainty import LEVEL, Uncertainty, uncertainty
 from llmsr.problem.columns import with_labels
-from llmsr.problem.groups import over_groups
 from llmsr.problem.holes import hole_expressions
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
+from llmsr.problem.split import over_groups
 from llmsr.report.markup import render
 from llmsr.report.simplify import Simplified, simplify
 from llmsr.sample import REFINEMENT, Sample

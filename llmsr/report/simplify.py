@@ -15,7 +15,7 @@ import numpy as np
 from llmsr.expression.canonical import canonical
 from llmsr.expression.graph import Expression, Graph, evaluate, tree_sizes
 from llmsr.expression.printing import fill
-from llmsr.problem.loading import Split
+from llmsr.problem.split import Split
 
 RELATIVE = 0.01  # the training NMSE may grow by this share of itself ...
 ABSOLUTE = 1e-10  # ... or by this much, whichever is more

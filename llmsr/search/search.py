@@ -22,8 +22,7 @@ from llmsr.completion import MAX_TEXT
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator, Hole
 from llmsr.interruption import uninterrupted
-from llmsr.problem.guesses import guess_bodies
-from llmsr.problem.holes import hole_spec
+from llmsr.problem.holes import guess_bodies, hole_spec
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
 from llmsr.prompt import Version, make_prompt, version_bodies

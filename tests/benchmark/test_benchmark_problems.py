@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from llmsr.expression import evaluate, parse
-from llmsr.problem.loading import load_problem, nmse
+from llmsr.problem.loading import load_problem
+from llmsr.problem.split import nmse
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))

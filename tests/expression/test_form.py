@@ -9,8 +9,9 @@ from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.expression.form import Form
 from llmsr.expression.graph import complexity
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec, read_body
+from llmsr.problem.split import Split
 from llmsr.prompt import make_prompt
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import Sample

@@ -15,8 +15,9 @@ from llmsr.expression import engine, parse
 from llmsr.expression.engine.tape import compile_tape, derivatives
 from llmsr.fitting import Fit, fit, fit_many
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.loading import Problem, Split, load_problem
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.spec import load_spec, read_body
+from llmsr.problem.split import Split
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = load_spec(ROOT / "specs" / "specification_oscillator1_numpy.txt")

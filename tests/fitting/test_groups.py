@@ -17,9 +17,9 @@ from llmsr.expression.graph import evaluate
 from llmsr.fitting import fit
 from llmsr.fitting.fit import predict
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.groups import over_groups
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import read_body
+from llmsr.problem.split import over_groups
 from llmsr.report.equation import Equation
 from llmsr.report.parts import description_length
 from llmsr.sample import Sample

@@ -16,8 +16,9 @@ from llmsr.fitting.fit import (
     within_tolerance_all,
     within_tolerance_share,
 )
-from llmsr.problem.loading import Problem, Split, load_problem
+from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.spec import parse_spec
+from llmsr.problem.split import Split
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 

@@ -17,8 +17,9 @@ from llmsr.declarations import Declarations, with_declarations
 from llmsr.fitting import fit
 from llmsr.fitting.fit import split_nmse, split_nmse_by_engine
 from llmsr.fitting.uncertainty import bootstrapped, uncertainty
-from llmsr.problem.loading import Problem, make_split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec, read_body
+from llmsr.problem.split import make_split
 from llmsr.refinement.rows import Rows
 
 NIST = json.loads(Path(__file__).with_name("nist.json").read_text())

@@ -17,7 +17,8 @@ from llmsr.grpo.plan import make_plan
 from llmsr.grpo.run_choice import load_problems, located
 from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.problem.loading import load_problem, matching_names, nmse
+from llmsr.problem.loading import load_problem, matching_names
+from llmsr.problem.split import nmse
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [f"{number:04d}" for number in range(1, 5)]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from llmsr.errors import UserError
-from llmsr.problem.loading import load_problem, nmse
+from llmsr.problem.loading import load_problem
+from llmsr.problem.split import nmse
 from llmsr.problem.table import read_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from llmsr.errors import UserError
-from llmsr.problem.conversions import sentinel_of
 from llmsr.problem.new_problem import NewProblem, make_problem
+from llmsr.problem.table import sentinel_of
 from llmsr.problem.table_format import found_format, number, seen_format
 
 ROWS = 30

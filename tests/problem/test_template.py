@@ -14,8 +14,7 @@ from llmsr.evaluator import Evaluator, Hole
 from llmsr.expression import Expression, Refusal
 from llmsr.expression.graph import evaluate
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.guesses import guess_bodies
-from llmsr.problem.holes import hole_spec, read_whole, with_hole
+from llmsr.problem.holes import guess_bodies, hole_spec, read_whole, with_holes
 from llmsr.problem.spec import read_body
 from llmsr.problem.template import Template
 from llmsr.proposers.replay import Replay
@@ -154,8 +153,8 @@ def test_a_hole_that_stands_twice_is_one_function():
         X, X[:, 0] ** 2 - X[:, 1] ** 2, Labels(COLUMNS), None, Declarations(template="f(x) - f(t)")
     )
     spec = problem.spec
-    body = with_hole(spec, spec.seed_body, "f", read_body(hole_spec(spec, "f"), "return params[0]*u**2"))
-    whole = read_body(spec, body)
+    square = read_body(hole_spec(spec, "f"), "return params[0]*u**2")
+    whole, body, _ = with_holes(spec, spec.seed_body, {"f": square})
     np.testing.assert_allclose(evaluate(whole, X, np.array([1.0])), problem.train.target)
     assert hole_problem(problem, body, [1.0], "f") is None
 

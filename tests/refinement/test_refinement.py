@@ -10,7 +10,8 @@ from llmsr.expression import parse
 from llmsr.expression.canonical import canonical_hash, canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.fitting import fit
-from llmsr.problem.loading import Split, load_problem
+from llmsr.problem.loading import load_problem
+from llmsr.problem.split import Split
 from llmsr.refinement.edits import bound, drop, fix, free, swap
 from llmsr.refinement.functions import UNARY
 from llmsr.refinement.linearization import NEW, Linearization

@@ -21,7 +21,7 @@ from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.operations import OPS
 from llmsr.expression.printing import lambdify, latex_unit, to_numpy_source
 from llmsr.problem.columns import Labels, table_problem
-from llmsr.problem.loss import Loss
+from llmsr.problem.split import Loss
 from llmsr.proposers.grammar import random_body
 from llmsr.report.equation import Equation
 from llmsr.report.front import CSV_COLUMNS, PickedFront

@@ -10,7 +10,7 @@ from report_cases import law, make_problem
 from llmsr.expression import parse
 from llmsr.expression.graph import Expression, evaluate
 from llmsr.expression.printing import to_text
-from llmsr.problem.loading import Split, nmse
+from llmsr.problem.split import Split, nmse
 from llmsr.proposers.grammar import random_body
 from llmsr.report.simplify import ABSOLUTE, RELATIVE, simplify
 

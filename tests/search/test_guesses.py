@@ -11,7 +11,7 @@ from llmsr.archive import read_archive
 from llmsr.cli import main
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.problem.guesses import guess_bodies, guess_lines
+from llmsr.problem.holes import guess_bodies, guess_lines
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import read_body
 from llmsr.proposers.replay import Replay

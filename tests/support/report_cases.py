@@ -8,8 +8,9 @@ from small_spec import spec_of
 from llmsr.expression import parse
 from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.fitting.fit import split_nmse
-from llmsr.problem.loading import Problem, Split
+from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec
+from llmsr.problem.split import Split
 from llmsr.sample import Evaluation, Sample
 
 SPEC = spec_of(("x", "v", "t"), "Find the law.", "The law.")
