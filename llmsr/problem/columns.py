@@ -1,4 +1,4 @@
-"""The columns of a table as people call and describe them, as a spec names them, and the spec made of them."""
+"""The columns of a table as people call and describe them, as a spec names them; and the spec of them."""
 
 from __future__ import annotations
 
