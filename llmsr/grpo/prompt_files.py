@@ -41,7 +41,7 @@ def write_prompts(
     for place, problem in enumerate(problems):
         n_train, n_validation = (
             count // len(problems) + (place < count % len(problems))
-            for count in (plan.rows, max(config.validation_prompts, len(problems)))
+            for count in (config.prompts, max(config.validation_prompts, len(problems)))
         )
         evaluator = evaluator_of(problem.name)
         size = dataset.pool_size(n_train + n_validation)

@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 from llmsr.archive import ArchiveTail
 from llmsr.evaluator import Duty, Evaluator, load, start_pool
 from llmsr.grpo.answer_archive import Answer, Places, Records
-from llmsr.grpo.plan import Settled
 from llmsr.grpo.run_record import RunRecord, load_run_problem
+from llmsr.grpo.settings import Settled
 from llmsr.problem.loading import Problem
 from llmsr.problem.units import with_units
 from llmsr.proposers.proposer import estimated_tokens

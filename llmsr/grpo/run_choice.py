@@ -32,8 +32,7 @@ FREE_ON_RESUME = frozenset(
     (
         "epochs", "budget", "resume", "dry_run", "json", "output_dir", "logger", "save_freq",
         "keep_checkpoints", "test_freq", "stop_when_stuck", "workers", "device", "tensor_parallel",
-        "gpu_memory_utilization", "gpu_memory", "offload", "gradient_checkpointing", "attention",
-        "trust_remote_code",
+        "gpu_memory", "offload", "attention", "trust_remote_code",
     )
 )  # fmt: skip
 OF_ONE_START = ("resume", "dry_run", "json", "output_dir")  # a continuation does not take them over

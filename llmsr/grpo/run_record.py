@@ -25,7 +25,8 @@ from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.grpo.plan import Plan, Settled
+from llmsr.grpo.plan import Plan
+from llmsr.grpo.settings import Settled
 from llmsr.problem.loading import SPLITS, STAND_IN, Problem, load_problem
 
 RUN_FILE = "run.json"
@@ -77,8 +78,8 @@ class RunRecord:
             trainer=plan.trainer,
             model_path=plan.model_path,
             problems=tuple(problems),
-            answers_per_step=plan.answers_per_step,
-            steps=plan.steps,
+            answers_per_step=plan.config.answers_per_step,
+            steps=plan.config.steps,
             finished_steps=finished,
             began=time.time() - elapsed,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -114,14 +115,8 @@ class GrpoConfig(PromptSettings, Declarations):
     nnodes: int = option(1, "nodes of the Ray cluster", above=0)
     tensor_parallel: int = option(1, "GPUs that share one vLLM engine", above=0)
     gpu_memory: float | None = option(None, "GiB of each GPU that the run may take (default: all)", above=0)
-    gpu_memory_utilization: float | None = option(
-        None, "share of a GPU's memory for vLLM (default: what its weights and a step's answers need)"
-    )
     offload: bool | None = option(
         None, "weights and optimiser stay and step in host memory (default: where they do not fit the GPU)"
-    )
-    gradient_checkpointing: bool | None = option(
-        None, "recompute activations (default: above 0.05e9 parameters)"
     )
     attention: str = option(
         "auto",
@@ -180,10 +175,6 @@ class GrpoConfig(PromptSettings, Declarations):
             raise UserError(
                 "--spec_path belongs to a single problem; leave it out when --problem_name names several"
             )
-        if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization < 1:
-            raise UserError(
-                f"--gpu_memory_utilization must lie between 0 and 1, it is {self.gpu_memory_utilization}"
-            )
         reward_terms(self.reward)
         # ranks need the group, which a reward does not see
         if self.reward == "rank" and self.advantage not in ("grpo", "rank"):
@@ -208,3 +199,42 @@ class GrpoConfig(PromptSettings, Declarations):
     @property
     def loggers(self) -> tuple[str, ...]:
         return listed(self.logger)
+
+
+@dataclass(frozen=True)
+class Settled(GrpoConfig):
+    """Settings of which none is open, and the arithmetic of their batches."""
+
+    batch_size: int = 1
+    learning_rate: float = 1e-6
+    rollout_n: int = 2
+    prompts: int = 1
+    max_prompt_length: int = 1
+    max_response_length: int = 1
+    memory: str = "none"
+    novelty: bool = False
+    test_freq: int = 0
+    k: int = 2
+
+    @property
+    def n_gpus(self) -> int:
+        return self.gpus * self.nnodes
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt and its answer at most."""
+        return self.max_prompt_length + self.max_response_length
+
+    @property
+    def answers_per_step(self) -> int:
+        return self.batch_size * self.rollout_n
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.prompts // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """All steps of the training."""
+        steps = self.epochs * self.steps_per_epoch
+        return steps if self.budget is None else min(steps, math.ceil(self.budget / self.answers_per_step))

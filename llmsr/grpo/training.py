@@ -120,7 +120,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         findings = Findings(plan.run_dir)
         on_step = _Watch(plan, findings, finished)
         try:
-            if finished >= plan.steps:
+            if finished >= plan.config.steps:
                 say("all steps were trained; the model is exported")
             elif plan.trainer == "verl":
                 # VERL imports for longer than the prompts take
@@ -139,7 +139,7 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             on_step.check_learned()
             export = final_model(plan)
             publish(plan)
-            write_file(_over(plan), str(max(finished, plan.steps)))
+            write_file(_over(plan), str(max(finished, plan.config.steps)))
     return {**outcome, "directory": str(plan.run_dir), "model": export}
 
 
@@ -150,7 +150,7 @@ class _Watch:
         self._plan = plan
         self._findings = findings
         self._tail = ArchiveTail(plan.run_dir)
-        self._progress = Progress(plan.steps, finished + 1, stop_after=plan.config.stop_when_stuck)
+        self._progress = Progress(plan.config.steps, finished + 1, stop_after=plan.config.stop_when_stuck)
 
     def __call__(self, metrics: StepMetrics) -> StepMetrics:
         new = self._tail.new()
@@ -169,7 +169,7 @@ class _Watch:
 def _finished(plan: Plan) -> int:
     """The steps that the run has behind it; `UserError` if none is left."""
     done = last_step(plan.checkpoints) or 0
-    if plan.config.resume and done >= plan.steps and _is_over(plan, done):
+    if plan.config.resume and done >= plan.config.steps and _is_over(plan, done):
         raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
     return done
 

@@ -119,7 +119,7 @@ def test_what_is_not_given_is_as_the_run_has_it(begun):
     given, run_dir = begun
     first = make_plan(GrpoConfig(**given), cuda=False)
     plan = continued(output_dir=str(run_dir))
-    assert (plan.config.temperature, plan.config.rollout_n, plan.steps) == (0.7, 3, first.steps)
+    assert (plan.config.temperature, plan.config.rollout_n, plan.config.steps) == (0.7, 3, first.config.steps)
     assert plan.run_dir == run_dir
     assert not plan.config.json
 
@@ -127,8 +127,8 @@ def test_what_is_not_given_is_as_the_run_has_it(begun):
 def test_length_and_what_changes_no_answer_are_free(begun):
     given, run_dir = begun
     where = {"output_dir": str(run_dir)}
-    assert continued(**where, budget=240).steps == 10
-    assert continued(**where, epochs=5).steps == 15  # the budget of before does not hold it back
+    assert continued(**where, budget=240).config.steps == 10
+    assert continued(**where, epochs=5).config.steps == 15  # the budget of before does not hold it back
     continued(**where, workers=3, device="cpu", save_freq=2, test_freq=0, keep_checkpoints=9, logger="file")
     continued(**given, gpu_memory=70.0)
 

@@ -63,7 +63,7 @@ def test_problems_share_their_workers_which_hold_few_of_them(here, tmp_path, mon
         GrpoConfig(problem_name="synthetic/*", trainer="local", workers=1, output_dir=str(tmp_path / "run"))
     )
     plan = make_plan(config, cuda=False)
-    assert plan.rows >= len(NAMES)
+    assert plan.config.prompts >= len(NAMES)
     problems = load_problems(plan)
     plan.run_dir.mkdir()
     write_run_files(plan, problems)

@@ -15,6 +15,7 @@ import yaml
 from grpo_problem import write_problem
 from verl_plugin import loaded_plugin
 
+from llmsr.grpo import gpu_memory
 from llmsr.grpo.advantage import batch_advantages
 from llmsr.grpo.plan import EMBEDDED, make_plan, memory_sentences
 from llmsr.grpo.reward_function import Evaluators, RewardFunction
@@ -24,7 +25,6 @@ from llmsr.grpo.training import train
 from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, command, verl_config, write_config
 from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
 from llmsr.grpo.verl.metrics import read_verl_metrics
-from llmsr.models import gpu_memory
 
 needs_verl = pytest.mark.skipif(
     importlib.util.find_spec("verl") is None or importlib.util.find_spec("hydra") is None,
@@ -131,6 +131,12 @@ def test_a_running_cluster_is_not_told_its_size(tmp_path):
     assert "num_cpus" not in joined["ray_kwargs"]["ray_init"]
 
 
+def test_only_a_small_model_keeps_its_activations(tmp_path):
+    for chosen, anew in (({}, True), ({"model_path": str(EMBEDDED)}, False)):
+        _, config = config_of(tmp_path, **chosen)
+        assert config["actor_rollout_ref"]["model"]["enable_gradient_checkpointing"] is anew
+
+
 def test_overrides_stand_last(tmp_path):
     words = command(tmp_path, ["trainer.total_epochs=1"])
     assert words[1:3] == ["-m", "llmsr.grpo.verl.main"]
@@ -155,9 +161,13 @@ def test_the_child_sees_the_package_and_the_callers_variables(tmp_path, monkeypa
         (
             "ValueError: Free memory on device is less than desired GPU memory utilization",
             1,
-            "--gpu_memory_utilization",
+            "lower actor_rollout_ref.rollout.gpu_memory_utilization",
         ),
-        ("ValueError: No available memory for the cache blocks. Try", 1, "raise --gpu_memory_utilization"),
+        (
+            "ValueError: No available memory for the cache blocks. Try",
+            1,
+            "raise actor_rollout_ref.rollout.gpu_memory_utilization",
+        ),
         ("'Error in memory profiling. Initial free memory 63.63 GiB'", 1, "start again"),
         ("ValueError: Total available GPUs 1 is less than total desired GPUs 8", 1, "--gpus"),
         ("", -9, "host memory"),

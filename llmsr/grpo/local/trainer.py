@@ -28,13 +28,13 @@ from llmsr.files import write_file
 from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
 from llmsr.grpo.export import BEST, last_step, saved_steps, set_aside
+from llmsr.grpo.gpu_memory import CONTEXT, GIB
 from llmsr.grpo.local.weights import TrainedWeights
 from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.plan import SAVE_SECONDS, Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, Score
 from llmsr.models.chat_template import ChatTemplate, end_tokens, stop_test
-from llmsr.models.gpu_memory import CONTEXT, GIB
 from llmsr.models.loading import load_model
 from llmsr.models.log_probs import log_probabilities
 from llmsr.models.packing import packed_tokens, split_passes
@@ -87,7 +87,7 @@ class LocalTrainer:
         self.weights = TrainedWeights(
             self.model, config.learning_rate, plan.memory is not None and plan.memory.offload
         )
-        if config.gradient_checkpointing:
+        if not plan.tiny:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.memory = self._memory() if config.memory != "none" else None
         self.step = self._resume() if config.resume else 0
@@ -98,10 +98,10 @@ class LocalTrainer:
         metrics_path = self.plan.run_dir / "metrics" / "local.jsonl"
         metrics_path.parent.mkdir(parents=True, exist_ok=True)
         saved = time.monotonic()
-        while self.step < self.plan.steps:
+        while self.step < self.plan.config.steps:
             self.step += 1
             metrics = self.one_step()
-            last = self.step == self.plan.steps
+            last = self.step == self.plan.config.steps
             if config.test_freq and (last or self.step % config.test_freq == 0):
                 reward = self.validate()
                 with _written(self.plan.checkpoints / BEST):
@@ -109,7 +109,7 @@ class LocalTrainer:
                 metrics = _with(metrics, validation=reward)
             with open(metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics.__dict__) + "\n")
-            every = config.save_freq or (self.plan.steps_per_epoch if self.plan.tiny else None)
+            every = config.save_freq or (self.plan.config.steps_per_epoch if self.plan.tiny else None)
             due = self.step % every == 0 if every else time.monotonic() - saved > SAVE_SECONDS
             if last or due:
                 self.save()
@@ -144,7 +144,7 @@ class LocalTrainer:
 
         With a memory the rows say no more than which problem it is.
         """
-        epoch, place = divmod(step - 1, self.plan.steps_per_epoch)
+        epoch, place = divmod(step - 1, self.plan.config.steps_per_epoch)
         order = list(range(len(self.rows)))
         Random(f"epoch {epoch} {self.plan.config.seed}").shuffle(order)
         size = self.plan.config.batch_size

@@ -37,6 +37,7 @@ PASSED_NAMES = (
 
 NEVER = 1_000_000_000  # steps
 AGENT_WORKERS = 4  # processes per node
+UNKNOWN_SHARE = 0.4  # of a GPU for vLLM, where the size of the model is not known
 LARGEST_GRAPH = 512  # answers that decode together in one CUDA graph; more are decoded without
 
 # A Ray node must offer the CPUs that VERL's own processes ask for: three for the GPU worker and controller
@@ -97,7 +98,7 @@ def verl_config(
                 "trust_remote_code": config.trust_remote_code,
                 "custom_chat_template": template,
                 "use_remove_padding": True,
-                "enable_gradient_checkpointing": config.gradient_checkpointing,
+                "enable_gradient_checkpointing": not plan.tiny,
                 "override_config": {"attn_implementation": ATTENTION if packed else plan.attention},
                 # without packs VERL's chunked logits: its plain ones hold tokens x vocabulary three times
                 **(
@@ -144,12 +145,12 @@ def verl_config(
                 "temperature": config.temperature,
                 "seed": config.seed,
                 "tensor_model_parallel_size": config.tensor_parallel,
-                "gpu_memory_utilization": plan.memory.vllm_share if plan.memory is not None else 0.4,
+                "gpu_memory_utilization": UNKNOWN_SHARE if plan.memory is None else plan.memory.vllm_share,
                 # capturing CUDA graphs takes longer than it saves on a tiny model
                 "enforce_eager": plan.tiny,
                 "cudagraph_capture_sizes": None if plan.tiny else _graph_sizes(plan),
-                "max_model_len": config.max_prompt_length + config.max_response_length,
-                "max_num_batched_tokens": max(8192, config.max_prompt_length + config.max_response_length),
+                "max_model_len": config.longest,
+                "max_num_batched_tokens": max(8192, config.longest),
                 "calculate_log_probs": True,
                 "log_prob_use_dynamic_bsz": True,
                 "log_prob_max_token_len_per_gpu": tokens,
@@ -184,7 +185,7 @@ def verl_config(
             "n_gpus_per_node": config.gpus,
             "nnodes": config.nnodes,
             "total_epochs": config.epochs,
-            "total_training_steps": plan.steps,
+            "total_training_steps": config.steps,
             "save_freq": config.save_freq or NEVER,
             "test_freq": config.test_freq or -1,
             "val_before_train": bool(config.test_freq),
@@ -215,7 +216,8 @@ def write_config(config: Mapping[str, Any], run_dir: Path) -> Path:
 
 def _graph_sizes(plan: Plan) -> list[int]:
     """Numbers of answers for which vLLM captures a CUDA graph: powers of two up to a step's answers."""
-    answers = min(LARGEST_GRAPH, max(1, plan.answers_per_step // plan.n_gpus * plan.config.tensor_parallel))
+    config = plan.config
+    answers = min(LARGEST_GRAPH, max(1, config.answers_per_step // config.n_gpus * config.tensor_parallel))
     return [*(size for size in (2**k for k in range(20)) if size < answers), answers]
 
 
@@ -233,8 +235,8 @@ def _engine_arguments(plan: Plan) -> dict[str, Any]:
         arguments["distributed_executor_backend"] = "uni"
     if not plan.tiny:
         arguments["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
-    if plan.memory is not None and plan.config.gpu_memory_utilization is None:
-        arguments["kv_cache_memory_bytes"] = int(plan.memory.estimate.vllm_cache)
+    if plan.memory is not None:
+        arguments["kv_cache_memory_bytes"] = int(plan.memory.estimate.cache)
     return arguments
 
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmsr.errors import UserError
+from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes, free_disk
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
-from llmsr.grpo.verl.config import VERL_VERSION, VLLM_VERSION, command, run_variables
+from llmsr.grpo.verl.config import UNKNOWN_SHARE, VERL_VERSION, VLLM_VERSION, command, run_variables
 from llmsr.grpo.verl.metrics import read_verl_metrics
-from llmsr.models.gpu_memory import GIB, advice, disk_bytes, free_disk
 
 POLL_SECONDS = 1.0
 DEAD_ENGINE_SECONDS = 60.0  # in which VERL may still end by itself
@@ -103,7 +103,7 @@ def _check_memory(plan: Plan, devices: Sequence[Device]) -> None:
 def _check_disk(plan: Plan) -> None:
     if plan.shape is None:
         return
-    kept = plan.config.keep_checkpoints or plan.steps
+    kept = plan.config.keep_checkpoints or plan.config.steps
     needed, free = disk_bytes(plan.shape, plan.config.lora_rank > 0, kept), free_disk(plan.run_dir)
     if needed > free:
         raise UserError(
@@ -203,14 +203,14 @@ def child_environment(plan: Plan, metrics_path: Path) -> dict[str, str]:
 FAILURES = (
     (
         "No available memory for the cache blocks",
-        "vLLM found no room for its cache: raise --gpu_memory_utilization (now {share}), or end what else "
-        "uses the GPU",
+        "vLLM found no room for its cache: raise actor_rollout_ref.rollout.gpu_memory_utilization behind -- "
+        "(now {share}), or end what else uses the GPU",
     ),
     ("OutOfMemoryError|CUDA out of memory", "the GPU ran out of memory: {advice}"),
     (
         "less than desired GPU memory utilization",
-        "vLLM found less free GPU memory than --gpu_memory_utilization {share} asks for: another process "
-        "uses the GPU, or lower the flag",
+        "vLLM found less free GPU memory than the share {share} that it asks for: another process uses the "
+        "GPU, or lower actor_rollout_ref.rollout.gpu_memory_utilization behind --",
     ),
     (
         "Error in memory profiling",
@@ -233,7 +233,7 @@ def explain_failure(plan: Plan, log: Path, code: int) -> str:
             meaning = "VERL was killed, most likely for host memory: lower --workers or free memory"
     config, memory = plan.config, plan.memory
     told = meaning.format(
-        share=config.gpu_memory_utilization if memory is None else memory.vllm_share,
+        share=UNKNOWN_SHARE if memory is None else memory.vllm_share,
         advice=advice(memory is not None and memory.offload, config.lora_rank > 0),
         gpus=config.gpus,
         nnodes=config.nnodes,

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+from llmsr.grpo.settings import Settled
 from llmsr.models.shape import ModelShape
 
 GIB = 2.0**30
@@ -23,6 +25,7 @@ MOST_TOKENS, FEWEST_TOKENS = 32_768, 2_048
 CPU_TOKENS = 8_192  # of a pass of the local trainer on a CPU: 1.9 GB for the embedded model
 ENGINE = 1.5 * GIB  # of vLLM beside weights and cache: graphs, buffers of the sampler
 SMALLEST_CACHE, LARGEST_CACHE_SHARE = 0.5 * GIB, 0.2
+TINY_PARAMETERS = 50e6
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,19 @@ class MemoryEstimate:
     layer: float
     logits: float
     vllm_weights: float
-    vllm_cache: float
+    cache: float
 
     @property
     def update(self) -> float:
         """The most that the training process allocates."""
-        whole = self.training_state + self.gathered + (0.0 if self.vllm_weights else self.vllm_cache)
+        whole = self.training_state + self.gathered + (0.0 if self.vllm_weights else self.cache)
         # the gradients are not there yet while the activations are all held
         return max(whole, whole - self.gradients + self.activations + max(self.logits, self.layer))
 
     @property
     def rollout(self) -> float:
         """What must fit while answers are drawn: vLLM beside the resting training state."""
-        return self.training_state + self.vllm_weights + self.vllm_cache + ENGINE
+        return self.training_state + self.vllm_weights + self.cache + ENGINE
 
     @property
     def peak(self) -> float:
@@ -72,65 +75,45 @@ class MemoryPlan:
         return self.estimate.peak <= self.gpu_bytes
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a run asks of its GPUs; `step_tokens` and `answers` are a GPU's share of a step."""
-
-    gpus: int
-    lora: bool
-    checkpointing: bool
-    step_tokens: int
-    answers: int
-    longest: int
-    tensor_parallel: int = 1
-    in_one_process: bool = False  # the local trainer, which draws and trains with one copy of the weights
-
-
 def plan_memory(
-    shape: ModelShape,
-    work: Work,
-    gpu_bytes: float,
-    *,
-    physical_bytes: float | None = None,
-    offload: bool | None = None,
-    share: float | None = None,
+    config: Settled, shape: ModelShape, *, local: bool, packed: bool, gpu_bytes: float | None
 ) -> MemoryPlan:
-    """The largest passes that fit `gpu_bytes` of a GPU; the optimiser goes to the host if nothing else fits.
+    """The largest passes that fit a GPU; the optimiser goes to the host if nothing else fits.
 
-    `physical_bytes` is the whole of the GPU where a run may take a part alone. `offload` and `share` (of the
-    GPU, for vLLM) are taken as given where they are not None.
+    `local` tells of the local trainer, which draws and trains with one copy of the weights, `packed` that a
+    prompt is read once for all its answers. `gpu_bytes` is the whole of a GPU, None where it is not known.
     """
-    # answers that find no room wait their turn
-    cache = _cache_bytes(shape, work)
-    if not work.in_one_process:
-        cache = max(SMALLEST_CACHE, min(cache, LARGEST_CACHE_SHARE * gpu_bytes))
-    if share is not None:
-        cache = max(SMALLEST_CACHE, share * gpu_bytes - 2 * shape.parameters / work.tensor_parallel - ENGINE)
+    room = config.gpu_memory * GIB if config.gpu_memory else gpu_bytes or USUAL_GPU
+    answers = max(1, config.answers_per_step // config.n_gpus)
+    prompts = max(1, config.batch_size // config.n_gpus) if packed else answers
+    # prompts and answers are half as long as they may be, so most passes hold half of what is allowed
+    step_tokens = (prompts * config.max_prompt_length + answers * config.max_response_length) // 2
+    # keys and values in bfloat16 of all answers that a GPU draws in a step, each with its prompt
+    cache = 2.0 * answers * config.longest * shape.layers * shape.cache_width / config.tensor_parallel
+    if not local:  # answers that find no room wait their turn
+        cache = max(SMALLEST_CACHE, min(cache, LARGEST_CACHE_SHARE * room))
     sizes = [MOST_TOKENS >> i for i in range(20) if MOST_TOKENS >> i >= FEWEST_TOKENS]
     # no larger than a step needs: what is left over is of no use
-    sizes = [size for size in sizes if size < 2 * work.step_tokens] or sizes[-1:]
-    notes: list[str] = []
-    for to_host in [False, True] if offload is None else [offload]:
-        for tokens in sizes:
-            estimate = estimate_memory(shape, work, tokens, to_host, cache)
-            if estimate.peak <= USABLE * gpu_bytes:
-                break
-        if estimate.peak <= USABLE * gpu_bytes:
+    sizes = [size for size in sizes if size < 2 * step_tokens] or sizes[-1:]
+    places = [False, True] if config.offload is None else [config.offload]
+    for offload, tokens in product(places, sizes):
+        estimate = _estimate(config, shape, local, min(tokens, step_tokens), offload, cache)
+        if estimate.peak <= USABLE * room:
             break
-    if to_host and offload is None:
-        notes.append(
-            f"weights and optimiser take more than {gpu_bytes / GIB:.0f} GiB of GPU memory: they are kept "
+    notes: tuple[str, ...] = ()
+    if offload and config.offload is None:
+        notes = (
+            f"weights and optimiser take more than {room / GIB:.0f} GiB of GPU memory: they are kept "
             f"and stepped on the CPU ({16 * shape.parameters / GIB:.0f} GiB of host memory); quicker: "
-            "--lora_rank 32"
+            "--lora_rank 32",
         )
     # vLLM knows no other measure than a share of the whole GPU
-    needed = estimate.vllm_weights + estimate.vllm_cache + ENGINE + CONTEXT
-    asked = share if share is not None else min(0.95, needed / (physical_bytes or gpu_bytes))
-    return MemoryPlan(tokens, to_host, gpu_bytes, round(asked, 4), estimate, tuple(notes))
+    share = (estimate.vllm_weights + cache + ENGINE + CONTEXT) / (gpu_bytes or room)
+    return MemoryPlan(tokens, offload, room, round(min(0.95, share), 4), estimate, notes)
 
 
-def estimate_memory(
-    shape: ModelShape, work: Work, tokens: int, offload: bool, cache: float = SMALLEST_CACHE
+def _estimate(
+    config: Settled, shape: ModelShape, local: bool, tokens: int, offload: bool, cache: float
 ) -> MemoryEstimate:
     """The estimate for passes of `tokens` tokens.
 
@@ -138,31 +121,24 @@ def estimate_memory(
     with adapters the weights alone; nothing of it with the CPU optimiser. bfloat16 copies of the embeddings
     stay for a pass, those of two layers come and go; the embeddings' gradient is summed in float32.
     """
-    trained = 0.0 if offload or work.lora else shape.parameters / work.gpus
-    own = work.in_one_process
+    lora = config.lora_rank > 0
     # bfloat16 weights beside the optimiser's; VERL's are gathered from these for a pass
-    state = 18 if own else 4 if work.lora else 16
-    kept = 2 if own else 0  # on the GPU, of what the CPU's optimiser steps
-    layers_kept = 0 if work.checkpointing else shape.layers
-    tokens = min(tokens, work.step_tokens)
+    state = 18 if local else 4 if lora else 16
+    kept = 2 if local else 0  # on the GPU, of what the CPU's optimiser steps
+    # a small model's activations are kept, others made anew
+    layers_kept = shape.layers if shape.parameters < TINY_PARAMETERS else 0
     per_token = 36.0 * shape.hidden + 9.0 * shape.layer_width  # of one layer, forwards and backwards
-    embedding_gradient = 0.0 if work.lora else 6 * shape.embedding
+    embedding_gradient = 0.0 if lora else 6 * shape.embedding
     return MemoryEstimate(
-        training_state=shape.parameters * (kept if offload else state) / work.gpus,
-        gradients=4 * trained,
-        gathered=0.0 if own else 2 * shape.embedding + 4 * shape.layer_parameters,
+        training_state=shape.parameters * (kept if offload else state) / config.n_gpus,
+        gradients=0.0 if offload or lora else 4 * shape.parameters / config.n_gpus,
+        gathered=0.0 if local else 2 * shape.embedding + 4 * shape.layer_parameters,
         activations=tokens * (2.0 * shape.hidden * shape.layers + per_token * layers_kept),
         layer=tokens * per_token,
         logits=min(tokens, CHUNK_ROWS) * shape.vocabulary * 8.0 + embedding_gradient,
-        vllm_weights=0.0 if own else 2 * shape.parameters / work.tensor_parallel,
-        vllm_cache=cache,
+        vllm_weights=0.0 if local else 2 * shape.parameters / config.tensor_parallel,
+        cache=cache,
     )
-
-
-def _cache_bytes(shape: ModelShape, work: Work) -> float:
-    """Keys and values in bfloat16 of all answers that a GPU draws in a step, each with its prompt."""
-    tokens = work.answers * work.longest
-    return 2.0 * tokens * shape.layers * shape.cache_width / work.tensor_parallel
 
 
 def disk_bytes(shape: ModelShape, lora: bool, checkpoints: int) -> float:
@@ -191,7 +167,7 @@ def describe(plan: MemoryPlan, lora: bool) -> list[str]:
         f"passes of {plan.tokens_per_pass} tokens {(e.activations + e.layer) / GIB:.1f}, logits "
         f"{e.logits / GIB:.1f})",
         f"GPU memory while answers are drawn: {e.rollout / GIB:.1f} GiB (training state "
-        f"{e.training_state / GIB:.1f}, {drawing} {e.vllm_cache / GIB:.1f})",
+        f"{e.training_state / GIB:.1f}, {drawing} {e.cache / GIB:.1f})",
     ]
     if not plan.fits:
         lines.append(
