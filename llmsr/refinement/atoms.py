@@ -1,4 +1,4 @@
-"""The atoms of a systematic search: small functions of columns, each with a name and its numbers on the rows.
+"""The functions that a search tries, and its atoms: small functions of columns with their numbers.
 
 What a column is may be any node of the graph, so that the same atoms serve groups of columns: a ratio, a
 difference, a product of powers.
@@ -6,13 +6,12 @@ difference, a product of powers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations, product
 from typing import NamedTuple
 
 import numpy as np
 
-from llmsr.refinement.functions import FAMILIES, NUMBERS, TWO_CONSTANTS, UNARY
 from llmsr.refinement.rows import NumberedGraph, distinct
 
 MOST = 1400  # atoms of one dictionary: every triple of them takes some three seconds
@@ -32,6 +31,95 @@ FURTHER = ("exp", "inverse square", "abs", "bell", "signed square", "inverse roo
 OUTER = ("sin", "cos", "peak", "log1p", "root", "tanh")
 INSIDE = ("square", "root", "log1p")
 PAIRED = ("exp", "log", "sin", "cos", "inverse", "root", "identity", "square")
+
+Unary = Callable[[NumberedGraph, int], int]
+
+
+def _power(exponent: float) -> Unary:
+    return lambda g, u: g.add("pow", u, g.const(exponent))
+
+
+def _plain(op: str) -> Unary:
+    return lambda g, u: g.add(op, u)
+
+
+def _of_size(op: str) -> Unary:
+    return lambda g, u: g.add(op, g.size(u))
+
+
+def _decay(inner: Unary) -> Unary:
+    return lambda g, u: g.add("exp", g.add("neg", inner(g, u)))
+
+
+def _over(below: Unary) -> Unary:
+    return lambda g, u: g.add("div", g.const(1.0), below(g, u))
+
+
+def _one_more(inner: Unary) -> Unary:
+    return lambda g, u: g.add("add", inner(g, u), g.const(1.0))
+
+
+UNARY: dict[str, Unary] = {
+    "identity": lambda g, u: u,
+    "square": _power(2.0),
+    "cube": _power(3.0),
+    "quartic power": _power(4.0),
+    "signed square": lambda g, u: g.add("mul", u, g.add("abs", u)),
+    "abs": _plain("abs"),
+    "ramp": lambda g, u: g.add("maximum", u, g.const(0.0)),
+    "root": _of_size("sqrt"),
+    "cube root": _of_size("cbrt"),
+    "inverse": _over(lambda g, u: u),
+    "inverse square": _over(_power(2.0)),
+    "inverse root": _over(_of_size("sqrt")),
+    "log": _of_size("log"),
+    "log1p": _of_size("log1p"),
+    "sin": _plain("sin"),
+    "cos": _plain("cos"),
+    "tanh": _plain("tanh"),
+    "arctan": _plain("arctan"),
+    "logistic": _plain("expit"),
+    "exp": _plain("exp"),
+    "decay": _decay(lambda g, u: u),
+    "peak": _decay(lambda g, u: g.size(u)),
+    "bell": _decay(_power(2.0)),
+    "lorentz": _over(_one_more(_power(2.0))),
+    "quartic": _over(_one_more(_power(4.0))),
+    "saturation": lambda g, u: g.add("div", u, _one_more(NumberedGraph.size)(g, u)),
+}
+"""Where a function is of the size of its argument, one that is never negative is taken as it is."""
+
+Builder = Callable[[NumberedGraph, int, int, int], int]
+"""Adds the nodes of a function of u with constants k and c to a graph, given the positions of the three."""
+
+
+def _one_over(g: NumberedGraph, k: int, power: int) -> int:
+    return g.add("div", g.const(1.0), g.add("add", g.const(1.0), g.add("mul", k, power)))
+
+
+def _shifted(g: NumberedGraph, u: int, k: int, c: int) -> int:
+    return g.add("mul", k, g.add("sub", u, c))
+
+
+FAMILIES: dict[str, Builder] = {
+    "exp(-ku)": lambda g, u, k, c: UNARY["decay"](g, g.add("mul", k, u)),
+    "sin(ku)": lambda g, u, k, c: g.add("sin", g.add("mul", k, u)),
+    "cos(ku)": lambda g, u, k, c: g.add("cos", g.add("mul", k, u)),
+    "tanh(ku)": lambda g, u, k, c: g.add("tanh", g.add("mul", k, u)),
+    "1/(1+ku)": lambda g, u, k, c: _one_over(g, k, u),
+    "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, UNARY["square"](g, u)),
+    "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, UNARY["quartic power"](g, u)),
+    "log(1+ku)": lambda g, u, k, c: g.add("log", g.size(g.add("add", g.const(1.0), g.add("mul", k, u)))),
+    "exp(-kuu)": lambda g, u, k, c: UNARY["decay"](g, g.add("mul", k, UNARY["square"](g, u))),
+    "power": lambda g, u, k, c: g.add("pow", g.size(u), k),
+    "logistic": lambda g, u, k, c: g.add("expit", _shifted(g, u, k, c)),
+    "bell": lambda g, u, k, c: UNARY["bell"](g, _shifted(g, u, k, c)),
+    "peak": lambda g, u, k, c: UNARY["decay"](g, g.add("abs", _shifted(g, u, k, c))),
+}
+"""By name; a function's number, as compiled code knows it, is its place."""
+NUMBERS = {name: number for number, name in enumerate(FAMILIES)}
+TWO_CONSTANTS = NUMBERS["logistic"]
+"""From this number on a function has a middle c beside its scale k."""
 
 
 class Atom(NamedTuple):
@@ -64,7 +152,7 @@ class Atom(NamedTuple):
         if not self.free:
             return np.asarray(g.values[self.root])
         # late: what only proposes and prints need not wait for a compiler
-        from llmsr.refinement.inner_constants import function_values
+        from llmsr.refinement.subsets import function_values
 
         found = np.asarray(function_values(self.function, g.values[self.of], *self.constants))
         return found if self.factor < 0 else found * g.values[self.factor]

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from llmsr.expression.graph import Expression
-from llmsr.refinement.functions import UNARY
+from llmsr.refinement.atoms import UNARY
 from llmsr.refinement.linearization import NEW, Candidate, Linearization
 from llmsr.refinement.rows import orthonormal, project_out
 from llmsr.refinement.unshared import Edit, Editor, as_number, as_param, as_part

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,14 @@ class Candidate:
     def penalised_loss(self) -> float:
         """What candidates are ordered by, lower is better."""
         return penalised_loss(self.predicted_nmse, complexity(self.expression))
+
+
+class Proposal(NamedTuple):
+    """A body to be fitted, its canonical hash, and the move that made it."""
+
+    body: str
+    canonical: str
+    move: str
 
 
 class Linearization:

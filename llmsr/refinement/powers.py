@@ -1,19 +1,22 @@
-"""Power laws, and sums of a few products of powers, for a function of the target.
+"""Products of powers and functions for a function of the target, by a line through logarithms.
 
-A line through logarithms finds every power law at once. What adds up products of powers, perhaps as its
-inverse, its square or its logarithm, is found by a beam over a dictionary of products.
+    y = c * x_1^a_1 ... x_d^a_d                           power laws, all at once
+    y = c * x_1^a_1 ... x_d^a_d * f(u)^b * g(v)^e         u and v a column, or made of two
+    y = c * x_1^a_1 ... x_d^a_d * exp(b r + e s)          r and s a column, its inverse or square, or of two
+
+The logarithms of all columns are projected out; of functions and rates all singles and pairs behind them are
+looked at. Exponents are taken as simple fractions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
-from math import comb
+from itertools import combinations
 
 import numpy as np
 
-from llmsr.refinement.rows import NumberedGraph, coefficients, power_product
+from llmsr.refinement.rows import NumberedGraph, distinct, power_product
 from llmsr.refinement.subsets import Subsets
 
 DENOMINATORS = (1, 2, 3, 4, 6)
@@ -22,11 +25,15 @@ SURE = 3.0  # standard errors within which an exponent is taken for a simple fra
 CLOSE = 1e-4  # the same for data without noise
 ROWS_PER_EXPONENT = 3  # below which the columns of a power law are chosen, a few of all
 DEPENDENT = 1e-6  # share of a logarithm that is its own, at least
-MOST_NUMBERS = 12_000_000  # products times rows
-TERMS = 3  # of a sum of products
-RELATED = 1e-9  # share of the target's square that a relation leaves, at most
-
+FEW = 3  # columns of a power law that are chosen, at most
 LARGEST = 50.0  # of what a hyperbolic function is taken
+OF_FUNCTIONS = ("y", "exp y", "exp -y", "cosh y", "sin y", "cos y", "tan y")  # sides of products of functions
+MOST_PAIRED = 8  # columns that are combined with each other
+PRODUCTS = 4  # products of functions of a side
+RATES = 4  # exponentials that are offered for each set of powers, and half as many of two rates
+EXACT = 1e-6  # share of the logarithm's square about its mean that is left, at most: poles blow rounding up
+VARIES = 1e-6  # of a logarithm over the rows, at least
+EXPONENT_ERROR = 0.02  # within which an exponent is a simple fraction
 
 Wrap = Callable[[int], int]
 
@@ -114,7 +121,7 @@ def power_laws(task: Task, clear: float = CLEAR) -> Iterator[int]:
         logs, tried = np.log(np.abs(one.target[used])), set()
         if len(logs) < ROWS_PER_EXPONENT * len(usable) and np.ptp(logs):
             # so many exponents would follow any target
-            _, chosen = Subsets(matrix - matrix.mean(0), logs - logs.mean()).best(TERMS)
+            _, chosen = Subsets(matrix - matrix.mean(0), logs - logs.mean()).best(FEW)
             usable, matrix = [usable[k] for k in chosen], matrix[:, chosen]
         for weights in (np.ones(len(logs)), weights_of(one)[used]):
             exponents, errors, explained = line(matrix, logs, weights)
@@ -219,94 +226,105 @@ def scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:
     return g.add("mul", g.fresh(float(values @ target / (values @ values))), node)
 
 
-def weighted_sum(g: NumberedGraph, nodes: Sequence[int], target: np.ndarray) -> int:
-    """The sum of nodes with the coefficients that fit a target best, each a new parameter."""
-    return combined(g, nodes, coefficients(np.column_stack([g.values[u] for u in nodes]), target))
+def products_of_functions(task: Task) -> Iterator[int]:
+    """Roots of products that explain functions of the target, as far as logarithms tell."""
+    g = task.graph
+    plain = logarithms(task)
+    nodes = [*plain, *(u for u in _functions(g, task.columns) if g.values[u].all())]
+    logs = [np.log(np.abs(g.values[u])) for u in nodes]
+    # of powers of one another the first is enough, and a column comes before what is a power of it
+    kept = [
+        k for k in distinct(v - v.mean() if np.ptp(v) > VARIES else 0 * v for v in logs) if k >= len(plain)
+    ]
+    if len(kept) < 2:
+        return
+    prefix = np.column_stack([np.ones(len(task.target)), *logs[: len(plain)]])
+    found, columns = [nodes[k] for k in kept], np.column_stack([logs[k] for k in kept])
+    for one in sides(task, OF_FUNCTIONS):
+        if not (one.target != 0).all():
+            continue
+        goal = np.log(np.abs(one.target))
+        subsets = Subsets(columns, goal)
+        exact = EXACT * float(np.var(goal)) / float(np.mean(goal**2))
+        ranked = [*subsets.singles(prefix, PRODUCTS), *subsets.pairs(prefix, PRODUCTS)]
+        for error, chosen in ranked:
+            if error <= exact:
+                matrix = np.column_stack([prefix, columns[:, chosen]])
+                solved = np.linalg.lstsq(matrix, goal, rcond=1e-12)[0][1:]
+                exponents = snapped(solved, np.full(len(solved), EXPONENT_ERROR / 3))
+                product = power_product(g, [*plain, *(found[k] for k in chosen)], exponents)
+                yield one.wrap(scaled(g, product, one.target))
 
 
-def combined(g: NumberedGraph, nodes: Sequence[int], weights: np.ndarray) -> int:
-    """The sum of nodes with new parameters, which begin at the weights, as coefficients."""
-    root = -1
-    for u, c in zip(nodes, map(float, weights), strict=True):
-        part = g.fresh(c) if g.nodes[u].op == "const" else g.add("mul", g.fresh(c), u)
-        root = part if root < 0 else g.add("add", root, part)
-    return root
+def exponentials(task: Task, clear: float = CLEAR) -> Iterator[int]:
+    """Roots of products of powers and of an exponential of one or two rates, as far as logarithms tell.
 
+        y = c * x_1^a_1 ... x_d^a_d * exp(b r + e s)
 
-@dataclass(frozen=True)
-class Dictionary:
-    """Functions of columns: their numbers, shape (rows, functions), and `node`, the node of one of them.
-
-    `constant` is the place of the number 1, -1 where it is not among them.
+    r and s are a column, its inverse or square, or the product or quotient of two.
+    Noise does not hide them, since small targets, of which the logarithms are noise, weigh little.
     """
-
-    graph: NumberedGraph
-    numbers: np.ndarray
-    node: Callable[[int], int]
-    constant: int
-
-    @classmethod
-    def of_products(
-        cls, g: NumberedGraph, units: Sequence[int], exponents: Sequence[float], most: int
-    ) -> Dictionary | None:
-        """All products of powers of at most `most` of some nodes; None where they would be too many."""
-        count = sum(comb(len(units), k) * len(exponents) ** k for k in range(most + 1))
-        if count * len(g.rows.target) > MOST_NUMBERS:
-            return None
-        names = [
-            tuple(zip(s, e, strict=True))
-            for k in range(most + 1)
-            for s in combinations(units, k)
-            for e in product(exponents, repeat=k)
-        ]
-        powers = {
-            (u, e): (g.values[u] if e == int(e) else np.abs(g.values[u])) ** e
-            for u, e in product(units, exponents)
-        }
-        numbers = np.ones((len(g.rows.target), len(names)))
-        for j, name in enumerate(names):
-            for factor in name:
-                numbers[:, j] *= powers[factor]
-        lengths = np.linalg.norm(numbers, axis=0)
-        kept = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
-
-        def node(j: int) -> int:
-            name = names[kept[j]]
-            return power_product(g, [u for u, _ in name], [e for _, e in name])
-
-        return cls(g, numbers[:, kept], node, 0)
-
-    def sums(self, task: Task, most: int = TERMS) -> Iterator[int]:
-        """Roots of the best sum of a few functions, and of exact relations with the target in them.
-
-            y = A + B y       so that y = A/(1 - B)
-            y^2 = A + B y     so that y = B/2 +- sqrt(B^2/4 + A)
-
-        A and B are sums of functions. A relation is linear in its constants, as a sum is.
-        """
-        _, chosen = Subsets(self.numbers, task.target).best(most)
-        yield task.wrap(weighted_sum(self.graph, [self.node(j) for j in chosen], task.target))
-        yield from self.relations(task, most + 1)
-
-    def relations(self, task: Task, most: int) -> Iterator[int]:
-        """Roots of the relations alone."""
-        g, y, n = self.graph, task.target, self.numbers.shape[1]
-        for power in (1, 2):
-            # the target is no sum of itself
-            beside = [j for j in range(n) if power > 1 or j != self.constant]
-            columns = np.column_stack([self.numbers, y[:, None] * self.numbers[:, beside]])
-            error, chosen = Subsets(columns, y**power).best(most)
-            plain, times = [j for j in chosen if j < n], [j - n for j in chosen if j >= n]
-            if error < RELATED and plain and times:
-                solved = coefficients(columns[:, [*plain, *(j + n for j in times)]], y**power)
-                a = combined(g, [self.node(j) for j in plain], solved[: len(plain)])
-                b = combined(g, [self.node(beside[j]) for j in times], solved[len(plain) :] / power)
-                yield task.wrap(_solution(g, a, b, y, power))
+    g, weights = task.graph, weights_of(task)
+    used = weights > 0
+    rates = _rates(g, task.columns, weights)
+    if np.count_nonzero(used) < len(used) / 2 or not rates:
+        return
+    goal = np.where(used, np.log(np.abs(np.where(used, task.target, 1.0))), 0.0)
+    columns = np.column_stack([g.values[u] for u in rates]) * weights[:, None]
+    subsets, plain = Subsets(columns, goal * weights), logarithms(task)
+    for powers in [[], plain] if plain else [[]]:
+        logs = [np.log(np.abs(g.values[u])) for u in powers]
+        prefix = np.column_stack([np.ones(len(goal)), *logs]) * weights[:, None]
+        for _, chosen in [*subsets.singles(prefix, RATES), *subsets.pairs(prefix, RATES // 2)]:
+            own = [rates[k] for k in chosen]
+            slopes, errors, explained = line(
+                np.column_stack([*logs, *(g.values[u] for u in own)]), goal, weights
+            )
+            if explained < clear:
+                continue
+            exponents, doubt = slopes[: len(powers)], errors[: len(powers)]
+            exponents = np.where(np.abs(exponents) > SURE * doubt, snapped(exponents, doubt), 0.0)
+            inner = -1
+            for u, b in zip(own, map(float, slopes[len(powers) :]), strict=True):
+                part = g.add("mul", g.fresh(b), u)
+                inner = part if inner < 0 else g.add("add", inner, part)
+            product = g.add("mul", power_product(g, powers, exponents), g.add("exp", inner))
+            if np.isfinite(g.values[product]).all():
+                yield task.wrap(scaled(g, product, task.target))
 
 
-def _solution(g: NumberedGraph, a: int, b: int, y: np.ndarray, power: int) -> int:
-    """The root of y = a + b y, or of y^2 = a + 2 b y on the side of most of the targets."""
-    if power == 1:
-        return g.add("div", a, g.add("sub", g.const(1.0), b))
-    root = g.add("sqrt", g.add("add", g.add("pow", b, g.const(2.0)), a))
-    return g.add("add" if np.median(y - g.values[b]) >= 0 else "sub", b, root)
+def _rates(g: NumberedGraph, columns: Sequence[int], weights: np.ndarray) -> list[int]:
+    """What an exponential may grow or decay with: nodes that are finite and distinct where rows weigh."""
+    one = g.const(1.0)
+    made = [v for u in columns for v in (u, g.add("div", one, u), g.add("pow", u, g.const(2.0)))]
+    for u, v in combinations(columns[:MOST_PAIRED], 2):
+        made += [g.add("mul", u, v), g.add("div", u, v), g.add("div", v, u)]
+    return [made[k] for k in distinct(g.values[u] * weights for u in made)]
+
+
+def _functions(g: NumberedGraph, columns: Sequence[int]) -> Iterator[int]:
+    """Functions of columns and of two columns whose powers may be factors."""
+    one = g.const(1.0)
+    for u in columns:
+        yield from _of(g, u)
+    for u, v in combinations(columns[:MOST_PAIRED], 2):
+        squares = [g.add("pow", w, g.const(2.0)) for w in (u, v)]
+        for op in ("sub", "add"):
+            group = g.add(op, u, v)
+            yield from (group, g.add(op, *squares))
+            yield from _of(g, group)
+        for group in (g.add("mul", u, v), g.add("div", u, v), g.add("div", v, u)):
+            yield from _of(g, group)
+        for w in columns[:MOST_PAIRED]:
+            if w not in (u, v):
+                yield from (g.add(op, g.add("mul", u, v), w) for op in ("add", "sub"))
+                yield from (g.add(op, one, g.add("div", g.add("mul", u, v), w)) for op in ("add", "sub"))
+
+
+def _of(g: NumberedGraph, u: int) -> Iterator[int]:
+    """Functions of one argument that may be factors."""
+    one, square = g.const(1.0), g.add("pow", u, g.const(2.0))
+    yield from (g.add(op, one, inner) for op in ("add", "sub") for inner in (u, square, g.add("cos", u)))
+    yield from (g.add(op, u) for op in ("sin", "cos", "tanh", "exp", "log"))
+    yield g.add("sin", g.add("div", u, g.const(2.0)))
+    yield from (g.add(op, g.add("exp", u), one) for op in ("sub", "add"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from llmsr.evaluator import Evaluator
 from llmsr.problem.spec import Spec
 from llmsr.refinement.floor import at_floor
-from llmsr.refinement.linearization import penalised_loss
-from llmsr.refinement.proposals import Proposal, in_turn, proposals
+from llmsr.refinement.linearization import Proposal, penalised_loss
+from llmsr.refinement.proposals import hole_proposals, hole_structures, in_turn, proposals
 from llmsr.sample import REFINE, REFINEMENT, STRUCTURE, Evaluation, Sample
 from llmsr.workers.pool import TaskError, WorkerFailure
 
@@ -72,7 +72,6 @@ class Refiner:
         Samples of kind REFINEMENT with the number 0, since no completion was needed for them.
         """
         # imported late: it compiles with numba, for which `--help` need not wait
-        from llmsr.refinement.holes import hole_structures
         from llmsr.refinement.structure import structures
 
         task = hole_structures if self.evaluator.problem.spec.template else structures
@@ -108,8 +107,6 @@ class Refiner:
 
     def _proposals(self, beam: Sequence[Evaluation], known: set[str], count: int) -> list[Proposal]:
         """Up to `count` new proposals for the equations of the beam, taken from them in turn."""
-        from llmsr.refinement.holes import hole_proposals
-
         task = hole_proposals if self.evaluator.problem.spec.template else proposals
         asked = [self.evaluator.run(task, e.body, e.params, ROUND, deadline=DEADLINE) for e in beam]
         answers = [_answer(future) for future in asked]

@@ -26,13 +26,11 @@ from llmsr.fitting.residuals import Dataset, lay_out, weighted
 from llmsr.problem.loading import Problem
 from llmsr.problem.split import Split
 from llmsr.refinement.atoms import atoms_of
-from llmsr.refinement.factors import exponentials, products_of_functions
 from llmsr.refinement.floor import ABOVE, Floor
-from llmsr.refinement.linearization import Candidate, penalised_loss
-from llmsr.refinement.powers import Dictionary, Task, power_laws, sides, weighted_sum
-from llmsr.refinement.proposals import Proposal
+from llmsr.refinement.linearization import Candidate, Proposal, penalised_loss
+from llmsr.refinement.powers import Task, exponentials, power_laws, products_of_functions, sides
 from llmsr.refinement.rows import NumberedGraph, Rows, probes
-from llmsr.refinement.sums import Sums
+from llmsr.refinement.sums import Dictionary, Sums, weighted_sum
 from llmsr.refinement.symmetry import reduced
 from llmsr.refinement.unshared import Unshared
 

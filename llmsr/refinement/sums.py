@@ -1,4 +1,6 @@
-"""Sums of atoms that come nearest to a target, stage by stage: from pairs to six, inner constants moved.
+"""Sums of products of powers, and of atoms, that come nearest to a target, and relations with it in them.
+
+Sums of atoms are looked at stage by stage: from pairs to six, inner constants moved.
 
 A stage ends with sums whose inner constants have been moved to where the whole sum fits best, so that near
 laws, which differ by less than a grid of constants can tell, stand in their true order.
@@ -7,14 +9,16 @@ laws, which differ by less than a grid of constants can tell, stand in their tru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import comb
 
 import numpy as np
 
 from llmsr.refinement.atoms import Atom, atoms_of
-from llmsr.refinement.inner_constants import move_constants
 from llmsr.refinement.powers import Task
-from llmsr.refinement.subsets import Subset, Subsets
+from llmsr.refinement.rows import NumberedGraph, coefficients, power_product
+from llmsr.refinement.subsets import Subset, Subsets, move_constants
 
 PLAIN = 500  # sums without inner constants whose errors are computed exactly
 PAIRS, TRIPLES, BEHIND = 20_000, 4000, 2000  # sums with inner constants that are moved, and of a polynomial
@@ -25,6 +29,9 @@ GROWN, OF_ONE = 50, 8  # sums of two and three that grow by two for a width of 1
 ROUNDS = 8  # of exchanges
 MOVED_A_ROUND = 96
 KEPT = 2000  # sums that are remembered
+MOST_NUMBERS = 12_000_000  # products times rows
+TERMS = 3  # of a sum of products
+RELATED = 1e-9  # share of the target's square that a relation leaves, at most
 
 Sum = tuple[Atom, ...]
 Ranked = list[tuple[float, Sum]]
@@ -175,3 +182,96 @@ def _merged(ranked: Iterable[tuple[float, Sum]]) -> Ranked:
         if len(same) < (SAME_NAMES if any(a.free for a in entry[1]) else 1):
             same.append(entry)
     return sorted((entry for same in kept.values() for entry in same), key=lambda entry: entry[0])
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Functions of columns: their numbers, shape (rows, functions), and `node`, the node of one of them.
+
+    `constant` is the place of the number 1, -1 where it is not among them.
+    """
+
+    graph: NumberedGraph
+    numbers: np.ndarray
+    node: Callable[[int], int]
+    constant: int
+
+    @classmethod
+    def of_products(
+        cls, g: NumberedGraph, units: Sequence[int], exponents: Sequence[float], most: int
+    ) -> Dictionary | None:
+        """All products of powers of at most `most` of some nodes; None where they would be too many."""
+        count = sum(comb(len(units), k) * len(exponents) ** k for k in range(most + 1))
+        if count * len(g.rows.target) > MOST_NUMBERS:
+            return None
+        names = [
+            tuple(zip(s, e, strict=True))
+            for k in range(most + 1)
+            for s in combinations(units, k)
+            for e in product(exponents, repeat=k)
+        ]
+        powers = {
+            (u, e): (g.values[u] if e == int(e) else np.abs(g.values[u])) ** e
+            for u, e in product(units, exponents)
+        }
+        numbers = np.ones((len(g.rows.target), len(names)))
+        for j, name in enumerate(names):
+            for factor in name:
+                numbers[:, j] *= powers[factor]
+        lengths = np.linalg.norm(numbers, axis=0)
+        kept = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
+
+        def node(j: int) -> int:
+            name = names[kept[j]]
+            return power_product(g, [u for u, _ in name], [e for _, e in name])
+
+        return cls(g, numbers[:, kept], node, 0)
+
+    def sums(self, task: Task, most: int = TERMS) -> Iterator[int]:
+        """Roots of the best sum of a few functions, and of exact relations with the target in them.
+
+            y = A + B y       so that y = A/(1 - B)
+            y^2 = A + B y     so that y = B/2 +- sqrt(B^2/4 + A)
+
+        A and B are sums of functions. A relation is linear in its constants, as a sum is.
+        """
+        _, chosen = Subsets(self.numbers, task.target).best(most)
+        yield task.wrap(weighted_sum(self.graph, [self.node(j) for j in chosen], task.target))
+        yield from self.relations(task, most + 1)
+
+    def relations(self, task: Task, most: int) -> Iterator[int]:
+        """Roots of the relations alone."""
+        g, y, n = self.graph, task.target, self.numbers.shape[1]
+        for power in (1, 2):
+            # the target is no sum of itself
+            beside = [j for j in range(n) if power > 1 or j != self.constant]
+            columns = np.column_stack([self.numbers, y[:, None] * self.numbers[:, beside]])
+            error, chosen = Subsets(columns, y**power).best(most)
+            plain, times = [j for j in chosen if j < n], [j - n for j in chosen if j >= n]
+            if error < RELATED and plain and times:
+                solved = coefficients(columns[:, [*plain, *(j + n for j in times)]], y**power)
+                a = combined(g, [self.node(j) for j in plain], solved[: len(plain)])
+                b = combined(g, [self.node(beside[j]) for j in times], solved[len(plain) :] / power)
+                yield task.wrap(_solution(g, a, b, y, power))
+
+
+def _solution(g: NumberedGraph, a: int, b: int, y: np.ndarray, power: int) -> int:
+    """The root of y = a + b y, or of y^2 = a + 2 b y on the side of most of the targets."""
+    if power == 1:
+        return g.add("div", a, g.add("sub", g.const(1.0), b))
+    root = g.add("sqrt", g.add("add", g.add("pow", b, g.const(2.0)), a))
+    return g.add("add" if np.median(y - g.values[b]) >= 0 else "sub", b, root)
+
+
+def weighted_sum(g: NumberedGraph, nodes: Sequence[int], target: np.ndarray) -> int:
+    """The sum of nodes with the coefficients that fit a target best, each a new parameter."""
+    return combined(g, nodes, coefficients(np.column_stack([g.values[u] for u in nodes]), target))
+
+
+def combined(g: NumberedGraph, nodes: Sequence[int], weights: np.ndarray) -> int:
+    """The sum of nodes with new parameters, which begin at the weights, as coefficients."""
+    root = -1
+    for u, c in zip(nodes, map(float, weights), strict=True):
+        part = g.fresh(c) if g.nodes[u].op == "const" else g.add("mul", g.fresh(c), u)
+        root = part if root < 0 else g.add("add", root, part)
+    return root

@@ -16,7 +16,7 @@ from math import comb
 
 import numpy as np
 
-from llmsr.refinement.functions import UNARY
+from llmsr.refinement.atoms import UNARY
 from llmsr.refinement.powers import Task, sides, snapped
 from llmsr.refinement.rows import NumberedGraph, power_product
 

@@ -10,8 +10,7 @@ from itertools import product
 import numpy as np
 
 from llmsr.expression.graph import Expression
-from llmsr.refinement.atoms import Atom, combinations_of, free_functions_of, functions_of
-from llmsr.refinement.functions import UNARY
+from llmsr.refinement.atoms import UNARY, Atom, combinations_of, free_functions_of, functions_of
 from llmsr.refinement.rows import NumberedGraph, Rows, distinct, power_product
 from llmsr.refinement.unshared import Product, Unshared
 

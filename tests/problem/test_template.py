@@ -18,7 +18,7 @@ from llmsr.problem.holes import guess_bodies, hole_spec, read_whole, with_holes
 from llmsr.problem.spec import read_body
 from llmsr.problem.template import Template
 from llmsr.proposers.replay import Replay
-from llmsr.refinement.holes import hole_problem, hole_proposals, hole_structures
+from llmsr.refinement.proposals import hole_problem, hole_proposals, hole_structures
 from llmsr.search.search import Search
 from llmsr.settings import SearchSettings
 

@@ -12,8 +12,8 @@ from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.fitting import fit
 from llmsr.problem.loading import load_problem
 from llmsr.problem.split import Split
+from llmsr.refinement.atoms import UNARY
 from llmsr.refinement.edits import bound, drop, fix, free, swap
-from llmsr.refinement.functions import UNARY
 from llmsr.refinement.linearization import NEW, Linearization
 from llmsr.refinement.proposals import proposals
 from llmsr.refinement.pursuit import pursue

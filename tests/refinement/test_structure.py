@@ -11,15 +11,12 @@ from llmsr.expression.canonical import canonical_hash
 from llmsr.expression.graph import evaluate
 from llmsr.problem.columns import Labels, table_problem
 from llmsr.problem.spec import read_body
-from llmsr.refinement.atoms import Atom
-from llmsr.refinement.factors import exponentials
+from llmsr.refinement.atoms import FAMILIES, NUMBERS, Atom
 from llmsr.refinement.floor import Floor, spacing
-from llmsr.refinement.functions import FAMILIES, NUMBERS
-from llmsr.refinement.inner_constants import move_constants
-from llmsr.refinement.powers import power_laws
+from llmsr.refinement.powers import exponentials, power_laws
 from llmsr.refinement.rows import NumberedGraph, Rows, coefficients
 from llmsr.refinement.structure import Structures, structures
-from llmsr.refinement.subsets import Subsets, _best_partners, _best_partners_in_numpy
+from llmsr.refinement.subsets import Subsets, _best_partners, _best_partners_in_numpy, move_constants
 from llmsr.refinement.symmetry import reduced
 
 RNG = np.random.default_rng(0)
