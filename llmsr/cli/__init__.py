@@ -39,6 +39,7 @@ VERBS = {
     "benchmark": ("llmsr.cli.benchmark:benchmark", "arms x problems x seeds: runs, tables, figures"),
     "prompt": ("llmsr.cli.prompt:prompt", "print the prompt that a search or a training sends"),
     "predict": ("llmsr.cli.predict:predict", "what a run's equation says for the rows of a CSV file"),
+    "export": ("llmsr.cli.export:export", "examples that a model may learn from, out of runs"),
     "tune": ("llmsr.cli.tune:tune", "try settings by Optuna and write the best ones"),
     "watch": ("llmsr.cli.watch:watch", "a run's page in a browser, kept up to date"),
     "doctor": ("llmsr.cli.doctor:doctor", "what this machine can run, and what mends the rest"),
