@@ -1,7 +1,7 @@
-"""Moves that need no new term: leaving out, swapping functions, freeing and fixing constants, bounds.
+"""Moves that need no new term: leaving out, freeing and fixing constants, bounds.
 
-What an edit promises is judged to first order, the other constants following; `drop` and `swap`, which
-change much, are judged again where their edited equation stands.
+What an edit promises is judged to first order, the other constants following; `drop`, which changes much, is
+judged again where the edited equation stands.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from itertools import product
 
 import numpy as np
 
-from llmsr.expression.graph import Expression
-from llmsr.refinement.atoms import UNARY
 from llmsr.refinement.linearization import NEW, Candidate, Linearization
 from llmsr.refinement.rows import orthonormal, project_out
 from llmsr.refinement.unshared import Edit, Editor, as_number, as_param, as_part
 
 DEPTH = 4  # parts left out at once
-JUDGED = 8  # drops, and swaps, that are looked at more closely
+JUDGED = 8  # drops that are looked at more closely
 HARMLESS = 2.0  # times the loss that an edit may promise to be done together with others
 NEAR = 0.1  # distance from a round number, relative where that is above 1, at which a constant is tried as it
 NICE = (0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 2.0, -2.0, 2.5, -2.5, 3.0, -3.0, 4.0, -4.0, 5.0, 6.0)
@@ -28,22 +26,6 @@ OWN = 1e-9  # share of a freed constant's effect that the others cannot have, at
 SLOPES = np.linspace(0.02, 0.98, 25)  # quantiles of target over column at which a bound is tried
 LEAST_ROWS = 5  # on either side of a bound
 ALIKE = 0.02  # relative difference of slopes that are tried as one
-
-NEIGHBOURS = {
-    "sin": ("cos", "tanh", "identity", "arctan"),
-    "cos": ("sin", "bell", "lorentz", "identity"),
-    "tanh": ("sin", "arctan", "saturation", "identity", "logistic"),
-    "arctan": ("tanh", "saturation", "identity"),
-    "expit": ("tanh", "exp", "saturation"),
-    "exp": ("square", "inverse", "logistic", "ramp", "identity"),
-    "log": ("root", "identity", "saturation"),
-    "log1p": ("root", "identity", "saturation"),
-    "sqrt": ("log", "identity", "tanh"),
-    "abs": ("square", "identity", "ramp", "root"),
-    "maximum": ("identity", "abs"),
-    "minimum": ("identity", "abs"),
-    "pow": ("square", "cube", "signed square", "abs", "exp", "quartic"),
-}
 
 
 def best_first(candidates: Iterable[Candidate | None]) -> list[Candidate]:
@@ -84,32 +66,8 @@ def _shorter(at: Linearization) -> list[Candidate]:
             p = min(own)
             promised = at.predicted_nmse(at.slopes[i] * (at.start[p] - at.values[i]), own - {p})
             edits.append((promised, i, as_param(p)))
-    return _judged(at, edits, "drop")
-
-
-def swap(at: Linearization) -> list[Candidate]:
-    """The equation with one function exchanged for one that looks like it somewhere."""
-    equation = at.equation
-    edits: list[tuple[float, int, Edit]] = []
-    for i, node in enumerate(equation.nodes):
-        if node.op not in NEIGHBOURS or not equation.varies[i]:
-            continue
-        argument = next(a for a in node.args if equation.varies[a])
-        for name in NEIGHBOURS[node.op]:
-            instead = UNARY[name](at.graph, argument)
-            promised = at.predicted_nmse(at.slopes[i] * (at.graph.values[instead] - at.values[i]))
-            edits.append((promised, i, _other(at.graph.expression(instead, ()))))
-    return _judged(at, edits, "swap")
-
-
-def _other(expression: Expression) -> Edit:
-    return lambda g: g.taken(expression)
-
-
-def _judged(at: Linearization, edits: list[tuple[float, int, Edit]], move: str) -> list[Candidate]:
-    """The `JUDGED` edits that promise most, with what they promise from where they stand."""
     edits.sort(key=lambda entry: entry[0])
-    return best_first(at.candidate({i: edit}, move) for _, i, edit in edits[:JUDGED])
+    return best_first(at.candidate({i: edit}, "drop") for _, i, edit in edits[:JUDGED])
 
 
 def free(at: Linearization) -> list[Candidate]:

@@ -12,9 +12,8 @@ import numpy as np
 
 from llmsr.expression.engine.tape import derivatives
 from llmsr.expression.graph import Expression, complexity
-from llmsr.refinement.rows import NumberedGraph, node_values, orthonormal, project_out
-from llmsr.refinement.terms import Term, Terms, multiplied
-from llmsr.refinement.unshared import Edit, Editor, Product, Unshared
+from llmsr.refinement.rows import NumberedGraph, Rows, node_values, orthonormal, project_out
+from llmsr.refinement.unshared import Edit, Editor, Unshared
 
 FLOOR = 1e-28  # NMSE below which a loss is rounding and only size counts
 PARSIMONY = 0.01  # decades of NMSE that one operator, column or constant must be worth
@@ -56,7 +55,7 @@ class Proposal(NamedTuple):
 
 
 class Linearization:
-    """A fitted equation with the values, slopes and Jacobian that it has on the rows of `terms`.
+    """A fitted equation with the values, slopes and Jacobian that it has on some rows.
 
     `values[i]` are the numbers of node i; `slopes[i]` is the derivative of the result by node i: it is there
     for nodes that hold a column and for numbers that are no exponents. `jacobian` maps each parameter to the
@@ -65,10 +64,9 @@ class Linearization:
     """
 
     def __init__(
-        self, equation: Unshared, start: Mapping[int, float], terms: Terms, max_params: int = NEW
+        self, equation: Unshared, start: Mapping[int, float], rows: Rows, max_params: int = NEW
     ) -> None:
-        self.equation, self.start, self.terms, self.max_params = equation, start, terms, max_params
-        self.rows = terms.rows
+        self.equation, self.start, self.rows, self.max_params = equation, start, rows, max_params
         self.values = node_values(equation.nodes, self.rows.inputs, start)
         self.residual = self.rows.target - self.values[-1]
         exponents = {node.args[1] for node in equation.nodes if node.op == "pow"}
@@ -98,15 +96,6 @@ class Linearization:
     def graph(self) -> NumberedGraph:
         """The equation's nodes, in their places, with their values, for more to be built on them."""
         return NumberedGraph(self.rows, self.equation.nodes, self.values)
-
-    @cached_property
-    def part_terms(self) -> list[Term]:
-        """Terms made of the equation's own parts."""
-        return self.terms.of_parts(self.equation, self.graph)
-
-    def product_term(self, product: Product) -> Term:
-        """The product of some of the equation's parts."""
-        return Term(self.graph, multiplied(self.graph, product), self.equation.params_of(product))
 
     def reach(self, without: frozenset[int] = frozenset()) -> np.ndarray:
         """An orthonormal basis of what the constants can move to first order, those of `without` held."""
@@ -166,7 +155,7 @@ class Linearization:
         equation = Unshared.of(candidate.expression)
         if equation is None:
             return None
-        there = Linearization(equation, candidate.start, self.terms, self.max_params)
+        there = Linearization(equation, candidate.start, self.rows, self.max_params)
         return there if np.isfinite(there.residual).all() else None
 
 

@@ -25,7 +25,7 @@ from llmsr.problem.holes import hole_expressions, hole_spec, with_holes
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
 from llmsr.problem.split import Split
-from llmsr.refinement.edits import bound, drop, fix, free, swap
+from llmsr.refinement.edits import bound, drop, fix, free
 from llmsr.refinement.floor import Floor
 from llmsr.refinement.linearization import (
     FLOOR,
@@ -35,9 +35,8 @@ from llmsr.refinement.linearization import (
     Proposal,
     penalised_loss,
 )
-from llmsr.refinement.pursuit import pursue
 from llmsr.refinement.rows import Rows
-from llmsr.refinement.terms import Terms
+from llmsr.refinement.terms import Term, regress, terms_over
 from llmsr.refinement.unshared import Unshared
 
 WORSE = 100.0  # times the loss at hand that a candidate may promise: constants that move on bring more
@@ -46,7 +45,7 @@ NEWTON_STEPS, STEP = 30, 1e-6
 LEAST_WEIGHT, FEWEST_ROWS = 1e-9, 8  # of the largest; rows that say nothing of the hole are left out
 ROUNDS, TRIED = 3, 12  # through all holes; equations of a hole that are fitted as parts of the whole
 FIT_SECONDS = 5.0
-EDITS: tuple[Move, ...] = (drop, swap, free, fix, bound)
+EDITS: tuple[Move, ...] = (drop, free, fix, bound)
 
 
 T = TypeVar("T")
@@ -66,23 +65,21 @@ def proposals(problem: Problem, body: str, params: Sequence[float], count: int) 
     if equation is None:
         return []
     start = {new: float(params[old]) for new, old in enumerate(form.params)}
-    terms = _terms_of(problem)
-    if not 0 < terms.rows.power < np.inf:
+    rows, library = _terms_of(problem)
+    if not 0 < rows.power < np.inf:
         return []
     try:
         with np.errstate(all="ignore"):
-            at = Linearization(equation, start, terms, problem.spec.max_params)
-            found = candidates(at) if np.isfinite(at.residual).all() else []
+            at = Linearization(equation, start, rows, problem.spec.max_params)
+            found = candidates(at, library) if np.isfinite(at.residual).all() else []
     except (NotImplementedError, GraphTooLarge, np.linalg.LinAlgError):  # nothing can be said of this one
         return []
     return _distinct(found, form.hash, problem, count)
 
 
-def candidates(at: Linearization) -> list[Candidate]:
+def candidates(at: Linearization, library: list[Term]) -> list[Candidate]:
     """Candidates of every move, taken in turn from each one's best: half of them new terms."""
-    from llmsr.refinement.regression import regress  # late: compiled where it is run
-
-    terms = in_turn([regress(at), pursue(at)]) if at.nmse > FLOOR else []
+    terms = regress(at, library) if at.nmse > FLOOR else []
     limit = WORSE * max(at.nmse, FLOOR)
     edits = [[c for c in move(at) if c.predicted_nmse <= limit] for move in EDITS]
     found: list[Candidate] = []
@@ -113,16 +110,16 @@ def _distinct(found: list[Candidate], own: str, problem: Problem, count: int) ->
     return list(chosen.values())
 
 
-_terms: tuple[Split, Terms] | None = None
+_terms: tuple[Split, Rows, list[Term]] | None = None
 
 
-def _terms_of(problem: Problem) -> Terms:
-    """The terms over a problem's columns; those of the last problem are kept."""
+def _terms_of(problem: Problem) -> tuple[Rows, list[Term]]:
+    """The rows of a problem and the terms over its columns; those of the last problem are kept."""
     global _terms
     if _terms is None or _terms[0] is not problem.train:
-        with np.errstate(all="ignore"):
-            _terms = problem.train, Terms(Rows.of(problem.train))
-    return _terms[1]
+        rows = Rows.of(problem.train)
+        _terms = problem.train, rows, terms_over(rows) if 0 < rows.power < np.inf else []
+    return _terms[1:]
 
 
 def hole_problem(problem: Problem, body: str, params: Sequence[float], name: str) -> Problem | None:

@@ -58,11 +58,6 @@ class Unshared(Expression):
             varies.append(node.op == "column" or any(varies[a] for a in node.args))
         return varies
 
-    @cached_property
-    def parents(self) -> dict[int, int]:
-        """For every part but the whole the node that uses it."""
-        return {a: i for i, node in enumerate(self.nodes) for a in node.args}
-
     def size(self, i: int) -> int:
         """The number of nodes of part i."""
         return i - self.begins[i] + 1
@@ -72,27 +67,10 @@ class Unshared(Expression):
         part = self.nodes[self.begins[i] : i + 1]
         return frozenset(int(n.value or 0) for n in part if n.op == "param")
 
-    def params_of(self, product: Product) -> frozenset[int]:
-        """The parameters that appear in the factors."""
-        return frozenset[int]().union(*(self.params_in(i) for i, _ in product))
-
     def own_params(self, i: int) -> frozenset[int]:
         """The parameters that appear in part i and nowhere else."""
         outside = (*self.nodes[: self.begins[i]], *self.nodes[i + 1 :])
         return self.params_in(i) - {int(n.value or 0) for n in outside if n.op == "param"}
-
-    def unscaled(self, i: int) -> int:
-        """Part i itself, or the one inside it of which it is a constant multiple."""
-        while self.nodes[i].op in ("neg", "mul", "div"):
-            op, args, _ = self.nodes[i]
-            constant = [a for a in args if not self.varies[a]]
-            if op == "neg" or (op == "div" and constant == [args[1]]):
-                i = args[0]
-            elif op == "mul" and len(constant) == 1:
-                i = args[0] if constant[0] == args[1] else args[1]
-            else:
-                break
-        return i
 
     def factors(self, i: int) -> Product:
         """What is multiplied in part i, numbers and parameters left aside; empty where it holds no column."""
@@ -106,24 +84,6 @@ class Unshared(Expression):
         if op == "div":
             return self.factors(args[0]) + tuple((a, -power) for a, power in self.factors(args[1]))
         return ((i, 1),)
-
-    def scale_of(self, i: int) -> int | None:
-        """A parameter outside part i that is a factor of the product in which it stands."""
-        own, top = self.own_params(i), i
-        while top in self.parents and self._carries(self.parents[top], top):
-            top = self.parents[top]
-        stack = [top]
-        while stack:
-            op, args, value = self.nodes[stack.pop()]
-            if op == "param" and value not in own:
-                return int(value or 0)
-            stack += args if op in ("mul", "neg") else args[:1] if op == "div" else ()
-        return None
-
-    def _carries(self, parent: int, i: int) -> bool:
-        """Whether a factor of a part is one of the node that uses it."""
-        op, args, _ = self.nodes[parent]
-        return op in ("mul", "neg") or (op == "div" and args[0] == i)
 
     def addends(self, most: int, i: int | None = None) -> list[Product] | None:
         """The products that add up to part i (the whole), products of sums multiplied out.
@@ -148,16 +108,6 @@ class Unshared(Expression):
             return None
         found = first + second if op != "mul" else [a + b for a in first for b in second]
         return found if len(found) <= most else None
-
-    def summands(self) -> set[int]:
-        """The root and the parts that add up to it, with and without their constant factors."""
-        found, stack = set(), [self.root]
-        while stack:
-            i = stack.pop()
-            found |= {i, self.unscaled(i)}
-            if self.nodes[i].op in ("add", "sub", "neg"):
-                stack.extend(self.nodes[i].args)
-        return found
 
     def omissions(self) -> Iterator[tuple[int, int]]:
         """Parts with an operand that may stand in their place: a summand, a factor, a function's argument."""

@@ -13,14 +13,12 @@ from llmsr.fitting import fit
 from llmsr.problem.loading import load_problem
 from llmsr.problem.split import Split
 from llmsr.refinement.atoms import UNARY
-from llmsr.refinement.edits import bound, drop, fix, free, swap
+from llmsr.refinement.edits import bound, drop, fix, free
 from llmsr.refinement.linearization import NEW, Linearization
 from llmsr.refinement.proposals import proposals
-from llmsr.refinement.pursuit import pursue
 from llmsr.refinement.refiner import Refiner
-from llmsr.refinement.regression import own_terms, regress
 from llmsr.refinement.rows import NumberedGraph, Rows
-from llmsr.refinement.terms import Terms
+from llmsr.refinement.terms import own_terms, regress, terms_over
 from llmsr.refinement.unshared import Unshared
 from llmsr.sample import Sample
 
@@ -52,7 +50,7 @@ def linearized(problem, text, max_params=10):
 
 
 def at(e, params, rows, max_params=10):
-    return Linearization(Unshared.of(e), dict(enumerate(params)), Terms(rows), max_params)
+    return Linearization(Unshared.of(e), dict(enumerate(params)), rows, max_params)
 
 
 def rows_of(function, **columns):
@@ -95,11 +93,11 @@ def test_a_factor_that_does_not_matter_is_dropped():
     assert canonical_hash(found[0].expression) == form("params[0]*np.sin(x)", ("x",))
 
 
-def test_a_function_is_swapped_for_its_neighbour():
+def test_a_function_gives_way_to_one_that_looks_like_it():
     x = np.linspace(-3, 3, 200)
     rows = rows_of(lambda x: 2 * np.tanh(x), x=x)
     e = expression("params[0]*np.sin(x)", ("x",)).expression
-    best = swap(at(e, (1.0,), rows))[0]
+    best = regress(at(e, (1.0,), rows), terms_over(rows))[0]
     assert canonical_hash(best.expression) == form("params[0]*np.tanh(x)", ("x",))
 
 
@@ -159,11 +157,10 @@ def test_equal_constants_are_tied(problem):
 # new terms
 
 
-def test_the_missing_term_is_found_by_its_correlation_and_reaches_the_law(problem):
+def test_the_missing_term_is_found_and_reaches_the_law(problem):
     here = linearized(problem, SKELETON.replace("params[0]*np.sin(x) ", ""))
-    found = pursue(here)
-    assert form(SKELETON) in forms(found)
-    law = next(c for c in found if canonical_hash(c.expression) == form(SKELETON))
+    law = regress(here, terms_over(here.rows))[0]
+    assert canonical_hash(law.expression) == form(SKELETON.replace(" - ", " + "))
     assert law.predicted_nmse < 1e-20 < here.nmse
     reached = fit(law.expression, problem)
     assert reached.loss / np.var(problem.train.target) < 1e-25
@@ -173,21 +170,22 @@ def test_a_factor_is_found_inside_a_product():
     x, v = np.random.default_rng(0).uniform(0.5, 3, (2, 256))
     rows = rows_of(lambda x, v: 2 * np.exp(-x) * (1 + 0.3 * np.sin(v)), x=x, v=v)
     e = expression("params[0]*np.exp(-x)").expression
-    found = pursue(at(e, (2.0,), rows))[:12]
-    assert form("params[0]*np.exp(-x)*(1 + params[1]*np.sin(v))") in forms(found)
+    best = regress(at(e, (2.0,), rows), terms_over(rows))[0]
+    assert canonical_hash(best.expression) == form("params[0]*np.exp(-x) + params[1]*np.exp(-x)*np.sin(v)")
 
 
 def test_no_candidate_has_more_constants_than_the_spec_allows(problem):
     for most in (5, 6):
         here = linearized(problem, SKELETON, most)
-        found = [*pursue(here), *regress(here), *free(here)]
+        found = [*regress(here, terms_over(here.rows)), *free(here)]
         assert found
         assert all(len(canonicalize(c.expression).params) <= most for c in found)
 
 
 def test_terms_that_only_together_explain_are_found_by_regression(problem):
     text = "params[0]*x + params[1]*x**3 + params[2]*x**5 + params[3]*v**3 + params[4]*x*v"
-    found = regress(linearized(problem, text))
+    here = linearized(problem, text)
+    found = regress(here, terms_over(here.rows))
     assert found[0].predicted_nmse < 1e-25
     assert fit(found[0].expression, problem).loss / np.var(problem.train.target) < 1e-25
 
@@ -209,14 +207,14 @@ def test_a_terms_numbers_and_size_are_those_of_its_expression():
         root = f(graph, graph.column(0))
         made = graph.expression(root, ("x",))
         assert np.allclose(evaluate(made, rows.inputs, ()), graph.values[root]), name
-    for term in Terms(rows).wide:
+    for term in terms_over(rows):
         assert np.allclose(evaluate(term.expression, rows.inputs, term.start), term.values)
         assert complexity(term.expression) == term.size
 
 
 def test_the_promise_of_a_linear_edit_is_what_the_fit_reaches(problem):
     here = linearized(problem, "params[0]*x + params[1]*v**3")
-    for candidate in regress(here)[:3]:
+    for candidate in regress(here, terms_over(here.rows))[:3]:
         there = here.moved_to(candidate)
         assert there.nmse == pytest.approx(candidate.predicted_nmse, rel=1e-3, abs=1e-28)
 
@@ -273,7 +271,7 @@ def test_columns_that_do_not_vary_bring_no_terms_and_no_fault(problem, text):
     target = np.random.default_rng(0).normal(size=60)
     constant = with_rows(problem, np.full((60, 2), 3.0), target)
     moves = {p.move for p in proposals(constant, f"return {text}", (1.0,) * 10, 16)}
-    assert not moves & {"add", "multiply", "divide", "replace", "regress"}
+    assert "regress" not in moves
 
 
 def test_nothing_is_proposed_for_targets_whose_squares_vanish(problem):
