@@ -6,7 +6,7 @@ difference, a product of powers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, combinations, product
 from typing import NamedTuple
 
@@ -32,94 +32,55 @@ OUTER = ("sin", "cos", "peak", "log1p", "root", "tanh")
 INSIDE = ("square", "root", "log1p")
 PAIRED = ("exp", "log", "sin", "cos", "inverse", "root", "identity", "square")
 
-Unary = Callable[[NumberedGraph, int], int]
-
-
-def _power(exponent: float) -> Unary:
-    return lambda g, u: g.add("pow", u, g.const(exponent))
-
-
-def _plain(op: str) -> Unary:
-    return lambda g, u: g.add(op, u)
-
-
-def _of_size(op: str) -> Unary:
-    return lambda g, u: g.add(op, g.size(u))
-
-
-def _decay(inner: Unary) -> Unary:
-    return lambda g, u: g.add("exp", g.add("neg", inner(g, u)))
-
-
-def _over(below: Unary) -> Unary:
-    return lambda g, u: g.add("div", g.const(1.0), below(g, u))
-
-
-def _one_more(inner: Unary) -> Unary:
-    return lambda g, u: g.add("add", inner(g, u), g.const(1.0))
-
-
-UNARY: dict[str, Unary] = {
-    "identity": lambda g, u: u,
-    "square": _power(2.0),
-    "cube": _power(3.0),
-    "quartic power": _power(4.0),
-    "signed square": lambda g, u: g.add("mul", u, g.add("abs", u)),
-    "abs": _plain("abs"),
-    "ramp": lambda g, u: g.add("maximum", u, g.const(0.0)),
-    "root": _of_size("sqrt"),
-    "cube root": _of_size("cbrt"),
-    "inverse": _over(lambda g, u: u),
-    "inverse square": _over(_power(2.0)),
-    "inverse root": _over(_of_size("sqrt")),
-    "log": _of_size("log"),
-    "log1p": _of_size("log1p"),
-    "sin": _plain("sin"),
-    "cos": _plain("cos"),
-    "tanh": _plain("tanh"),
-    "arctan": _plain("arctan"),
-    "logistic": _plain("expit"),
-    "exp": _plain("exp"),
-    "decay": _decay(lambda g, u: u),
-    "peak": _decay(lambda g, u: g.size(u)),
-    "bell": _decay(_power(2.0)),
-    "lorentz": _over(_one_more(_power(2.0))),
-    "quartic": _over(_one_more(_power(4.0))),
-    "saturation": lambda g, u: g.add("div", u, _one_more(NumberedGraph.size)(g, u)),
+UNARY = {
+    "identity": "u",
+    "square": "u**2",
+    "cube": "u**3",
+    "quartic power": "u**4",
+    "signed square": "u*abs(u)",
+    "abs": "abs(u)",
+    "ramp": "maximum(u, 0)",
+    "root": "sqrt(abs(u))",
+    "cube root": "cbrt(abs(u))",
+    "inverse": "1/u",
+    "inverse square": "1/u**2",
+    "inverse root": "1/sqrt(abs(u))",
+    "log": "log(abs(u))",
+    "log1p": "log1p(abs(u))",
+    "sin": "sin(u)",
+    "cos": "cos(u)",
+    "tanh": "tanh(u)",
+    "arctan": "arctan(u)",
+    "logistic": "expit(u)",
+    "exp": "exp(u)",
+    "decay": "exp(-u)",
+    "peak": "exp(-abs(u))",
+    "bell": "exp(-u**2)",
+    "lorentz": "1/(u**2 + 1)",
+    "quartic": "1/(u**4 + 1)",
+    "saturation": "u/(abs(u) + 1)",
 }
-"""Where a function is of the size of its argument, one that is never negative is taken as it is."""
-
-Builder = Callable[[NumberedGraph, int, int, int], int]
-"""Adds the nodes of a function of u with constants k and c to a graph, given the positions of the three."""
-
-
-def _one_over(g: NumberedGraph, k: int, power: int) -> int:
-    return g.add("div", g.const(1.0), g.add("add", g.const(1.0), g.add("mul", k, power)))
-
-
-def _shifted(g: NumberedGraph, u: int, k: int, c: int) -> int:
-    return g.add("mul", k, g.add("sub", u, c))
-
-
-FAMILIES: dict[str, Builder] = {
-    "exp(-ku)": lambda g, u, k, c: UNARY["decay"](g, g.add("mul", k, u)),
-    "sin(ku)": lambda g, u, k, c: g.add("sin", g.add("mul", k, u)),
-    "cos(ku)": lambda g, u, k, c: g.add("cos", g.add("mul", k, u)),
-    "tanh(ku)": lambda g, u, k, c: g.add("tanh", g.add("mul", k, u)),
-    "1/(1+ku)": lambda g, u, k, c: _one_over(g, k, u),
-    "1/(1+kuu)": lambda g, u, k, c: _one_over(g, k, UNARY["square"](g, u)),
-    "1/(1+kuuuu)": lambda g, u, k, c: _one_over(g, k, UNARY["quartic power"](g, u)),
-    "log(1+ku)": lambda g, u, k, c: g.add("log", g.size(g.add("add", g.const(1.0), g.add("mul", k, u)))),
-    "exp(-kuu)": lambda g, u, k, c: UNARY["decay"](g, g.add("mul", k, UNARY["square"](g, u))),
-    "power": lambda g, u, k, c: g.add("pow", g.size(u), k),
-    "logistic": lambda g, u, k, c: g.add("expit", _shifted(g, u, k, c)),
-    "bell": lambda g, u, k, c: UNARY["bell"](g, _shifted(g, u, k, c)),
-    "peak": lambda g, u, k, c: UNARY["decay"](g, g.add("abs", _shifted(g, u, k, c))),
+"""Functions of one argument by name."""
+FAMILIES = {
+    "exp(-ku)": "exp(-(k*u))",
+    "sin(ku)": "sin(k*u)",
+    "cos(ku)": "cos(k*u)",
+    "tanh(ku)": "tanh(k*u)",
+    "1/(1+ku)": "1/(1 + k*u)",
+    "1/(1+kuu)": "1/(1 + k*u**2)",
+    "1/(1+kuuuu)": "1/(1 + k*u**4)",
+    "log(1+ku)": "log(abs(1 + k*u))",
+    "exp(-kuu)": "exp(-(k*u**2))",
+    "power": "abs(u)**k",
+    "logistic": "expit(k*(u - c))",
+    "bell": "exp(-(k*(u - c))**2)",
+    "peak": "exp(-abs(k*(u - c)))",
 }
-"""By name; a function's number, as compiled code knows it, is its place."""
+"""Functions with inner constants by name; a function's number, as compiled code knows it, is its place."""
 NUMBERS = {name: number for number, name in enumerate(FAMILIES)}
 TWO_CONSTANTS = NUMBERS["logistic"]
 """From this number on a function has a middle c beside its scale k."""
+GROUPS = ("u - v", "u + v", "u/v", "v/u", "u*v", "u**2 + v**2")
 
 
 class Atom(NamedTuple):
@@ -163,7 +124,7 @@ class Atom(NamedTuple):
             return self.root
         k = g.fresh(self.constants[0])
         c = g.fresh(self.constants[1]) if self.function >= TWO_CONSTANTS else -1
-        made = list(FAMILIES.values())[self.function](g, self.of, k, c)
+        made = g.made(list(FAMILIES.values())[self.function], u=self.of, k=k, c=c)
         return made if self.factor < 0 else g.add("mul", self.factor, made)
 
 
@@ -174,7 +135,7 @@ def atoms_of(
     with np.errstate(all="ignore"):
         made = [Atom("1", graph.const(1.0)), *chain.from_iterable(functions_of(graph, u) for u in columns)]
         made += combinations_of(graph, columns) if len(columns) <= MOST_PAIRED else ()
-        powers = [UNARY[name](graph, v) for v in columns[:4] for name in ("identity", "square", "cube")]
+        powers = [graph.made(f, u=v) for v in columns[:4] for f in ("u", "u**2", "u**3")]
         for count in GRIDS if constants else ():
             free = [a for u in columns for a in free_functions_of(graph, u, count, columns[:4], powers)]
             if len(made) + len(free) <= 1.25 * most or count == GRIDS[-1]:  # some repeat others
@@ -188,30 +149,26 @@ def atoms_of(
 def functions_of(g: NumberedGraph, u: int) -> Iterator[Atom]:
     """Functions of one node, such of functions of it, and the node times functions of it."""
     for name in (*PLAIN, *FURTHER):
-        yield Atom(f"{name}({u})", UNARY[name](g, u))
+        yield Atom(f"{name}({u})", g.made(UNARY[name], u=u))
     for outer, inner in product(OUTER, INSIDE):
         if (outer, inner) != ("root", "square"):
-            yield Atom(f"{outer}({inner}({u}))", UNARY[outer](g, UNARY[inner](g, u)))
+            yield Atom(f"{outer}({inner}({u}))", g.made(UNARY[outer], u=g.made(UNARY[inner], u=u)))
     for name in PLAIN[3:]:
         if name != "inverse":
-            yield Atom(f"{u}*{name}({u})", g.add("mul", u, UNARY[name](g, u)))
+            yield Atom(f"{u}*{name}({u})", g.add("mul", u, g.made(UNARY[name], u=u)))
 
 
 def combinations_of(g: NumberedGraph, columns: Sequence[int]) -> Iterator[Atom]:
     """Products of functions of two nodes, functions of groups of two, and products of three."""
     for u, v in combinations(columns, 2):
         for a, b in product(PLAIN, PLAIN):
-            yield Atom(f"{a}({u})*{b}({v})", g.add("mul", UNARY[a](g, u), UNARY[b](g, v)))
-        squares = [g.add("pow", w, g.const(2.0)) for w in (u, v)]
-        groups = {
-            "u-v": g.add("sub", u, v), "u+v": g.add("add", u, v), "u/v": g.add("div", u, v),
-            "v/u": g.add("div", v, u), "uv": g.add("mul", u, v), "uu+vv": g.add("add", *squares),
-        }  # fmt: skip
-        for (name, group), function in product(groups.items(), PAIRED):
-            if function != "identity" or name not in ("u-v", "u+v", "uu+vv"):  # sums of others
-                yield Atom(f"{function}({name} of {u},{v})", UNARY[function](g, group))
+            yield Atom(f"{a}({u})*{b}({v})", g.add("mul", g.made(UNARY[a], u=u), g.made(UNARY[b], u=v)))
+        for group, function in product(GROUPS, PAIRED):
+            if function != "identity" or group not in ("u - v", "u + v", "u**2 + v**2"):  # sums of others
+                made = g.made(UNARY[function], u=g.made(group, u=u, v=v))
+                yield Atom(f"{function}({group} of {u},{v})", made)
     for u, v, w in combinations(columns, 3):
-        yield Atom(f"{u}*{v}*{w}", g.add("mul", g.add("mul", u, v), w))
+        yield Atom(f"{u}*{v}*{w}", g.made("u*v*w", u=u, v=v, w=w))
 
 
 def free_functions_of(

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import partial, reduce
+from itertools import combinations, product
 
 import numpy as np
 
+from llmsr.refinement.atoms import GROUPS
 from llmsr.refinement.rows import NumberedGraph, distinct, power_product
 from llmsr.refinement.subsets import Subsets
 
@@ -34,6 +36,11 @@ RATES = 4  # exponentials that are offered for each set of powers, and half as m
 EXACT = 1e-6  # share of the logarithm's square about its mean that is left, at most: poles blow rounding up
 VARIES = 1e-6  # of a logarithm over the rows, at least
 EXPONENT_ERROR = 0.02  # within which an exponent is a simple fraction
+FACTORS = (
+    *("1 + u", "1 + u**2", "1 + cos(u)", "1 - u", "1 - u**2", "1 - cos(u)"),
+    *("sin(u)", "cos(u)", "tanh(u)", "exp(u)", "log(u)", "sin(u/2)", "exp(u) - 1", "exp(u) + 1"),
+)
+OF_THREE = ("u*v + w", "u*v - w", "1 + u*v/w", "1 - u*v/w")
 
 Wrap = Callable[[int], int]
 
@@ -59,31 +66,24 @@ class Task:
         )
 
 
-Inverse = Callable[[NumberedGraph, int], int]
-SIDES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Inverse, bool]] = {
-    "y": (lambda y: y, lambda g, u: u, True),
-    "1/y": (lambda y: 1 / y, lambda g, u: g.add("div", g.const(1.0), u), True),
-    "y^2": (lambda y: y * y, lambda g, u: g.add("sqrt", u), False),
-    "1/y^2": (lambda y: 1 / y**2, lambda g, u: g.add("div", g.const(1.0), g.add("sqrt", u)), False),
-    "log y": (lambda y: np.log(np.abs(y)), lambda g, u: g.add("exp", u), False),
-    "exp y": (np.exp, lambda g, u: g.add("log", u), True),
-    "exp -y": (lambda y: np.exp(-y), lambda g, u: g.add("neg", g.add("log", u)), True),
-    "root y": (lambda y: np.sqrt(np.abs(y)), lambda g, u: g.add("pow", u, g.const(2.0)), False),
-    "cos y": (
-        lambda y: np.where((y >= 0) & (y <= np.pi), np.cos(y), np.nan), lambda g, u: g.add("arccos", u), True,
-    ),
-    "sin y": (
-        lambda y: np.where(np.abs(y) <= np.pi / 2, np.sin(y), np.nan), lambda g, u: g.add("arcsin", u), True,
-    ),
-    "cosh y": (
-        lambda y: np.where((y >= 0) & (y < LARGEST), np.cosh(np.minimum(y, LARGEST)), np.nan),
-        lambda g, u: g.add("arccosh", u),
-        True,
-    ),
-    "tan y": (
-        lambda y: np.where(np.abs(y) < np.pi / 2, np.tan(y), np.nan), lambda g, u: g.add("arctan", u), True,
-    ),
-}  # fmt: skip
+def _within(f: Callable[[np.ndarray], np.ndarray], y: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.where((y >= low) & (y <= high), f(y), np.nan)
+
+
+SIDES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, bool]] = {
+    "y": (lambda y: y, "u", True),
+    "1/y": (lambda y: 1 / y, "1/u", True),
+    "y^2": (lambda y: y * y, "sqrt(u)", False),
+    "1/y^2": (lambda y: 1 / y**2, "1/sqrt(u)", False),
+    "log y": (lambda y: np.log(np.abs(y)), "exp(u)", False),
+    "exp y": (np.exp, "log(u)", True),
+    "exp -y": (lambda y: np.exp(-y), "-log(u)", True),
+    "root y": (lambda y: np.sqrt(np.abs(y)), "u**2", False),
+    "cos y": (lambda y: _within(np.cos, y, 0, np.pi), "arccos(u)", True),
+    "sin y": (lambda y: _within(np.sin, y, -np.pi / 2, np.pi / 2), "arcsin(u)", True),
+    "cosh y": (lambda y: _within(np.cosh, y, 0, LARGEST), "arccosh(u)", True),
+    "tan y": (lambda y: _within(np.tan, y, -np.pi / 2, np.pi / 2), "arctan(u)", True),
+}
 """Invertible functions of the target: forwards, backwards on the graph, and whether the sign survives."""
 
 
@@ -99,8 +99,8 @@ def sides(task: Task, names: Sequence[str] = tuple(SIDES)) -> Iterator[Task]:
         if not np.isfinite(value).all() or not np.ptp(value) or not (signed or one_sign):
             continue
 
-        def wrap(u: int, backward: Inverse = backward, flipped: bool = negative and not signed) -> int:
-            made = backward(g, u)
+        def wrap(u: int, backward: str = backward, flipped: bool = negative and not signed) -> int:
+            made = g.made(backward, u=u)
             return task.wrap(g.add("neg", made) if flipped else made)
 
         yield Task(g, task.columns, value, wrap, name)
@@ -209,15 +209,13 @@ def line(
 
 def snapped(exponents: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Each exponent as the simplest fraction within its error, else as the nearest one of halves."""
-    return np.array([_fraction(float(e), float(s)) for e, s in zip(exponents, errors, strict=True)])
 
+    def simple(value: float, error: float) -> float:
+        fractions = (round(value * d) / d for d in DENOMINATORS)
+        near = (f for f in fractions if abs(value - f) <= max(SURE * error, CLOSE))
+        return next(near, round(2 * value) / 2)
 
-def _fraction(value: float, error: float) -> float:
-    for denominator in DENOMINATORS:
-        near = round(value * denominator) / denominator
-        if abs(value - near) <= max(SURE * error, CLOSE):
-            return near
-    return round(2 * value) / 2
+    return np.array([simple(float(e), float(s)) for e, s in zip(exponents, errors, strict=True)])
 
 
 def scaled(g: NumberedGraph, node: int, target: np.ndarray) -> int:
@@ -284,10 +282,8 @@ def exponentials(task: Task, clear: float = CLEAR) -> Iterator[int]:
                 continue
             exponents, doubt = slopes[: len(powers)], errors[: len(powers)]
             exponents = np.where(np.abs(exponents) > SURE * doubt, snapped(exponents, doubt), 0.0)
-            inner = -1
-            for u, b in zip(own, map(float, slopes[len(powers) :]), strict=True):
-                part = g.add("mul", g.fresh(b), u)
-                inner = part if inner < 0 else g.add("add", inner, part)
+            rates_by = zip(own, map(float, slopes[len(powers) :]), strict=True)
+            inner = reduce(partial(g.add, "add"), [g.add("mul", g.fresh(b), u) for u, b in rates_by])
             product = g.add("mul", power_product(g, powers, exponents), g.add("exp", inner))
             if np.isfinite(g.values[product]).all():
                 yield task.wrap(scaled(g, product, task.target))
@@ -295,36 +291,18 @@ def exponentials(task: Task, clear: float = CLEAR) -> Iterator[int]:
 
 def _rates(g: NumberedGraph, columns: Sequence[int], weights: np.ndarray) -> list[int]:
     """What an exponential may grow or decay with: nodes that are finite and distinct where rows weigh."""
-    one = g.const(1.0)
-    made = [v for u in columns for v in (u, g.add("div", one, u), g.add("pow", u, g.const(2.0)))]
-    for u, v in combinations(columns[:MOST_PAIRED], 2):
-        made += [g.add("mul", u, v), g.add("div", u, v), g.add("div", v, u)]
+    made = [g.made(f, u=u) for u in columns for f in ("u", "1/u", "u**2")]
+    pairs = combinations(columns[:MOST_PAIRED], 2)
+    made += [g.made(f, u=u, v=v) for u, v in pairs for f in ("u*v", "u/v", "v/u")]
     return [made[k] for k in distinct(g.values[u] * weights for u in made)]
 
 
-def _functions(g: NumberedGraph, columns: Sequence[int]) -> Iterator[int]:
+def _functions(g: NumberedGraph, columns: Sequence[int]) -> list[int]:
     """Functions of columns and of two columns whose powers may be factors."""
-    one = g.const(1.0)
-    for u in columns:
-        yield from _of(g, u)
-    for u, v in combinations(columns[:MOST_PAIRED], 2):
-        squares = [g.add("pow", w, g.const(2.0)) for w in (u, v)]
-        for op in ("sub", "add"):
-            group = g.add(op, u, v)
-            yield from (group, g.add(op, *squares))
-            yield from _of(g, group)
-        for group in (g.add("mul", u, v), g.add("div", u, v), g.add("div", v, u)):
-            yield from _of(g, group)
-        for w in columns[:MOST_PAIRED]:
-            if w not in (u, v):
-                yield from (g.add(op, g.add("mul", u, v), w) for op in ("add", "sub"))
-                yield from (g.add(op, one, g.add("div", g.add("mul", u, v), w)) for op in ("add", "sub"))
-
-
-def _of(g: NumberedGraph, u: int) -> Iterator[int]:
-    """Functions of one argument that may be factors."""
-    one, square = g.const(1.0), g.add("pow", u, g.const(2.0))
-    yield from (g.add(op, one, inner) for op in ("add", "sub") for inner in (u, square, g.add("cos", u)))
-    yield from (g.add(op, u) for op in ("sin", "cos", "tanh", "exp", "log"))
-    yield g.add("sin", g.add("div", u, g.const(2.0)))
-    yield from (g.add(op, g.add("exp", u), one) for op in ("sub", "add"))
+    some, alone, arguments = columns[:MOST_PAIRED], list[int](), list(columns)
+    for u, v in combinations(some, 2):
+        alone += [g.made(f, u=u, v=v) for f in ("u - v", "u + v", "u**2 - v**2", "u**2 + v**2")]
+        others = product(OF_THREE, (w for w in some if w not in (u, v)))
+        alone += [g.made(f, u=u, v=v, w=w) for f, w in others]
+        arguments += [g.made(f, u=u, v=v) for f in GROUPS[:5]]
+    return [*alone, *(g.made(f, u=u) for u in arguments for f in FACTORS)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from llmsr.expression import Refusal, parse
 from llmsr.expression.graph import Expression, Graph, Node
 from llmsr.expression.operations import OPS
 from llmsr.problem.split import Split
@@ -16,6 +18,11 @@ PROBES = 512  # points at which an equation must be finite
 SEED = 0
 LARGE = 1e12  # size of a number beyond which a function is of no use as a summand
 RANK = 1e-9  # singular values below this share of the largest are rounding
+NAMES = ("u", "v", "w", "k", "c")  # of a formula
+FUNCTIONS = """
+from numpy import arccos, arccosh, arcsin, arctan, cbrt, cos, exp, log, log1p, maximum, sin, sqrt, tanh
+from scipy.special import expit
+"""
 INSIDE_TERMS = 20_000
 """The parameters of terms are numbered from here on, each term's its own, so that terms can be added up."""
 
@@ -141,6 +148,19 @@ class NumberedGraph(Graph):
         """The absolute value of a node: itself where it is never negative."""
         return u if self.values[u].min() >= 0 else self.add("abs", u)
 
+    def made(self, formula: str, **nodes: int) -> int:
+        """The node of a formula, of which the names stand for nodes; sizes are taken by `size`."""
+        expression, places = _parsed(formula), list[int]()
+        for op, args, value in expression.nodes:
+            inner = [places[a] for a in args]
+            if op == "column":
+                places.append(nodes[expression.columns[int(value or 0)]])
+            elif op == "const":
+                places.append(self.const(float(value or 0.0)))
+            else:
+                places.append(self.size(*inner) if op == "abs" else self.add(op, *inner))
+        return places[-1]
+
     def expression(self, root: int, columns: tuple[str, ...]) -> Expression:
         """The expression that ends in `root`, in time of its own size, however large the graph is."""
         needed, stack = {root}, [root]
@@ -159,6 +179,14 @@ class NumberedGraph(Graph):
             self.values.append(_value(node, self.values, self.rows.inputs, self.start))
             self.sizes.append(1 + sum(self.sizes[a] for a in node.args))
         return index
+
+
+@cache
+def _parsed(formula: str) -> Expression:
+    """A formula of our own as an expression of its names."""
+    found = parse(f"{FUNCTIONS}return {formula}", NAMES)
+    assert not isinstance(found, Refusal), f"{formula}: {found}"
+    return found
 
 
 def orthonormal(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
@@ -204,7 +232,7 @@ def power_product(g: NumberedGraph, nodes: Sequence[int], exponents: Sequence[fl
     for u, e in zip(nodes, map(float, exponents), strict=True):
         if not e:
             continue
-        base = u if e == int(e) or g.values[u].min() >= 0 else g.add("abs", u)
+        base = u if e == int(e) else g.size(u)
         size = abs(e)
         factor = (
             base if size == 1 else g.add("sqrt", base) if size == 0.5 else g.add("pow", base, g.const(size))

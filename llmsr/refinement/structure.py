@@ -25,10 +25,9 @@ from llmsr.fitting.multistart import Search
 from llmsr.fitting.residuals import Dataset, lay_out, weighted
 from llmsr.problem.loading import Problem
 from llmsr.problem.split import Split
-from llmsr.refinement.atoms import atoms_of
 from llmsr.refinement.floor import ABOVE, Floor
 from llmsr.refinement.linearization import Candidate, Proposal, penalised_loss
-from llmsr.refinement.powers import Task, exponentials, power_laws, products_of_functions, sides
+from llmsr.refinement.powers import CLEAR, Task, exponentials, power_laws, products_of_functions, sides
 from llmsr.refinement.rows import NumberedGraph, Rows, probes
 from llmsr.refinement.sums import Dictionary, Sums, weighted_sum
 from llmsr.refinement.symmetry import reduced
@@ -48,10 +47,9 @@ CLEARLY = 0.98  # share of a logarithm's variance that a power law of what is le
 NEAR, EXACT = 100.0, 1e-12  # times the error of a stage's best sum, and error, up to which sums are polished
 LEVEL = 10.0  # times the floor of the target alone up to which errors of sums are equal
 NEARLY = 1e8  # times the floor up to which constants are fitted to all rows
-CLEAR = 1e-3  # NMSE below which an equation is looked at as if it might be the law
+PROMISING = 1e-3  # NMSE below which an equation is looked at as if it might be the law
 WIDTHS = (1, 4, 16, 64)  # of sums of atoms, one after the other as long as there is time
 REDUCTIONS, FURTHER = (5, 3, 2, 1), (12, 6, 3, 2)  # followed from a task, from each of these, and so on
-MOST_RELATED, RELATED_TERMS = 300, 4  # atoms whose relations with the target are sought, and terms of these
 ALGEBRAIC, ROOTS = ("y", "1/y", "y^2", "1/y^2"), ("y", "root y")
 
 
@@ -114,7 +112,7 @@ class Structures:
         self.fits += 1
         constants = [start[p] for p in form.expression.params]  # 0, 1, ... in the canonical form
         if np.isfinite(error) and not self.problem.misshapen(form.expression, constants):
-            times = self._times_floor(form.expression, start) if error < CLEAR else np.inf
+            times = self._times_floor(form.expression, start) if error < PROMISING else np.inf
             if ABOVE < times < NEARLY:
                 start = self._by_rounding(form.expression, start)
                 times = self._times_floor(form.expression, start)
@@ -159,7 +157,7 @@ class Structures:
                 sums[constants] = Sums(few, constants, self.over)
             self.sums_of_atoms(few, sums[constants], width)
 
-        yield from (partial(self.powers, task), partial(self.sums, few))
+        yield from (partial(self.products, task), partial(self.sums, few))
         yield partial(self.symmetries, many, REDUCTIONS)
         for width in WIDTHS:
             # plain atoms first, of which more can be tried
@@ -167,21 +165,18 @@ class Structures:
             if self.at_floor:
                 return
             if width == 1:
-                yield from (partial(self.related_atoms, few), partial(self.symmetries, many, FURTHER))
-                yield partial(self.small_sums, few)
+                yield from (partial(self.symmetries, many, FURTHER), partial(self.small_sums, few))
 
-    def powers(self, task: Task) -> None:
-        for root in power_laws(task):
-            self.offer(task, root, "power law")
-        if not self.done:
-            for root in exponentials(task):
-                self.offer(task, root, "exponential")
-        if not self.done:
-            self.factors(task)
-
-    def factors(self, task: Task) -> None:
-        for root in products_of_functions(task):
-            self.offer(task, root, "factors")
+    def products(self, task: Task, clear: float = CLEAR) -> None:
+        """Products of powers and functions by lines through logarithms that explain a share, at least."""
+        found = {
+            "power law": power_laws(task, clear),
+            "exponential": exponentials(task, clear),
+            "factors": products_of_functions(task),
+        }
+        for move, roots in found.items():
+            for root in roots if not self.done else ():
+                self.offer(task, root, move)
 
     def sums(self, task: Task) -> None:
         g, own, d = task.graph, task.columns, len(task.columns)
@@ -210,12 +205,7 @@ class Structures:
         if len(task.columns) < 2 or not tried:
             return
         for one in islice(reduced(task, tried[0]), tried[0]):
-            for root in power_laws(one, CLEARLY):
-                self.offer(one, root, "power law of groups")
-            for root in exponentials(one, CLEARLY):
-                self.offer(one, root, "exponential of groups")
-            if not self.done:
-                self.factors(one)
+            self.products(one, CLEARLY)
             if not self.done and len(one.columns) <= 3:
                 self.sums(one)
             if not self.done and len(one.columns) <= 2:
@@ -231,14 +221,6 @@ class Structures:
             self.sums_of_atoms(one, Sums(one, False, self.over), few=True)
             if self.done:
                 return
-
-    def related_atoms(self, task: Task) -> None:
-        """Exact relations of plain atoms with the target."""
-        g = task.graph
-        atoms, numbers = atoms_of(g, task.columns, constants=False, most=MOST_RELATED)
-        of_atoms = Dictionary(g, numbers, lambda j: atoms[j].root, 0)
-        for root in of_atoms.relations(task, RELATED_TERMS):
-            self.offer(task, root, "relation")
 
     def sums_of_atoms(self, task: Task, sums: Sums, width: int = 1, few: bool = False) -> None:
         """Polish the best sums of atoms; once one is at the floor, a few others that may be smaller."""

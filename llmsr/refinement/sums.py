@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from itertools import combinations, product
 from math import comb
 
@@ -227,7 +228,7 @@ class Dictionary:
 
         return cls(g, numbers[:, kept], node, 0)
 
-    def sums(self, task: Task, most: int = TERMS) -> Iterator[int]:
+    def sums(self, task: Task) -> Iterator[int]:
         """Roots of the best sum of a few functions, and of exact relations with the target in them.
 
             y = A + B y       so that y = A/(1 - B)
@@ -235,32 +236,22 @@ class Dictionary:
 
         A and B are sums of functions. A relation is linear in its constants, as a sum is.
         """
-        _, chosen = Subsets(self.numbers, task.target).best(most)
-        yield task.wrap(weighted_sum(self.graph, [self.node(j) for j in chosen], task.target))
-        yield from self.relations(task, most + 1)
-
-    def relations(self, task: Task, most: int) -> Iterator[int]:
-        """Roots of the relations alone."""
         g, y, n = self.graph, task.target, self.numbers.shape[1]
+        _, chosen = Subsets(self.numbers, y).best(TERMS)
+        yield task.wrap(weighted_sum(g, [self.node(j) for j in chosen], y))
         for power in (1, 2):
             # the target is no sum of itself
             beside = [j for j in range(n) if power > 1 or j != self.constant]
             columns = np.column_stack([self.numbers, y[:, None] * self.numbers[:, beside]])
-            error, chosen = Subsets(columns, y**power).best(most)
+            error, chosen = Subsets(columns, y**power).best(TERMS + 1)
             plain, times = [j for j in chosen if j < n], [j - n for j in chosen if j >= n]
             if error < RELATED and plain and times:
                 solved = coefficients(columns[:, [*plain, *(j + n for j in times)]], y**power)
                 a = combined(g, [self.node(j) for j in plain], solved[: len(plain)])
                 b = combined(g, [self.node(beside[j]) for j in times], solved[len(plain) :] / power)
-                yield task.wrap(_solution(g, a, b, y, power))
-
-
-def _solution(g: NumberedGraph, a: int, b: int, y: np.ndarray, power: int) -> int:
-    """The root of y = a + b y, or of y^2 = a + 2 b y on the side of most of the targets."""
-    if power == 1:
-        return g.add("div", a, g.add("sub", g.const(1.0), b))
-    root = g.add("sqrt", g.add("add", g.add("pow", b, g.const(2.0)), a))
-    return g.add("add" if np.median(y - g.values[b]) >= 0 else "sub", b, root)
+                # the root of y^2 = a + 2 b y on the side of most of the targets
+                root = "v + sqrt(v**2 + u)" if np.median(y - g.values[b]) >= 0 else "v - sqrt(v**2 + u)"
+                yield task.wrap(g.made("u/(1 - v)" if power == 1 else root, u=a, v=b))
 
 
 def weighted_sum(g: NumberedGraph, nodes: Sequence[int], target: np.ndarray) -> int:
@@ -270,8 +261,6 @@ def weighted_sum(g: NumberedGraph, nodes: Sequence[int], target: np.ndarray) -> 
 
 def combined(g: NumberedGraph, nodes: Sequence[int], weights: np.ndarray) -> int:
     """The sum of nodes with new parameters, which begin at the weights, as coefficients."""
-    root = -1
-    for u, c in zip(nodes, map(float, weights), strict=True):
-        part = g.fresh(c) if g.nodes[u].op == "const" else g.add("mul", g.fresh(c), u)
-        root = part if root < 0 else g.add("add", root, part)
-    return root
+    terms = zip(nodes, map(float, weights), strict=True)
+    parts = (g.fresh(c) if g.nodes[u].op == "const" else g.add("mul", g.fresh(c), u) for u, c in terms)
+    return reduce(partial(g.add, "add"), parts)

@@ -154,4 +154,4 @@ def _group(g: NumberedGraph, kind: str, u: int, v: int, ratio: float) -> int:
         return power_product(g, [u, v], (1.0, simple) if abs(simple) >= 1 else (1 / simple, 1.0))
     if abs(abs(ratio) - 1) > 0.15:
         return -1
-    return g.add("add" if ratio > 0 else "sub", *(UNARY[kind](g, w) for w in (u, v)))
+    return g.add("add" if ratio > 0 else "sub", *(g.made(UNARY[kind], u=w) for w in (u, v)))

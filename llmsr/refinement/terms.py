@@ -9,6 +9,7 @@ functions of the parts of the equation itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial, reduce
 from itertools import chain, combinations, product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,7 +80,7 @@ def terms_over(rows: Rows) -> list[Term]:
             for u in columns
             for a in (
                 *functions_of(g, u),
-                *(Atom(name, UNARY[name](g, u)) for name in BEND),
+                *(Atom(name, g.made(UNARY[name], u=u)) for name in BEND),
                 *free_functions_of(g, u, GRID),
             )
         ]
@@ -91,7 +92,7 @@ def terms_over(rows: Rows) -> list[Term]:
 def _stretched(g: NumberedGraph, columns: list[int]) -> Iterator[int]:
     """A column times a wave or an exponential, which may grow, of a column times a new constant."""
     for x, y, name, scale in product(columns, columns, WAVES, SCALES):
-        inner = UNARY[name](g, g.add("mul", g.fresh(scale), y))
+        inner = g.made(UNARY[name], u=g.add("mul", g.fresh(scale), y))
         yield from (inner, g.add("mul", x, inner))
 
 
@@ -104,9 +105,9 @@ def _of_parts(at: Linearization) -> list[Term]:
     roots: list[int] = []
     for factors in list(products)[:MAX_PARTS]:
         part = power_product(g, *zip(*factors, strict=True))
-        roots += [UNARY[name](g, part) for name in OF_PARTS]
+        roots += [g.made(UNARY[name], u=part) for name in OF_PARTS]
         for column in columns if len(columns) <= MAX_COLUMNS else ():
-            roots += [g.add("mul", part, UNARY[name](g, column)) for name in OF_PARTS]
+            roots += [g.add("mul", part, g.made(UNARY[name], u=column)) for name in OF_PARTS]
     return [Term(g, root) for root in roots]
 
 
@@ -206,10 +207,7 @@ class _Sums:
         start |= {NEW + k: float(weight) for k, weight in enumerate(weights)}
 
         def edit(g: Editor) -> int:
-            root = -1
-            for k, term in enumerate(terms):
-                scaled = g.add("mul", g.param(NEW + k), g.taken(term.expression))
-                root = scaled if root < 0 else g.add("add", root, scaled)
-            return root
+            scaled = (g.add("mul", g.param(NEW + k), g.taken(t.expression)) for k, t in enumerate(terms))
+            return reduce(partial(g.add, "add"), scaled)
 
         return at.candidate({at.equation.root: edit}, "regress", self.nmse(chosen), start)

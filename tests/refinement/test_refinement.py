@@ -202,9 +202,9 @@ def test_products_of_sums_are_multiplied_out():
 
 def test_a_terms_numbers_and_size_are_those_of_its_expression():
     rows = rows_of(lambda x: x, x=np.linspace(0.2, 2, 9))
-    for name, f in UNARY.items():
+    for name, formula in UNARY.items():
         graph = NumberedGraph(rows)
-        root = f(graph, graph.column(0))
+        root = graph.made(formula, u=graph.column(0))
         made = graph.expression(root, ("x",))
         assert np.allclose(evaluate(made, rows.inputs, ()), graph.values[root]), name
     for term in terms_over(rows):
