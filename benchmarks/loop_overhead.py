@@ -28,7 +28,7 @@ from llmsr.archive import Archive, read_archive  # noqa: E402
 from llmsr.evaluator import Evaluator  # noqa: E402
 from llmsr.problem.loading import Problem, load_problem  # noqa: E402
 from llmsr.proposers.grammar import random_body  # noqa: E402
-from llmsr.proposers.replay import Replay  # noqa: E402
+from llmsr.proposers.proposer import Replay  # noqa: E402
 from llmsr.sample import Sample  # noqa: E402
 from llmsr.search.search import Search  # noqa: E402
 from llmsr.search.totals import write_sample_file  # noqa: E402

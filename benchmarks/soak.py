@@ -59,7 +59,7 @@ def main() -> int:
     from llmsr.archive import Archive
     from llmsr.evaluator import Evaluator
     from llmsr.problem.loading import load_problem
-    from llmsr.proposers.replay import Replay
+    from llmsr.proposers.proposer import Replay
     from llmsr.report.runs import Outputs
     from llmsr.search.search import Search
     from llmsr.search.totals import write_sample_file

@@ -15,10 +15,10 @@ import os
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from llmsr.errors import UserError
-from llmsr.sample import REFINEMENT, Sample
+from llmsr.sample import REFINE, REFINEMENT, Sample
 
 BLOCK = 2**20
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
@@ -62,7 +62,7 @@ class Archive:
             os.close(self._file)
             self._file = -1
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -82,6 +82,24 @@ class Archive:
         if end < size:
             os.ftruncate(self._file, end)
         return end
+
+
+class SearchArchive(Archive):
+    """Writes `archive/search.jsonl` and, once there is a refinement, `archive/refine.jsonl`."""
+
+    _refinements: Archive | None = None
+
+    def append(self, sample: Sample) -> None:
+        if sample.kind != REFINEMENT:
+            super().append(sample)
+            return
+        self._refinements = self._refinements or Archive(self.path.parents[1], REFINE)
+        self._refinements.append(sample)
+
+    def close(self) -> None:
+        super().close()
+        if self._refinements is not None:
+            self._refinements.close()
 
 
 def holds_records(run_dir: str | Path) -> bool:

@@ -71,6 +71,11 @@ class Evaluation:
         return self.status == "ok"
 
     @property
+    def worth(self) -> float:
+        """The score to maximise; minus infinity for a failure."""
+        return self.score if self.score is not None else -math.inf
+
+    @property
     def penalized(self) -> bool:
         """Whether it is valid but counts less, for the reason that it has."""
         return self.ok and bool(self.reason)

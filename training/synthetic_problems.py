@@ -39,7 +39,7 @@ from llmsr.files import write_file
 from llmsr.problem.columns import Quantity, identifiers
 from llmsr.problem.loading import SPLITS
 from llmsr.problem.split import nmse
-from llmsr.proposers.grammar.proposer import drawn_tree
+from llmsr.proposers.grammar import drawn_tree
 from llmsr.proposers.grammar.trees import body_text, count_params
 
 COLLECTION = "synthetic"

@@ -27,7 +27,7 @@ from llmsr.benchmark.plan import GRPO, PEER
 from llmsr.benchmark.runner import read_json, read_usages
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.fitting.fit import predict, within_tolerance_all, within_tolerance_share
+from llmsr.fitting.fit import predict, within_tolerance
 from llmsr.problem.loading import Problem, load_problem, locate
 from llmsr.report.equation import expression_of
 from llmsr.report.front import NMSE_FLOOR, Front, PickedFront
@@ -122,7 +122,9 @@ def described(sample: Sample, problem: Problem) -> dict[str, Any]:
     expression, params = expression_of(sample, problem.spec), evaluation.params or ()
     judge = locate("benchmarks/judge.py")
     matches = runpy.run_path(str(judge))["match"] if judge.is_file() else lambda *of: None
-    told = {n: (predict(expression, params, s), s.target, TAU) for n, s in problem.splits.items()}
+    within = {
+        n: within_tolerance(predict(expression, params, s), s.target, TAU) for n, s in problem.splits.items()
+    }
     return {
         "sample": sample.number,
         "proposer": sample.proposer,
@@ -130,8 +132,8 @@ def described(sample: Sample, problem: Problem) -> dict[str, Any]:
         "complexity": evaluation.complexity,
         "nmse": {split: evaluation.nmse.get(split) for split in problem.splits},
         f"accuracy_{TAU:g}": {
-            split: {"share_within": within_tolerance_share(*of), "all_within": within_tolerance_all(*of)}
-            for split, of in told.items()
+            split: {"share_within": float(rows.mean()), "all_within": float(rows.all())}
+            for split, rows in within.items()
         },
         "match": matches(expression, params, problem),
     }

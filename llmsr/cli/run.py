@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmsr.archive import holds_records, read_archive
+from llmsr.archive import SearchArchive, holds_records, read_archive
 from llmsr.cli.shared import Mode, read_problem
 from llmsr.config import as_mapping, listed, read_yaml
 from llmsr.errors import UserError
@@ -35,7 +35,7 @@ from llmsr.run_directory import (
 )
 from llmsr.sample import Sample, is_llm_sample
 from llmsr.search.search import Search
-from llmsr.search.totals import SearchArchive, write_sample_file
+from llmsr.search.totals import write_sample_file
 from llmsr.settings import ProposerConfig, RunSettings, SearchSettings
 
 # what may differ where a run is resumed: how long it goes on, where it is and what it runs on

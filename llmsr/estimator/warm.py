@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from llmsr.archive import read_archive
+from llmsr.archive import SearchArchive, read_archive
 from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
@@ -26,15 +26,13 @@ from llmsr.files import write_file
 from llmsr.problem.columns import identifiers
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Prompt
-from llmsr.proposers.bandit import Bandit
-from llmsr.proposers.choice import chosen_proposer, make_bandit, make_proposer
+from llmsr.proposers.choice import Bandit, chosen_proposer, make_bandit, make_proposer
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer
 from llmsr.report.display import SearchProgress
 from llmsr.report.runs import Outputs
 from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
 from llmsr.search.search import Observer, Search
-from llmsr.search.totals import SearchArchive
 from llmsr.settings import ProposerConfig, SearchSettings
 
 LOCAL = ("skeleton-lm", "transformers")  # proposers that are a model in this process

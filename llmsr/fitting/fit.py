@@ -79,7 +79,6 @@ def fit(
         return fit_reference(expression, problem, deadline)
     from llmsr.fitting.multistart import Search, search_best
     from llmsr.fitting.residuals import dataset_of
-    from llmsr.fitting.robust import reweighted
 
     engine = warm_up()
     began, cpu_began, limit = time.perf_counter(), time.thread_time(), time.monotonic() + deadline
@@ -94,7 +93,7 @@ def fit(
             search.bfgs()
         for theta in starts:
             search.polish(np.asarray([theta[form.params[p]] for p in search.tape.params]), 40)
-        chosen = search.choose() if train.loss.squares else reweighted(search, train)
+        chosen = search.choose() if train.loss.squares else search.reweighted(train)
     params = np.ones(max(problem.spec.max_params, max(expression.params, default=-1) + 1))
     loss = np.nan
     if chosen is not None:
@@ -332,21 +331,12 @@ def split_nmse_by_engine(
     return values
 
 
-def within_tolerance_share(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
-    """Acc_tau as a share: the part of the rows, 0 to 1, with abs(prediction - target) <= tau * abs(target).
+def within_tolerance(prediction: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
+    """Which rows have abs(prediction - target) <= tau * abs(target), shape (rows,), bool.
 
-    A prediction that is not finite counts as wrong; a target of 0 asks for exactly 0.
+    Acc_tau is their share, or whether they are all. A prediction that is not finite counts as wrong; a target
+    of 0 asks for exactly 0.
     """
-    return float(np.mean(_within(prediction, target, tau)))
-
-
-def within_tolerance_all(prediction: np.ndarray, target: np.ndarray, tau: float) -> float:
-    """Acc_tau of the worst row: 1.0 if every row is within tau as above, else 0.0."""
-    return float(np.all(_within(prediction, target, tau)))
-
-
-def _within(prediction: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(
-            np.abs(prediction - target) <= tau * np.abs(target)
-        )  # a comparison with nan is False
+        # a comparison with nan is False
+        return np.asarray(np.abs(prediction - target) <= tau * np.abs(target))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from llmsr.expression.engine.tape import compile_tape, derivatives
-from llmsr.expression.graph import Expression, Node, linear_params
+from llmsr.expression.graph import Expression, Node, evaluate, linear_params
 from llmsr.fitting.initial_guesses import InitialGuesses
-from llmsr.fitting.residuals import FLOOR, Candidate, Dataset, Residuals, strided
+from llmsr.fitting.residuals import FLOOR, Candidate, Dataset, Residuals, strided, weighted
+from llmsr.problem.split import Split
 
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
 GOOD = 1e-2  # NMSE on the subset below which no dense grid of frequencies is tried
@@ -20,6 +22,13 @@ MORE_GUESSES = 200  # that descend by a step where many parameters need one; the
 ROUNDS = 4  # of perturbations
 MANY_ROWS, PART_ROWS = 65536, 16384
 MANY_FEATURES = 2**23  # numbers in precomputed column-only results, 64 MB
+
+# of other losses than squares
+FOLLOWED = 3  # least-squares ends
+REWEIGHTINGS = 100
+SHRINK = 0.6  # of the size up to which residuals count as one size, from round to round
+SMALLEST = 1e-6  # of the first such size: where it no longer rounds the corner of a loss
+GAIN = 1e-9  # share of the loss below which a round gains nothing
 
 
 def search_best(search: Search) -> None:
@@ -293,3 +302,47 @@ class Search:
         smallest = min(float(np.linalg.norm(c.theta)) for c in ties)
         # steps on one way to one minimum, of which the last has the digits
         return min((c for c in ties if np.linalg.norm(c.theta) <= 1.01 * smallest), key=lambda c: c.squares)
+
+    # ---- another loss than squares, by iteratively reweighted least squares: each round minimises the sum
+    # of squares whose weights let it touch the loss at the present residuals, and lie above it elsewhere, so
+    # that the loss cannot rise (Beaton and Tukey, 1974; Hunter and Lange, 2004)
+
+    def reweighted(self, train: Split) -> Candidate | None:
+        """The best of what descents under the loss of `train` reach from the ends of the search.
+
+        Its `squares` is the mean loss; None where nothing finite was found.
+        """
+        starts: list[Candidate] = []
+        for end in sorted(self.found, key=lambda c: c.squares):
+            if all(abs(end.squares - other.squares) > 1e-3 * other.squares for other in starts):
+                starts.append(end)
+        reached = [self.reweighted_from(start.theta, train) for start in starts[:FOLLOWED]]
+        return min((c for c in reached if np.isfinite(c.squares)), key=lambda c: c.squares, default=None)
+
+    def reweighted_from(self, theta: np.ndarray, train: Split) -> Candidate:
+        """Where a descent under the loss of `train` leads from `theta`; its `squares` is the mean loss."""
+        residual = self._residual(theta, train)
+        best = Candidate(train.loss.mean(residual, train.weights), theta)
+        first = least = float(np.median(np.abs(residual)))
+        quiet = 0
+        for _ in range(REWEIGHTINGS if self.tape.n_params else 0):
+            once = train.loss.squares and quiet  # whose weights do not change
+            ended = once or (quiet >= 3 and (train.loss.smooth or least < SMALLEST * first))
+            if self.late or ended or not np.isfinite(best.squares):
+                break
+            residuals = self.residuals(weighted(train, train.loss.quadratic(residual, train.weights, least)))
+            # from where the last round ended, lower or not: what rounds the corner less leads to the optimum
+            end, _ = residuals.descend(theta, 30, 1e-12)
+            theta = end.theta
+            residual = self._residual(theta, train)
+            reached = replace(end, squares=train.loss.mean(residual, train.weights))
+            quiet = 0 if reached.squares < (1.0 - GAIN) * best.squares else quiet + 1
+            if reached.squares < best.squares:
+                best = reached
+            least *= SHRINK
+        return best
+
+    def _residual(self, theta: np.ndarray, train: Split) -> np.ndarray:
+        params = np.ones(max(self.tape.params, default=-1) + 1)
+        params[list(self.tape.params)] = theta
+        return train.target - evaluate(self.expression, train.inputs, params)

@@ -169,15 +169,13 @@ def bootstrapped(
     """
     from llmsr.fitting.multistart import Search
     from llmsr.fitting.residuals import lay_out
-    from llmsr.fitting.robust import descended
 
     theta = np.asarray(params, dtype=float)
     generator, found = np.random.default_rng(seed), []
     for _ in range(draws if expression.params else 0):
         drawn = train.taken(generator.integers(len(train), size=len(train)))
         search = Search(expression, lay_out(drawn), np.inf)
-        start = theta[list(search.tape.params)]
-        end = descended(search, drawn, start)
+        end = search.reweighted_from(theta[list(search.tape.params)], drawn)
         if np.isfinite(end.squares):
             found.append(end.theta)
     if len(found) < 2:

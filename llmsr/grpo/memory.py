@@ -34,7 +34,6 @@ from llmsr.refinement.refiner import best_refinement
 from llmsr.sample import POLICY, REFINE, Sample
 from llmsr.search.population import Draw, Member, Population
 from llmsr.search.search import make_population, member_of
-from llmsr.search.totals import score_of
 from llmsr.settings import SearchSettings
 
 MAX_BODY = 400  # characters of an equation in the pool; longer ones leave the model no room
@@ -110,8 +109,8 @@ def _earlier_bodies(run_dir: Path, problem: str) -> list[str]:
     if not (run_dir / "archive").is_dir():
         raise UserError(f"--warm_start {run_dir} holds no run: its archive is missing")
     samples = [s for s in read_archive(run_dir) if s.evaluation.ok and s.problem in ("", problem)]
-    best = {s.evaluation.canonical: s for s in sorted(samples, key=lambda s: score_of(s.evaluation))}
-    ranked = sorted(best.values(), key=lambda s: (-score_of(s.evaluation), s.number))
+    best = {s.evaluation.canonical: s for s in sorted(samples, key=lambda s: s.evaluation.worth)}
+    ranked = sorted(best.values(), key=lambda s: (-s.evaluation.worth, s.number))
     return [sample.evaluation.body for sample in ranked[:WARM_EQUATIONS]]
 
 

@@ -24,7 +24,7 @@ from llmsr.problem.loading import Problem
 from llmsr.report.front import NMSE_FLOOR, Front, lengths
 from llmsr.report.markup import duration, plain, render
 from llmsr.sample import GUESS, REFINE, Sample, is_llm_sample
-from llmsr.search.totals import Totals, score_of
+from llmsr.search.totals import Totals
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -251,7 +251,7 @@ def figures(sample: Sample, totals: Totals) -> dict[str, float]:
         }
     if totals.best is not None:
         best = totals.best.evaluation
-        found |= {"best/score": score_of(best), "best/complexity": best.complexity}
+        found |= {"best/score": best.worth, "best/complexity": best.complexity}
         found |= {f"best/nmse_{split}": value for split, value in best.nmse.items()}
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
 

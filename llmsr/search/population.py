@@ -14,7 +14,6 @@ from llmsr.expression.canonical import canonical_hash, family
 from llmsr.problem.spec import Spec, read_body
 from llmsr.prompt import Version
 from llmsr.sample import Evaluation
-from llmsr.search.totals import score_of
 
 NMSE_FLOOR = 1e-26  # below it, differences are rounding
 SCORE_TEMPERATURE = 0.1
@@ -55,7 +54,7 @@ def member_of(number: int, evaluation: Evaluation) -> Member:
         sample=number,
         body=evaluation.body,
         canonical=evaluation.canonical,
-        score=score_of(evaluation),
+        score=evaluation.worth,
         nmse=nmse if nmse is not None else math.inf,
         complexity=evaluation.complexity or 0,
         params=evaluation.params,

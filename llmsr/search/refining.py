@@ -10,7 +10,6 @@ from dataclasses import replace
 from llmsr.refinement.floor import at_floor
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import REFINEMENT, Evaluation, Sample, is_llm_sample
-from llmsr.search.totals import score_of
 
 
 class Refining:
@@ -35,7 +34,7 @@ class Refining:
     ) -> None:
         self.refiner = refiner
         self._patience = patience
-        self._begun = max(map(score_of, begun), default=-math.inf)
+        self._begun = max((one.worth for one in begun), default=-math.inf)
         self._best: dict[int | str | None, float] = {}
         self._refined = 0
         self._finished = False
@@ -92,7 +91,7 @@ class Refining:
         """Whether the sample is to be refined; takes note of it."""
         if self._finished or not sample.evaluation.ok:
             return False
-        score = score_of(sample.evaluation)
+        score = sample.evaluation.worth
         of_island = self._raises(sample.island, score, max(self._begun, bar))
         of_run = self._raises("run", score, self._begun)
         waited = self._patience is not None and sample.number - self._refined >= self._patience

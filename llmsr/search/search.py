@@ -26,7 +26,7 @@ from llmsr.problem.holes import guess_bodies, hole_spec
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
 from llmsr.prompt import Version, make_prompt, version_bodies
-from llmsr.proposers.bandit import Bandit, batch_of
+from llmsr.proposers.choice import Bandit, batch_of
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import GUESS, Evaluation, Sample, is_llm_sample
@@ -42,7 +42,7 @@ from llmsr.search.population import (
 )
 from llmsr.search.puct import Puct
 from llmsr.search.refining import Refining
-from llmsr.search.totals import Totals, score_of
+from llmsr.search.totals import Totals
 from llmsr.settings import SearchSettings
 from llmsr.tools import Tools
 
@@ -147,7 +147,7 @@ class Search:
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
             self._refining = Refining(refiner, settings.patience, known, earlier)
-        begun_with = max(map(score_of, known), default=-math.inf)
+        begun_with = max((one.worth for one in known), default=-math.inf)
         self._best: dict[int | None, float] = defaultdict(lambda: begun_with)
         self._guesses_archived = sum(sample.kind == GUESS for sample in earlier)
         self._wanted = settings.budget
@@ -318,7 +318,7 @@ class Search:
         )
 
     def _keep(self, sample: Sample) -> None:
-        score, best = score_of(sample.evaluation), self._best[sample.island]
+        score, best = sample.evaluation.worth, self._best[sample.island]
         self._best[sample.island] = max(score, best)
         self.bandit.tell(sample.proposer, sample.tokens, sample.cost, score > best)
         if sample.evaluation.ok:

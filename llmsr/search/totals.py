@@ -1,26 +1,18 @@
-"""What a search has come to: its totals, its archive, and LLM-SR's own files of its samples."""
+"""What a search has come to: its totals, and LLM-SR's own files of its samples."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
-from llmsr.archive import Archive
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.problem.spec import Spec
 from llmsr.prompt import indent_body
-from llmsr.sample import GUESS, REFINE, REFINEMENT, Evaluation, Sample, is_llm_sample
+from llmsr.sample import GUESS, REFINEMENT, Sample, is_llm_sample
 from llmsr.settings import SearchSettings
-
-
-def score_of(evaluation: Evaluation) -> float:
-    """The score to maximise; minus infinity for a failure."""
-    return evaluation.score if evaluation.score is not None else -math.inf
 
 
 @dataclass
@@ -75,36 +67,8 @@ class Totals:
                 self.first_with.setdefault(evaluation.canonical, sample.number)
             else:
                 self.failures[evaluation.status] += 1
-        if evaluation.ok and (self.best is None or score_of(evaluation) > score_of(self.best.evaluation)):
+        if evaluation.ok and (self.best is None or evaluation.worth > self.best.evaluation.worth):
             self.best = sample
-
-
-class SearchArchive:
-    """Writes `archive/search.jsonl` and, once there is a refinement, `archive/refine.jsonl`."""
-
-    def __init__(self, run_dir: str | Path) -> None:
-        self._run_dir = run_dir
-        self._samples = Archive(run_dir)
-        self._refinements: Archive | None = None
-
-    def append(self, sample: Sample) -> None:
-        if sample.kind != REFINEMENT:
-            self._samples.append(sample)
-            return
-        if self._refinements is None:
-            self._refinements = Archive(self._run_dir, REFINE)
-        self._refinements.append(sample)
-
-    def close(self) -> None:
-        self._samples.close()
-        if self._refinements is not None:
-            self._refinements.close()
-
-    def __enter__(self) -> SearchArchive:
-        return self
-
-    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def write_sample_file(run_dir: Path, spec: Spec, sample: Sample) -> None:

@@ -13,8 +13,7 @@ from llmsr.expression import Expression, evaluate, parse
 from llmsr.fitting.fit import (
     fit_reference,
     split_nmse,
-    within_tolerance_all,
-    within_tolerance_share,
+    within_tolerance,
 )
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.spec import parse_spec
@@ -352,8 +351,8 @@ def test_nonfinite_prediction_is_none():
 def test_two_tolerance_scores():
     target = np.array([1.0, -2.0, 0.0, 4.0])
     prediction = np.array([1.05, -2.3, 0.0, np.nan])
-    assert within_tolerance_share(prediction, target, 0.1) == 0.5
-    assert within_tolerance_all(prediction, target, 0.1) == 0.0
-    assert within_tolerance_share(target, target, 0.0) == 1.0
-    assert within_tolerance_all(target * 1.05, target, 0.1) == 1.0
-    assert within_tolerance_share(np.full(4, np.inf), target, 0.5) == 0.0
+    assert within_tolerance(prediction, target, 0.1).mean() == 0.5
+    assert within_tolerance(prediction, target, 0.1).all() == 0.0
+    assert within_tolerance(target, target, 0.0).mean() == 1.0
+    assert within_tolerance(target * 1.05, target, 0.1).all() == 1.0
+    assert within_tolerance(np.full(4, np.inf), target, 0.5).mean() == 0.0

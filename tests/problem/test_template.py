@@ -17,7 +17,7 @@ from llmsr.problem.columns import Labels, table_problem
 from llmsr.problem.holes import guess_bodies, hole_spec, read_whole, with_holes
 from llmsr.problem.spec import read_body
 from llmsr.problem.template import Template
-from llmsr.proposers.replay import Replay
+from llmsr.proposers.proposer import Replay
 from llmsr.refinement.proposals import hole_problem, hole_proposals, hole_structures
 from llmsr.search.search import Search
 from llmsr.settings import SearchSettings

@@ -9,8 +9,7 @@ from fake_server import FakeServer
 from llmsr.archive import read_archive
 from llmsr.cli import main
 from llmsr.errors import UserError
-from llmsr.proposers.bandit import Bandit
-from llmsr.proposers.choice import make_bandit
+from llmsr.proposers.choice import Bandit, make_bandit
 from llmsr.proposers.proposer import Completion
 from llmsr.run_directory import without_secrets
 from llmsr.settings import ProposerConfig

@@ -30,8 +30,7 @@ from llmsr.expression import Refusal, evaluate, parse
 from llmsr.expression.canonical import canonical_hash
 from llmsr.problem.spec import load_spec, parse_spec
 from llmsr.prompt import Version, build_prompt
-from llmsr.proposers.grammar import mutate, random_body
-from llmsr.proposers.grammar.proposer import read_body
+from llmsr.proposers.grammar import mutate, random_body, read_body
 from llmsr.proposers.grammar.trees import body_text, count_params, key
 
 PROBLEMS = ("oscillator1", "oscillator2", "bactgrow", "stressstrain")

@@ -7,17 +7,16 @@ import pytest
 from replays import completions, write_replay
 
 from llmsr import SymbolicRegressor
-from llmsr.archive import read_archive
+from llmsr.archive import SearchArchive, read_archive
 from llmsr.cli import main
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.problem.holes import guess_bodies, guess_lines
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import read_body
-from llmsr.proposers.replay import Replay
+from llmsr.proposers.proposer import Replay
 from llmsr.sample import GUESS, REFINEMENT
 from llmsr.search.search import Search
-from llmsr.search.totals import SearchArchive
 from llmsr.settings import SearchSettings
 
 LAW = "A*sin(x) - 0.5*v^3 - B*x**3 - x*v/2 - x*cos(x)"

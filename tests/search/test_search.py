@@ -15,15 +15,13 @@ import pytest
 from programs import running
 from replays import completions, write_replay
 
-from llmsr.archive import Archive, read_archive
+from llmsr.archive import Archive, SearchArchive, read_archive
 from llmsr.evaluator import Evaluator
 from llmsr.problem.loading import load_problem
-from llmsr.proposers.proposer import Completion, ProposerFailure
-from llmsr.proposers.replay import Replay
+from llmsr.proposers.proposer import Completion, ProposerFailure, Replay
 from llmsr.sample import is_llm_sample
 from llmsr.search.population import BestOfN, Islands, Member, SequentialBestOfN
 from llmsr.search.search import Search
-from llmsr.search.totals import SearchArchive
 from llmsr.settings import SearchSettings
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from llmsr.archive import Archive, read_archive  # noqa: E402
 from llmsr.cli import main  # noqa: E402
 from llmsr.evaluator import Evaluator  # noqa: E402
 from llmsr.problem.loading import load_problem  # noqa: E402
-from llmsr.proposers.replay import Replay  # noqa: E402
+from llmsr.proposers.proposer import Replay  # noqa: E402
 from llmsr.run_directory import RunLock, without_secrets  # noqa: E402
 from llmsr.sample import is_llm_sample  # noqa: E402
 from llmsr.search.search import Search  # noqa: E402

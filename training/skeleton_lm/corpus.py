@@ -22,9 +22,8 @@ from textbook import DAMAGE, Textbook
 from words import Words, random_words
 
 from llmsr.prompt import Version, build_prompt
-from llmsr.proposers.grammar import edits
+from llmsr.proposers.grammar import drawn_tree, edits
 from llmsr.proposers.grammar.forms import read_rules
-from llmsr.proposers.grammar.proposer import drawn_tree
 from llmsr.proposers.grammar.trees import P, Tree, count_params, key, made, variables
 
 # loss weights of a body, as whole numbers: 0 context only, 1 an earlier version, 2 the last one

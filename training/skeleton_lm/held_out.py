@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import permutations
 
-from llmsr.proposers.grammar.proposer import read_body
+from llmsr.proposers.grammar import read_body
 from llmsr.proposers.grammar.trees import PAIRS, Tree, children, rebuild, subtrees, variables
 
 _HARDENING = "(params[1] - params[2] * strain**params[3])"
