@@ -551,9 +551,8 @@ def test_settings_without_sense_are_user_errors(settings):
 
 def test_the_light_proposers_import_no_heavy_library():
     code = textwrap.dedent("""
-        import sys, llmsr.proposers.proposer, llmsr.proposers.replay
-        import llmsr.proposers.openai_compatible, llmsr.proposers.local_engine
-        import llmsr.proposers.vllm_server
+        import sys, llmsr.proposers.proposer, llmsr.proposers.service
+        import llmsr.proposers.openai_compatible, llmsr.proposers.vllm_server
         print([m for m in ("torch", "transformers", "openai", "pandas") if m in sys.modules])
     """)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
