@@ -101,11 +101,6 @@ class Floor:
         """What no equation can be expected to fall below, whatever it says of the inputs."""
         return max(float(np.mean(self.written)), self.repeats)
 
-    def under(self, expression: Expression, params: np.ndarray) -> float:
-        """The NMSE that rounding of inputs and target, and noise of repeated rows, give an equation."""
-        by_inputs = float(np.mean(self._moved(expression, params)))
-        return max(float(np.mean(self.written)) + min(by_inputs, SENSIBLE), self.repeats)
-
     def reached(self, expression: Expression, params: np.ndarray) -> bool:
         """Whether an equation's error is all that rounding and noise of repeated rows allow."""
         return self.times(expression, params) <= ABOVE

@@ -58,13 +58,6 @@ class Task:
     wrap: Wrap
     side: str = "y"
 
-    def divided_by(self, factor: int, columns: tuple[int, ...]) -> Task:
-        """The task of what is left when a node is taken out as a factor."""
-        g, outer = self.graph, self.wrap
-        return Task(
-            g, columns, self.target / g.values[factor], lambda u: outer(g.add("mul", factor, u)), self.side
-        )
-
 
 def _within(f: Callable[[np.ndarray], np.ndarray], y: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.where((y >= low) & (y <= high), f(y), np.nan)

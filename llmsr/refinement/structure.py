@@ -198,7 +198,7 @@ class Structures:
                     return
 
     def symmetries(self, task: Task, tried: Sequence[int]) -> None:
-        """The same for what is left when factors and groups of columns are taken out, again and again.
+        """The same with groups of columns in their place, again and again.
 
         `tried` is how many reductions are followed, and how many of each of these, and so on.
         """

@@ -1,9 +1,9 @@
-"""Fewer columns: factors that come off as powers, and columns that enter only through one group.
+"""Fewer columns: two that enter only through one group become that group.
 
 A smooth surrogate of the data, a polynomial, tells how the target moves with every column on every row. Where
-d log y / d log x is the same simple fraction everywhere, a power of x comes off as a factor. Where the slopes
-by two columns are in the same ratio everywhere, both enter by one group only (Udrescu and Tegmark, 2020):
-by logarithms a product of powers, by the columns a sum or difference, by their squares or inverses a sum.
+the slopes by two columns are in the same ratio everywhere, both enter by one group only (Udrescu and Tegmark,
+2020): by logarithms a product of powers, by the columns a sum or difference, by their squares or inverses a
+sum.
 What the surrogate suggests is only tried: an exact law for what is left decides.
 """
 
@@ -23,36 +23,22 @@ from llmsr.refinement.rows import NumberedGraph, power_product
 DEGREES = (5, 4, 3, 2)
 SHARE = 0.35  # terms of a surrogate to rows, at most
 EXPLAINED = 0.05  # NMSE of a surrogate on rows that it has not seen, at most
-POORLY_EXPLAINED = 0.5  # the same where only middle slopes are looked at
-NEAR, SPREAD = 0.08, 0.5  # of an exponent from a simple one, and over the rows, at most
 PARALLEL = 0.93  # cosine between slopes that are tried as proportional
 JUMPS = 0.5  # mean square of steps between neighbours, in variances, at most; 2 where there is no function
-TRIED = 5  # groups and factors of one task
+TRIED = 5  # groups of one task
 SIDES = ("y", "log y", "1/y", "y^2", "exp y")
 
 
 def reduced(task: Task, most: int = TRIED) -> Iterator[Task]:
     """At most `most` tasks with fewer columns, the most likely first; they may be reduced again."""
-    offers: list[tuple[float, int, Task]] = []
     if len(task.columns) < 2:
         return
-    g = task.graph
-    values = np.column_stack([g.values[u] for u in task.columns])
-    if (values != 0).all() and (task.target != 0).all():
-        # a power law is a plane in logarithms, so that the surrogate has only the rest to follow
-        logs = np.log(np.abs(values))
-        exponents = (
-            _slopes(logs, np.log(np.abs(task.target)), POORLY_EXPLAINED)
-            if np.ptp(logs, axis=0).all()
-            else None
-        )
-        if exponents is not None:
-            offers += _factors(task, exponents)
+    offers: list[tuple[float, int, Task]] = []
+    values = np.column_stack([task.graph.values[u] for u in task.columns])
     for one in sides(task, SIDES):
-        slopes = _slopes(values, one.target, EXPLAINED)
-        if slopes is None:
-            continue
-        offers += _groups(one if one.side == "exp y" else task, values, slopes, len(offers))
+        slopes = _slopes(values, one.target)
+        if slopes is not None:
+            offers += _groups(one if one.side == "exp y" else task, values, slopes, len(offers))
     seen: set[tuple[tuple[int, ...], str]] = set()
     for _, _, offer in sorted(offers, key=lambda entry: entry[:2]):
         if (offer.columns, offer.side) not in seen and len(seen) < most:
@@ -69,7 +55,7 @@ def _is_function(task: Task) -> bool:
     return bool(np.mean(np.diff(along) ** 2) < JUMPS * np.var(along))
 
 
-def _slopes(values: np.ndarray, target: np.ndarray, most: float) -> np.ndarray | None:
+def _slopes(values: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     """The slopes of a polynomial surrogate, shape (rows, columns); None where it predicts badly."""
     low, high = values.min(0), values.max(0)
     scaled = 2 * (values - low) / (high - low) - 1
@@ -83,7 +69,7 @@ def _slopes(values: np.ndarray, target: np.ndarray, most: float) -> np.ndarray |
         goal = target - target.mean()
         tried = np.linalg.lstsq(matrix[seen], goal[seen], rcond=1e-10)[0]
         unseen = goal[~seen] - matrix[~seen] @ tried
-        if not float(np.mean(unseen**2)) <= most * float(np.var(target)):
+        if not float(np.mean(unseen**2)) <= EXPLAINED * float(np.var(target)):
             continue
         solved = np.linalg.lstsq(matrix, goal, rcond=1e-10)[0]
         slopes = []
@@ -99,25 +85,6 @@ def _exponents(columns: int, degree: int) -> np.ndarray:
     """The exponents of all monomials up to a degree, shape (monomials, columns)."""
     chosen = (c for total in range(degree + 1) for c in combinations_with_replacement(range(columns), total))
     return np.array([np.bincount(np.array(c, int), minlength=columns) for c in chosen])
-
-
-def _factors(task: Task, exponents: np.ndarray) -> list[tuple[float, int, Task]]:
-    """The task without the columns whose exponent is the same everywhere."""
-    g = task.graph
-    middle = np.median(exponents, axis=0)
-    spread = np.median(np.abs(exponents - middle), axis=0)
-    simple = np.round(2 * middle) / 2
-    off = np.abs(simple - middle) + 0.3 * spread
-    good = (np.abs(simple - middle) < NEAR) & (spread < SPREAD) & (simple != 0)
-    ranked = [int(i) for i in np.argsort(off) if good[i]]
-    found = []
-    for count in range(len(ranked), 0, -1):
-        taken = ranked[:count]
-        rest = tuple(u for i, u in enumerate(task.columns) if i not in taken)
-        if rest:
-            factor = power_product(g, [task.columns[i] for i in taken], simple[taken])
-            found.append((float(off[taken].max()) - 0.2, -count, task.divided_by(factor, rest)))
-    return sorted(found, key=lambda entry: entry[:2])[:3]
 
 
 def _groups(task: Task, values: np.ndarray, slopes: np.ndarray, order: int) -> list[tuple[float, int, Task]]:
