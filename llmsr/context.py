@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsr.expression import Refusal
+from llmsr.expression import Expression, Refusal
 from llmsr.expression.graph import evaluate
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec, read_body
@@ -71,7 +71,7 @@ def constants(known: Known) -> list[str]:
     """The fitted constants that every version uses."""
     told = []
     for name, version in zip(known.names, known.versions, strict=True):
-        expression = _expression(known, version)
+        expression = equation_of(known.problem.spec, version)
         if expression is None or version.params is None:
             continue
         params = known.problem.spec.params_name
@@ -86,10 +86,10 @@ def residuals(known: Known) -> list[str]:
     if not known.versions:
         return []
     name, version = known.names[-1], known.versions[-1]
-    expression = _expression(known, version)
+    expression = equation_of(known.problem.spec, version)
     if expression is None or version.params is None:
         return []
-    inputs, target = _some_rows(known.problem)
+    inputs, target = some_rows(known.problem)
     with np.errstate(all="ignore"):
         residual = evaluate(expression, inputs, np.asarray(version.params)) - target
         squares = residual**2
@@ -124,7 +124,7 @@ def residuals(known: Known) -> list[str]:
 def columns(known: Known) -> list[str]:
     """The range of every column, with what the spec says that it means, units included."""
     spec = known.problem.spec
-    inputs, target = _some_rows(known.problem)
+    inputs, target = some_rows(known.problem)
     told = []
     for index, name in enumerate(spec.columns[:MOST_COLUMNS]):
         words = meaning(spec, name)
@@ -141,7 +141,7 @@ def meaning(spec: Spec, column: str) -> str:
 
 def rows(known: Known) -> list[str]:
     """A few rows of the data, at equal distances."""
-    inputs, target = _some_rows(known.problem, SHOWN_ROWS)
+    inputs, target = some_rows(known.problem, SHOWN_ROWS)
     names = (*known.problem.spec.columns, known.problem.target)
     told = [", ".join(f"{value:.4g}" for value in (*row, y)) for row, y in zip(inputs, target, strict=True)]
     return [f"some rows of the data: {', '.join(names)}", *told]
@@ -178,7 +178,8 @@ def _plain(line: str) -> str:
     return printable if len(printable) <= WIDEST else printable[: WIDEST - 3] + "..."
 
 
-def _some_rows(problem: Problem, count: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
+def some_rows(problem: Problem, count: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows at equal distances: inputs (rows, columns) and target (rows,)."""
     train = problem.train
     chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), count)).astype(int))
     return train.inputs[chosen], train.target[chosen]
@@ -188,8 +189,7 @@ def _range(values: np.ndarray) -> str:
     return f"{values.min():.3g} to {values.max():.3g}, median {np.median(values):.3g}"
 
 
-def _expression(known: Known, version: Version):  # type: ignore[no-untyped-def]
+def equation_of(spec: Spec, version: Version) -> Expression | None:
     """The version's graph; None where its body calls others or cannot be read."""
-    spec = known.problem.spec
     found = read_body(spec, version.body)
     return None if isinstance(found, Refusal) else found

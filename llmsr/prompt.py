@@ -51,17 +51,27 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG image, and in words what it shows."""
+
+    png: bytes
+    words: str
+
+
+@dataclass(frozen=True)
 class Chat:
     """Messages, the text that the answer is begun with, and the texts that end it.
 
     The begun text is part of the prompt: a model is not asked for it and not trained on it. `thinking` is the
-    number of tokens that thoughts may take before the answer; 0: there are none.
+    number of tokens that thoughts may take before the answer; 0: there are none. The `picture` belongs to the
+    user's first message, for models that see.
     """
 
     messages: tuple[Message, ...]
     begun: str = ""
     stops: tuple[str, ...] = ()
     thinking: int = 0
+    picture: Picture | None = None
 
     def free(self) -> Chat:
         """The same chat for a model whose answer cannot be begun: it answers with a code block of its own."""

@@ -170,6 +170,9 @@ class SearchSettings(PromptSettings):
         "residual; what it lets be evaluated is a sample like its answer",
         least=0,
     )
+    vision: bool = option(
+        False, "show a vision model plots of the data, and of what the best equation of a prompt leaves of it"
+    )
     islands: int = option(10, "number of islands", least=1)
     functions_per_prompt: int = option(2, "earlier equations that a prompt shows", least=1)
     # LLM-SR's raw scores hardly tell a perfect equation from a constant; ranks do

@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluator",),
     ("context",),
     ("prompt",),
-    ("models", "tools"),
+    ("models", "pictures", "tools"),
     ("proposers", "refinement"),
     ("search",),
     ("report", "reward"),

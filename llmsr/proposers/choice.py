@@ -12,9 +12,10 @@ import numpy as np
 
 from llmsr.config import listed
 from llmsr.errors import UserError
+from llmsr.pictures import check_pictures
 from llmsr.proposers.known_names import EMBEDDED, KnownNames, knows_few_names
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, Replay
-from llmsr.settings import ProposerConfig
+from llmsr.settings import ProposerConfig, SearchSettings
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,16 @@ class Bandit:
         self.parallel_prompts = max(proposer.parallel_prompts for proposer in proposers)
         self.prices = _prices(prices, tuple(self.proposers))
         self._told = {name: _Told() for name in self.proposers}
+
+    def check(self, settings: SearchSettings) -> None:
+        """`UserError` where a proposer cannot do what a search asks of it."""
+        for flag, can in (("turns", "calls_tools"), ("vision", "sees")):
+            for name, one in self.proposers.items() if getattr(settings, flag) else ():
+                if not getattr(one, can, False):
+                    told = f"--{flag} needs a server of chat models (--use_api)"
+                    raise UserError(f"{told}, which {name} is not")
+        if settings.vision:
+            check_pictures()
 
     def close(self) -> None:
         for proposer in self.proposers.values():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmsr.prompt import Chat
+from llmsr.prompt import Chat, Message
 from llmsr.proposers.service import Refusal
 from llmsr.settings import ProposerConfig
 
@@ -68,7 +69,7 @@ class Dialect:
         body |= {"temperature": config.temperature, "top_p": config.top_p, "seed": seed % 2**31}
         if self.mode == "chat":
             chat = chat.without_system() if self.folds_system else chat
-            body["messages"] = list(chat.messages)
+            body["messages"] = _with_picture(chat)
             if chat.begun:
                 body["messages"].append({"role": "assistant", "content": chat.begun})
                 body |= CONTINUING
@@ -112,6 +113,19 @@ class Dialect:
         if "n" in body:
             return replace(self, one_by_one=True), ONE_BY_ONE
         return None
+
+
+def _with_picture(chat: Chat) -> list[Message]:
+    """The messages, the user's first one in parts where there is a picture to see."""
+    messages = list(chat.messages)
+    if chat.picture is None:
+        return messages
+    place = next(i for i, message in enumerate(messages) if message["role"] == "user")
+    image = "data:image/png;base64," + base64.b64encode(chat.picture.png).decode("ascii")
+    said = messages[place]["content"], chat.picture.words
+    before, after = ({"type": "text", "text": words} for words in said)
+    parts = [before, {"type": "image_url", "image_url": {"url": image}}, after]
+    return [*messages[:place], {"role": "user", "content": parts}, *messages[place + 1 :]]
 
 
 def _limit(message: str, asked: int) -> int | None:

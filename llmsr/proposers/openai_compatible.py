@@ -39,6 +39,7 @@ PROBE_BEGUN = "```python\ndef add(a, b):\n    return a"
 PROBE_TOKENS = 8
 PATHS = {"chat": "/chat/completions", "completion": "/completions"}
 TOOLS = re.compile(r"\btools?\b")
+PICTURES = re.compile(r"image|multi-?modal|vision")
 MOST_CALLS = 8  # in one reply
 THOUGHT = "<think>"  # opens reasoning, as models write it
 
@@ -77,7 +78,7 @@ class OpenAICompatible:
         self._dialect = (
             Dialect("completion") if template else Dialect("chat" if auto else mode, auto, unknown)
         )
-        self.calls_tools = template is None and mode != "completion"
+        self.calls_tools = self.sees = template is None and mode != "completion"
         self._learning = threading.Lock()
         self._continues: bool | None = None
         self._probing = threading.Lock()
@@ -271,6 +272,10 @@ class OpenAICompatible:
                 f"{self.model} of {self._service.shown} calls no tools ({refusal}): leave out --turns, or "
                 "serve it so that it does, by vLLM with --enable-auto-tool-choice --tool-call-parser NAME"
             )
+        seen = any(isinstance(message.get("content"), list) for message in body.get("messages", ()))
+        if seen and PICTURES.search(str(refusal).lower()):
+            blind = f"{self.model} of {self._service.shown} sees no pictures ({refusal})"
+            return UserError(f"{blind}: leave out --vision")
         with self._learning:
             if self._dialect is not dialect:  # another request has taught it
                 return _Adapted()

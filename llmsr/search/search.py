@@ -22,10 +22,11 @@ from llmsr.completion import MAX_TEXT
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator, Hole
 from llmsr.interruption import uninterrupted
+from llmsr.pictures import picture_of
 from llmsr.problem.holes import guess_bodies, hole_spec
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import Spec
-from llmsr.prompt import Version, make_prompt, version_bodies
+from llmsr.prompt import Prompt, Version, make_prompt, version_bodies
 from llmsr.proposers.choice import Bandit, batch_of
 from llmsr.proposers.proposer import BatchProposer, Completion, Proposer, ProposerFailure
 from llmsr.refinement.refiner import Refiner
@@ -115,9 +116,7 @@ class Search:
             flag = f"--context {min(others)} speaks" if others else "--turns lets tools speak"
             told = f"{flag} of whole equations and of all rows; a template and groups have none such"
             raise UserError(f"{told}, leave it out")
-        for name, one in self.bandit.proposers.items() if settings.turns else ():
-            if not getattr(one, "calls_tools", False):
-                raise UserError(f"--turns needs a server of chat models (--use_api), which {name} is not")
+        self.bandit.check(settings)
         self._tools = Tools(evaluator, settings.turns) if settings.turns else None
         self.prompts_ahead = settings.lookahead or self.bandit.ahead
         self.totals = Totals()
@@ -136,8 +135,7 @@ class Search:
             for number, (line, evaluation) in enumerate(guessed.items(), start=1)
         ]
         known = [*self.seeds, *(guess.evaluation for guess in self.guesses if guess.evaluation.ok)]
-        members = [member_of(0, evaluation) for evaluation in known]
-        self.population = make_population(settings, members, problem.spec)
+        self.population = make_population(settings, [member_of(0, e) for e in known], problem.spec)
         self._refusals: deque[str] = deque(maxlen=RECENT_REFUSALS)
         self._earlier: dict[int, list[Sample]] = defaultdict(list)
         for sample in filter(is_llm_sample, earlier):
@@ -147,8 +145,8 @@ class Search:
         if settings.refine != "off":
             refiner = Refiner(evaluator, settings.refine_fits)
             self._refining = Refining(refiner, settings.patience, known, earlier)
-        begun_with = max((one.worth for one in known), default=-math.inf)
-        self._best: dict[int | None, float] = defaultdict(lambda: begun_with)
+        best = max((one.worth for one in known), default=-math.inf)
+        self._best: dict[int | None, float] = defaultdict(lambda: best)
         self._guesses_archived = sum(sample.kind == GUESS for sample in earlier)
         self._wanted = settings.budget
 
@@ -206,9 +204,8 @@ class Search:
         whole = [s for p, samples in self._earlier.items() if p < self._last_archived for s in samples]
         for name, proposer in self.bandit.proposers.items():
             taken = sum(sample.proposer == name for sample in whole)
-            skip = getattr(proposer, "skip", None)
-            if skip is not None and taken:
-                skip(taken)
+            if taken and hasattr(proposer, "skip"):
+                proposer.skip(taken)
 
     def _ask(
         self, first: int, most: int, given_up: Sequence[str], submit: Callable[..., Future[_Received]]
@@ -239,10 +236,7 @@ class Search:
         """Ask for the prompts' completions and hand those that are not archived yet to the evaluator."""
         holes = [self._hole(asked) for asked in prompts]
         shown = [self._shown(asked, hole) for asked, hole in zip(prompts, holes, strict=True)]
-        prompted = [
-            replace(make_prompt(problem, versions, self.settings, asked.refusals), tools=self._tools)
-            for asked, (problem, versions) in zip(prompts, shown, strict=True)
-        ]
+        prompted = [self._prompt(*what, asked.refusals) for asked, what in zip(prompts, shown, strict=True)]
         if isinstance(proposer, BatchProposer):
             seeds = [asked.seed for asked in prompts]
             answers = proposer.propose_many(prompted, self.settings.samples_per_prompt, seeds)
@@ -254,6 +248,13 @@ class Search:
             new = completions[self._archived(asked) : asked.count]
             received.append([(c, self.evaluator.submit(c.text, names, hole)) for c in new])
         return received
+
+    def _prompt(self, problem: Problem, versions: Sequence[Version], refusals: Sequence[str]) -> Prompt:
+        """The prompt that shows these equations, with the tools and the picture that the run asks for."""
+        prompt = make_prompt(problem, versions, self.settings, refusals)
+        if self.settings.vision and prompt.chat:
+            prompt = replace(prompt, chat=replace(prompt.chat, picture=picture_of(problem, versions)))
+        return replace(prompt, tools=self._tools)
 
     def _hole(self, asked: _Asked) -> Hole | None:
         """The hole of the template that a prompt asks for, in the best equation that it shows."""
