@@ -19,7 +19,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -196,8 +196,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _convert(cls: type, name: str, hint: Any, value: Any, choices: tuple | None, source: str) -> Any:
-    kind = _value_type(hint)
+def _converted(item: Field[Any], hint: Any, value: Any, source: str) -> Any:
+    """The value of a field, of the type that its annotation is and among its choices."""
+    name, kind, choices = item.name, _value_type(hint), item.metadata.get("choices")
     if isinstance(value, list):
         return tuple(value)
     if value is None:
@@ -244,14 +245,7 @@ def resolve(*classes: type, given: Mapping[str, Any], path: str | Path | None = 
         for item in fields(cls):
             for source, layer in layers:
                 if item.name in layer:
-                    values[item.name] = _convert(
-                        cls,
-                        item.name,
-                        hints[item.name],
-                        layer[item.name],
-                        item.metadata.get("choices"),
-                        source,
-                    )
+                    values[item.name] = _converted(item, hints[item.name], layer[item.name], source)
         instances.append(cls(**values))
     return instances
 

@@ -32,8 +32,7 @@ from llmsr.expression import Refusal
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
-from llmsr.fitting import fit, warm_up
-from llmsr.fitting.fit import split_nmse, split_nmse_by_engine
+from llmsr.fitting import fit, split_nmse, split_nmse_by_engine, warm_up
 from llmsr.problem.holes import hole_spec, read_hole, read_whole
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_as_meant

@@ -27,7 +27,7 @@ from llmsr.benchmark.plan import GRPO, PEER
 from llmsr.benchmark.runner import read_json, read_usages
 from llmsr.errors import UserError
 from llmsr.files import write_file
-from llmsr.fitting.fit import predict, within_tolerance
+from llmsr.fitting import predict, within_tolerance
 from llmsr.problem.loading import Problem, load_problem, locate
 from llmsr.report.equation import expression_of
 from llmsr.report.front import NMSE_FLOOR, Front, PickedFront

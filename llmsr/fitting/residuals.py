@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -105,24 +104,15 @@ def _arranged(full: View, is_weighted: bool) -> Dataset:
     return Dataset(full, subset, sample, power, is_weighted)
 
 
-# by the split's id, since what holds arrays has no hash; the reference tells whether it is still that split
-_known: dict[int, tuple[weakref.ref[Split], Dataset]] = {}
-_lock = threading.Lock()
+_known: WeakKeyDictionary[Split, Dataset] = WeakKeyDictionary()
 
 
 def dataset_of(split: Split) -> Dataset:
     """The data set of a split, laid out once for as long as the split lives; safe to call from threads."""
-    key = id(split)
-    with _lock:
-        entry = _known.get(key)
-        if entry is not None and entry[0]() is split:
-            return entry[1]
-    made = lay_out(split)  # without the lock: two threads that do the same work do no harm
-    with _lock:
-        for stale in [k for k, (ref, _) in _known.items() if ref() is None]:
-            del _known[stale]
-        _known[key] = (weakref.ref(split), made)
-    return made
+    known = _known.get(split)
+    if known is None:  # two threads that do the same work do no harm
+        known = _known[split] = lay_out(split)
+    return known
 
 
 # ---- residuals

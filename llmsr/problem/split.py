@@ -111,7 +111,7 @@ class Loss:
 SQUARES = Loss()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Rows of one file: `inputs` (rows, columns) and `target` (rows,), float64 and contiguous.
 

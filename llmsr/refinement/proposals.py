@@ -20,7 +20,7 @@ from llmsr.expression import Expression, GraphTooLarge, Refusal
 from llmsr.expression.canonical import canonicalize
 from llmsr.expression.graph import complexity, evaluate
 from llmsr.expression.printing import to_numpy_body
-from llmsr.fitting.fit import fit
+from llmsr.fitting import fit
 from llmsr.problem.holes import hole_expressions, hole_spec, with_holes
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body

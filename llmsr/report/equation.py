@@ -24,7 +24,7 @@ from llmsr.expression.printing import (
     to_sympy,
     to_text,
 )
-from llmsr.fitting.fit import split_nmse
+from llmsr.fitting import split_nmse
 from llmsr.fitting.uncertainty import LEVEL, Uncertainty, uncertainty
 from llmsr.problem.columns import with_labels
 from llmsr.problem.holes import hole_expressions

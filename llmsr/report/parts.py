@@ -20,7 +20,7 @@ from llmsr.expression import Refusal
 from llmsr.expression.canonical import Canonical, canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate
 from llmsr.expression.printing import to_latex, to_numpy_body, to_text
-from llmsr.fitting.fit import split_nmse
+from llmsr.fitting import split_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import read_body
 from llmsr.refinement.floor import ABOVE, Floor

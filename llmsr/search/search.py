@@ -57,10 +57,8 @@ class Recorder(Protocol):
     def append(self, sample: Sample) -> None: ...
 
 
-class Observer(Protocol):
-    """Who watches a search: told of every sample once it is archived."""
-
-    def __call__(self, sample: Sample, totals: Totals) -> None: ...
+Observer = Callable[[Sample, Totals], None]
+"""Who watches a search: told of every sample once it is archived."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from llmsr.declarations import Declarations
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.expression.graph import evaluate
-from llmsr.fitting import fit
-from llmsr.fitting.fit import predict
+from llmsr.fitting import fit, predict
 from llmsr.problem.columns import Labels, table_problem
 from llmsr.problem.loading import load_problem
 from llmsr.problem.spec import read_body

@@ -10,11 +10,7 @@ from scipy import optimize
 from small_spec import HEAD, LEAST_SQUARES, spec_text
 
 from llmsr.expression import Expression, evaluate, parse
-from llmsr.fitting.fit import (
-    fit_reference,
-    split_nmse,
-    within_tolerance,
-)
+from llmsr.fitting import fit_reference, split_nmse, within_tolerance
 from llmsr.problem.loading import Problem, load_problem
 from llmsr.problem.spec import parse_spec
 from llmsr.problem.split import Split

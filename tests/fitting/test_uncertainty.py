@@ -14,8 +14,7 @@ from scipy.optimize import curve_fit, linprog, minimize
 from small_spec import spec_of
 
 from llmsr.declarations import Declarations, with_declarations
-from llmsr.fitting import fit
-from llmsr.fitting.fit import split_nmse, split_nmse_by_engine
+from llmsr.fitting import fit, split_nmse, split_nmse_by_engine
 from llmsr.fitting.uncertainty import bootstrapped, uncertainty
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec, read_body

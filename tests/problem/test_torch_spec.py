@@ -12,7 +12,7 @@ from grpo_problem import write_problem
 
 from llmsr.archive import read_archive
 from llmsr.evaluator import Evaluator
-from llmsr.fitting.fit import fit_reference
+from llmsr.fitting import fit_reference
 from llmsr.grpo.answer_archive import set_number
 from llmsr.grpo.plan import make_plan
 from llmsr.grpo.reward_function import RewardFunction

@@ -7,7 +7,7 @@ from small_spec import spec_of
 
 from llmsr.expression import parse
 from llmsr.expression.graph import Expression, complexity, evaluate
-from llmsr.fitting.fit import split_nmse
+from llmsr.fitting import split_nmse
 from llmsr.problem.loading import Problem
 from llmsr.problem.spec import parse_spec
 from llmsr.problem.split import Split
