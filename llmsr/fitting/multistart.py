@@ -10,7 +10,7 @@ import numpy as np
 from llmsr.expression.engine.tape import compile_tape, derivatives
 from llmsr.expression.graph import Expression, Node, evaluate, linear_params
 from llmsr.fitting.initial_guesses import InitialGuesses
-from llmsr.fitting.residuals import FLOOR, Candidate, Dataset, Residuals, strided, weighted
+from llmsr.fitting.residuals import FLOOR, Candidate, Dataset, Residuals, lay_out, strided
 from llmsr.problem.split import Split
 
 TIE = 5e-4  # losses closer than this are equal, and the smaller parameters win
@@ -330,7 +330,7 @@ class Search:
             ended = once or (quiet >= 3 and (train.loss.smooth or least < SMALLEST * first))
             if self.late or ended or not np.isfinite(best.squares):
                 break
-            residuals = self.residuals(weighted(train, train.loss.quadratic(residual, train.weights, least)))
+            residuals = self.residuals(lay_out(train, train.loss.quadratic(residual, train.weights, least)))
             # from where the last round ended, lower or not: what rounds the corner less leads to the optimum
             end, _ = residuals.descend(theta, 30, 1e-12)
             theta = end.theta

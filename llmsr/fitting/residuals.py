@@ -75,16 +75,11 @@ def _strided(view: View, rows: int) -> View:
     return view if view.rows <= rows else View(strided(view.columns, rows), strided(view.target, rows))
 
 
-def lay_out(split: Split) -> Dataset:
-    """The data set of a split, for its weighted sum of squares."""
-    weights = split.weights
+def lay_out(split: Split, weights: np.ndarray | None = None) -> Dataset:
+    """The data set of a split, for its weighted sum of squares; with weights (rows,) in place of its own."""
+    weights = split.weights if weights is None else weights
     if weights is None and not split.loss.squares:
         weights = np.ones(len(split))  # they will be others, round by round
-    return weighted(split, weights)
-
-
-def weighted(split: Split, weights: np.ndarray | None) -> Dataset:
-    """The data set of a split's rows with other weights, shape (rows,); None where all count alike."""
     target = np.ascontiguousarray(split.target, dtype=np.float64)
     columns = np.ascontiguousarray(split.inputs.T, dtype=np.float64)
     if weights is None:

@@ -22,7 +22,7 @@ from llmsr.expression.canonical import canonical_hash, canonicalize
 from llmsr.expression.graph import Expression, complexity, evaluate, linear_params
 from llmsr.expression.printing import to_numpy_body
 from llmsr.fitting.multistart import Search
-from llmsr.fitting.residuals import Dataset, lay_out, weighted
+from llmsr.fitting.residuals import Dataset, lay_out
 from llmsr.problem.loading import Problem
 from llmsr.problem.split import Split
 from llmsr.refinement.floor import ABOVE, Floor
@@ -129,7 +129,7 @@ class Structures:
         floor = self.floor
         expected = floor.expected(expression, np.array([start[p] for p in expression.params]))
         rows = Split(floor.inputs, floor.target)
-        return _polished(expression, start, weighted(rows, expected.mean() / expected))[1]
+        return _polished(expression, start, lay_out(rows, expected.mean() / expected))[1]
 
     def _times_floor(self, expression: Expression, start: dict[int, float]) -> float:
         return self.floor.times(expression, np.array([start[p] for p in expression.params]))
