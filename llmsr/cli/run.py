@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from llmsr.archive import SearchArchive, holds_records, read_archive
-from llmsr.cli.shared import Mode, read_problem
+from llmsr.cli.shared import Mode, faults_told, read_problem
 from llmsr.config import as_mapping, listed, read_yaml
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.expression.engine.kept import is_compiled
-from llmsr.files import output_fault, silence
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.holes import guess_bodies, guess_lines
 from llmsr.problem.loading import Problem
@@ -73,7 +72,8 @@ def run_search(run: RunSettings, search: SearchSettings, proposer: ProposerConfi
         settings = without_secrets(as_mapping(run, search, proposer))
         earlier = _earlier_samples(settings, run.resume, run_dir, problem)
         result, interrupted = _search(run, search, proposer, settings, run_dir, problem, earlier)
-    _print(json.dumps(result, indent=2) if run.json else format_result(result), run_dir)
+    with faults_told("-", sys.stdout, f"; the result is in {run_dir}"):
+        print(json.dumps(result, indent=2) if run.json else format_result(result), flush=True)
     # a standard error that is gone must not turn a finished run into a failure
     with contextlib.suppress(OSError):
         print(f"everything is in {run_dir}", file=sys.stderr)
@@ -144,16 +144,6 @@ def _search(
             outputs.finish(complete=False)
             raise
     return outputs.finish(complete=not interrupted), interrupted
-
-
-def _print(result: str, run_dir: Path) -> None:
-    try:
-        print(result, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        silence(sys.stdout)
-        raise UserError(f"{output_fault('-', error)}; the result is in {run_dir}") from None
 
 
 def _run_directory(run: RunSettings, search: SearchSettings) -> Path:

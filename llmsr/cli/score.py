@@ -18,11 +18,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from llmsr.cli.shared import Verb, read_problem
+from llmsr.cli.shared import Verb, faults_told, read_problem
 from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.files import output_fault, silence
 from llmsr.problem.loading import SPLITS
 from llmsr.sample import Evaluation
 from llmsr.settings import FitSettings
@@ -120,14 +119,9 @@ def _write(output: IO[str], record: dict[str, Any], path: str) -> None:
         text = json.dumps(record, allow_nan=False)
     except (ValueError, RecursionError):  # an id that JSON's readers differ about: Infinity, or nested deeply
         text = json.dumps(record | {"id": None})
-    try:
+    with faults_told(path, output):
         output.write(text + "\n")
         output.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        silence(output)
-        raise output_fault(path, error) from None
 
 
 def _opened(path: str, mode: str, standard: IO[str]) -> contextlib.AbstractContextManager[IO[str]]:

@@ -118,6 +118,22 @@ def print_json(value: Any) -> None:
 
 
 @contextlib.contextmanager
+def faults_told(path: str, stream: IO[str] | None, hint: str = "") -> Iterator[None]:
+    """A fault of writing is a `UserError`, the hint behind it; a reader that went away a BrokenPipeError.
+
+    Nothing more is written to the stream then. The path `-` is standard output.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if stream is not None:
+            silence(stream)
+        raise UserError(f"{output_fault(path, error)}{hint}") from None
+
+
+@contextlib.contextmanager
 def whole_output(path: str) -> Iterator[IO[str]]:
     """What to write to: a file becomes what is written whole or not at all, links to it stay links.
 
@@ -131,7 +147,7 @@ def whole_output(path: str) -> Iterator[IO[str]]:
     direct = os.path.exists(real) and not os.path.isfile(real)  # a device or a pipe
     # written beside it and renamed: a full disk or an interruption leaves what stood there before
     part = real if direct else f"{real}.part"
-    try:
+    with faults_told(path, sys.stdout if path == "-" else None):
         if path == "-":
             yield sys.stdout
             sys.stdout.flush()
@@ -147,9 +163,3 @@ def whole_output(path: str) -> Iterator[IO[str]]:
                     os.unlink(part)
                 silence(output)
                 raise
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if path == "-":
-            silence(sys.stdout)
-        raise output_fault(path, error) from None

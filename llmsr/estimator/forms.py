@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -14,7 +13,7 @@ from llmsr.problem.columns import Labels, identifiers
 from llmsr.report import exports
 from llmsr.report.equation import Equation
 from llmsr.report.front import PickedFront
-from llmsr.report.markup import mathml, scientific
+from llmsr.report.markup import render
 from llmsr.report.simplify import Simplified
 from llmsr.sample import Evaluation, Sample
 
@@ -105,17 +104,9 @@ class Forms:
         if not hasattr(self, "_front"):
             shown: dict[str, str] = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
             return shown
-        rows = "".join(
-            f"<tr{' style=font-weight:bold' * (place == self.best_index_)}><td>{equation.complexity}</td>"
-            f"<td>{scientific(equation.nmse.get('train'))}</td>"
-            f"<td style='text-align:left'>{' '.join(mathml(equation))}</td></tr>"
-            for place, equation in enumerate(self._front.equations)
-        )
-        head = "<tr><th>complexity</th><th>NMSE</th><th style='text-align:left'>equation</th></tr>"
-        title = f"<caption>{escape(repr(self))}</caption>"
         return {
             "text/plain": f"{self!r}\n{self.text()}",
-            "text/html": f"<table>{title}<thead>{head}</thead><tbody>{rows}</tbody></table>",
+            "text/html": render("front.html", title=repr(self), front=self._front, best=self.best_index_),
             "text/latex": f"${self.latex()}$",
         }
 

@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -22,7 +21,6 @@ from llmsr.estimator.warm import LOCAL, lent_evaluator, search_table
 from llmsr.fitting.uncertainty import Uncertainty
 from llmsr.problem.columns import Labels, Words, table_problem, units_by_name
 from llmsr.problem.holes import guess_bodies
-from llmsr.problem.loading import Problem
 from llmsr.problem.split import codes_of, strongest_columns
 from llmsr.problem.units import with_units
 from llmsr.proposers.choice import chosen_proposer
@@ -212,20 +210,14 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             settings = self._settings(sum(map(is_llm_sample, earlier)))
             guess_bodies(problem, settings.guess)
         with raised_as(RuntimeError):
-            begun, samples = search_table(
-                problem,
-                settings,
-                proposer_config,
-                own_proposer=None if isinstance(self.proposer, str) else self.proposer,
-                fitter=self.fitter,
-                fit_timeout=self.fit_timeout,
-                workers=effective_n_jobs(self.n_jobs),
-                earlier=earlier,
-                seeds=seeds,
-                directory=self.output_dir,
-                progress=self.verbose > 0,
-            )
-        self._keep(problem, labels.columns, [*begun, *samples])
+            begun, samples = search_table(self, problem, settings, proposer_config, earlier, seeds)
+        front = Front()
+        for sample in (*begun, *samples):
+            front.add(sample)
+        if not front.members:
+            raise RuntimeError("no equation was found that is finite on all rows; raise the budget")
+        picked = PickedFront.of(front.members, problem, self.selection, labels.columns)
+        self._set_front(problem.spec.max_params, picked)
         self.n_samples_ = sum(map(is_llm_sample, samples))
         if self.warm_start:
             self._last_fit = (digest, samples, seeds, settings.seed)
@@ -286,9 +278,7 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels, group)
             inputs, named = rows.X[:, self.columns_], Labels(labels, self._best.target)
             problem = table_problem(inputs, rows.y, named, self._n_params, rows.asked, rows.columns)
-        with lent_evaluator(
-            problem, self.fitter, self.fit_timeout, effective_n_jobs(self.n_jobs)
-        ) as evaluator:
+        with lent_evaluator(self, problem) as evaluator:
             asked = [evaluator.submit(equation.sample.evaluation.body) for equation in front]
             found = [future.result() for future in asked]
         chosen = found[self.best_index_]
@@ -376,17 +366,6 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         return digest.hexdigest()
 
     # ---- what a fit leaves
-
-    def _keep(self, problem: Problem, labels: tuple[str, ...], samples: Sequence[Sample]) -> None:
-        front = Front()
-        for sample in samples:
-            front.add(sample)
-        if not front.members:
-            raise RuntimeError("no equation was found that is finite on all rows; raise the budget")
-        self._set_front(
-            problem.spec.max_params,
-            PickedFront.of(front.members, problem, self.selection, labels),
-        )
 
     def _set_front(self, max_params: int | None, front: PickedFront) -> None:
         """Predict with the pick of a front; it is made before, so a failure leaves the last fit."""

@@ -14,9 +14,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from joblib import effective_n_jobs
 
 from llmsr.archive import SearchArchive, read_archive
 from llmsr.config import as_mapping
@@ -34,6 +35,9 @@ from llmsr.run_directory import RunLock, write_configuration
 from llmsr.sample import Sample
 from llmsr.search.search import Observer, Search
 from llmsr.settings import ProposerConfig, SearchSettings
+
+if TYPE_CHECKING:
+    from llmsr.estimator.regressor import SymbolicRegressor
 
 LOCAL = ("skeleton-lm", "transformers")  # proposers that are a model in this process
 MODELS = 2  # local models that stay loaded
@@ -86,38 +90,33 @@ class Remembering:
 
 
 def search_table(
+    model: SymbolicRegressor,
     problem: Problem,
     settings: SearchSettings,
     proposer_config: ProposerConfig,
-    *,
-    own_proposer: Proposer | None = None,
-    fitter: str = "best",
-    fit_timeout: float = 10.0,
-    workers: int = 1,
     earlier: Sequence[Sample] = (),
     seeds: Sequence[str] = (),
-    directory: str | Path | None = None,
-    progress: bool = False,
 ) -> tuple[list[Sample], list[Sample]]:
     """(what the search began with, as samples of number 0; all samples, `earlier` ones included).
 
-    Searches until the budget is spent. `own_proposer` is the caller's, None for what the configuration says.
-    `earlier` are the samples that the search resumes, `seeds` bodies that it begins with, `directory` is
-    where files go, None for none. `UserError` where the proposer cannot be had or gives up.
+    Searches as the model says, until the budget is spent. `earlier` are the samples that the search resumes,
+    `seeds` bodies that it begins with. `UserError` where the proposer cannot be had or gives up.
     """
     samples: list[Sample] = []
     observers: list[Observer] = [lambda sample, totals: samples.append(sample)]
     archive: Any = []  # takes samples as an archive does, where none is to be written
     outputs: Outputs | None = None
     with contextlib.ExitStack() as stack:
-        evaluator = stack.enter_context(lent_evaluator(problem, fitter, fit_timeout, workers))
-        proposer = own_proposer or stack.enter_context(lent_proposer(proposer_config))
-        if progress:
+        evaluator = stack.enter_context(lent_evaluator(model, problem))
+        proposer: Any = model.proposer
+        if isinstance(proposer, str):
+            proposer = stack.enter_context(lent_proposer(proposer_config))
+        if model.verbose > 0:
             observers.append(stack.enter_context(SearchProgress(settings.budget, problem)))
-        if directory is not None:
+        if model.output_dir is not None:
             described = as_mapping(settings, proposer_config)
-            described |= {"fitter": fitter, "fit_timeout": fit_timeout}
-            files = run_files(Path(directory), problem, described, earlier)
+            described |= {"fitter": model.fitter, "fit_timeout": model.fit_timeout}
+            files = run_files(Path(model.output_dir), problem, described, earlier)
             archive, outputs = stack.enter_context(files)
             observers.append(outputs)
         search = Search(problem, proposer, evaluator, archive, settings, observers, earlier, seeds)
@@ -172,17 +171,17 @@ def write_problem(folder: Path, problem: Problem) -> None:
 
 
 @contextlib.contextmanager
-def lent_evaluator(problem: Problem, fitter: str, fit_timeout: float, workers: int) -> Iterator[Evaluator]:
+def lent_evaluator(model: SymbolicRegressor, problem: Problem) -> Iterator[Evaluator]:
     """An evaluator of the problem; its workers stay for the next borrower unless the borrower fails."""
-    evaluator = None
+    evaluator, workers = None, effective_n_jobs(model.n_jobs)
     with _lock:
         if _idle and _idle[0].pool.size == workers:
             evaluator = _idle.pop()
     if evaluator is None:
-        evaluator = Evaluator(problem, fitter, fit_timeout, workers)
+        evaluator = Evaluator(problem, model.fitter, model.fit_timeout, workers)
     else:
         # starting processes takes longer than most fits of a cross-validation
-        evaluator.take(problem, fitter, fit_timeout)
+        evaluator.take(problem, model.fitter, model.fit_timeout)
     try:
         yield evaluator
     except BaseException:

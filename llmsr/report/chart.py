@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmsr.report.markup import number, template
@@ -124,14 +124,15 @@ def chart(
         x, y = x_axis.at(point[0]), y_axis.at(point[1])
         return round(LEFT + x * (RIGHT - LEFT), 1), round(BOTTOM - y * (BOTTOM - TOP), 1)
 
-    rules = [_path([place((x_axis.low, x_axis.low)), place((x_axis.high, x_axis.high))])] if diagonal else []
-    rules += [f"M{LEFT} {place((xs[0], 0.0))[1]}H{RIGHT}"] if zero else []
     return page.render(
-        shapes=[Shape(one, [(*place(point), tip) for point, tip in found]) for one, found in kept],
+        shapes=[(one, [(*place(point), tip) for point, tip in found]) for one, found in kept],
         x_ticks=[(place((value, ys[0]))[0], label) for value, label in x_axis.ticks],
         y_ticks=[(place((xs[0], value))[1], label) for value, label in y_axis.ticks],
-        rules=rules, x_label=x_label, y_label=y_label, title=title or f"{y_label} over {x_label}",
+        diagonal=[place((end, end)) for end in (x_axis.low, x_axis.high)] if diagonal else [],
+        zero=place((xs[0], 0.0))[1] if zero else None,
+        x_label=x_label, y_label=y_label, title=title or f"{y_label} over {x_label}",
         width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, bottom=BOTTOM,
+        radii=RADII, most_zones=MAX_ZONES,
     )  # fmt: skip
 
 
@@ -155,45 +156,3 @@ def _visible(series: Series, log_x: bool, log_y: bool) -> list[tuple[Point, str]
         stride = len(found) / MAX_POINTS
         found = [*(found[int(i * stride)] for i in range(MAX_POINTS)), found[-1]]
     return found
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A series on the page: where its points lie, in pixels, with what each says."""
-
-    series: Series
-    points: list[tuple[float, float, str]] = field(default_factory=list)
-
-    @property
-    def kind(self) -> str:
-        """The shape's style in the page; a line of a single point is a dot."""
-        style = self.series.style
-        return "dots" if style == "line" and len(self.points) == 1 else style
-
-    @property
-    def radius(self) -> float:
-        return RADII.get(self.kind, 0.0)
-
-    @property
-    def path(self) -> str:
-        """The way of a pen over all points."""
-        places = [(x, y) for x, y, _ in self.points]
-        if self.kind == "dots":
-            # a line of no length with round ends is the shortest way to write a dot
-            return "".join(f"M{x} {y}h0" for x, y in places)
-        if self.kind == "step":
-            return _path(places[:1]) + "".join(f"H{x}V{y}" for x, y in places[1:]) + f"H{RIGHT}"
-        return _path(places)
-
-    @property
-    def zones(self) -> list[tuple[float, float, str]]:
-        """Bands over a line, (left edge, width, text): what holds there when pointed at."""
-        if self.series.style not in ("line", "step") or not self.series.tips:
-            return []
-        chosen = self.points[:: max(1, -(-len(self.points) // MAX_ZONES))]
-        ends = [*(x for x, _, _ in chosen[1:]), RIGHT]
-        return [(x, max(round(end - x, 1), 1), tip) for (x, _, tip), end in zip(chosen, ends, strict=True)]
-
-
-def _path(points: Sequence[Point]) -> str:
-    return "M" + "L".join(f"{x} {y}" for x, y in points)

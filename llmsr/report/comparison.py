@@ -12,7 +12,7 @@ from llmsr.report.chart import Series, chart
 from llmsr.report.display import format_table
 from llmsr.report.front import SPLITS, Front, PickedFront
 from llmsr.report.history import History
-from llmsr.report.markup import is_secret, render, scientific
+from llmsr.report.markup import is_secret, render
 from llmsr.report.pages import TONES, Figure, best_so_far
 from llmsr.report.runs import SEARCH, TRAINING, Recorded, find_runs, read_run
 from llmsr.sample import Sample
@@ -192,62 +192,44 @@ def comparison_page(compared: Sequence[Recorded], *, live: bool = False) -> str:
     problems = []
     for problem in dict.fromkeys(run.problem_name for run in compared):
         runs = [run for run in compared if run.problem_name == problem]
-        rows = [(run.name, tone, row["mode"], _figures(row))
-                for tone, run in _toned(runs) if (row := run_row(run))]  # fmt: skip
-        problems.append((problem, rows, _drawings(runs)))
+        toned = [(place % TONES + 1, run) for place, run in enumerate(runs)]
+        rows = [(tone, run_row(run)) for tone, run in toned]
+        problems.append((problem, rows, _drawings(toned)))
     settings = [run.settings for run in compared]
     differ = [[name, *(one.get(name, "–") for one in settings)] for name in differing(settings)]
     return render(
         "comparison.html",
         problems=problems,
-        heads=[HEADS.get(name, name) if name != "complexity" else name for name in FIGURES],
+        heads={name: HEADS.get(name, name) if name != "complexity" else name for name in FIGURES},
         names=[run.name for run in compared],
         settings=differ,
         live=live,
     )
 
 
-def _figures(row: Mapping[str, Any]) -> list[Any]:
-    """The numbers of a run's line on the page, in the order of `FIGURES`."""
-    cells = []
-    for name in FIGURES:
-        value = row[name]
-        if name.startswith("nmse_"):
-            cells.append(scientific(value))
-        elif value is None or (name == "seconds" and not value):
-            cells.append("–")
-        else:
-            cells.append(f"{value:,.0f}" if name not in ("seed", "complexity") else str(value))
-    return cells
-
-
-def _toned(runs: Sequence[Recorded]) -> list[tuple[int, Recorded]]:
-    return [(i % TONES + 1, run) for i, run in enumerate(runs)]
-
-
-def _drawings(runs: Sequence[Recorded]) -> list[Figure]:
-    """The figures of one problem: best errors over each axis, new equations, rewards."""
+def _drawings(toned: Sequence[tuple[int, Recorded]]) -> list[Figure]:
+    """The figures of one problem: best errors over each axis, new equations, rewards; a colour per run."""
     figures: list[Figure] = []
     wanted = [("train", over) for over in ("samples", "seconds", "tokens")]
     for split, over in [*wanted, ("test_id", "samples"), ("test_ood", "samples")]:
         series = []
-        for tone, run in _toned(runs):
+        for tone, run in toned:
             end = float(getattr(run.history, over))
             points = best_so_far(run.history.best(), over, end, split) if end else []
             tips = [f"{run.name}\n{over} {x:.0f}\nNMSE {y:.3g}" for x, y in points]
             series.append(Series(run.name, points, tone, "step", tips))
         if split == "train" or any(one.points for one in series):
-            last = max(float(getattr(run.history, over)) for run in runs)
+            last = max(float(getattr(run.history, over)) for _, run in toned)
             drawing = chart(series, over, f"NMSE, {split}", log_y=True, x_range=(0.0, last))
             small = "training rows" if split == "train" else split
             figures.append((f"NMSE of the best over {over}", drawing, small))
     known = []
-    for tone, run in _toned(runs):
+    for tone, run in toned:
         answers = run.history.answers
         answers = answers.assign(known=answers.new.cumsum())
         known.append(Series.of(answers, "samples", "known", run.name, tone))
     figures.append(("New equations", chart(known, "samples", "distinct equations"), "so far"))
-    rewards = [Series.of(run.history.steps(), "step", "reward", run.name, tone) for tone, run in _toned(runs)]
+    rewards = [Series.of(run.history.steps(), "step", "reward", run.name, tone) for tone, run in toned]
     if any(one.points for one in rewards):
         figures.append(("Mean reward of each step", chart(rewards, "step", "reward"), ""))
     return figures

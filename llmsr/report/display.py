@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
 from llmsr.report.front import NMSE_FLOOR, Front, lengths
-from llmsr.report.markup import duration, plain, render
+from llmsr.report.markup import duration, plain, render, short
 from llmsr.sample import GUESS, REFINE, Sample, is_llm_sample
 from llmsr.search.totals import Totals
 
@@ -44,10 +44,6 @@ def line_width() -> int:
 
 def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 3, 1)] + "..."
-
-
-def number(value: float | None) -> str:
-    return f"{value:.3e}" if value is not None else "not finite"
 
 
 def origin(entry: Mapping[str, Any]) -> str:
@@ -97,7 +93,7 @@ def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
     picked = result.get("pick")
     rows = [
         [f"{'>' if entry == picked else ' '} {row}", str(entry["complexity"]),
-         number(entry["nmse"].get("train")), "-" if entry["length"] is None else f"{entry['length']:.1f}",
+         short(entry["nmse"].get("train")), "-" if entry["length"] is None else f"{entry['length']:.1f}",
          origin(entry), entry["rounded"]["equation"]]
         for row, entry in enumerate(result.get("front") or [], start=1)
     ]  # fmt: skip
@@ -117,7 +113,7 @@ def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
     of_groups = [[group, *(f"{own[name]:.7g}" for name in names)] for group, own in groups.items()]
     other = shown is not None and shown["sample"] != best["sample"] and not is_exact(shown)
     return render(
-        "result.txt", result=result, shown=shown, told=number, origin=origin,
+        "result.txt", result=result, shown=shown, origin=origin,
         front=format_front(result, width) if result.get("front") else "", lowest=best if other else None,
         reasons=", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items())),
         constants=entry.get("constants", spelled), table=_errors(entry),
@@ -144,7 +140,7 @@ def _errors(entry: Mapping[str, Any]) -> str:
              "NMSE, rounded": entry.get("rounded", {}).get("nmse")}  # fmt: skip
     told = {name: errors for name, errors in kinds.items() if errors}
     rows = [
-        [f"  {split}", *(f"{value:.6g}" if name == "R2" and value is not None else number(value)
+        [f"  {split}", *(f"{value:.6g}" if name == "R2" and value is not None else short(value)
                          for name, errors in told.items() for value in [errors.get(split)])]
         for split in entry["nmse"]
     ]  # fmt: skip

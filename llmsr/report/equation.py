@@ -259,7 +259,7 @@ class Equation:
         """The source of a module: `equation(*columns)` with all digits, `rounded(*columns)` for reading."""
         exact = to_numpy_source(self.expression, "equation", self.params)
         rounded = to_numpy_source(self.simplified.expression, "rounded", ())
-        return render("best_equation.py.txt", e=self, short=_short, exact=exact, rounded=rounded)
+        return render("best_equation.py.txt", e=self, exact=exact, rounded=rounded)
 
     @property
     def errors(self) -> dict[str, Any]:
@@ -279,11 +279,7 @@ class Equation:
 
     def tex(self) -> str:
         """A LaTeX file to be \\input into a document that uses amsmath."""
-
-        def told(nmse: Mapping[str, float | None]) -> str:
-            return ", ".join(f"{split} {_short(value)}" for split, value in nmse.items())
-
-        return render("best_equation.tex", e=self, told=told)
+        return render("best_equation.tex", e=self)
 
     def to_json(self) -> dict[str, Any]:
         """What `result.json` says of a member of the front, beside its score."""
@@ -316,10 +312,6 @@ def _parts(spec: Spec, sample: Sample) -> dict[str, str]:
         return {}
     params = sample.evaluation.params or ()
     return {spec.template.call(name): to_text(inner, params) for name, inner in found.items()}
-
-
-def _short(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3e}"
 
 
 def _degree(expression: Expression) -> float:

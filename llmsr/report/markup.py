@@ -40,6 +40,11 @@ def number(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def short(value: float | None) -> str:
+    """An error in plain text."""
+    return "not finite" if value is None else f"{value:.3e}"
+
+
 def scientific(value: float | None, none: str = "–") -> Markup | str:
     """A number as markup, powers of ten as such: 5.2 × 10⁻¹¹."""
     from markupsafe import Markup
@@ -114,8 +119,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.template_class = Safe
-    environment.filters |= {"scientific": scientific, "number": number, "plain": plain, "duration": duration}
-    environment.filters |= {"in_docstring": in_docstring, "whole": lambda v: f"{v:.0f}" if v == v else "–"}
+    filters = (scientific, number, short, plain, duration, in_docstring)
+    environment.filters |= {one.__name__: one for one in filters}
+    environment.filters["whole"] = lambda value: f"{value:.0f}" if value == value else "–"
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     # what the security policy knows the script by, so that no other runs, whatever text got into a page
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
