@@ -325,6 +325,7 @@ def test_a_target_that_does_not_vary_gives_a_constant():
         ({"proposer_options": {"temprature": 1}}, "did you mean temperature"),
         ({"search_options": {"contxt": "scores"}}, "did you mean context"),
         ({"search_options": {"seed": 1}}, "random_state"),
+        ({"search_options": {"max_cost": 0.5}}, "max_cost needs prices"),
         ({"max_columns": 0}, "max_columns"),
         ({"proposer": print}, "has no name, parallel_prompts, propose"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from llmsr.problem.columns import identifiers, position_of, without_unit
 from llmsr.problem.new_problem import Made, NewProblem, make_problem
 from llmsr.problem.table_format import doubles
 from llmsr.problem.trajectories import rates_of, read_trajectories
+from llmsr.report.system import MEASURED
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def new(asked: NewProblem, shown: ShownAs) -> int:
     with tempfile.TemporaryDirectory() as folder:
         table, notices = with_rates(asked, Path(folder)) if asked.trajectory else (asked, ())
         made = [replace(one, notices=(*one.notices, *notices)) for one in make_problems(table)]
+        for one in made if asked.trajectory else ():
+            shutil.copy(Path(folder) / MEASURED, one.folder)
     if shown.json:
         described = [_described(one) for one in made]
         print_json(described if len(made) > 1 else described[0])
@@ -92,7 +96,7 @@ def make_problems(asked: NewProblem) -> list[Made]:
 def with_rates(asked: NewProblem, folder: Path) -> tuple[NewProblem, tuple[str, ...]]:
     """The same of a table, written to the folder, of states and of the rates at which they change.
 
-    What comes with it is how the rates were had.
+    What comes with it is how the rates were had; the trajectories stand beside the table.
     """
     if not asked.csv:
         raise UserError("--csv must be given; see python -m llmsr new --help")
@@ -103,14 +107,14 @@ def with_rates(asked: NewProblem, folder: Path) -> tuple[NewProblem, tuple[str, 
     if None in places:
         name = wanted[places.index(None)]
         raise UserError(f"{asked.csv}: no state {name!r} (--target); it has {', '.join(told.states)}")
+    _write_table(folder / MEASURED, (told.time, *told.states), np.vstack([*map(np.column_stack, told.parts)]))
     time, *units = told.units
     names = [
         f"{name} [{unit}/({time})]" if unit and time else name
         for name, unit in zip(rates.names, units, strict=True)
     ]
     path = folder / "rates.csv"
-    header = ",".join(f'"{name}"' for name in (*told.states, *names))
-    np.savetxt(path, np.hstack([rates.states, rates.rates]), "%.17g", ",", header=header, comments="")
+    _write_table(path, (*told.states, *names), np.hstack([rates.states, rates.rates]))
     meanings = [f"{name}=rate of change of {state}" for name, state in zip(names, told.short, strict=True)]
     targets = [names[place] for place in places if place is not None]
     unwanted = [name for name in names if name not in targets]
@@ -124,6 +128,11 @@ def with_rates(asked: NewProblem, folder: Path) -> tuple[NewProblem, tuple[str, 
     )
     trajectories = f"{len(told.parts)} {'trajectory' if len(told.parts) == 1 else 'trajectories'}"
     return made, (f"rates of change along {trajectories} by {rates.method}",)
+
+
+def _write_table(path: Path, names: Sequence[str], rows: np.ndarray) -> None:
+    header = ",".join(f'"{name}"' for name in names)
+    np.savetxt(path, rows, "%.17g", ",", header=header, comments="")
 
 
 def _described(made: Made) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from llmsr.cli.shared import Verb, whole_output
 from llmsr.config import option
 from llmsr.errors import UserError
 from llmsr.problem.columns import identifiers, position_of
-from llmsr.problem.split import codes_of, nmse
+from llmsr.problem.split import codes_of
 from llmsr.problem.table_format import MISSING, Format, number, seen_format
-from llmsr.problem.trajectories import Trajectories, integrate, rate_name, read_trajectories
+from llmsr.problem.trajectories import Trajectories, rate_name, read_trajectories
 from llmsr.report.equation import Equation
 from llmsr.report.front import RULES
 from llmsr.report.runs import read_run
+from llmsr.report.system import integrated
 
 BLOCK_ROWS = 50_000  # that are in memory at once
 
@@ -78,25 +79,20 @@ def _integrate(given: PredictSettings) -> int:
     """Integrate a system of equations beside the measured trajectories, and tell the error of each state."""
     trajectories = read_trajectories(given.csv, given.trajectory)
     equations = _system(given, trajectories)
-    columns = {name: equation.expression.columns for name, equation in equations.items()}
-    reached = integrate({name: one.predict for name, one in equations.items()}, columns, trajectories)
+    rates = {name: (equation.expression, equation.params) for name, equation in equations.items()}
+    reached, errors = integrated(rates, trajectories)
     with whole_output(given.output) as output:
         writer = csv.writer(output, lineterminator="\n")
-        states = trajectories.short
-        writer.writerow([trajectories.time, *trajectories.states, *(f"{name}_integrated" for name in states)])
+        names = (f"{name}_integrated" for name in trajectories.short)
+        writer.writerow([trajectories.time, *trajectories.states, *names])
         for (t, x), found in zip(trajectories.parts, reached, strict=True):
             for row in np.column_stack([t, x, found]).tolist():
                 writer.writerow([repr(value) if math.isfinite(value) else "" for value in row])
-    measured = np.vstack([x for _, x in trajectories.parts])
-    found = np.vstack(reached)
-    lost = int((~np.isfinite(found).all(1)).sum())
-    for i, name in enumerate(states):
-        error = nmse(found[:, i], measured[:, i])
-        told = (
-            f"NMSE {error:.2e}"
-            if error is not None
-            else f"lost before the end, in {lost} of {len(found)} rows"
-        )
+    complete = np.isfinite(np.vstack(reached)).all(1)
+    for name, error in errors.items():
+        told = f"lost before the end, in {(~complete).sum()} of {len(complete)} rows"
+        if error is not None:
+            told = f"NMSE {error:.2e}"
         print(f"{name}, integrated: {told}; {equations[name].text()}", file=sys.stderr)
     return 0
 

@@ -23,7 +23,8 @@ from llmsr.problem.loading import Problem
 from llmsr.problem.table_format import doubles
 from llmsr.proposers.choice import make_bandit
 from llmsr.report.display import Dashboards, SearchProgress, format_result
-from llmsr.report.runs import Outputs
+from llmsr.report.runs import Outputs, read_run
+from llmsr.report.system import measured_of
 from llmsr.run_directory import (
     RunLock,
     changed_settings,
@@ -98,14 +99,19 @@ def _run_several(
     base = Path(run.log_path or _run_directory(replace(run, problem_name="_".join(names)), search))
     for name in names:  # a fault of the last one should not come after hours
         read_problem(replace(run, problem_name=name))
-    left, code = search.budget, 0
+    left = search.budget
     for place, name in enumerate(names):
         own = replace(run, problem_name=name, log_path=str(base / name.replace("/", "_")))
         code = run_search(own, replace(search, budget=left // (len(names) - place)), proposer)
         left -= sum(map(is_llm_sample, read_archive(own.log_path or "")))
         if code:
-            break
-    return code
+            return code
+    # the first rate of a system had no equations of the others to be integrated with
+    for name in names[:-1]:
+        if measured_of(name, run.data_dir).is_file():
+            for recorded in read_run(base / name.replace("/", "_")):
+                recorded.outputs().finish()
+    return 0
 
 
 def _search(

@@ -208,6 +208,8 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
             problem = table_problem(inputs, y, labels, self.max_params, rows.asked, rows.columns)
             problem = with_units(problem, self.check_units)
             settings = self._settings(sum(map(is_llm_sample, earlier)))
+            if settings.max_cost and not (isinstance(self.proposer, str) and proposer_config.prices):
+                raise UserError("max_cost needs prices, what the models of a named proposer cost")
             guess_bodies(problem, settings.guess)
         with raised_as(RuntimeError):
             begun, samples = search_table(self, problem, settings, proposer_config, earlier, seeds)

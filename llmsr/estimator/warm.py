@@ -197,7 +197,7 @@ def lent_evaluator(model: SymbolicRegressor, problem: Problem) -> Iterator[Evalu
 @contextlib.contextmanager
 def lent_proposer(config: ProposerConfig) -> Iterator[Proposer | Bandit]:
     """The proposer of a configuration; a model in this process stays loaded and may be shared."""
-    if chosen_proposer(config) not in LOCAL:
+    if chosen_proposer(config) not in LOCAL or config.prices:
         with contextlib.closing(make_bandit(config)) as bandit:
             yield bandit
         return

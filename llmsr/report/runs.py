@@ -32,6 +32,7 @@ from llmsr.report.equation import Equation, description
 from llmsr.report.front import Finals, Front, PickedFront
 from llmsr.report.history import History, curve_csv, learning_curve
 from llmsr.report.parts import Parts
+from llmsr.report.system import state_errors
 from llmsr.run_directory import check_data
 from llmsr.sample import GUESS, VALIDATION, Sample, finite_or_none
 from llmsr.search.totals import Totals
@@ -268,6 +269,8 @@ class Outputs:
         if complete and front.pick is not None:
             others = self.finals.behind([front.pick.sample])
             result["finals"] = [result["pick"], *(Equation.of(s, self.problem).to_json() for s in others)]
+        if complete and (states := state_errors(self.problem, self.settings, self.output, front.pick)):
+            result["integrated"] = states
         if self.mode == TRAINING:
             result["curve"] = learning_curve([self.history])
         return result

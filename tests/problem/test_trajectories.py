@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +123,9 @@ def test_a_system_is_found_and_integrated(tmp_path, monkeypatch, capsys):
     assert "rates of change along 2 trajectories by splines of degree five" in told
     run, predict = (line.partition(": ")[2].split()[3:] for line in told.splitlines()[-2:])
     assert main([*run, "--proposer", "grammar", "--budget", "4", "--workers", "1"]) == 0
-    capsys.readouterr()
+    assert "  cells: " in capsys.readouterr().out
+    found = json.loads(Path("logs/growth/result.json").read_text())["integrated"]
+    assert found["cells"] < 1e-6
     assert main(predict) == 0
     error = capsys.readouterr().err
     assert float(error.partition("NMSE ")[2].partition(";")[0]) < 1e-6
@@ -129,6 +133,26 @@ def test_a_system_is_found_and_integrated(tmp_path, monkeypatch, capsys):
         rows = list(csv.reader(file))
     assert rows[0] == ["t (h)", "cells (g)", "cells_integrated"]
     assert len(rows) == 163
+
+
+def test_every_run_of_a_system_tells_the_error_of_every_state(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    t = np.linspace(0, 6, 61)
+    write(tmp_path / "spring.csv", ["t", "x", "v"], run_of(lambda _, s: [s[1], -2 * s[0]], [1.0, 0.5], t))
+    assert main(["new", "--name", "spring", "--csv", "spring.csv", "--trajectory", "t"]) == 0
+    run = capsys.readouterr().out.splitlines()[-2].partition(": ")[2].split()[3:]
+    assert main([*run, "--proposer", "grammar", "--budget", "4", "--workers", "1"]) == 0
+    for rate in ("dx_dt", "dv_dt"):
+        directory = Path("logs/spring") / f"spring_{rate}"
+        found = json.loads((directory / "result.json").read_text())["integrated"]
+        assert list(found) == ["x", "v"]
+        assert max(found.values()) < 1e-6
+        assert "Integrated states" in (directory / "report.html").read_text()
+    # without the other rate there is nothing to integrate
+    (Path("logs/spring/spring_dx_dt") / "result.json").unlink()
+    capsys.readouterr()
+    assert main(["show", "logs/spring/spring_dv_dt", "--json"]) == 0
+    assert "integrated" not in json.loads(capsys.readouterr().out)
 
 
 def test_a_state_that_is_not_there_is_a_sentence(tmp_path, monkeypatch, capsys):
