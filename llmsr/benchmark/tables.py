@@ -15,8 +15,7 @@ from llmsr.benchmark.results import CEILING, Results, arm_records, course, middl
 from llmsr.benchmark.runner import DONE, CellDirectory, read_json
 from llmsr.files import write_file
 from llmsr.report.chart import Series, chart
-from llmsr.report.display import format_table
-from llmsr.report.markup import render
+from llmsr.report.markup import format_table, render
 from llmsr.settings import ProposerConfig, SearchSettings
 
 TONES = 6  # lines of one drawing

@@ -101,7 +101,8 @@ class Tools:
         process = self.running.get(directory)
         running = process is not None and process.poll() is None
         if process is not None and process.returncode:
-            return {"run": run, "status": "failed", "reason": _last_line(directory / "mcp.log")}
+            said = (directory / "mcp.log").read_text(encoding="utf-8", errors="replace")
+            return {"run": run, "status": "failed", "reason": _last_line(said) or "it ended without a word"}
         if running and not (directory / "archive").is_dir():
             return {"run": run, "status": "running", "samples": 0}
         found = self._json("show", str(directory))
@@ -150,36 +151,35 @@ class Tools:
         streams: Any = {"input": given, "capture_output": True, "text": True, "timeout": SEVERAL_SECONDS}
         done = subprocess.run([*COMMAND, verb, *words], check=False, **streams, **self.how)
         if done.returncode:
-            raise _tool_error(done.stderr.strip().splitlines()[-1:] or [f"{verb} failed"])
+            raise _tool_error(_last_line(done.stderr) or f"{verb} failed")
         return done.stdout
 
     def _inside(self, path: str) -> Path:
         """A path below the folder, links followed."""
         found = (self.folder / path).resolve()
         if not found.is_relative_to(self.folder):
-            raise _tool_error([f"{path} is outside the server's folder {self.folder}"])
+            raise _tool_error(f"{path} is outside the server's folder {self.folder}")
         return found
 
     def _name(self, name: str) -> str:
         for place in ("data", "specs"):
             self._inside(f"{place}/{name}")
         if name.startswith("-"):
-            raise _tool_error([f"{name} is no name: it begins with a dash"])
+            raise _tool_error(f"{name} is no name: it begins with a dash")
         return name
 
     def _run(self, run: str) -> Path:
         return self._inside(f"logs/{run}")
 
 
-def _tool_error(lines: list[str]) -> Exception:
+def _tool_error(sentence: str) -> Exception:
     from mcp.server.mcpserver.exceptions import ToolError
 
-    return ToolError(lines[0].removeprefix("llmsr: "))
+    return ToolError(sentence)
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("llmsr: ") if lines else "it ended without a word"
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2].removeprefix("llmsr: ")
 
 
 @Verb

@@ -185,9 +185,13 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
         target_name = str(target_name or getattr(y, "name", None) or "y")
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         with raised_as(ValueError):
+            plain = [f"x{i}" for i in range(self.n_features_in_)]
+            names = getattr(self, "feature_names_in_", plain) if feature_names is None else feature_names
+            if len(names) != self.n_features_in_:
+                raise UserError(f"{len(names)} feature_names for {len(plain)} columns; name each once")
             own_unit = y_units if isinstance(y_units, str) else None
-            units = units_by_name(self._names(feature_names), target_name, units, X_units, own_unit)
-            labels = self._labels(feature_names, target_name, description, units, meanings)
+            units = units_by_name(names, target_name, units, X_units, own_unit)
+            labels = Labels.of(names, target_name, description, units, meanings)
             self._check_parameters()
             proposer_config = self._proposer_config()
             rows = GivenRows.of(X, y, sample_weight, self.problem_options, labels.columns, group)
@@ -309,18 +313,6 @@ class SymbolicRegressor(Forms, RegressorMixin, BaseEstimator):
                 f"proposer must be a name or an object with {', '.join(PROPOSER_PARTS)}; "
                 f"{type(self.proposer).__name__} has no {', '.join(lacking)}"
             )
-
-    def _names(self, names: Sequence[str] | None) -> Sequence[str]:
-        plain = [f"x{i}" for i in range(self.n_features_in_)]
-        return getattr(self, "feature_names_in_", plain) if names is None else names
-
-    def _labels(
-        self, names: Sequence[str] | None, target: str, description: str, units: Words, meanings: Words
-    ) -> Labels:
-        names = self._names(names)
-        if len(names) != self.n_features_in_:
-            raise UserError(f"{len(names)} feature_names for {self.n_features_in_} columns; name each once")
-        return Labels.of(names, target, description, units, meanings)
 
     def _proposer_config(self) -> ProposerConfig:
         named = self.proposer if isinstance(self.proposer, str) else "auto"

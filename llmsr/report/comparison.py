@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmsr.errors import UserError
 from llmsr.report.chart import Series, chart
-from llmsr.report.display import format_table
 from llmsr.report.front import SPLITS, Front, PickedFront
 from llmsr.report.history import History
 from llmsr.report.markup import is_secret, render
@@ -163,25 +162,7 @@ def format_runs(table: pd.DataFrame, width: int | None = None) -> str:
     records = table.to_dict("records")
     names = [name for name in SHOWN if any(record.get(name) is not None for record in records)]
     names[-1:-1] = [name for name in table.columns if name not in SHOWN and name not in IN_JSON]
-    rows = [[_cell(name, record) for name in names] for record in records]
-    return format_table(
-        [HEADS.get(name, name) for name in names], rows, width=width, words=("equation", "asked")
-    )
-
-
-def _cell(name: str, row: Mapping[str, Any]) -> str:
-    value = row[name]
-    if value is None or (name == "seconds" and not value):
-        return "-"
-    if name in ("valid", "distinct"):
-        return f"{value / row['samples']:.0%}" if row["samples"] else "-"
-    if name == "reward_last":
-        return f"{row['reward_first']:.2f} to {value:.2f}"
-    if name == "seconds":
-        return f"{value:.0f}"
-    if name.startswith("nmse_"):
-        return f"{value:.2e}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return render("runs.txt", names=names, heads=HEADS, rows=records, width=width).rstrip("\n")
 
 
 # ---- the pages

@@ -8,21 +8,19 @@ later, by `wandb sync`.
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from llmsr.errors import UserError
 from llmsr.problem.loading import Problem
 from llmsr.report.front import NMSE_FLOOR, Front, lengths
-from llmsr.report.markup import duration, plain, render, short
+from llmsr.report.markup import cut, duration, format_table, render
 from llmsr.sample import GUESS, REFINE, Sample, is_llm_sample
 from llmsr.search.totals import Totals
 
@@ -42,10 +40,6 @@ def line_width() -> int:
     return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
-def cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 3, 1)] + "..."
-
-
 def origin(entry: Mapping[str, Any]) -> str:
     """The number of the sample; r12 is a refinement of sample 12, made without the model."""
     if entry.get("proposer") == GUESS:
@@ -59,92 +53,17 @@ def is_exact(entry: Mapping[str, Any]) -> bool:
     return nmse is not None and nmse < NMSE_FLOOR
 
 
-def format_table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    width: int | None = None,
-    words: Collection[str] = (),
-) -> str:
-    """Columns aligned: the first and those named in `words` to the left, all others to the right.
-
-    Every cell stands on one line. Lines longer than `width` are cut, so the longest column stands last.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for index, name in enumerate(head):
-        justify: Any = "left" if not index or name in words else "right"
-        table.add_column(Text(plain(name)), justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    text = io.StringIO()
-    # as wide as it needs to be: rich would shorten every column where the lines do not fit
-    Console(file=text, width=100_000, color_system=None, legacy_windows=False).print(table)
-    return "\n".join(cut(line.rstrip(), width or 100_000) for line in text.getvalue().splitlines())
-
-
-def format_front(result: Mapping[str, Any], width: int | None = None) -> str:
-    """One line per row of the front, `>` before the pick; constants are rounded as the loss allows.
-
-    `beyond` are the nats by which a description is longer than the shortest.
-    """
-    picked = result.get("pick")
-    rows = [
-        [f"{'>' if entry == picked else ' '} {row}", str(entry["complexity"]),
-         short(entry["nmse"].get("train")), "-" if entry["length"] is None else f"{entry['length']:.1f}",
-         origin(entry), entry["rounded"]["equation"]]
-        for row, entry in enumerate(result.get("front") or [], start=1)
-    ]  # fmt: skip
-    head = ["row", "complexity", "train NMSE", "beyond", "sample", "equation"]
-    return format_table(head, rows, width or line_width(), words=("equation",))
-
-
 def format_result(result: Mapping[str, Any], width: int | None = None) -> str:
     """The whole result, as `result.json` has it; without a front, what is known of the best sample."""
     best, shown = result["best"], result.get("pick") or result["best"]
-    entry = shown or {"params": (), "nmse": {}}
     # of an entry without a graph, the constants that its body spells out
-    named = {f"params[{i}]": value for i, value in enumerate(entry["params"])}
-    spelled = {name: value for name, value in named.items() if name in entry["body"]}
-    groups = entry.get("groups") or {}
-    names = list(next(iter(groups.values()), ()))
-    of_groups = [[group, *(f"{own[name]:.7g}" for name in names)] for group, own in groups.items()]
+    named = {f"params[{i}]": value for i, value in enumerate(shown["params"])} if shown else {}
+    spelled = {name: value for name, value in named.items() if name in shown["body"]}
     other = shown is not None and shown["sample"] != best["sample"] and not is_exact(shown)
     return render(
-        "result.txt", result=result, shown=shown, origin=origin,
-        front=format_front(result, width) if result.get("front") else "", lowest=best if other else None,
-        reasons=", ".join(f"{count} {kind}" for kind, count in sorted(result["failures"].items())),
-        constants=entry.get("constants", spelled), table=_errors(entry),
-        proposers=_proposers(result),
-        groups=textwrap.indent(format_table(["group", *names], of_groups), "  ") if groups else "",
-        errors=(entry.get("uncertainty") or {}).get("constants", {}),
+        "result.txt", result=result, shown=shown, origin=origin, spelled=spelled,
+        lowest=best if other else None, width=width or line_width(),
     ).rstrip("\n")  # fmt: skip
-
-
-def _proposers(result: Mapping[str, Any]) -> str:
-    """A table of who proposed, where several did or money is known; else empty."""
-    asked = result.get("proposers", [])
-    if len(asked) < 2 and not result.get("cost"):
-        return ""
-    kinds = ("samples", "valid", "new", "prompt_tokens", "tokens", "cost")
-    rows = [[f"  {one['proposer']}", *(f"{one[kind]:.4g}" if kind == "cost" else str(one[kind])
-                                       for kind in kinds)] for one in asked]  # fmt: skip
-    return format_table(["  proposer", *(kind.replace("_", " ") for kind in kinds)], rows)
-
-
-def _errors(entry: Mapping[str, Any]) -> str:
-    """A table of an equation's errors on every split, and of what rounding makes of them."""
-    kinds = {"NMSE": entry["nmse"], "R2": entry.get("r2"), "RMSE": entry.get("rmse"),
-             "NMSE, rounded": entry.get("rounded", {}).get("nmse")}  # fmt: skip
-    told = {name: errors for name, errors in kinds.items() if errors}
-    rows = [
-        [f"  {split}", *(f"{value:.6g}" if name == "R2" and value is not None else short(value)
-                         for name, errors in told.items() for value in [errors.get(split)])]
-        for split in entry["nmse"]
-    ]  # fmt: skip
-    return format_table(["  rows", *told], rows)
 
 
 def format_curve(points: Sequence[Mapping[str, Any]]) -> str:

@@ -266,17 +266,6 @@ class Equation:
         """The errors of the constants as plain data, see `Uncertainty.to_json`; of none no constants."""
         return self.uncertainty.to_json(list(self.constants)) if self.uncertainty else {"constants": {}}
 
-    def error_lines(self) -> list[str]:
-        """A line for each constant with its standard error and 95% interval; none where there are none."""
-        told, lines = self.errors, []
-        if told["constants"]:
-            lines = [f"errors of the constants, from {told['from']}; standard error and 95% interval:"]
-        for name, known in told["constants"].items():
-            error, low, high = (known[key] for key in ("standard_error", "low", "high"))
-            end = "the rows do not determine it" if error is None else f"{error:.2g}, {low:.7g} to {high:.7g}"
-            lines.append(f"    {name} = {known['value']:.7g}: {end}")
-        return lines
-
     def tex(self) -> str:
         """A LaTeX file to be \\input into a document that uses amsmath."""
         return render("best_equation.tex", e=self)

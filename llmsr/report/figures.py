@@ -16,7 +16,7 @@ from llmsr.errors import UserError
 from llmsr.report.chart import LEAST
 from llmsr.report.equation import Equation
 from llmsr.report.front import SPLITS
-from llmsr.report.pages import best_so_far
+from llmsr.report.pages import best_so_far, evenly
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ def _cloud(axes: Axes, run: Outputs, value: Callable[[np.ndarray, np.ndarray], n
     pick = run.picked_front().pick
     assert isinstance(pick, Equation)
     for name, split in reversed(list(run.problem.splits.items())):
-        rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), POINTS)).astype(int))
+        rows = evenly(len(split), POINTS)
         with np.errstate(all="ignore"):
             y = value(split.target[rows], pick.predict(split.with_group[rows]))
         kept = np.isfinite(y)

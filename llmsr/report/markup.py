@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,10 @@ TEMPLATES = Path(__file__).with_name("templates")
 def plain(text: object) -> str:
     """The text on one line, without the control characters that a terminal would obey."""
     return re.sub(f"[{CONTROLS}\t\n]+", " ", str(text))
+
+
+def cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 3, 1)] + "..."
 
 
 def number(value: float) -> str:
@@ -82,6 +88,38 @@ def is_secret(name: str) -> bool:
     return any(word in str(name).lower() for word in ("key", "secret", "password", "credential"))
 
 
+def format_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    words: Collection[str] = (),
+) -> str:
+    """Columns aligned: the first and those named in `words` to the left, all others to the right.
+
+    Every cell stands on one line. Lines longer than `width` are cut, so the longest column stands last.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(head):
+        justify: Any = "left" if not index or name in words else "right"
+        table.add_column(Text(plain(name)), justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    text = io.StringIO()
+    # as wide as it needs to be: rich would shorten every column where the lines do not fit
+    Console(file=text, width=100_000, color_system=None, legacy_windows=False).print(table)
+    return "\n".join(cut(line.rstrip(), width or 100_000) for line in text.getvalue().splitlines())
+
+
+def aligned(text: str, width: int | None = None, words: Collection[str] = ()) -> str:
+    """Lines of cells with tabs between them as a table, the first line its head, see `format_table`."""
+    head, *rows = (line.split("\t") for line in text.splitlines() if line.strip())
+    return format_table(head, rows, width, words) + "\n"
+
+
 def render(name: str, **given: Any) -> str:
     """The page that a template makes of what it is given."""
     return str(template(name).render(**given))
@@ -119,7 +157,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.template_class = Safe
-    filters = (scientific, number, short, plain, duration, in_docstring)
+    filters = (scientific, number, short, plain, duration, in_docstring, aligned)
     environment.filters |= {one.__name__: one for one in filters}
     environment.filters["whole"] = lambda value: f"{value:.0f}" if value == value else "–"
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")

@@ -144,8 +144,7 @@ def _fit_figures(equation: Equation, problem: Problem) -> tuple[list[Figure], li
         predicted = equation.predict(split.with_group)
         lost = int(np.count_nonzero(~np.isfinite(predicted)))
         small = f"{len(split):,} rows" + (f", {lost:,} predictions not finite" if lost else "")
-        # an even sample keeps the page small and shows drifts over the file
-        rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), RESIDUAL_POINTS)).astype(int))
+        rows = evenly(len(split), RESIDUAL_POINTS)
         inputs, true, said = split.with_group[rows], split.target[rows], predicted[rows]
         with np.errstate(all="ignore"):
             rest = said - true
@@ -161,6 +160,11 @@ def _fit_figures(equation: Equation, problem: Problem) -> tuple[list[Figure], li
                 drawing = cloud(inputs[:, index], rest, column, "residual", zero=True)
                 over_inputs.append((f"residuals over {column}, train", drawing, ""))
     return fits + residuals, over_inputs
+
+
+def evenly(rows: int, most: int) -> np.ndarray:
+    """At most so many rows at equal distances: a page stays small and shows drifts over the file."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(int))
 
 
 # ---- how it went

@@ -208,17 +208,13 @@ class Parts:
             return math.inf
         params = np.asarray(sample.evaluation.params or (), float)
         groups = len(self.problem.groups) or 1
-        left = max(error, self.level) if groups > 1 else self._error(expression, params, error)
-        length = description_length(expression, params, left, self.rows, groups)
+        if error <= self.level or (groups == 1 and self._rounding.reached(expression, params)):
+            error = self.level  # what is left is not to be told from rounding
+        length = description_length(expression, params, error, self.rows, groups)
         with np.errstate(all="ignore"):
             length += lost_digits(expression, dict(enumerate(params)), self._inputs) if groups == 1 else 0.0
             whole = groups > 1 or np.isfinite(evaluate(expression, self.probes, params)).all()
         return length if whole else length + HOLE
-
-    def _error(self, expression: Expression, params: np.ndarray, error: float) -> float:
-        """The error, or the level of rounding where it is not to be told from that."""
-        reached = error <= self.level or self._rounding.reached(expression, params)
-        return self.level if reached else error
 
     def shorter(self, members: Sequence[Sample]) -> list[Sample]:
         """The shortest equations that parts of the members make, as refinements of these.
@@ -235,10 +231,7 @@ class Parts:
         for part, member in opened[:OPENED]:
             if part.length <= opened[0][0].length + APART:
                 for made in self._reduced(part, member.evaluation.canonical):
-                    params = [
-                        made.start.get(p, 1.0) for p in range(max(made.expression.params, default=-1) + 1)
-                    ]
-                    if self.problem.misshapen(made.expression, params):
+                    if self.problem.misshapen(made.expression, _listed(made.start)):
                         continue
                     if made.name not in found or made.length < found[made.name][0].length:
                         found[made.name] = made, member
