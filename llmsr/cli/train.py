@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from llmsr.cli.shared import Mode, print_json
-from llmsr.grpo.run_choice import stored_settings
+from llmsr.grpo.run_record import stored_settings
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.report.display import format_curve, format_result

@@ -22,8 +22,7 @@ from llmsr.archive import Archive, ArchiveTail
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.files import lock, write_file
-from llmsr.grpo.memory import read_seeds
-from llmsr.grpo.run_record import RunRecord
+from llmsr.grpo.run_record import RunRecord, read_seeds
 from llmsr.proposers.known_names import restored
 from llmsr.refinement.refiner import Refiner
 from llmsr.sample import ANSWER, POLICY, REFINE, VALIDATION, Evaluation, Sample
@@ -39,14 +38,11 @@ class Answer:
     info: Mapping[str, Any]
     tokens: int
 
-    @classmethod
-    def of(cls, text: Any, ground_truth: str, info: Mapping[str, Any] | None, tokens: int) -> Answer:
-        """The answer in the names of the problem's columns, whatever names its prompt had."""
-        info = dict(info or {})
-        names = json.loads(info.get("names") or "{}")
-        # what the prompt gave of the answer stands before it
-        whole = f"{info.get('begun') or ''}{text}"
-        return cls(restored(whole, names), str(info.get("problem") or ground_truth), info, tokens)
+    def whole(self) -> Answer:
+        """The answer with what its prompt gave of it, in the columns' names whatever names the prompt had."""
+        names = json.loads(self.info.get("names") or "{}")
+        text = restored(f"{self.info.get('begun') or ''}{self.text}", names)
+        return replace(self, text=text, problem=str(self.info.get("problem") or self.problem))
 
     @property
     def training(self) -> bool:
@@ -74,28 +70,21 @@ class Answer:
         return json.loads(self.info.get(name) or default)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an answer stands in its run: its number, its step (None in validation), what it repeats.
+class AnswerArchive:
+    """Numbers a run's answers, tells which equations it has seen, and keeps each answer once; thread-safe.
 
-    `archived` is the record of an answer that a resumed run draws again.
+    `evaluators` of a problem's name refine its records, where the run asks for it. `again` says that a
+    resumed run draws the answers of the steps that were not saved as it did before.
     """
 
-    number: int
-    step: int | None = None
-    duplicate_of: int | None = None
-    archived: Sample | None = None
-
-
-class Places:
-    """Numbers the answers of a run and compares those of training with what it has seen; thread-safe."""
-
-    def __init__(
-        self, run_dir: Path, record: RunRecord, tail: ArchiveTail, earlier: Sequence[Sample], again: bool
-    ) -> None:
+    def __init__(self, run_dir: Path, evaluators: Callable[[str], Evaluator], again: bool = False) -> None:
+        record = RunRecord.read(run_dir)
         self._run_dir = run_dir
-        self._tail = tail
+        self._evaluators = evaluators
+        self._settings = record.settings
         self._finished = self._step = record.finished_steps
+        self._tail = ArchiveTail(run_dir)
+        earlier = self._tail.new()
         self._first: dict[tuple[str, str], int] = {}  # of each equation of a problem, its first number
         if record.settings.memory != "none":
             seeds = read_seeds(run_dir)
@@ -104,28 +93,75 @@ class Places:
         self._see(sample for sample in earlier if (sample.step or 0) <= self._finished)
         self._unsaved = _unsaved(earlier, self._finished) if again else {}
         self._again: list[Sample] = []
+        self._began, self._latest = record.began, 0.0
+        self._files: dict[str, Archive] = {}
+        # machines may share a host's name and a process's number; in time's order ties are read as written
+        self._writer = f"{socket.gethostname()}-{time.time_ns()}-{os.getpid()}"
         self._lock = threading.Lock()
+        # of steps that are trained again only the refinements, since their answers come again
+        self._behind = [
+            s for s in earlier
+            if s.step is not None and (s.step <= self._finished or s.proposer == REFINE)
+        ]  # fmt: skip
+        self._refining: dict[str, Refining] = {}
+        self._refining_lock = threading.Lock()
+
+    def place(self, answer: Answer, evaluation: Evaluation) -> Sample:
+        """The sample that an answer is: with the next number, its step (None in validation), what it repeats.
+
+        An answer that is drawn again has the number that it has in the archive, and its reward; new ones have
+        none yet.
+        """
+        with self._lock:
+            archived = self._take_unsaved(answer)
+            number = next_number(self._run_dir) if archived is None else archived.number
+            step, first = None, number
+            if answer.training:
+                step = answer.step or self._finished + 1
+                if step != self._step:  # look what other processes scored
+                    self._step = step
+                    self._see(self._tail.new())
+                if evaluation.ok:
+                    first = self._first.setdefault((answer.problem, evaluation.canonical), number)
+        duplicate_of = None if first == number else first
+        if archived is not None:
+            return replace(archived, duplicate_of=duplicate_of)
+        return Sample(
+            number=number,
+            completion=answer.text,
+            evaluation=evaluation,
+            prompt=answer.prompt,
+            island=answer.island,
+            parents=tuple(answer.told("parents")),
+            proposer=POLICY if answer.training else VALIDATION,
+            kind=ANSWER if answer.training else VALIDATION,
+            tokens=answer.tokens,
+            duplicate_of=duplicate_of,
+            step=step,
+            problem=answer.problem,
+        )
+
+    def keep(self, sample: Sample, evaluation: Evaluation, value: float) -> None:
+        """Archive a sample with its reward unless it is there already; refine it if it is a record."""
+        if sample.reward is None:
+            sample = replace(sample, evaluation=evaluation, reward=value, elapsed=self._elapsed())
+            self._append("reward", sample)
+        if self._settings.refine != "off" and sample.proposer == POLICY:
+            with self._refining_lock:
+                self._refine(sample)
 
     def again(self) -> list[Sample]:
+        """The archived answers that were drawn again since the last look."""
         with self._lock:
             again, self._again = self._again, []
         return again
 
-    def of(self, answer: Answer, evaluation: Evaluation) -> Place:
-        """The place of an answer, which takes the next number unless it is archived already."""
+    def close(self) -> None:
+        """Close the files; what is archived stays."""
         with self._lock:
-            archived = self._take_unsaved(answer)
-            number = next_number(self._run_dir) if archived is None else archived.number
-            if not answer.training:
-                return Place(number, archived=archived)
-            step = answer.step or self._finished + 1
-            if step != self._step:  # look what other processes scored
-                self._step = step
-                self._see(self._tail.new())
-            first = number
-            if evaluation.ok:
-                first = self._first.setdefault((answer.problem, evaluation.canonical), number)
-        return Place(number, step, None if first == number else first, archived)
+            for file in self._files.values():
+                file.close()
+            self._files = {}
 
     def _see(self, samples: Iterable[Sample]) -> None:
         for sample in samples:
@@ -133,13 +169,38 @@ class Places:
                 self._first.setdefault((sample.problem, sample.evaluation.canonical), sample.number)
 
     def _take_unsaved(self, answer: Answer) -> Sample | None:
-        again = self._unsaved.get((answer.training, answer.problem, answer.prompt, answer.text))
-        if not again:
+        same = self._unsaved.get((answer.training, answer.problem, answer.prompt, answer.text))
+        if not same:
             return None
-        sample = again.popleft()
+        sample = same.popleft()
         if answer.training:
             self._again.append(sample)
         return sample
+
+    def _refine(self, sample: Sample) -> None:
+        """Archive the refinements of a record; what a resumed run has behind it is looked at first."""
+        problem, before = sample.problem, []
+        if problem not in self._refining:
+            before = [s for s in self._behind if s.problem == problem]
+            refiner = Refiner(self._evaluators(problem), self._settings.refine_fits)
+            self._refining[problem] = Refining(refiner, earlier=before)
+        for one in (*(s for s in before if s.proposer == POLICY), sample):
+            found, archived = self._refining[problem].of(one)
+            for refinement in found[archived:]:
+                self._append(REFINE, replace(refinement, elapsed=self._elapsed()))
+
+    def _append(self, kind: str, sample: Sample) -> None:
+        """Write to this process's file of that kind: answers and refinements lie apart."""
+        with self._lock:
+            if kind not in self._files:
+                self._files[kind] = Archive(self._run_dir, f"{kind}-{self._writer}")
+            file = self._files[kind]
+        file.append(sample)
+
+    def _elapsed(self) -> float:
+        """Seconds since the run began, on all its machines; they stand while a clock is set back."""
+        self._latest = max(self._latest, round(time.time() - self._began, 3))
+        return self._latest
 
 
 def _unsaved(samples: Sequence[Sample], finished: int) -> dict[tuple[bool, str, int, str], deque[Sample]]:
@@ -151,89 +212,6 @@ def _unsaved(samples: Sequence[Sample], finished: int) -> dict[tuple[bool, str, 
             key = (sample.proposer == POLICY, sample.problem, sample.prompt, sample.completion)
             found.setdefault(key, deque()).append(sample)
     return found
-
-
-class Records:
-    """Writes this process's files of a run's archive, answers and refinements apart; thread-safe."""
-
-    def __init__(
-        self,
-        run_dir: Path,
-        record: RunRecord,
-        evaluator: Callable[[str], Evaluator],
-        earlier: Sequence[Sample],
-    ) -> None:
-        self._run_dir = run_dir
-        self._began = record.began
-        self._latest = 0.0
-        self._archives: dict[str, Archive] = {}
-        # machines may share a host's name and a process's number; in time's order ties are read as written
-        self._writer = f"{socket.gethostname()}-{time.time_ns()}-{os.getpid()}"
-        self._lock = threading.Lock()
-        self._refines = record.settings.refine != "off"
-        self._refine_fits = record.settings.refine_fits
-        self._evaluator = evaluator
-        # of steps that are trained again only the refinements, since their answers come again
-        self._earlier = [
-            s for s in earlier
-            if s.step is not None and (s.step <= record.finished_steps or s.proposer == REFINE)
-        ]  # fmt: skip
-        self._refining: dict[str, Refining] = {}
-        self._refining_lock = threading.Lock()
-
-    def keep(self, answer: Answer, evaluation: Evaluation, value: float, place: Place) -> None:
-        """Archive an answer unless it is there already, and refine it if it is a record of training."""
-        sample = place.archived or Sample(
-            number=place.number,
-            completion=answer.text,
-            evaluation=evaluation,
-            prompt=answer.prompt,
-            island=answer.island,
-            parents=tuple(answer.told("parents")),
-            proposer=POLICY if place.step is not None else VALIDATION,
-            kind=ANSWER if place.step is not None else VALIDATION,
-            tokens=answer.tokens,
-            elapsed=self._elapsed(),
-            duplicate_of=place.duplicate_of,
-            step=place.step,
-            reward=value,
-            problem=answer.problem,
-        )
-        if place.archived is None:
-            self._append("reward", sample)
-        if self._refines and sample.proposer == POLICY:
-            with self._refining_lock:
-                self._refine(sample)
-
-    def close(self) -> None:
-        with self._lock:
-            for archive in self._archives.values():
-                archive.close()
-            self._archives = {}
-
-    def _refine(self, sample: Sample) -> None:
-        """Archive the refinements of a record; what a resumed run has behind it is looked at first."""
-        problem, before = sample.problem, []
-        if problem not in self._refining:
-            before = [s for s in self._earlier if s.problem == problem]
-            refiner = Refiner(self._evaluator(problem), self._refine_fits)
-            self._refining[problem] = Refining(refiner, earlier=before)
-        for one in (*(s for s in before if s.proposer == POLICY), sample):
-            found, archived = self._refining[problem].of(one)
-            for refinement in found[archived:]:
-                self._append(REFINE, replace(refinement, elapsed=self._elapsed()))
-
-    def _append(self, kind: str, sample: Sample) -> None:
-        with self._lock:
-            if kind not in self._archives:
-                self._archives[kind] = Archive(self._run_dir, f"{kind}-{self._writer}")
-            archive = self._archives[kind]
-        archive.append(sample)
-
-    def _elapsed(self) -> float:
-        """Seconds since the run began, on all its machines; they stand while a clock is set back."""
-        self._latest = max(self._latest, round(time.time() - self._began, 3))
-        return self._latest
 
 
 def next_number(run_dir: Path) -> int:

@@ -1,7 +1,8 @@
-"""From specs and data to parquet: prompts that differ, each with what its reward must know.
+"""The prompts of a run, those it trains on and those it is validated on, and what its memory begins with.
 
 A row is what VERL reads: `data_source`, `prompt` (messages), `ability`, `reward_model`, `extra_info`. The
-local trainer reads the same rows.
+local trainer reads the same rows. No two fixed prompts show the same earlier equations; these come from a
+pool that is made without a language model, before training.
 """
 
 from __future__ import annotations
@@ -14,15 +15,32 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
+from llmsr.archive import read_archive
 from llmsr.errors import UserError
+from llmsr.evaluator import Evaluator
+from llmsr.grpo.plan import Plan
+from llmsr.grpo.progress import say
+from llmsr.grpo.run_record import SEEDS_FILE, write_seeds
 from llmsr.grpo.settings import GrpoConfig
-from llmsr.models.chat_template import ChatTemplate
+from llmsr.models.chat_template import ChatTemplate, stop_test
+from llmsr.problem.holes import guess_bodies
 from llmsr.problem.loading import Problem
 from llmsr.prompt import Chat, make_prompt, version_bodies
+from llmsr.proposers.grammar import mutate, random_body
+from llmsr.proposers.known_names import in_known_names, knows_few_names
 from llmsr.search.population import Member
+from llmsr.search.search import member_of
 from llmsr.settings import PromptSettings
 
 Row = dict[str, Any]
+
+TRAIN, VALIDATION = "llmsr_train.parquet", "llmsr_val.parquet"
+RAW_ANSWER_TOKENS = 256
+MAX_BODY = 400  # characters of an equation in the pool; longer ones leave the model no room
+POOL_EQUATIONS = 12  # the best of the pool: they give way as soon as the policy finds better ones
+WARM_EQUATIONS = 200  # of an earlier run, the best ones of different canonical form
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,83 @@ def row_chat(row: Row, thinking: bool = False) -> Chat:
     """What a row asks."""
     info = row["extra_info"]
     return Chat(tuple(row["prompt"]), info["begun"], tuple(json.loads(info["stops"])), int(thinking))
+
+
+# ---- the files
+
+
+def write_prompts(
+    plan: Plan,
+    problems: Sequence[Problem],
+    encoder: ChatTemplate | None,
+    evaluator_of: Callable[[str], Evaluator],
+) -> None:
+    """Write both parquet files, the one of validation last; `encoder` is what `prompt_encoder` gave.
+
+    `evaluator_of` the name of a problem fits the equations that its prompts show.
+    """
+    config = plan.config
+    form = prompt_form(config, encoder, config.max_prompt_length)
+    if encoder and encoder.plain and not plan.tiny and config.max_response_length < RAW_ANSWER_TOKENS:
+        say(
+            f"a model without chat template writes answers of 100 tokens and more, of which "
+            f"--max_response_length {config.max_response_length} cuts many off; {RAW_ANSWER_TOKENS} cuts few"
+        )
+    named = in_known_names if knows_few_names(plan.model_path) else lambda row: row
+    counts = (config.prompts, max(config.validation_prompts, len(problems)))
+    files: dict[str, list[list[Row]]] = {TRAIN: [], VALIDATION: []}
+    seeds = {}
+    # a continued run keeps its seeds: answers are archived by their places, and --warm_start may have grown
+    seeded = config.memory == "none" or (config.resume and (plan.run_dir / SEEDS_FILE).is_file())
+    for place, problem in enumerate(problems):
+        own = [count // len(problems) + (place < count % len(problems)) for count in counts]
+        evaluator = evaluator_of(problem.name)
+        pool = build_pool(problem, evaluator, pool_size(sum(own)), config.seed, config.guess)
+        if not seeded:
+            seeds[problem.name] = memory_seeds(evaluator, config.warm_start, pool, config.guess)
+        made = prompt_rows(problem, pool, own[0], own[1], config.seed, form)
+        for groups, rows in zip(files.values(), made, strict=True):
+            groups.append([named(row) for row in rows])
+    if seeds:
+        write_seeds(plan.run_dir, seeds)
+    for name, groups in files.items():
+        write_parquet(mixed(groups, config.seed), plan.run_dir / name)
+
+
+def prompt_encoder(plan: Plan) -> ChatTemplate | None:
+    """The model's way from messages to tokens; None in a dry run that cannot reach the model.
+
+    `UserError` where the model reads fewer tokens than a prompt and its answer may have.
+    """
+    from transformers import AutoConfig
+
+    from llmsr.models.loading import load_tokenizer
+
+    config = plan.config
+    try:
+        tokenizer = load_tokenizer(plan.model_path, config.trust_remote_code)
+    except UserError:
+        if not config.dry_run:
+            raise
+        say(
+            f"{plan.model_path} cannot be reached here: prompts are written as chats, their lengths unchecked"
+        )
+        return None
+    shape = AutoConfig.from_pretrained(plan.model_path, trust_remote_code=config.trust_remote_code)
+    room = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    if room is not None and config.longest > room:
+        raise UserError(
+            f"{plan.model_path} takes {room} tokens in all; --max_prompt_length {config.max_prompt_length} "
+            f"and --max_response_length {config.max_response_length} would be {config.longest}: lower one "
+            "of them"
+        )
+    template = ChatTemplate(tokenizer, config.chat_template)
+    if not template.plain:
+        stop_test(tokenizer, config.stops)
+    return template
+
+
+# ---- rows
 
 
 def pool_size(n_prompts: int) -> int:
@@ -168,3 +263,77 @@ def _new_choice(
 
 def _key(chosen: Sequence[Member]) -> tuple[str, ...]:
     return tuple(member.canonical for member in chosen)
+
+
+# ---- earlier equations
+
+
+def build_pool(problem: Problem, evaluator: Evaluator, size: int, seed: int, guess: str = "") -> list[Member]:
+    """`size` different valid equations, worst first: the spec's seed, guesses, random ones, changes of these.
+
+    They depend on the arguments alone. Fewer come back where the grammar finds no more.
+    """
+    rng = Random(f"pool {problem.name} {seed}")
+    spec = problem.spec
+    form: dict[str, Any] = {
+        "signed": np.flatnonzero((problem.train.inputs < 0).any(axis=0)).tolist(),
+        "module": "torch" if spec.dialect == "torch" else "np",
+        "params_name": spec.params_name,
+    }
+
+    def drawn(known: list[Member]) -> str:
+        if not known or rng.random() >= 0.5:
+            return random_body(rng, spec.columns, spec.max_params, **form)
+        # parents come from the better half, so that the pool spans a range of scores
+        better = sorted(known, key=lambda member: member.nmse)[: max(1, len(known) // 2)]
+        first, second = rng.choice(better), rng.choice(better)
+        return mutate(rng, first.body, spec.columns, spec.max_params, other=second.body, **form)
+
+    found: dict[str, Member] = {}
+    failure = ""
+    for attempt in range(8):
+        known = list(found.values())
+        batch = [spec.seed_body, *guess_bodies(problem, guess).values()] if attempt == 0 else []
+        batch += [drawn(known) for _ in range(size - len(batch))]
+        for evaluation in [future.result() for future in [evaluator.submit(body) for body in batch]]:
+            if not evaluation.ok:
+                failure = failure or f"{evaluation.status}: {evaluation.reason}"
+            elif len(evaluation.body) <= MAX_BODY and len(found) < size:
+                found.setdefault(evaluation.canonical, member_of(0, evaluation))
+        if len(found) >= size:
+            break
+    if not found:
+        raise UserError(f"not one equation of {problem.name} could be fitted, the first ended with {failure}")
+    return sorted(found.values(), key=lambda member: (-member.nmse, member.canonical))
+
+
+def memory_seeds(
+    evaluator: Evaluator, warm_start: str | None, pool: Sequence[Member] = (), guess: str = ""
+) -> list[Member]:
+    """The spec's own equation, guesses and those of `warm_start`, or else `pool`, fitted by this evaluator.
+
+    With the spec's equation alone nearly all prompts of the first steps would be the same. Those of a run are
+    fitted again so that all members are graded by one ruler. A `UserError` where the earlier run has nothing
+    that fits this problem.
+    """
+    begun = [evaluator.problem.spec.seed_body, *guess_bodies(evaluator.problem, guess).values()]
+    own = [evaluator.evaluate(body) for body in begun]
+    bodies = _earlier_bodies(Path(warm_start), evaluator.problem.name) if warm_start else []
+    found = [future.result() for future in [evaluator.submit(body) for body in bodies]]
+    if warm_start and not any(evaluation.ok for evaluation in found):
+        raise UserError(
+            f"--warm_start {warm_start}: no equation of that run can be used for {evaluator.problem.name}"
+        )
+    members = [member_of(0, evaluation) for evaluation in [*own, *found] if evaluation.ok]
+    members += () if warm_start else pool[-POOL_EQUATIONS:]
+    return list({member.canonical: member for member in members}.values())
+
+
+def _earlier_bodies(run_dir: Path, problem: str) -> list[str]:
+    """The best bodies of a run's archive, one of each canonical form, best first."""
+    if not (run_dir / "archive").is_dir():
+        raise UserError(f"--warm_start {run_dir} holds no run: its archive is missing")
+    samples = [s for s in read_archive(run_dir) if s.evaluation.ok and s.problem in ("", problem)]
+    best = {s.evaluation.canonical: s for s in sorted(samples, key=lambda s: s.evaluation.worth)}
+    ranked = sorted(best.values(), key=lambda s: (-s.evaluation.worth, s.number))
+    return [sample.evaluation.body for sample in ranked[:WARM_EQUATIONS]]

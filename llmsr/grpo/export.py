@@ -8,15 +8,19 @@ and none is NaN or infinite.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmsr.errors import UserError
 from llmsr.files import write_file
+from llmsr.grpo.plan import Plan
+from llmsr.grpo.progress import say
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -24,7 +28,7 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 BEST = "best"  # beside the checkpoints, the one of highest validation reward
-OPTIMIZER_FILES = ("optim", "local_state")
+OPTIMIZER_FILES = ("optim*", "local_state*")
 
 
 class ExportFault(Exception):
@@ -35,32 +39,65 @@ class NothingLearned(ExportFault):
     """The trained weights are those that training began from."""
 
 
+def final_model(plan: Plan) -> dict[str, Any]:
+    """The best validated checkpoint as the final model, the last one where none was validated.
+
+    The last one too where the best is the untrained model: who trains wants what was learned.
+    """
+    checkpoints, best = plan.checkpoints, best_step(plan.checkpoints)
+    step = last_step(checkpoints)
+    trusts = plan.config.trust_remote_code
+
+    def exported(folder: str, step: int) -> dict[str, Any]:
+        trained = trained_folder(checkpoints / folder / "actor")
+        return {**export_final(trained, plan.model_path, plan.final, trust_remote_code=trusts), "step": step}
+
+    try:
+        if best is not None:
+            try:
+                found = exported(BEST, best[0])
+                say(f"the final model is that of step {best[0]}, the best of those validated: {best[1]:+.3f}")
+                return found
+            except NothingLearned:
+                if step is None or step == best[0]:
+                    raise
+                say(f"step {best[0]}, the best of those validated, had learned nothing: the last is exported")
+        if step is None:
+            raise UserError("the training ended before its first checkpoint: lower --save_freq")
+        return exported(f"global_step_{step}", step)
+    except ExportFault as fault:
+        raise UserError(f"the trained model was not exported: {fault}") from None
+
+
 def export_final(
     trained: Path,
     base: str,
     final: Path,
     *,
-    adapter: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
-    """Write and verify `final` from the Hugging Face folder `trained` of a checkpoint; what was found
-    comes back.
+    """Write and verify `final` from the Hugging Face folder `trained` of a checkpoint; tell what was found.
 
-    `base` is the model that training began from, a folder or a hub id. Weights with LoRA adapters are merged;
-    `adapter` states their `r` and `lora_alpha` (default: lora_train_meta.json beside `trained`, as VERL
-    writes it). A model that brings its own Python code needs `trust_remote_code`; the code is copied.
+    `base` is the model that training began from, a folder or a hub id. Weights with LoRA adapters are merged,
+    whose `r` and `lora_alpha` VERL writes to lora_train_meta.json beside `trained`. A model that brings its
+    own Python code needs `trust_remote_code`; the code is copied.
     `ExportFault` if the result does not verify; `final` then stays as it was.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     base_folder = local_folder(base)
-    dtype = base_dtype(base_folder)
-    weights = dict(read_weights(trained))
+    before, weights = read_weights(base_folder), read_weights(trained)
+    # the number format that most of the base is stored in
+    counts: Counter[Any] = Counter()
+    for tensor in before.values():
+        counts[tensor.dtype] += tensor.numel()
+    dtype = counts.most_common(1)[0][0]
     if any("lora_" in name for name in weights):
-        weights = merge_adapters(weights, adapter or _adapter(trained))
-    _check_finite(weights)
-    before = dict(read_weights(base_folder))
+        weights = merge_adapters(weights, _adapter(trained))
+    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise ExportFault(f"{len(bad)} weights are NaN or infinite, {bad[0]} first; lower --learning_rate")
     compared = compare(before, weights, dtype)
 
     part = final.with_name(final.name + ".part")
@@ -173,17 +210,18 @@ def keep_best(checkpoints: Path, step: int, reward: float) -> None:
     actor = checkpoints / f"global_step_{step}" / "actor"
 
     def link(part: Path) -> None:
-        for source in actor.rglob("*"):
-            if source.is_file() and not source.name.startswith(OPTIMIZER_FILES):
-                target = part / source.relative_to(actor)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    target.hardlink_to(source)
-                except OSError:  # a file system without links
-                    shutil.copyfile(source, target)
+        ignored = shutil.ignore_patterns(*OPTIMIZER_FILES)
+        shutil.copytree(actor, part, ignore=ignored, copy_function=_link)
 
     if actor.is_dir():
         set_aside(checkpoints, step, reward, link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def set_aside(checkpoints: Path, step: int, reward: float, write: Callable[[Path], None]) -> None:
@@ -229,17 +267,14 @@ def trained_folder(actor: Path) -> Path:
     return merged
 
 
-def read_weights(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Name and tensor of all safetensors files of a folder."""
-    from safetensors import safe_open
+def read_weights(folder: Path) -> dict[str, Any]:
+    """The tensors of all safetensors files of a folder, by name."""
+    from safetensors.torch import load_file
 
     files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("lora_adapter/*.safetensors"))
     if not files:
         raise ExportFault(f"{folder} holds no safetensors file")
-    for path in files:
-        with safe_open(path, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - not a mapping
-                yield name, opened.get_tensor(name)
+    return {name: tensor for path in files for name, tensor in load_file(path).items()}
 
 
 def local_folder(model: str) -> Path:
@@ -258,16 +293,6 @@ def local_folder(model: str) -> Path:
         raise UserError(f"cannot find the model {model}: {str(error).splitlines()[0]}") from error
 
 
-def base_dtype(folder: Path) -> Any:
-    """The number format that most of a model's weights are stored in."""
-    from collections import Counter
-
-    counts: Counter[Any] = Counter()
-    for _, tensor in read_weights(folder):
-        counts[tensor.dtype] += tensor.numel()
-    return counts.most_common(1)[0][0]
-
-
 def _adapter(trained: Path) -> dict[str, Any]:
     for path in (
         trained.parent / "lora_train_meta.json",
@@ -277,9 +302,3 @@ def _adapter(trained: Path) -> dict[str, Any]:
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
     raise ExportFault(f"{trained} holds LoRA adapters, but nothing tells their rank and scale")
-
-
-def _check_finite(weights: Mapping[str, Any]) -> None:
-    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
-    if bad:
-        raise ExportFault(f"{len(bad)} weights are NaN or infinite, {bad[0]} first; lower --learning_rate")

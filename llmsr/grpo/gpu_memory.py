@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from llmsr.grpo.settings import Settled
-from llmsr.models.shape import ModelShape
+from llmsr.models.loading import ModelShape
 
 GIB = 2.0**30
 CONTEXT = 1.5 * GIB  # CUDA context, NCCL buffers and kernels of the two processes on a GPU

@@ -19,7 +19,7 @@ from llmsr.grpo.gpu_memory import (
     plan_memory,
 )
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig, Settled
-from llmsr.models.shape import ARCHITECTURES, ModelShape, read_shape
+from llmsr.models.loading import ARCHITECTURES, ModelShape, read_shape
 from llmsr.proposers.known_names import EMBEDDED as EMBEDDED
 
 SAVE_SECONDS = 600.0  # between checkpoints, where no number of steps is asked for

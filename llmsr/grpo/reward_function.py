@@ -1,9 +1,9 @@
 """The reward as a trainer calls it: the text of one answer in; a number, flags and an archived sample out.
 
-    evaluate   the text is read and fitted as a sample of the search is
+    begin      the text is read and fitted as a sample of the search is
     place      it gets its number and step, and the run tells whether it has seen the equation before
-    score      the reward of `llmsr.reward`, and what goes with it
-    record     it is archived once, and refined where it is a record of the run
+    reward     that of `llmsr.reward`
+    keep       it is archived once, and refined where it is a record of the run
 
 Thread-safe, and never an exception: whatever goes wrong is the lowest reward with a status that says why.
 Each process that scores has its own workers, one pool for all problems of the run, and its own file in the
@@ -18,24 +18,22 @@ import os
 import sys
 import threading
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llmsr.archive import ArchiveTail
+from llmsr.errors import UserError
 from llmsr.evaluator import Duty, Evaluator, load, start_pool
-from llmsr.grpo.answer_archive import Answer, Places, Records
+from llmsr.grpo.answer_archive import Answer, AnswerArchive
 from llmsr.grpo.run_record import RunRecord, load_run_problem
-from llmsr.grpo.settings import Settled
-from llmsr.problem.loading import Problem
-from llmsr.problem.units import with_units
+from llmsr.models.loading import load_tokenizer
 from llmsr.proposers.proposer import estimated_tokens
 from llmsr.refinement.floor import Floor
 from llmsr.reward import LOWEST, NMSE_CEILING, NMSE_FLOOR, reward
-from llmsr.sample import Evaluation, Sample
+from llmsr.sample import Evaluation
 from llmsr.workers.pool import Pool
 
 ANSWER_SECONDS = 120.0  # after which an answer counts as failed, waiting for a worker included
@@ -71,15 +69,13 @@ class RewardFunction:
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._run_dir = Path(run_dir).resolve()
-        self._record = RunRecord.read(self._run_dir)
-        self._settings = self._record.settings
+        record = RunRecord.read(self._run_dir)
+        self._settings = record.settings
         self._answer_seconds = answer_seconds
-        self._count_tokens = AnswerTokens(self._record.model_path, self._settings.trust_remote_code)
+        self._count_tokens = AnswerTokens(record.model_path, self._settings.trust_remote_code)
         self._evaluators = evaluators or Evaluators(self._run_dir)
-        tail = ArchiveTail(self._run_dir)
-        earlier = tail.new()
-        self._places = Places(self._run_dir, self._record, tail, earlier, drawn_again)
-        self._archive = Records(self._run_dir, self._record, self._evaluators, earlier)
+        self._archive = AnswerArchive(self._run_dir, self._evaluators, drawn_again)
+        self.again = self._archive.again
 
     def compute_score(
         self,
@@ -103,7 +99,7 @@ class RewardFunction:
         """Start the evaluation of one answer of `tokens` tokens; `finish` waits for it."""
         answer = Answer(str(solution_str), str(ground_truth), dict(extra_info or {}), tokens)
         try:
-            answer = Answer.of(solution_str, ground_truth, extra_info, tokens)
+            answer = answer.whole()
             versions = answer.told("versions", "{}")
             return Pending(answer, self._evaluators(answer.problem).submit(answer.text, versions))
         except Exception as error:  # noqa: BLE001 - a trainer drops an answer whose reward raises
@@ -113,13 +109,13 @@ class RewardFunction:
         """The score of an answer that was begun, once it is in the archive."""
         answer = pending.answer
         evaluation = self._evaluation(pending.waiting)
-        place = _attempt(
+        sample = _attempt(
             "an answer could not be numbered, so it is not archived",
-            lambda: self._places.of(answer, evaluation),
+            lambda: self._archive.place(answer, evaluation),
         )
         try:
             copy = bool(evaluation.canonical) and evaluation.canonical in answer.told("shown")
-            repeated = self._settings.novelty and place is not None and place.duplicate_of is not None
+            repeated = self._settings.novelty and sample is not None and sample.duplicate_of is not None
             value = reward(
                 evaluation,
                 self._settings.reward,
@@ -128,16 +124,12 @@ class RewardFunction:
             )
         except Exception as error:  # noqa: BLE001 - as above
             evaluation, value, copy = fault(error), LOWEST, False
-        if place is not None:
+        if sample is not None:
             _attempt(  # a full disk must not cost the step its answer
                 "an answer could not be written to the archive",
-                lambda: self._archive.keep(answer, evaluation, value, place),
+                lambda: self._archive.keep(sample, evaluation, value),
             )
         return score_of(evaluation, value, copy)
-
-    def again(self) -> list[Sample]:
-        """The archived answers that were drawn again since the last look, see `drawn_again`."""
-        return self._places.again()
 
     def close(self) -> None:
         """End the workers and close the archive; what was scored stays."""
@@ -207,21 +199,11 @@ class AnswerTokens:
             return self._count(text)
 
     def _load(self) -> Callable[[str], int]:
-        whole = Path(self._model_path) / "tokenizer.json"
-        if whole.is_file():  # read without transformers, whose import takes seconds in every process
-            from tokenizers import Tokenizer
-
-            one = Tokenizer.from_file(str(whole))
-            one.no_truncation()
-            one.no_padding()
-            return lambda text: len(one.encode(text, add_special_tokens=False).ids)
-        from transformers import AutoTokenizer
-
         try:
-            made = AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=self._trust_remote_code)
-        except (OSError, ValueError):
+            tokenizer = load_tokenizer(self._model_path, self._trust_remote_code)
+        except UserError:
             return estimated_tokens
-        return lambda text: len(made(text, add_special_tokens=False)["input_ids"])
+        return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def compute_score_of(run_dir: str | Path) -> Callable[..., Score]:
@@ -275,7 +257,7 @@ class Evaluators:
         """The evaluator of the problem of that name, as it was when the run began."""
         with self._lock:
             if name not in self._made:
-                problem = _problem(self._run_dir, name, self._settings)
+                problem = load_run_problem(self._run_dir, name, self._settings.units)
                 if self._pool is None:
                     self._pool = start_pool(self._workers, Duties, self._run_dir)
                 timeout = self._settings.fit_timeout
@@ -307,26 +289,16 @@ class Duties:
         self._run_dir = run_dir
         record = RunRecord.read(run_dir)
         self._settings = record.settings
-        self._kept: OrderedDict[str, Duty] = OrderedDict()
+        self.of = lru_cache(KEPT_PROBLEMS)(self._duty)
         for name in record.problems[:KEPT_PROBLEMS]:
             self.of(name)
 
-    def of(self, name: str) -> Duty:
+    def _duty(self, name: str) -> Duty:
         """The duty of one problem of the run."""
-        if name not in self._kept:
-            problem = _problem(self._run_dir, name, self._settings)
-            self._kept[name] = load(Duty(problem, self._settings.fitter, self._settings.fit_timeout))
-            if len(self._kept) > KEPT_PROBLEMS:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(name)
-        return self._kept[name]
+        problem = load_run_problem(self._run_dir, name, self._settings.units)
+        return load(Duty(problem, self._settings.fitter, self._settings.fit_timeout))
 
 
 def on_problem_of_run(duties: Duties, name: str, task: Callable[..., Any], *args: Any) -> Any:
     """`task(duty, *args)` for one problem of the run."""
     return task(duties.of(name), *args)
-
-
-def _problem(run_dir: Path, name: str, settings: Settled) -> Problem:
-    """The problem as it was when the run began, held to its units as the run asks."""
-    return with_units(load_run_problem(run_dir, name), settings.units)

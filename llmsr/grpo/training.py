@@ -19,23 +19,12 @@ from llmsr.config import as_mapping
 from llmsr.errors import UserError
 from llmsr.files import write_file
 from llmsr.grpo.answer_archive import set_number
-from llmsr.grpo.dataset import read_parquet
-from llmsr.grpo.export import (
-    BEST,
-    ExportFault,
-    NothingLearned,
-    best_step,
-    export_final,
-    keep_best,
-    last_step,
-    trained_folder,
-)
+from llmsr.grpo.dataset import TRAIN, VALIDATION, prompt_encoder, read_parquet, write_prompts
+from llmsr.grpo.export import final_model, keep_best, last_step
 from llmsr.grpo.plan import FINISHED_FILE, Plan, arithmetic, make_plan, memory_sentences
 from llmsr.grpo.progress import Progress, StepMetrics, Stuck, say
-from llmsr.grpo.prompt_files import TRAIN, VALIDATION, prompt_encoder, write_prompts
 from llmsr.grpo.reward_function import Evaluators, RewardFunction
-from llmsr.grpo.run_choice import check_start, claimed, load_problems, located, publish
-from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.run_record import check_start, claimed, load_problems, located, publish, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.grpo.verl.config import command, verl_config, write_config
 from llmsr.grpo.verl.launch import cuda_devices, preflight, train_with_verl
@@ -57,16 +46,12 @@ from llmsr.sample import VALIDATION as WATCHED
 from llmsr.sample import Sample
 from llmsr.settings import DASHBOARDS
 
-# what a trainer tells of a finished step; the same metrics come back with what the archive adds
-OnStep = Callable[[StepMetrics], StepMetrics]
-
 
 def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Run training as configured and return its outcome as plain data; `overrides` are Hydra's, for VERL.
 
     "directory" is the run's, "model" tells of the exported model and is None for a run that was interrupted.
-    A dry run writes all files, prints what
-    would happen to standard output and returns an empty outcome.
+    A dry run writes all files, prints what would happen to standard output and returns an empty outcome.
     """
     devices = cuda_devices()
     config = located(config)
@@ -93,11 +78,9 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         check_start(plan)  # again, since another process may have begun a run meanwhile
         samples = read_archive(plan.run_dir)
         finished = _finished(plan)
-        elapsed = max((sample.elapsed for sample in samples), default=0.0)
-        write_run_files(plan, problems, elapsed, finished)
+        write_run_files(plan, problems, max((sample.elapsed for sample in samples), default=0.0), finished)
         if not config.dry_run:
-            last = max((sample.number for sample in samples), default=0)
-            set_number(plan.run_dir, last)
+            set_number(plan.run_dir, max((sample.number for sample in samples), default=0))
         prompts = partial(write_prompts, plan, problems, encoder)
 
         def prompts_alone() -> None:
@@ -115,10 +98,18 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         say(f"the run is in {plan.run_dir}")
         for line in arithmetic(plan):
             say(line)
+        findings, tail = Findings(plan.run_dir), ArchiveTail(plan.run_dir)
+        progress = Progress(plan.config.steps, finished + 1, stop_after=plan.config.stop_when_stuck)
+
+        def on_step(metrics: StepMetrics) -> StepMetrics:
+            """The metrics of a finished step with what the archive adds."""
+            new = tail.new()
+            findings.take(new)
+            if "validation" in metrics.extra:
+                keep_best(plan.checkpoints, metrics.step, metrics.extra["validation"])
+            return progress(metrics, new)
+
         complete = False
-        export: dict[str, Any] | None = None
-        findings = Findings(plan.run_dir)
-        on_step = _Watch(plan, findings, finished)
         try:
             if finished >= plan.config.steps:
                 say("all steps were trained; the model is exported")
@@ -135,41 +126,23 @@ def train(config: GrpoConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             pass  # without an export
         finally:  # a run that ends early reports what it found
             outcome = findings.finish(complete)
+        export = None
         if complete:
-            on_step.check_learned()
+            for sample in tail.new():
+                progress.take(sample)
+            progress.check_learned()
             export = final_model(plan)
             publish(plan)
-            write_file(_over(plan), str(max(finished, plan.config.steps)))
+            write_file(plan.checkpoints / FINISHED_FILE, str(max(finished, plan.config.steps)))
     return {**outcome, "directory": str(plan.run_dir), "model": export}
 
 
-class _Watch:
-    """Follows the archive step by step: the progress line, the results so far, the best checkpoint."""
-
-    def __init__(self, plan: Plan, findings: Findings, finished: int) -> None:
-        self._plan = plan
-        self._findings = findings
-        self._tail = ArchiveTail(plan.run_dir)
-        self._progress = Progress(plan.config.steps, finished + 1, stop_after=plan.config.stop_when_stuck)
-
-    def __call__(self, metrics: StepMetrics) -> StepMetrics:
-        new = self._tail.new()
-        self._findings.take(new)
-        if "validation" in metrics.extra:
-            keep_best(self._plan.checkpoints, metrics.step, metrics.extra["validation"])
-        return self._progress(metrics, new)
-
-    def check_learned(self) -> None:
-        """`UserError` if no answer of the run was valid."""
-        for sample in self._tail.new():
-            self._progress.take(sample)
-        self._progress.check_learned()
-
-
 def _finished(plan: Plan) -> int:
-    """The steps that the run has behind it; `UserError` if none is left."""
+    """The steps that the run has behind it; `UserError` if it came to its end with them."""
     done = last_step(plan.checkpoints) or 0
-    if plan.config.resume and done >= plan.config.steps and _is_over(plan, done):
+    path = plan.checkpoints / FINISHED_FILE  # up to which step a run's model is exported and reported
+    over = path.is_file() and int(path.read_text(encoding="utf-8")) == done
+    if plan.config.resume and done >= plan.config.steps and over:
         raise UserError(f"{plan.run_dir} has finished its {done} steps; raise --epochs or --budget")
     return done
 
@@ -182,8 +155,10 @@ def _metrics_path(plan: Plan) -> Path:
     return folder / f"verl-{number}.jsonl"
 
 
-def _train_locally(plan: Plan, prompts: Callable[[Evaluators], None], on_step: OnStep) -> None:
-    from llmsr.grpo.local.trainer import LocalTrainer
+def _train_locally(
+    plan: Plan, prompts: Callable[[Evaluators], None], on_step: Callable[[StepMetrics], StepMetrics]
+) -> None:
+    from llmsr.grpo.local_trainer import LocalTrainer
 
     # the workers that fit what prompts show go on to fit the answers: to start them takes seconds
     with contextlib.ExitStack() as stack:
@@ -206,45 +181,6 @@ def _train_locally(plan: Plan, prompts: Callable[[Evaluators], None], on_step: O
         except Stuck:
             trainer.save()
             raise
-
-
-def final_model(plan: Plan) -> dict[str, Any]:
-    """The best validated checkpoint as the final model, the last one where none was validated.
-
-    The last one too where the best is the untrained model: who trains wants what was learned.
-    """
-    checkpoints, best = plan.checkpoints, best_step(plan.checkpoints)
-    step = last_step(checkpoints)
-    try:
-        if best is not None:
-            try:
-                found = _exported(plan, checkpoints / BEST / "actor")
-                say(f"the final model is that of step {best[0]}, the best of those validated: {best[1]:+.3f}")
-                return {**found, "step": best[0]}
-            except NothingLearned:
-                if step is None or step == best[0]:
-                    raise
-                say(f"step {best[0]}, the best of those validated, had learned nothing: the last is exported")
-        if step is None:
-            raise UserError("the training ended before its first checkpoint: lower --save_freq")
-        return {**_exported(plan, checkpoints / f"global_step_{step}" / "actor"), "step": step}
-    except ExportFault as fault:
-        raise UserError(f"the trained model was not exported: {fault}") from None
-
-
-def _exported(plan: Plan, actor: Path) -> dict[str, Any]:
-    trusts = plan.config.trust_remote_code
-    return export_final(trained_folder(actor), plan.model_path, plan.final, trust_remote_code=trusts)
-
-
-def _over(plan: Plan) -> Path:
-    """The file that says up to which step a run came to its end, its model exported and reported."""
-    return plan.checkpoints / FINISHED_FILE
-
-
-def _is_over(plan: Plan, step: int) -> bool:
-    path = _over(plan)
-    return path.is_file() and int(path.read_text(encoding="utf-8")) == step
 
 
 def _dry_run_text(plan: Plan, overrides: Sequence[str]) -> str:
@@ -284,22 +220,19 @@ class Findings:
 
         What was found is in the archive, so no fault of a file for people ends a training: it is told.
         """
-        try:
-            self._take(samples)
-        except Exception as error:  # noqa: BLE001 - as above
-            print(f"llmsr: the results could not be refreshed: {error}", file=sys.stderr)
-
-    def _take(self, samples: Iterable[Sample]) -> None:
         if not self._found:
             return
-        for sample in samples:
-            name = sample.problem if sample.problem in self._found else next(iter(self._found))
-            if sample.kind != WATCHED:
-                self._found[name].add(sample)
-        runs = list(self._found.values())
-        refreshed = [outputs.refresh() for outputs in runs]
-        if len(refreshed) > 1 and any(refreshed):
-            write_several(self.run_dir, runs, [outputs.result(complete=False) for outputs in runs])
+        try:
+            for sample in samples:
+                name = sample.problem if sample.problem in self._found else next(iter(self._found))
+                if sample.kind != WATCHED:
+                    self._found[name].add(sample)
+            runs = list(self._found.values())
+            refreshed = [outputs.refresh() for outputs in runs]
+            if len(refreshed) > 1 and any(refreshed):
+                write_several(self.run_dir, runs, [outputs.result(complete=False) for outputs in runs])
+        except Exception as error:  # noqa: BLE001 - as above
+            print(f"llmsr: the results could not be refreshed: {error}", file=sys.stderr)
 
     def finish(self, complete: bool) -> dict[str, Any]:
         """Write all files from the whole archive and hand back what `result.json` says.

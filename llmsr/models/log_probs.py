@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import ModelOutput
 
+from llmsr.models.loading import is_read_packed
 from llmsr.models.packing import ATTENTION, Pack, Tokens, pack
-from llmsr.models.shape import is_read_packed
 
 CHUNK_ROWS = 1024  # rows of logits held at once: at 150,000 words of vocabulary 0.6 GiB in float32
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
+from llmsr.models.loading import is_read_packed
 from llmsr.models.packing import ATTENTION, pack
-from llmsr.models.shape import is_read_packed
 from llmsr.models.slots import Table, cache_argument
 
 KEPT_BEGINNINGS = 4

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from llmsr.archive import read_archive
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.run_record import RunRecord
-from llmsr.grpo.verl.metrics import read_verl_metrics
+from llmsr.grpo.verl.launch import read_verl_metrics
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.evaluator import Evaluator
-from llmsr.grpo.memory import build_pool
+from llmsr.grpo.dataset import build_pool
 from llmsr.models.chat_template import ChatTemplate, end_tokens, stop_test
 from llmsr.models.loading import load_model
 from llmsr.models.sampler import Drawing, Sampler

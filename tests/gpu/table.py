@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from llmsr.archive import read_archive
-from llmsr.grpo.verl.metrics import read_verl_metrics
+from llmsr.grpo.verl.launch import read_verl_metrics
 from llmsr.sample import Sample, is_llm_sample
 
 SPLITS = ("train", "test_id", "test_ood")

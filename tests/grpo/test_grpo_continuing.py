@@ -12,12 +12,10 @@ from llmsr.archive import Archive
 from llmsr.cli import main
 from llmsr.config import resolve
 from llmsr.errors import UserError
-from llmsr.grpo.memory import read_seeds
+from llmsr.grpo.dataset import prompt_encoder, write_prompts
 from llmsr.grpo.plan import EMBEDDED, make_plan
-from llmsr.grpo.prompt_files import prompt_encoder, write_prompts
 from llmsr.grpo.reward_function import Evaluators
-from llmsr.grpo.run_choice import check_start, stored_settings
-from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.run_record import check_start, read_seeds, stored_settings, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Evaluation, Sample

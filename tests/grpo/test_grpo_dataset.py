@@ -9,8 +9,7 @@ from grpo_problem import write_problem
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
 from llmsr.grpo import dataset
-from llmsr.grpo.dataset import PromptForm, row_chat
-from llmsr.grpo.memory import build_pool, memory_seeds
+from llmsr.grpo.dataset import PromptForm, build_pool, memory_seeds, row_chat
 from llmsr.problem.loading import load_problem
 from llmsr.prompt import INSTRUCTION
 from llmsr.search.search import make_population

@@ -15,12 +15,12 @@ from llmsr.grpo.export import (  # noqa: E402
     ExportFault,
     best_step,
     export_final,
+    final_model,
     keep_best,
     merge_adapters,
 )
 from llmsr.grpo.plan import EMBEDDED, make_plan  # noqa: E402
 from llmsr.grpo.settings import GrpoConfig  # noqa: E402
-from llmsr.grpo.training import final_model  # noqa: E402
 
 
 @pytest.fixture(scope="module")

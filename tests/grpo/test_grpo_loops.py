@@ -13,8 +13,7 @@ from grpo_problem import write_problem
 from llmsr.archive import read_archive
 from llmsr.errors import UserError
 from llmsr.grpo.plan import FINISHED_FILE, make_plan
-from llmsr.grpo.run_choice import claimed, located, publish
-from llmsr.grpo.run_record import RunRecord
+from llmsr.grpo.run_record import RunRecord, claimed, located, publish, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +113,7 @@ def begun(number, finished=False, dry_run=False):
     """A run's folder with a record; where it finished, as a run leaves it."""
     plan = claimed(make_plan(config(dry_run=dry_run), cuda=False))
     assert plan.run_dir.name == f"{number:03d}"
-    RunRecord.of(plan, ["oscillator1"]).write(plan.run_dir)
+    write_run_files(plan, [])
     if finished:
         plan.checkpoints.mkdir(parents=True)
         (plan.checkpoints / FINISHED_FILE).write_text("1")

@@ -14,8 +14,7 @@ from llmsr.errors import UserError
 from llmsr.expression import evaluate, parse
 from llmsr.grpo import reward_function
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.run_choice import load_problems, located
-from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.run_record import load_problems, located, write_run_files
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem, matching_names
 from llmsr.problem.split import nmse
@@ -70,7 +69,7 @@ def test_problems_share_their_workers_which_hold_few_of_them(here, tmp_path, mon
     monkeypatch.setattr(reward_function, "KEPT_PROBLEMS", 2)
     duties = reward_function.Duties(plan.run_dir)
     assert [len(duties.of(p.name).problem.train) for p in problems] == [len(p.train) for p in problems]
-    assert len(duties._kept) == 2
+    assert duties.of.cache_info().currsize == 2
     with contextlib.closing(reward_function.Evaluators(plan.run_dir)) as of:
         found = {p.name: of(p.name).evaluate(p.spec.seed_body) for p in problems}
         assert len({id(of(p.name).pool) for p in problems}) == 1

@@ -9,10 +9,10 @@ from grpo_problem import write_problem
 from llmsr.archive import Archive, read_archive
 from llmsr.errors import UserError
 from llmsr.evaluator import Evaluator
-from llmsr.grpo.dataset import PromptForm
-from llmsr.grpo.memory import LiveMemory, memory_seeds, write_seeds
+from llmsr.grpo.dataset import PromptForm, memory_seeds
+from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.plan import make_plan
-from llmsr.grpo.run_record import write_run_files
+from llmsr.grpo.run_record import write_run_files, write_seeds
 from llmsr.grpo.settings import GrpoConfig
 from llmsr.problem.loading import load_problem
 from llmsr.sample import Sample

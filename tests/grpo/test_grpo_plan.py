@@ -12,7 +12,7 @@ from llmsr.errors import UserError
 from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes
 from llmsr.grpo.plan import EMBEDDED, arithmetic, make_plan
 from llmsr.grpo.settings import DEFAULT_MODEL, GrpoConfig
-from llmsr.models.shape import read_shape
+from llmsr.models.loading import read_shape
 
 
 def verl(**settings):

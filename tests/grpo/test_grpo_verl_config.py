@@ -23,8 +23,7 @@ from llmsr.grpo.run_record import write_run_files
 from llmsr.grpo.settings import ADVANTAGES, GrpoConfig
 from llmsr.grpo.training import train
 from llmsr.grpo.verl.config import ATTENTION, MEMORY_DATASET, command, verl_config, write_config
-from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure
-from llmsr.grpo.verl.metrics import read_verl_metrics
+from llmsr.grpo.verl.launch import EngineWatch, child_environment, explain_failure, read_verl_metrics
 
 needs_verl = pytest.mark.skipif(
     importlib.util.find_spec("verl") is None or importlib.util.find_spec("hydra") is None,

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 
 from llmsr.grpo.advantage import batch_advantages  # noqa: E402
-from llmsr.grpo.local.trainer import Answer, LocalTrainer  # noqa: E402
+from llmsr.grpo.local_trainer import Answer, LocalTrainer  # noqa: E402
 from llmsr.grpo.plan import make_plan  # noqa: E402
 from llmsr.grpo.run_record import write_run_files  # noqa: E402
 from llmsr.grpo.settings import ADVANTAGES, GrpoConfig  # noqa: E402
@@ -151,7 +151,7 @@ def test_both_trainers_have_one_gradient(tmp_path, monkeypatch, kind, kl_coef):
     wanted = verl_gradient(trainer.model, trainer.reference, advantages, tmp_path)
     own = batch_advantages(REWARDS, [i // N for i in range(len(LENGTHS))], kind, plan.config.k)
     assert advantages[:, 0].tolist() == pytest.approx(own.tolist(), abs=1e-6)
-    monkeypatch.setattr("llmsr.grpo.local.weights.GRADIENT_CLIP", 1e9)
+    monkeypatch.setattr("llmsr.grpo.local_trainer.GRADIENT_CLIP", 1e9)
     trainer.update([Prompt(tokens) for tokens in PROMPTS], answers(), torch.as_tensor(own).float())
     found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
     scale = max(float(gradient.abs().max()) for gradient in wanted.values())

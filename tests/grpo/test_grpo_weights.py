@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llmsr.grpo.local.weights import TrainedWeights  # noqa: E402
+from llmsr.grpo.local_trainer import TrainedWeights  # noqa: E402
 
 STEPS, RATE = 60, 1e-5  # less than half a unit of bfloat16 at these weights
 

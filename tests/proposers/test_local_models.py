@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from llmsr.errors import UserError
 from llmsr.models import sampler as models_sampler
 from llmsr.models.chat_template import ChatTemplate, stop_test
+from llmsr.models.loading import ARCHITECTURES, is_read_packed
 from llmsr.models.packing import ATTENTION, pack
 from llmsr.models.sampler import Drawing, Sampler
-from llmsr.models.shape import ARCHITECTURES, is_read_packed
 from llmsr.models.slots import Table, _least_by_halving, _least_by_sorting, draw
 from llmsr.prompt import STOPS, Chat, Prompt, cut_at_stops, preface_end
 from llmsr.proposers.choice import make_proposer

@@ -119,7 +119,7 @@ def test_the_estimator_begins_from_guesses():
 
 
 def test_a_guess_is_in_the_memory_of_a_training(problem):
-    from llmsr.grpo.memory import build_pool, memory_seeds
+    from llmsr.grpo.dataset import build_pool, memory_seeds
 
     with Evaluator(problem, workers=1) as evaluator:
         pool = build_pool(problem, evaluator, 4, 0, LAW)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from llmsr.grpo.gpu_memory import GIB, advice, disk_bytes, free_disk
 from llmsr.grpo.plan import Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.verl.config import UNKNOWN_SHARE, VERL_VERSION, VLLM_VERSION, command, run_variables
-from llmsr.grpo.verl.metrics import read_verl_metrics
 
 POLL_SECONDS = 1.0
 DEAD_ENGINE_SECONDS = 60.0  # in which VERL may still end by itself
@@ -156,6 +156,50 @@ def train_with_verl(
             raise
     if code != 0:
         raise UserError(explain_failure(plan, log, code))
+
+
+# VERL's names of what a step's line tells, and ours
+PHASES = {
+    "timing_s/gen": "answers",
+    "timing_s/old_log_prob": "old",
+    "timing_s/ref": "ref",
+    "timing_s/update_actor": "update",
+    "timing_s/update_weights": "sync",
+    "timing_s/save_checkpoint": "save",
+    "timing_s/testing": "validation",
+}
+EXTRA = {
+    "actor/entropy": "entropy",
+    "actor/kl_loss": "kl",
+    # before the first update of a step the difference of vLLM's and the trainer's own probabilities, in nats
+    # a token
+    "actor/ppo_kl": "drift",
+    "response_length/clip_ratio": "cut",
+}
+
+
+def read_verl_metrics(path: Path, offset: int = 0) -> Iterator[tuple[int, StepMetrics]]:
+    """Steps that VERL's file logger wrote behind byte `offset`, each with the offset behind it."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            record = json.loads(line)
+            data = record["data"]
+            if "critic/score/mean" not in data:
+                continue  # validation before the first step
+            phases = {ours: data[name] for name, ours in PHASES.items() if name in data}
+            extra = {ours: data[name] for name, ours in EXTRA.items() if name in data}
+            validated = [v for name, v in data.items() if re.fullmatch(r"val-\w+/.*/reward/mean@\d+", name)]
+            if validated:  # one for each problem
+                extra["validation"] = sum(validated) / len(validated)
+            seconds = float(data.get("timing_s/step", 0.0))
+            reward = float(data["critic/score/mean"])
+            yield offset, StepMetrics(int(record["step"]), reward, seconds, phases, extra)
 
 
 class EngineWatch:

@@ -29,11 +29,11 @@ from llmsr.grpo.advantage import SUMMED, batch_advantages
 from llmsr.grpo.dataset import Row, prompt_form, row_chat
 from llmsr.grpo.export import BEST, last_step, saved_steps, set_aside
 from llmsr.grpo.gpu_memory import CONTEXT, GIB
-from llmsr.grpo.local.weights import TrainedWeights
 from llmsr.grpo.memory import LiveMemory
 from llmsr.grpo.plan import SAVE_SECONDS, Plan
 from llmsr.grpo.progress import StepMetrics
 from llmsr.grpo.reward_function import RewardFunction, Score
+from llmsr.grpo.settings import Settled
 from llmsr.models.chat_template import ChatTemplate, end_tokens, stop_test
 from llmsr.models.loading import load_model
 from llmsr.models.log_probs import log_probabilities
@@ -42,6 +42,7 @@ from llmsr.models.sampler import Drawing, Prompt, Sampler
 from llmsr.settings import ProposerConfig
 
 ANSWERS_TOGETHER = 256  # answers that are drawn at once
+GRADIENT_CLIP = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,14 @@ class LocalTrainer:
         self.reward_function = reward_function
         self.on_step = on_step
         config = plan.config
-        self.tokenizer, self.model = self._base()
+        self.tokenizer, self.model = _base(config, plan.model_path)
         self.reference = None
         if config.kl_coef:
             self.reference = copy.deepcopy(self.model).to(torch.bfloat16).requires_grad_(False)
         self.template = ChatTemplate(self.tokenizer, config.chat_template)
         self.end_tokens = end_tokens(self.model, self.tokenizer)
+        drawing = Drawing(config.temperature, config.max_response_length, self.end_tokens)
         stops = row_chat(self.rows[0]).stops if self.rows else ()
-        drawing = Drawing(
-            temperature=config.temperature,
-            max_tokens=config.max_response_length,
-            end_tokens=self.end_tokens,
-        )
         if stops and not plan.tiny:
             drawing = replace(drawing, is_over=stop_test(self.tokenizer, stops))
         self.sampler = Sampler(self.model, drawing)
@@ -89,7 +86,11 @@ class LocalTrainer:
         )
         if not plan.tiny:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.memory = self._memory() if config.memory != "none" else None
+        self.memory = None
+        if config.memory != "none":
+            self.memory = LiveMemory(
+                plan.run_dir, prompt_form(config, self.template, config.max_prompt_length)
+            )
         self.step = self._resume() if config.resume else 0
 
     def train(self) -> None:
@@ -106,7 +107,7 @@ class LocalTrainer:
                 reward = self.validate()
                 with _written(self.plan.checkpoints / BEST):
                     set_aside(self.plan.checkpoints, self.step, reward, self._write_model)
-                metrics = _with(metrics, validation=reward)
+                metrics = replace(metrics, extra={**metrics.extra, "validation": reward})
             with open(metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics.__dict__) + "\n")
             every = config.save_freq or (self.plan.config.steps_per_epoch if self.plan.tiny else None)
@@ -258,26 +259,6 @@ class LocalTrainer:
         self.model.save_pretrained(actor / "huggingface")
         self.tokenizer.save_pretrained(actor / "huggingface")
 
-    def _base(self) -> tuple[Any, Any]:
-        """The tokenizer and the model that training begins from."""
-        config = self.plan.config
-        # a GPU computes in bfloat16, see `TrainedWeights`; CPUs are as quick in float32
-        dtype = "auto" if torch.cuda.is_available() and config.device != "cpu" else "float32"
-        settings = ProposerConfig(
-            device=config.device, dtype=dtype, trust_remote_code=config.trust_remote_code
-        )
-        if config.gpu_memory and torch.cuda.is_available():
-            # beyond it torch raises, as on a GPU of that size, so that a neighbour keeps its part
-            total = torch.cuda.get_device_properties(0).total_memory
-            allowed = (config.gpu_memory * GIB - CONTEXT) / total
-            torch.cuda.set_per_process_memory_fraction(min(max(allowed, 0.0), 1.0))
-        return load_model(settings, self.plan.model_path)
-
-    def _memory(self) -> LiveMemory:
-        config = self.plan.config
-        form = prompt_form(config, self.template, config.max_prompt_length)
-        return LiveMemory(self.plan.run_dir, form)
-
     def _resume(self) -> int:
         step = last_step(self.plan.checkpoints)
         if step is None:
@@ -300,6 +281,90 @@ class LocalTrainer:
         return int(state["step"])
 
 
+class TrainedWeights:
+    """AdamW on a model's weights; gradients of several passes are summed in float32.
+
+    bfloat16 has eight bits of precision: a step of 1e-6 added to a weight of 0.02 would be lost. So where the
+    model computes in bfloat16 the optimiser has float32 copies of its own, which are rounded into the model
+    after each step. In float32 both are the same tensors. The copies and the optimiser's moments, 12 bytes a
+    parameter, lie and step in host memory with `offload`, so that a GPU holds the model alone.
+    """
+
+    def __init__(self, model: Any, learning_rate: float, offload: bool = False) -> None:
+        self._used = [p for p in model.parameters() if p.requires_grad]
+        device = torch.device("cpu") if offload else model.device
+        same = device == model.device and all(p.dtype == torch.float32 for p in self._used)
+        self._masters = self._used
+        if not same:
+            copies = (p.detach().to(device, torch.float32) for p in self._used)
+            self._masters = [copy.requires_grad_() for copy in copies]
+            for place, p in enumerate(self._used):
+                # during the pass, so that its bfloat16 gradients never lie there together
+                p.register_post_accumulate_grad_hook(lambda _, place=place: self._sum_up(place))
+        fused = offload or device.type == "cuda"
+        self._optimizer = torch.optim.AdamW(self._masters, lr=learning_rate, weight_decay=0.01, fused=fused)
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for weights in (self._masters, self._used):
+            for p in weights:
+                p.grad = None
+
+    def _sum_up(self, place: int) -> None:
+        """Add a weight's gradient of a pass to the others, as soon as it is whole."""
+        master, used = self._masters[place], self._used[place]
+        gradient = used.grad.to(master.device).float()  # the narrow numbers travel
+        master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        used.grad = None
+
+    def step(self) -> float:
+        """One step of AdamW with the gradients collected, clipped; their norm comes back.
+
+        Nothing changes where the norm is not finite.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self._masters, GRADIENT_CLIP)
+        if torch.isfinite(norm):
+            self._optimizer.step()
+            self._round()
+        return float(norm)
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs beside the model's own files."""
+        masters = [] if self._masters is self._used else [p.detach() for p in self._masters]
+        return {"optimizer": self._optimizer.state_dict(), "masters": masters}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`; the model itself was loaded already.
+
+        A state of float32 weights has no copies of its own: those of the model are as exact as there are.
+        """
+        self._optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for master, saved in zip(self._masters, state.get("masters") or self._used, strict=True):
+                master.copy_(saved)
+        self._round()
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        if self._masters is not self._used:
+            for used, master in zip(self._used, self._masters, strict=True):
+                used.copy_(master.to(used.dtype))
+
+
+def _base(config: Settled, model_path: str) -> tuple[Any, Any]:
+    """The tokenizer and the model that training begins from."""
+    # a GPU computes in bfloat16, see `TrainedWeights`; CPUs are as quick in float32
+    dtype = "auto" if torch.cuda.is_available() and config.device != "cpu" else "float32"
+    if config.gpu_memory and torch.cuda.is_available():
+        # beyond it torch raises, as on a GPU of that size, so that a neighbour keeps its part
+        allowed = (config.gpu_memory * GIB - CONTEXT) / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(max(allowed, 0.0), 1.0))
+    return load_model(
+        ProposerConfig(device=config.device, dtype=dtype, trust_remote_code=config.trust_remote_code),
+        model_path,
+    )
+
+
 @contextmanager
 def _written(folder: Path) -> Iterator[None]:
     """Turns what keeps a checkpoint from being written into one sentence."""
@@ -307,7 +372,3 @@ def _written(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write the checkpoint {folder}: {error.strerror}") from None
-
-
-def _with(metrics: StepMetrics, **extra: float) -> StepMetrics:
-    return replace(metrics, extra={**metrics.extra, **extra})

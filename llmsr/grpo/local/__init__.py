@@ -1,1 +1,0 @@
-"""GRPO in one process, for machines without a cluster."""
