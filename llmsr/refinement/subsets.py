@@ -21,7 +21,6 @@ from functools import cached_property
 import numpy as np
 
 from llmsr.expression.engine import NAME, jit
-from llmsr.refinement.atoms import TWO_CONSTANTS
 
 NOTHING_LEFT = 1e-13  # square of what is left of a unit atom behind its prefix, at least
 INDEPENDENT = 1e-11  # sine squared of the angle between two atoms, at least, for them to be a pair
@@ -37,6 +36,7 @@ DIFFERENCE = 1e-6  # relative, by which derivatives are taken
 CLOSE = 1e-26  # share of the target's square that is left, at which constants stay
 SAME = 1e-8  # length of a unit column behind the others, at least
 FARTHEST = 2.0  # times its size that a constant moves in a step, at most
+TWO_CONSTANTS = 10  # the function from which on there is a middle c beside the scale k
 
 Subset = tuple[int, ...]
 

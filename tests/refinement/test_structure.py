@@ -16,7 +16,13 @@ from llmsr.refinement.floor import Floor, spacing
 from llmsr.refinement.powers import exponentials, power_laws
 from llmsr.refinement.rows import NumberedGraph, Rows, coefficients
 from llmsr.refinement.structure import Structures, structures
-from llmsr.refinement.subsets import Subsets, _best_partners, _best_partners_in_numpy, move_constants
+from llmsr.refinement.subsets import (
+    TWO_CONSTANTS,
+    Subsets,
+    _best_partners,
+    _best_partners_in_numpy,
+    move_constants,
+)
 from llmsr.refinement.symmetry import reduced
 
 RNG = np.random.default_rng(0)
@@ -175,6 +181,7 @@ def test_the_compiled_function_is_that_of_the_graph(name):
     x = np.linspace(0.2, 4, 60)
     g = NumberedGraph(Rows(x[:, None], x, 1.0))
     u = g.column(0)
+    assert ("c" in FAMILIES[name].replace("cos", "")) == (NUMBERS[name] >= TWO_CONSTANTS)
     for factor in (-1, u):
         atom = Atom(name, function=NUMBERS[name], of=u, factor=factor, constants=(0.7, 1.3))
         np.testing.assert_allclose(atom.values(g), g.values[atom.planted(g)], rtol=1e-12)
