@@ -141,7 +141,8 @@ def test_every_run_of_a_system_tells_the_error_of_every_state(tmp_path, monkeypa
     write(tmp_path / "spring.csv", ["t", "x", "v"], run_of(lambda _, s: [s[1], -2 * s[0]], [1.0, 0.5], t))
     assert main(["new", "--name", "spring", "--csv", "spring.csv", "--trajectory", "t"]) == 0
     run = capsys.readouterr().out.splitlines()[-2].partition(": ")[2].split()[3:]
-    assert main([*run, "--proposer", "grammar", "--budget", "4", "--workers", "1"]) == 0
+    run += ["--proposer", "grammar", "--budget", "2", "--workers", "1", "--structure_seconds", "2"]
+    assert main(run) == 0
     for rate in ("dx_dt", "dv_dt"):
         directory = Path("logs/spring") / f"spring_{rate}"
         found = json.loads((directory / "result.json").read_text())["integrated"]
