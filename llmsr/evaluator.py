@@ -140,7 +140,7 @@ class Evaluator:
 
     def run(self, task: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
         """A future of `task(problem, *args)` in a worker, or of a `WorkerFailure`, see `Pool.submit`."""
-        return self.pool.submit(on_problem, task, *args, deadline=deadline)
+        return self._ask(on_problem, task, *args, deadline=deadline)
 
     def close(self) -> None:
         """End all workers; what has no result yet is cancelled."""
@@ -152,11 +152,15 @@ class Evaluator:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _ask(self, task: Callable[..., Any], *args: Any, deadline: float) -> Future[Any]:
+        """A future of `task(duty, *args)` in a worker; workers of several problems are told which."""
+        return self.pool.submit(task, *args, deadline=deadline)
+
     def _steps(self, completion: str, versions: Mapping[str, str], hole: Hole | None) -> Steps:
         if len(completion) > MAX_TEXT:
             reason = f"the answer has {len(completion)} characters, more than {MAX_TEXT}"
             return Evaluation(status="too_large", reason=reason)
-        skeleton = yield self.pool.submit(read, completion, versions, hole, deadline=READ_SECONDS)
+        skeleton = yield self._ask(read, completion, versions, hole, deadline=READ_SECONDS)
         if isinstance(skeleton, WorkerFailure):
             return Evaluation(status=skeleton.kind, reason=skeleton.reason)
         if isinstance(skeleton, Evaluation):
@@ -197,7 +201,7 @@ class Evaluator:
                 self._fits.move_to_end(skeleton.key)
                 return known, False
             deadline = self.fit_timeout + GRACE_SECONDS
-            asked = self._fits[skeleton.key] = self.pool.submit(fit_skeleton, skeleton, deadline=deadline)
+            asked = self._fits[skeleton.key] = self._ask(fit_skeleton, skeleton, deadline=deadline)
             if len(self._fits) > CACHED_FITS:
                 self._fits.popitem(last=False)
             return asked, True
