@@ -47,7 +47,7 @@ class Totals:
             if 0 < (limit := getattr(settings, flag)) <= spent:
                 return f"ended by --{flag} {limit:g}, {spent:g} are spent; a larger one goes on with --resume"
         reached = self.best.evaluation.nmse.get("train") if self.best else None
-        if reached is not None and reached <= settings.stop_nmse:
+        if reached is not None and reached <= settings.stop_nmse > 0:
             told = f"ended by --stop_nmse {settings.stop_nmse:g}, {reached:.3g} is reached"
             return f"{told}; a smaller one goes on with --resume"
         return ""
