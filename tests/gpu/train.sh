@@ -30,7 +30,7 @@ cd "$HERE/../.." || exit 2
 failed=0
 
 common=(--use_rl --trainer verl --batch_size 8 --rollout_n 8 --learning_rate "${LEARNING_RATE:-5e-5}"
-  --max_prompt_length 1024 --max_response_length 128 --gpu_memory_utilization 0.3)
+  --max_prompt_length 1024 --max_response_length 128)
 
 record() { # run, command...: its output to a file, its memory beside it
   local run=$1 started=$SECONDS
