@@ -129,6 +129,8 @@ def program(*, overview: bool = False) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # a supervisor may ask again while the results are being written; Ctrl-C still cuts that short
+    signal.signal(number, lambda number, frame: None)  # what it starts would inherit SIG_IGN
     raise KeyboardInterrupt
 
 

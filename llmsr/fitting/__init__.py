@@ -232,7 +232,7 @@ def warm_up() -> str:
     data = lay_out(Split(columns.T.copy(), np.abs(columns[0])))
     with engine.first_use(), np.errstate(all="ignore"):
         search_best(Search(graph.expression(root, ("x",)), data, np.inf))
-    return engine.NAME
+    return str(engine.NAME)
 
 
 def _same_values(

@@ -345,4 +345,5 @@ class Search:
     def _residual(self, theta: np.ndarray, train: Split) -> np.ndarray:
         params = np.ones(max(self.tape.params, default=-1) + 1)
         params[list(self.tape.params)] = theta
-        return train.target - evaluate(self.expression, train.inputs, params)
+        residual: np.ndarray = train.target - evaluate(self.expression, train.inputs, params)
+        return residual

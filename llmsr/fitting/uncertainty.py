@@ -52,7 +52,8 @@ class Uncertainty:
         By Student's distribution, or as quantiles of the draws.
         """
         if self.draws is not None:
-            return np.quantile(self.draws, [0.5 - level / 2, 0.5 + level / 2], axis=0).T
+            ends: np.ndarray = np.quantile(self.draws, [0.5 - level / 2, 0.5 + level / 2], axis=0).T
+            return ends
         reach = self.standard_errors * stdtrit(self.freedom, 0.5 + level / 2)
         return np.column_stack([self.values - reach, self.values + reach])
 
@@ -70,7 +71,8 @@ class Uncertainty:
             # a constant that no row moves has no part in it, however wide its error
             known = np.where(np.isfinite(self.covariance), self.covariance, 0.0)
             variance[rows] += np.einsum("ri,ij,rj->r", jacobian, known, jacobian)
-        return np.sqrt(variance)
+        deviation: np.ndarray = np.sqrt(variance)
+        return deviation
 
     def to_json(self, names: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
         """Plain data; `names` are those of the constants. None stands for what the rows do not determine."""

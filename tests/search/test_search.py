@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -437,13 +436,17 @@ def test_the_embedded_model_gives_the_same_archive_twice(tmp_path):
     assert without_times(archives[0]) == without_times(archives[1])
 
 
-def test_ctrl_c_ends_with_the_results_so_far(tmp_path):
+# a supervisor asks again while the results are being written
+@pytest.mark.parametrize("requests", [[signal.SIGINT], [signal.SIGTERM] * 8])
+def test_a_request_to_end_ends_with_the_results_so_far(tmp_path, requests):
     endless = write_replay(tmp_path / "texts.jsonl", completions(20_000))
     with running(command(tmp_path / "run", endless, "--budget", "20000", "--json"), cwd=ROOT) as process:
         end = time.monotonic() + 60
         while time.monotonic() < end and not list((tmp_path / "run" / "samples").glob("samples_1?.json")):
             time.sleep(0.1)
-        os.kill(process.pid, signal.SIGINT)
+        for request in requests:
+            process.send_signal(request)
+            time.sleep(0.1)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
