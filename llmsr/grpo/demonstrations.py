@@ -35,11 +35,11 @@ def demonstrations(problem: Problem, samples: Sequence[Sample], settings: Prompt
     """
     seen: set[str] = set()
     for sample, shown in _improvements(problem, samples):
-        chat = _chat(problem, shown, settings)
         answer = _answer(problem, sample.evaluation, settings)
         if answer is None or sample.evaluation.canonical in seen:
             continue
         seen.add(sample.evaluation.canonical)
+        chat = _chat(problem, shown, settings)
         yield {
             "messages": [*chat.messages, _said(chat, answer)],
             "problem": problem.name,
