@@ -243,8 +243,11 @@ def products_of_functions(task: Task) -> Iterator[int]:
                 matrix = np.column_stack([prefix, columns[:, chosen]])
                 solved = np.linalg.lstsq(matrix, goal, rcond=1e-12)[0][1:]
                 exponents = snapped(solved, np.full(len(solved), EXPONENT_ERROR / 3))
-                product = power_product(g, [*plain, *(found[k] for k in chosen)], exponents)
-                yield one.wrap(scaled(g, product, one.target))
+                factors = [*plain, *(found[k] for k in chosen)]
+                used = {g.nodes[u].op for u, power in zip(factors, exponents, strict=True) if power}
+                # the logarithm of exponentials is a plain sum, which is told as one where sums are looked for
+                if used != {"exp"} or one.side not in ("exp y", "exp -y"):
+                    yield one.wrap(scaled(g, power_product(g, factors, exponents), one.target))
 
 
 def exponentials(task: Task, clear: float = CLEAR) -> Iterator[int]:

@@ -94,6 +94,12 @@ def test_a_function_of_a_group_of_columns_is_found_by_the_group():
     assert search.at_floor
 
 
+def test_a_straight_line_is_told_as_one():
+    first = best(table(lambda x, y: 3 * x + 1 + 0 * y, (-2, 2), (-2, 2), rows=80))
+    assert not {"log", "exp"} & {node.op for node in first.expression.nodes}
+    assert first.predicted_nmse < 1e-28
+
+
 def test_an_equation_with_a_hole_among_the_rows_is_ranked_behind_one_without():
     search = Structures(table(lambda a, b: abs(a) * b, (-2, 2), (1, 4)), 1.0)
     task = search.task(search.rows)
